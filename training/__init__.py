@@ -1,0 +1,1 @@
+"""Trains the classifier and publishes it as a versioned artifact."""
