@@ -1,0 +1,1 @@
+"""The HTTP service: takes uploads, writes rows, publishes messages, streams status."""

@@ -1,0 +1,1 @@
+"""The Celery worker that owns the device and serves predictions in batches."""

@@ -1,0 +1,146 @@
+"""What the service answers when it cannot do what was asked.
+
+ServiceError
+├── UploadError            this file cannot be classified; its neighbours can
+│   ├── EmptyUpload        422  the file has no bytes
+│   ├── NotAnImage         415  no supported image format, judged by content
+│   ├── BrokenImage        422  an image that ends early or is damaged
+│   ├── TooManyPixels      413  width times height over the limit
+│   └── FileTooLarge       413  bytes over the limit
+├── RequestTooLarge        413  the whole request over the limit
+├── NoFile                 422  no part named `file`, or not multipart at all
+├── TooManyFiles           413  more files than one request may carry
+├── NothingAccepted        422  several files, and not one of them could be taken
+├── BadParameter           422  a query parameter or header that cannot be understood
+├── UnknownPrediction      404  no prediction has this id
+├── Overloaded             429  too many predictions wait already
+└── DatabaseAway           503  nothing can be stored or read now
+
+`title` is fixed for a class; `detail` says what happened here and what to do next.
+"""
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class ServiceError(Exception):
+    """Base of this service's errors: a status, a fixed title, and what to do next."""
+
+    status: ClassVar[int]
+    title: ClassVar[str]
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, detail: str, **members: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members = members
+
+
+class UploadError(ServiceError):
+    """This file cannot be classified."""
+
+
+class EmptyUpload(UploadError):
+    status, title = 422, "Empty file"
+
+
+class NotAnImage(UploadError):
+    status, title = 415, "Not a supported image"
+
+
+class BrokenImage(UploadError):
+    status, title = 422, "Damaged image"
+
+
+class TooManyPixels(UploadError):
+    status, title = 413, "Image has too many pixels"
+
+
+class FileTooLarge(UploadError):
+    status, title = 413, "File too large"
+
+
+class RequestTooLarge(ServiceError):
+    status, title = 413, "Request too large"
+
+
+class NoFile(ServiceError):
+    status, title = 422, "No file in the request"
+
+
+class TooManyFiles(ServiceError):
+    status, title = 413, "Too many files"
+
+
+class NothingAccepted(ServiceError):
+    status, title = 422, "No file could be accepted"
+
+
+class BadParameter(ServiceError):
+    status, title = 422, "Bad parameter"
+
+
+class UnknownPrediction(ServiceError):
+    status, title = 404, "Unknown prediction"
+
+
+class Overloaded(ServiceError):
+    status, title = 429, "Too many predictions are waiting"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
+class DatabaseAway(ServiceError):
+    status, title = 503, "The database is away"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
+def problem(request: Request, status: int, title: str, detail: str, **members: Any) -> JSONResponse:
+    """An RFC 9457 answer."""
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "request_id": request.state.request_id,
+        **members,
+    }
+    return JSONResponse(body, status, media_type=PROBLEM_JSON)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error with problem+json."""
+
+    @app.exception_handler(ServiceError)
+    async def _service_error(request: Request, error: ServiceError) -> Response:
+        answer = problem(request, error.status, error.title, error.detail, **error.members)
+        answer.headers.update(error.headers)
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation_error(request: Request, error: RequestValidationError) -> Response:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return problem(request, 422, "Bad parameter", f"{found}. See /docs for what is accepted.")
+
+    @app.exception_handler(HTTPException)
+    async def _http_error(request: Request, error: HTTPException) -> Response:
+        title = HTTPStatus(error.status_code).phrase
+        details = {
+            404: "There is nothing at this address; see /docs for the addresses that exist.",
+            405: f"{request.method} is not supported here; see /docs for the methods that are.",
+        }
+        detail = details.get(error.status_code, str(error.detail))
+        answer = problem(request, error.status_code, title, detail)
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        detail = "Something broke on our side; it is logged under the request_id. Try again."
+        return problem(request, 500, "Internal error", detail)

@@ -1,0 +1,206 @@
+"""Live status: what PostgreSQL says has changed, to whoever waits for it.
+
+One connection LISTENs. A notification only says "read again": one query then reads everything that
+changed since the snapshot of the read before, so a notification that was missed costs a few seconds
+and never an event. The id of an event is such a snapshot, which is why a stream can resume without
+a gap: a snapshot tells exactly which transactions a reader has seen, commit order and all.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from backend.errors import DatabaseAway
+from backend.predictions import Predictions
+from backend.schemas import TERMINAL, Prediction
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "predictions"
+TICK_SECONDS = 5.0
+RECONNECT_SECONDS = 1.0
+MAX_BACKLOG = 2000  # events that a slow reader may be behind; then it must reconnect and resume
+
+
+@dataclass(frozen=True)
+class Change:
+    """A prediction as it now is, and the snapshot to resume from after it."""
+
+    prediction: Prediction
+    snapshot: str
+
+
+class Subscription:
+    """A reader's queue of changes. Iteration ends when the service stops or the reader is too slow."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
+
+    def put(self, change: Change) -> None:
+        if self._queue.qsize() < MAX_BACKLOG:
+            self._queue.put_nowait(change)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[Change]:
+        while (change := await self._queue.get()) is not None:
+            yield change
+
+
+class Changes:
+    """Watches the table and hands each change to its subscribers."""
+
+    def __init__(self, predictions: Predictions, database_url: str) -> None:
+        self._predictions = predictions
+        self._database_url = database_url
+        self._everything: set[Subscription] = set()
+        self._by_id: defaultdict[UUID, set[Subscription]] = defaultdict(set)
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+        self.listening = False
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._read())]
+
+    def close(self) -> None:
+        """End every stream, so that the server can stop."""
+        self._closed = True
+        for subscription in self._everything.union(*self._by_id.values()):
+            subscription.close()
+
+    async def stop(self) -> None:
+        self.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def subscribe(self, ids: Iterable[UUID] | None) -> AsyncIterator[Subscription]:
+        """Changes of some predictions, or of all. Subscribe first, read the current state second."""
+        subscription = Subscription()
+        ids = None if ids is None else list(ids)
+        if ids is None:
+            self._everything.add(subscription)
+        else:
+            for id in ids:
+                self._by_id[id].add(subscription)
+        if self._closed:
+            subscription.close()
+        try:
+            yield subscription
+        finally:
+            self._everything.discard(subscription)
+            for id in ids or ():
+                self._by_id[id].discard(subscription)
+                if not self._by_id[id]:
+                    del self._by_id[id]
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                connection = await asyncpg.connect(self._database_url, timeout=RECONNECT_SECONDS * 5)
+                closed = asyncio.Event()
+                connection.add_termination_listener(lambda _, closed=closed: closed.set())
+                try:
+                    await connection.add_listener(CHANNEL, self._on_notification)
+                    self.listening = True
+                    self._wake.set()  # something may have happened before we listened
+                    await closed.wait()
+                finally:
+                    self.listening = False
+                    connection.terminate()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                logger.warning("cannot listen for changes, trying again: %r", error)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _on_notification(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        if self._everything or any(UUID(id) in self._by_id for id in str(payload).split(",")):
+            self._wake.set()
+
+    async def _read(self) -> None:
+        """Read what changed when told to, and at a slow tick in case the telling was missed."""
+        since: str | None = None
+        while True:
+            try:
+                if since is None:
+                    since = await self._predictions.snapshot()
+                try:
+                    async with asyncio.timeout(TICK_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                self._wake.clear()
+                since = await self._read_once(since)
+            except DatabaseAway as error:
+                logger.warning("cannot read changes, trying again: %s", error)
+                await asyncio.sleep(RECONNECT_SECONDS)
+                self._wake.set()
+
+    async def _read_once(self, since: str) -> str:
+        if not self._everything and not self._by_id:
+            return await self._predictions.snapshot()
+        ids = None if self._everything else list(self._by_id)
+        changed, snapshot = await self._predictions.read_changed(since, ids)
+        for number, prediction in enumerate(changed, start=1):
+            # Only the last event of this read may claim that everything in it was seen.
+            seen = snapshot if number == len(changed) else since
+            for subscription in self._everything:
+                subscription.put(Change(prediction, seen))
+            for subscription in self._by_id.get(prediction.id, ()):
+                subscription.put(Change(prediction, snapshot))
+        return snapshot
+
+
+async def follow(first: Change, subscription: Subscription) -> AsyncIterator[Change]:
+    """One prediction: its current state, then each new one, up to the terminal."""
+    yield first
+    latest = first.prediction
+    if latest.status in TERMINAL:
+        return
+    async for change in subscription:
+        if change.prediction == latest:
+            continue  # read once as the current state and once as a change
+        latest = change.prediction
+        yield change
+        if latest.status in TERMINAL:
+            return
+
+
+async def follow_all(first: list[Change], subscription: Subscription) -> AsyncIterator[Change]:
+    """All predictions: what the reader missed or what is under way, then each change."""
+    sent = {change.prediction.id: change.prediction for change in first}
+    for change in first:
+        yield change
+    async for change in subscription:
+        if sent.pop(change.prediction.id, None) != change.prediction:
+            yield change
+
+
+async def wait_for(
+    predictions: list[Prediction], subscription: Subscription, seconds: float
+) -> list[Prediction]:
+    """The same predictions, once all are terminal or the time is up."""
+    latest = {prediction.id: prediction for prediction in predictions}
+    unfinished = {id for id, prediction in latest.items() if prediction.status not in TERMINAL}
+    try:
+        async with asyncio.timeout(seconds):
+            async for change in subscription:
+                latest[change.prediction.id] = change.prediction
+                if change.prediction.status in TERMINAL:
+                    unfinished.discard(change.prediction.id)
+                if not unfinished:
+                    break
+    except TimeoutError:
+        pass
+    return [latest[prediction.id] for prediction in predictions]

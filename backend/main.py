@@ -1,0 +1,137 @@
+"""The application factory: the one place that builds connections and puts the service together."""
+
+import asyncio
+import logging
+import re
+import signal
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from types import FrameType
+
+from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils.compat import uuid7
+
+from backend import errors, routes
+from backend.broker import Broker
+from backend.events import Changes
+from backend.predictions import Predictions
+from backend.relay import Relay
+from backend.settings import Settings
+
+DESCRIPTION = """Classifies images. Upload with `POST /api/predict`; follow the prediction live at its
+`events`; every accepted image and its outcome is kept in the history."""
+DECODER_THREADS = 2
+
+
+def create_app() -> FastAPI:
+    """The application, its settings from the environment. Run: uvicorn --factory backend.main:create_app"""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return build_app(Settings())  # pyright: ignore[reportCallIssue]
+
+
+def build_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with build_services(settings) as services:
+            app.state.services = services
+            _end_streams_at_shutdown(services.changes)
+            yield
+
+    app = FastAPI(
+        title="Image classification",
+        version="0.1.0",
+        description=DESCRIPTION,
+        docs_url=None,  # the proxy serves /docs, with assets of our own
+        redoc_url=None,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: _operation_id(route),
+    )
+    app.include_router(routes.router)
+    app.add_middleware(RequestId)
+    errors.install(app)
+
+    @app.exception_handler(routes.NothingNew)
+    async def _nothing_new(request: Request, error: routes.NothingNew) -> Response:
+        return Response(status_code=204)
+
+    return app
+
+
+@asynccontextmanager
+async def build_services(settings: Settings) -> AsyncIterator[routes.Services]:
+    """Connect to everything; disconnect in the reverse order."""
+    database_url = settings.database_url.get_secret_value()
+    engine = create_async_engine(
+        make_url(database_url).set(drivername="postgresql+asyncpg"),
+        isolation_level="AUTOCOMMIT",  # every statement stands alone
+        pool_size=settings.database_connections,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_use_lifo=True,
+        connect_args={"timeout": 5, "command_timeout": 10, "server_settings": {"application_name": "backend"}},
+    )
+    predictions = Predictions(engine)
+    broker = Broker(settings.broker_url.get_secret_value())
+    relay = Relay(predictions, broker)
+    changes = Changes(predictions, database_url)
+    decoders = ThreadPoolExecutor(DECODER_THREADS, "decoder")
+    await broker.open()
+    relay.start()
+    changes.start()
+    try:
+        yield routes.Services(settings, predictions, broker, relay, changes, decoders)
+    finally:
+        await changes.stop()
+        await relay.stop()
+        await broker.close()
+        decoders.shutdown()
+        await engine.dispose()
+
+
+class RequestId:
+    """Give every request an id: the client's own if it is harmless, else a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"x-request-id"), "")
+        request_id = given if re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII) else uuid7().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _end_streams_at_shutdown(changes: Changes) -> None:
+    """End the event streams when a signal comes: the server stops only after its last response."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous = signal.getsignal(number)
+
+        def end(number: int, frame: FrameType | None, previous: object = previous) -> None:
+            loop.call_soon_threadsafe(changes.close)
+            if callable(previous):
+                previous(number, frame)
+
+        signal.signal(number, end)

@@ -1,0 +1,314 @@
+"""The rows: the backend's SQL for the table `predictions`, each statement with its purpose."""
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from uuid_utils.compat import uuid7
+
+from backend.errors import BadParameter, DatabaseAway, UnknownPrediction
+from backend.schemas import Prediction
+
+COLUMNS = """id, filename, status::text AS status, prediction, confidence,
+    probabilities::text AS probabilities, model, error_title, error_detail, "timestamp", started_at,
+    completed_at, batch_size, predict_ms, feedback"""
+
+# Store accepted uploads; committed when it returns.
+INSERT = """
+INSERT INTO predictions (id, filename, "timestamp", pixels)
+SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]),
+                     CAST(:timestamps AS timestamptz[]), CAST(:pixels AS bytea[]))
+"""
+
+# One prediction, and the snapshot that it was read in.
+READ = f"SELECT {COLUMNS}, pg_current_snapshot()::text AS snapshot FROM predictions WHERE id = :id"
+
+# What the model saw of one prediction.
+READ_PIXELS = "SELECT pixels FROM predictions WHERE id = :id"
+
+# Rows changed since a snapshot, and the snapshot of this read; one row of nulls when none changed.
+CHANGED_SINCE = f"""
+SELECT seen.snapshot, {COLUMNS}
+FROM (SELECT pg_current_snapshot()::text AS snapshot) AS seen
+LEFT JOIN predictions
+    ON changed >= pg_snapshot_xmin(CAST(:since AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(changed, CAST(:since AS pg_snapshot))
+ORDER BY id
+"""
+
+# The same for a few ids only.
+CHANGED_SINCE_AMONG = CHANGED_SINCE.replace("ORDER BY", "AND id = ANY(CAST(:ids AS uuid[]))\nORDER BY")
+
+# Where a stream starts.
+SNAPSHOT = "SELECT pg_current_snapshot()::text AS snapshot"
+
+# What is under way, for a stream that starts; the newest, should there be very many.
+UNFINISHED = f"""
+SELECT {COLUMNS}, pg_current_snapshot()::text AS snapshot FROM predictions
+WHERE status IN ('queued', 'running') ORDER BY id DESC LIMIT 1000
+"""
+
+# How many wait or run.
+COUNT_UNFINISHED = "SELECT count(*) FROM predictions WHERE status IN ('queued', 'running')"
+
+# Rows whose message must be lost: queued for seconds though the queue is empty, or though a row
+# from seconds later has been started; or running for longer than any batch can.
+LOST = """
+SELECT id FROM predictions
+WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds'
+        AND (CAST(:queue_is_empty AS boolean) OR "timestamp" < (
+            SELECT "timestamp" - interval '5 seconds' FROM predictions
+            WHERE started_at IS NOT NULL ORDER BY id DESC LIMIT 1))
+    OR status = 'running' AND started_at < now() - interval '60 seconds'
+ORDER BY id LIMIT 2000
+"""
+
+# A page of the history: conditions, order and limit are put in by `history_statement`.
+HISTORY = f"SELECT {COLUMNS} FROM predictions WHERE {{conditions}} ORDER BY id {{order}} LIMIT :limit"
+CONDITIONS = {
+    "status": "status = CAST(:status AS prediction_status)",
+    "label": "prediction = :label",
+    "min_confidence": "confidence >= :min_confidence",
+    "from": "id >= :from",
+    "to": "id < :to",
+    "q": "filename ILIKE :q",
+    "older": "id < :older",
+    "newer": "id > :newer",
+}
+
+# The database answers.
+PING = "SELECT 1"
+
+# Workers seen in the last day, the latest first.
+WORKERS = """
+SELECT name, model, device, last_seen, last_seen < now() - interval '15 seconds' AS silent
+FROM workers WHERE last_seen > now() - interval '1 day' ORDER BY last_seen DESC
+"""
+
+STATEMENTS = {
+    "INSERT": INSERT,
+    "READ": READ,
+    "READ_PIXELS": READ_PIXELS,
+    "CHANGED_SINCE": CHANGED_SINCE,
+    "CHANGED_SINCE_AMONG": CHANGED_SINCE_AMONG,
+    "SNAPSHOT": SNAPSHOT,
+    "UNFINISHED": UNFINISHED,
+    "COUNT_UNFINISHED": COUNT_UNFINISHED,
+    "LOST": LOST,
+    "PING": PING,
+    "WORKERS": WORKERS,
+}
+
+MAX_ROWS_PER_INSERT = 512
+
+
+@dataclass(frozen=True)
+class NewPrediction:
+    """A row to insert. Its id carries its time."""
+
+    id: UUID
+    filename: str
+    pixels: bytes
+
+    @classmethod
+    def create(cls, filename: str, pixels: bytes) -> "NewPrediction":
+        return cls(uuid7(), filename, pixels)
+
+    @property
+    def timestamp(self) -> datetime:
+        return datetime.fromtimestamp((self.id.int >> 80) / 1000, UTC)
+
+
+@dataclass(frozen=True)
+class Page:
+    rows: list[Prediction]
+    next: str | None
+    previous: str | None
+
+
+class Predictions:
+    """Reads and writes rows. Raises DatabaseAway when there is no answer in time."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def insert(self, rows: Sequence[NewPrediction]) -> None:
+        """Store rows; they are committed when this returns.
+
+        Rows of requests that arrive together are written together: while one INSERT runs, the next
+        collects. A lone request waits for nothing.
+        """
+        stored = asyncio.get_running_loop().create_future()
+        self._waiting.append((rows, stored))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_waiting())
+        await stored
+
+    async def read(self, id: UUID) -> tuple[Prediction, str]:
+        """A prediction and the snapshot that it was read in. Raises UnknownPrediction."""
+        rows = await self.fetch(READ, {"id": id})
+        if not rows:
+            raise _unknown(id)
+        return to_prediction(rows[0]), rows[0].snapshot
+
+    async def read_pixels(self, id: UUID) -> bytes:
+        """The stored 32 x 32 x 3 bytes. Raises UnknownPrediction."""
+        rows = await self.fetch(READ_PIXELS, {"id": id})
+        if not rows:
+            raise _unknown(id)
+        return rows[0].pixels
+
+    async def read_unfinished(self) -> tuple[list[Prediction], str]:
+        """What is under way, oldest first, and the snapshot to go on from."""
+        snapshot = await self.snapshot()  # before the rows: what changes in between is sent again
+        rows = await self.fetch(UNFINISHED)
+        return [to_prediction(row) for row in reversed(rows)], snapshot
+
+    async def snapshot(self) -> str:
+        (row,) = await self.fetch(SNAPSHOT)
+        return row.snapshot
+
+    async def read_changed(self, since: str, ids: Sequence[UUID] | None) -> tuple[list[Prediction], str]:
+        """What changed since the snapshot `since`, among `ids` or at all, and the new snapshot.
+
+        Raises BadParameter when `since` is not a snapshot.
+        """
+        statement = CHANGED_SINCE if ids is None else CHANGED_SINCE_AMONG
+        rows = await self.fetch(statement, {"since": since} | ({} if ids is None else {"ids": list(ids)}))
+        return [to_prediction(row) for row in rows if row.id is not None], rows[0].snapshot
+
+    async def read_page(self, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> Page:
+        """A page of the history, newest first. Raises BadParameter for a bad cursor."""
+        direction, edge = decode_cursor(cursor) if cursor else ("older", None)
+        parameters = dict(filters) | ({direction: edge} if edge else {})
+        statement = history_statement(list(parameters), direction)
+        rows = list(await self.fetch(statement, {**parameters, "limit": limit + 1}))
+        more, rows = len(rows) > limit, rows[:limit]
+        if direction == "newer":
+            rows.reverse()
+        if not rows:
+            return Page([], None, None)
+        has_older, has_newer = (more, cursor is not None) if direction == "older" else (True, more)
+        return Page(
+            [to_prediction(row) for row in rows],
+            next=encode_cursor("older", rows[-1].id) if has_older else None,
+            previous=encode_cursor("newer", rows[0].id) if has_newer else None,
+        )
+
+    async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        """Run one statement, committed by itself, and return its rows. Raises DatabaseAway."""
+        async with self._connect() as connection:
+            found = await connection.execute(text(statement), parameters)
+            return found.all() if found.returns_rows else []
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
+            code = getattr(getattr(error, "orig", None), "sqlstate", None) or "08000"
+            if code.startswith(("08", "53", "57")):  # connection, resources, operator's shutdown
+                raise DatabaseAway("The service cannot reach its database; try again shortly.") from error
+            raise
+
+    async def _write_waiting(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._write(group)
+        finally:
+            self._writer = None
+
+    async def _write(self, group: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]]) -> None:
+        rows = [row for rows, _ in group for row in rows]
+        failure: Exception | None = None
+        try:
+            for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
+                chunk = rows[start : start + MAX_ROWS_PER_INSERT]
+                columns = {
+                    "ids": [row.id for row in chunk],
+                    "filenames": [row.filename for row in chunk],
+                    "timestamps": [row.timestamp for row in chunk],
+                    "pixels": [row.pixels for row in chunk],
+                }
+                await self.fetch(INSERT, columns)
+        except Exception as error:
+            failure = error
+        for _, stored in group:
+            if stored.done():  # its request was canceled
+                continue
+            if failure is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(failure)
+
+
+def history_statement(filters: Sequence[str], direction: str) -> str:
+    """The history's SQL for these filters; their values stay parameters."""
+    conditions = " AND ".join(CONDITIONS[name] for name in filters) or "true"
+    return HISTORY.format(conditions=conditions, order="DESC" if direction == "older" else "ASC")
+
+
+def encode_cursor(direction: str, id: UUID) -> str:
+    """An opaque place in the history: the rows older, or newer, than one row."""
+    return base64.urlsafe_b64encode(direction[0].encode() + id.bytes).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[str, UUID]:
+    """The inverse of `encode_cursor`. Raises BadParameter."""
+    try:
+        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
+        return {b"o": "older", b"n": "newer"}[data[:1]], UUID(bytes=data[1:])
+    except (binascii.Error, KeyError, ValueError) as error:
+        detail = "The cursor is not one that this service gave; start again without `cursor`."
+        raise BadParameter(detail) from error
+
+
+def time_bound(moment: datetime) -> UUID:
+    """The smallest id that a row of this moment, to the millisecond, can have."""
+    return UUID(int=max(0, round(moment.timestamp() * 1000)) << 80)
+
+
+def to_prediction(row: Row[Any]) -> Prediction:
+    """A row as the API shows it."""
+    place = f"/api/predictions/{row.id}"
+    waited = row.started_at - row.timestamp if row.started_at else None
+    return Prediction.model_validate(
+        {
+            "id": row.id,
+            "filename": row.filename,
+            "status": row.status,
+            "prediction": row.prediction,
+            "confidence": row.confidence,
+            "probabilities": json.loads(row.probabilities) if row.probabilities else [],
+            "model": row.model,
+            "error": {"title": row.error_title, "detail": row.error_detail} if row.error_title else None,
+            "timestamp": row.timestamp,
+            "started_at": row.started_at,
+            "completed_at": row.completed_at,
+            "metrics": {
+                "queue_ms": waited and max(0.0, round(waited.total_seconds() * 1000, 3)),
+                "batch_size": row.batch_size,
+                "predict_ms": row.predict_ms,
+            },
+            "feedback": row.feedback,
+            "urls": {"self": place, "events": f"{place}/events", "image": f"{place}/image"},
+        }
+    )
+
+
+def _unknown(id: UUID) -> UnknownPrediction:
+    return UnknownPrediction(f"No prediction has the id {id}; GET /api/predictions lists those there are.")

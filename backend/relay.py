@@ -1,0 +1,90 @@
+"""From stored rows to published messages, now or as soon as the broker lets it.
+
+A row is its own outbox. Uploads are published right after their commit, off the request's path;
+what that misses (a broker away, a backend killed between commit and publish) the relay finds by
+looking at the rows. Publishing twice is harmless, for a claim takes only unfinished rows, so backends
+need not agree on who relays.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+from backend.broker import Broker, BrokerAway
+from backend.errors import DatabaseAway
+from backend.messages import ClassifyMessage
+from backend.predictions import COUNT_UNFINISHED, LOST, Predictions
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 2.0
+PATIENCE_SECONDS = 10.0  # a message published again gets this long before it counts as lost again
+
+
+class Relay:
+    def __init__(self, predictions: Predictions, broker: Broker) -> None:
+        self._predictions = predictions
+        self._broker = broker
+        self._waiting: list[UUID] = []
+        self._wake = asyncio.Event()
+        self._relayed: dict[UUID, float] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.unfinished = 0
+        """Predictions that wait or run, as of the last tick."""
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._publish_waiting()), asyncio.create_task(self._watch())]
+
+    async def stop(self) -> None:
+        """Publish what waits, within the broker's deadline; the rest is found after the restart."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.publish(self._waiting)
+
+    def publish_soon(self, ids: Sequence[UUID]) -> None:
+        """Publish committed rows without making their request wait."""
+        self._waiting.extend(ids)
+        self._wake.set()
+
+    async def publish(self, ids: Sequence[UUID]) -> None:
+        """Publish messages for `ids` together; failures are left for the next look at the rows."""
+        outcomes = await asyncio.gather(
+            *(self._broker.publish(ClassifyMessage(id)) for id in ids), return_exceptions=True
+        )
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            logger.warning("%d of %d messages unconfirmed: %r", len(failures), len(ids), failures[0])
+
+    async def relay_lost(self) -> list[UUID]:
+        """Publish again what has lost its message; returns those ids."""
+        queue = await self._broker.inspect()
+        rows = await self._predictions.fetch(LOST, {"queue_is_empty": queue.depth == 0})
+        now = time.monotonic()
+        self._relayed = {id: at for id, at in self._relayed.items() if now - at < PATIENCE_SECONDS}
+        lost = [row.id for row in rows if row.id not in self._relayed]
+        if lost:
+            logger.warning("%d predictions have lost their message; publishing it again", len(lost))
+            self._relayed |= dict.fromkeys(lost, now)
+            await self.publish(lost)
+        return lost
+
+    async def _publish_waiting(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            ids, self._waiting = self._waiting, []
+            await self.publish(ids)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                (row,) = await self._predictions.fetch(COUNT_UNFINISHED)
+                self.unfinished = row.count
+                if self.unfinished:
+                    await self.relay_lost()
+            except (BrokerAway, DatabaseAway) as error:
+                logger.warning("cannot look for lost messages: %s", error)
+            await asyncio.sleep(TICK_SECONDS)

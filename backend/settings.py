@@ -1,0 +1,36 @@
+"""The backend's settings, read from the environment once, by the application factory."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of the same name in capitals."""
+
+    database_url: SecretStr
+    """Where the rows are: postgresql://user:password@host:port/database."""
+
+    broker_url: SecretStr
+    """Where the messages go: amqp://user:password@host:port/cifar."""
+
+    max_upload_bytes: int = Field(10 * 2**20, ge=1024)
+    """The largest file. Lower: ordinary camera pictures are refused. Higher: more memory a request."""
+
+    max_request_bytes: int = Field(64 * 2**20, ge=1024)
+    """The largest request, all its files together. The proxy enforces the same figure."""
+
+    max_files: int = Field(256, ge=1)
+    """Files in one request. Lower: more requests for a folder of images. Higher: one request can hold
+    the decoder for longer."""
+
+    max_image_pixels: int = Field(50_000_000, ge=1024)
+    """The largest image, width times height. Lower: large photographs are refused. Higher: a small
+    file can cost more time and memory (about 4 bytes a pixel) to decode."""
+
+    max_unfinished: int = Field(10_000, ge=1)
+    """Predictions that may wait at once, before uploads are answered 429. Lower: bursts are refused
+    sooner. Higher: the last in line waits longer."""
+
+    database_connections: int = Field(8, ge=1)
+    """Connections of one backend. Lower: requests wait for one another. Higher: less room for other
+    backends under PostgreSQL's limit of 100."""

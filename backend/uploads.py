@@ -1,0 +1,144 @@
+"""From an upload to pixels: bytes that a client chose, read under limits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from backend.errors import (
+    BrokenImage,
+    EmptyUpload,
+    FileTooLarge,
+    NoFile,
+    NotAnImage,
+    RequestTooLarge,
+    TooManyFiles,
+    TooManyPixels,
+    UploadError,
+)
+from backend.settings import Settings
+
+FIELD = "file"
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+INPUT_SIZE = 32  # pixels a side; the row's check and the artifact's card say the same
+MAX_FILENAME = 255
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file of a request: its name made safe to store, and its pixels or why there are none."""
+
+    filename: str
+    pixels: bytes | UploadError
+
+
+async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
+    """Read the multipart body under the request's size cap.
+
+    Raises NoFile, TooManyFiles or RequestTooLarge.
+    """
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise NoFile(f"Send multipart/form-data with one or more parts named {FIELD!r}: -F {FIELD}=@cat.png")
+    capped = Request(request.scope, _cap(request, settings.max_request_bytes))
+    try:
+        form = await capped.form(max_files=settings.max_files, max_fields=16)
+    except MultiPartException as error:
+        if "Too many files" in error.message:
+            detail = f"At most {settings.max_files} files fit in one request; send the rest in another."
+            raise TooManyFiles(detail) from error
+        detail = f"The multipart body cannot be read ({error.message}); send it as curl -F does."
+        raise NoFile(detail) from error
+    files = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
+    if not files:
+        names = ", ".join(repr(name) for name in form) or "none"
+        raise NoFile(f"The files must be in parts named {FIELD!r}; the request has these parts: {names}.")
+    return files
+
+
+def decode(data: bytes, settings: Settings) -> bytes:
+    """An image file as the model sees it: RGB, centre-cropped, 32 x 32 x 3 bytes.
+
+    The format is judged by content alone. Runs for a millisecond or more: not for the event loop.
+    Raises UploadError.
+    """
+    if not data:
+        raise EmptyUpload("The file has no bytes; check it and upload it again.")
+    if len(data) > settings.max_upload_bytes:
+        detail = f"The file has {len(data):,} bytes; {settings.max_upload_bytes:,} is the limit. Shrink it."
+        raise FileTooLarge(detail)
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            _check_pixels(image.width * image.height, settings)
+            image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # JPEG decodes to near this size
+            upright = ImageOps.exif_transpose(image)
+            return _fit(upright).tobytes()
+    except UploadError:
+        raise
+    except UnidentifiedImageError as error:
+        raise NotAnImage(f"The content is none of {', '.join(FORMATS)}; convert it to one.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixels(_pixel_limit(settings)) from error
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, KeyError) as error:
+        # Pillow raises all of these for files that end early or lie about themselves.
+        raise BrokenImage("The image is cut short or damaged; open and save it again.") from error
+
+
+def clean_filename(name: str | None) -> str:
+    """A file name that every part of the system can store and show."""
+    printable = "".join(c if c.isprintable() else "?" for c in name or "")
+    printable = printable.encode("utf-8", "replace").decode()
+    return printable.strip()[-MAX_FILENAME:] or "unnamed"
+
+
+def _cap(request: Request, limit: int) -> Callable[[], object]:
+    """The request's receive, ending the moment that more than `limit` bytes have come."""
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise RequestTooLarge(f"A request may have {limit:,} bytes in all; send fewer files at once.")
+        return message
+
+    return receive
+
+
+def _check_pixels(count: int, settings: Settings) -> None:
+    if count > settings.max_image_pixels:
+        raise TooManyPixels(_pixel_limit(settings))
+
+
+def _pixel_limit(settings: Settings) -> str:
+    return f"Width times height may be {settings.max_image_pixels:,} at most; scale the image down."
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    image = _to_rgb(image)
+    if image.size == (INPUT_SIZE, INPUT_SIZE):
+        return image
+    return ImageOps.fit(image, (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)  # antialiased
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Sixteen bits a pixel: keep the upper eight, where a plain conversion would saturate.
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
+    if image.mode in ("I", "F"):
+        low, high = image.convert("F").getextrema()
+        scale = 255 / (high - low) if high > low else 0  # pyright: ignore[reportOperatorIssue]
+        stretched = image.convert("F").point(lambda value: value * scale - low * scale)  # pyright: ignore
+        return stretched.convert("L").convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

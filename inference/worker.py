@@ -1,0 +1,84 @@
+"""The worker's entry point: `celery -A inference.worker worker`.
+
+Builds the one classifier, the one database and the Celery app, and says every few seconds that the
+worker is alive.
+"""
+
+import threading
+from typing import Any
+
+import torch
+from celery import Celery, signals
+from kombu import Exchange, Queue
+
+from inference.classifier import choose_device, load_active
+from inference.outcomes import Database, Stopped
+from inference.settings import Settings
+from inference.tasks import Classify
+
+QUEUE = "inference"
+PRESENCE_SECONDS = 5.0
+
+
+def create_app(settings: Settings) -> Celery:
+    """The Celery app with its one task. Raises ArtifactError when there is no model to serve."""
+    torch.set_num_threads(settings.cpu_threads)
+    database = Database(settings.database_url.get_secret_value())
+    classifier = load_active(settings.models_path, choose_device())
+    app = Celery("inference", broker=settings.broker_url.get_secret_value(), set_as_current=True)
+    app.conf.update(
+        # The broker's definitions file declares everything; here it is only named.
+        task_queues=[
+            Queue(
+                QUEUE,
+                Exchange(QUEUE, no_declare=True),
+                routing_key=QUEUE,
+                no_declare=True,
+                queue_arguments={"x-queue-type": "quorum"},
+            )
+        ],
+        task_default_queue=QUEUE,
+        task_create_missing_queues=False,
+        worker_consumer="inference.batching:Consumer",
+        worker_pool="threads",
+        worker_concurrency=1,
+        worker_prefetch_multiplier=2 * settings.max_batch_size,
+        worker_disable_rate_limits=True,
+        worker_enable_remote_control=False,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={"client_properties": {"connection_name": "inference"}},
+    )
+    app.register_task(Classify(classifier, database, settings.max_batch_size))
+    _announce(database, classifier.version, classifier.device_name)
+    return app
+
+
+def _announce(database: Database, model: str, device: str) -> None:
+    """While the worker runs, keep its row in the table `workers` fresh."""
+    stopping = threading.Event()
+
+    def keep_announcing(name: str) -> None:
+        try:
+            while True:
+                database.announce(name, model, device)
+                if stopping.wait(PRESENCE_SECONDS):
+                    database.leave(name)
+                    return
+        except Stopped:
+            return
+
+    @signals.worker_ready.connect(weak=False)
+    def _start(sender: Any, **_: Any) -> None:
+        threading.Thread(target=keep_announcing, args=(sender.hostname,), name="presence").start()
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def _stop(**_: Any) -> None:
+        stopping.set()
+        database.stop()
+
+
+app = create_app(Settings())  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,86 @@
+-- The stored history: one row for each uploaded image and its outcome.
+-- The row is the truth; the task message carries only its id. PostgreSQL 15 to 17.
+
+CREATE TYPE prediction_status AS ENUM (
+    'queued',     -- stored, so it cannot be lost; no worker has taken it yet
+    'running',    -- a worker has claimed it for a batch; says nothing about the worker being alive
+    'succeeded',  -- terminal: prediction, confidence and probabilities are set
+    'failed',     -- terminal: error_title and error_detail say why
+    'canceled'    -- terminal: withdrawn by its user before a worker finished it
+);
+
+CREATE TABLE predictions (
+    id            uuid PRIMARY KEY,                     -- version 7: made by the backend, sorts by time
+    filename      text NOT NULL,                        -- as the client named it; shown, never trusted
+    status        prediction_status NOT NULL DEFAULT 'queued',
+    prediction    text,                                 -- the label with the highest probability
+    confidence    double precision,                     -- that probability, 0 to 1
+    probabilities jsonb,                                -- [{"label", "probability"}], highest first
+    model         text,                                 -- version of the artifact that answered
+    error_title   text,
+    error_detail  text,
+    "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
+    started_at    timestamptz,                          -- when the latest attempt was claimed
+    completed_at  timestamptz,                          -- when the status became terminal
+    attempt       smallint NOT NULL DEFAULT 0,          -- claims so far; an outcome must name the latest
+    batch_size    integer,                              -- images in the batch it ran in
+    predict_ms    double precision,                     -- time of that batch's forward pass
+    feedback      text,                                 -- the label that a person says is right
+    pixels        bytea NOT NULL,                       -- what the model sees: 32 x 32 x 3, RGB, uint8
+    changed       xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- transaction of the latest change
+
+    CONSTRAINT filename_is_short CHECK (char_length(filename) BETWEEN 1 AND 255),
+    CONSTRAINT pixels_are_one_image CHECK (octet_length(pixels) = 3072),
+    CONSTRAINT confidence_is_a_probability CHECK (confidence BETWEEN 0 AND 1),
+    CONSTRAINT success_has_an_answer CHECK (
+        (status = 'succeeded') = (prediction IS NOT NULL AND confidence IS NOT NULL
+                                  AND probabilities IS NOT NULL AND model IS NOT NULL)),
+    CONSTRAINT failure_has_a_reason CHECK ((status = 'failed') = (error_title IS NOT NULL)),
+    CONSTRAINT terminal_has_an_end CHECK ((status IN ('queued', 'running')) = (completed_at IS NULL))
+);
+
+-- Pixels do not compress; do not try at every insert.
+ALTER TABLE predictions ALTER COLUMN pixels SET STORAGE EXTERNAL;
+
+-- History: newest first is the primary key read backwards, and a time range is a range of ids.
+CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE prediction IS NOT NULL;
+CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
+-- The relay and the health report look at what is unfinished, which is little.
+CREATE INDEX predictions_unfinished ON predictions (id) WHERE status IN ('queued', 'running');
+-- An event stream resumes with what changed since the snapshot it last saw.
+CREATE INDEX predictions_by_change ON predictions (changed);
+
+
+-- `changed` is stamped here, so that no statement can forget it.
+CREATE FUNCTION stamp_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.changed := pg_current_xact_id();
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER predictions_stamp BEFORE UPDATE ON predictions
+    FOR EACH ROW EXECUTE FUNCTION stamp_change();
+
+-- On commit, tell the channel `predictions` which ids changed: comma-separated, 200 to a notification
+-- (7,400 bytes of the 8,000 that one may hold). A listener re-reads the rows; it trusts nothing else.
+CREATE FUNCTION notify_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('predictions', string_agg(id::text, ','))
+    FROM (SELECT id, (row_number() OVER () - 1) / 200 AS chunk FROM changes) AS numbered
+    GROUP BY chunk;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions
+    REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
+CREATE TRIGGER predictions_updated AFTER UPDATE ON predictions
+    REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
+
+
+-- Workers say here that they are alive and what they serve; one row each.
+CREATE TABLE workers (
+    name      text PRIMARY KEY,                          -- Celery's node name
+    model     text NOT NULL,                             -- version of the artifact it serves
+    device    text NOT NULL,                             -- for people: the GPU's or CPU's name
+    last_seen timestamptz NOT NULL DEFAULT now()         -- refreshed every few seconds
+);
