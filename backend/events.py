@@ -146,6 +146,9 @@ class Changes:
                 logger.warning("cannot read changes, trying again: %s", error)
                 await asyncio.sleep(RECONNECT_SECONDS)
                 self._wake.set()
+            except Exception:
+                logger.exception("reading changes failed, trying again")
+                await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _read_once(self, since: str) -> str:
         if not self._everything and not self._by_id:

@@ -33,6 +33,8 @@ DECODER_THREADS = 2
 def create_app() -> FastAPI:
     """The application, its settings from the environment. Run: uvicorn --factory backend.main:create_app"""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("aio_pika", "aiormq"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # backend.broker says it, once and in words
     return build_app(Settings())  # pyright: ignore[reportCallIssue]
 
 

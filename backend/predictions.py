@@ -41,8 +41,8 @@ CHANGED_SINCE = f"""
 SELECT seen.snapshot, {COLUMNS}
 FROM (SELECT pg_current_snapshot()::text AS snapshot) AS seen
 LEFT JOIN predictions
-    ON changed >= pg_snapshot_xmin(CAST(:since AS pg_snapshot))
-    AND NOT pg_visible_in_snapshot(changed, CAST(:since AS pg_snapshot))
+    ON changed >= pg_snapshot_xmin(CAST(CAST(:since AS text) AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(changed, CAST(CAST(:since AS text) AS pg_snapshot))
 ORDER BY id
 """
 

@@ -87,4 +87,6 @@ class Relay:
                     await self.relay_lost()
             except (BrokerAway, DatabaseAway) as error:
                 logger.warning("cannot look for lost messages: %s", error)
+            except Exception:
+                logger.exception("looking for lost messages failed, trying again")
             await asyncio.sleep(TICK_SECONDS)

@@ -229,7 +229,7 @@ class Filters:
             "min_confidence": self.min_confidence,
             "from": self.from_ and time_bound(_as_utc(self.from_)),
             "to": self.to and time_bound(_as_utc(self.to)),
-            "q": self.q and f"%{re.sub(r'([%_\\])', r'\\\1', self.q)}%",
+            "q": self.q and "%" + re.sub(r"([%_\\])", r"\\\1", self.q) + "%",
         }
         return {name: value for name, value in given.items() if value is not None}
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from celery import Celery, Task, bootsteps
+from celery import Celery, Task
+from celery.events.dispatcher import EventDispatcher
 from celery.exceptions import InvalidTaskError
 from celery.worker import consumer as celery_consumer
 from celery.worker import state, strategy
@@ -175,10 +176,18 @@ class Consumer(celery_consumer.Consumer):
         message.reject_log_error(logger, self.connection_errors)
 
 
+class UndeclaredEvents(EventDispatcher):
+    """Celery's events, sent to the exchange that the broker's definitions hold."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.exchange.no_declare = True
+
+
 class _Collecting:
     """A consumer as the default strategy sees it, with its way to the pool replaced."""
 
-    def __init__(self, consumer: bootsteps.StartStopStep, on_task_request: Callable[[Request], None]) -> None:
+    def __init__(self, consumer: Any, on_task_request: Callable[[Request], None]) -> None:
         self._consumer = consumer
         self.on_task_request = on_task_request
 

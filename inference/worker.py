@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={"client_properties": {"connection_name": "inference"}},
     )
+    app.events.dispatcher_cls = "inference.batching:UndeclaredEvents"
     app.register_task(Classify(classifier, database, settings.max_batch_size))
     _announce(database, classifier.version, classifier.device_name)
     return app

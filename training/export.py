@@ -72,6 +72,7 @@ def publish(model: nn.Sequential, card: dict[str, Any], models: Path) -> Path:
     partial.mkdir(parents=True)
     try:
         write_model(model, partial / MODEL_FILE)
+        (partial / MODEL_FILE).chmod(0o644)  # the worker may run as another user
         sha256 = hashlib.sha256((partial / MODEL_FILE).read_bytes()).hexdigest()
         version = f"{card['created'][:10]}-{sha256[:8]}"
         card = {"version": version, "format": FORMAT, "sha256": sha256, **card}

@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+RUN := scripts/uv run --frozen --no-sync
+DATA ?=
+TRAIN_FLAGS ?= $(if $(DATA),--data $(DATA))
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## Install what is missing, start the whole system, classify a sample (HTTP_PORT=8080)
+	@scripts/bootstrap
+	@$(RUN) python -m scripts.local up
+
+down: ## Stop the system; the history stays in .local/
+	@$(RUN) python -m scripts.local down
+
+logs: ## Follow every log
+	@$(RUN) python -m scripts.local logs
+
+status: ## Show the processes and the health report
+	@$(RUN) python -m scripts.local status
+
+test: ## Install what is missing, check the code, run every test
+	@scripts/bootstrap chromium
+	@$(MAKE) --no-print-directory check
+	@scripts/npm test
+	@$(RUN) pytest
+
+check: ## Lint, format and type checks, import rules, generated files
+	@scripts/bootstrap
+	@scripts/check
+
+fix: ## Format the code and repair what the linters can
+	@$(RUN) ruff check --fix . && $(RUN) ruff format .
+	@scripts/npm run fix
+
+train: ## Train and publish a model (DATA=folder or archive; default: download CIFAR-10)
+	@scripts/bootstrap
+	@MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000 $(RUN) python -m training.train $(TRAIN_FLAGS)
+
+bench: ## Measure throughput, latency and CPU time of a system of its own
+	@scripts/bootstrap
+	@$(RUN) python -m tests.load.bench
+
+e2e: ## Run the browser test alone
+	@scripts/bootstrap chromium
+	@$(RUN) pytest tests/e2e
+
+.PHONY: help up down logs status test check fix train bench e2e

@@ -1,0 +1,1 @@
+"""The whole system as local processes: private servers, generated secrets, all state in one folder."""

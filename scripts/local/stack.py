@@ -1,0 +1,157 @@
+"""Start, watch and stop the local servers. A supervisor of supervisord's own restarts what dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy
+
+from scripts.local import config as configuration
+from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError
+
+DATABASE_SECONDS = 60
+START_SECONDS = 120
+STOP_SECONDS = 60
+
+
+def start(state: Path, http_port: int, programs: tuple[str, ...] = PROGRAMS) -> Config:
+    """Start supervisord with these programs, its database created. Raises SetupError."""
+    config = configuration.prepare(state, http_port)
+    supervisor = configuration.write_files(config, programs)
+    with claimed(state):
+        if "postgres" in programs:
+            create_database(config)
+        run([f"{Path(sys.executable).parent}/supervisord", "-c", str(supervisor)], "supervisord")
+    if "postgres" in programs:
+        apply_schema(config)
+    return config
+
+
+def stop(state: Path) -> bool:
+    """Stop everything that `start` started there; returns whether there was anything."""
+    pid = running_pid(state)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: running_pid(state) is None, STOP_SECONDS, "supervisord to stop")
+    return True
+
+
+def running_pid(state: Path) -> int | None:
+    """supervisord's pid, if the one that was started in `state` is alive."""
+    try:
+        pid = int((state / "run/supervisord.pid").read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if str(state / "supervisord.conf").encode() in command else None
+
+
+def processes(config: Config) -> list[dict[str, Any]]:
+    """supervisord's account of its programs."""
+    password, port = config.secrets["supervisor"], config.ports["supervisor"]
+    server = ServerProxy(f"http://local:{password}@127.0.0.1:{port}/RPC2")
+    found: Any = server.supervisor.getAllProcessInfo()
+    return found
+
+
+def fetch_health(config: Config) -> dict[str, Any]:
+    """`GET /api/health` through the proxy; empty while there is no answer."""
+    try:
+        with urllib.request.urlopen(f"{config.address}/api/health", timeout=5) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        try:
+            return json.load(error)
+        except ValueError:
+            return {}
+    except (OSError, ValueError):
+        return {}
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Poll until `condition` gives something true. Raises SetupError."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise SetupError(f"waited {seconds:.0f} s for {what}, in vain; the logs are in .local/log")
+
+
+@contextmanager
+def claimed(state: Path) -> Iterator[None]:
+    """Hold the state folder against a second `start` at the same time."""
+    lock = state / "starting"
+    try:
+        lock.mkdir()
+    except FileExistsError:
+        if time.time() - lock.stat().st_mtime < START_SECONDS:
+            raise SetupError("it is being started already; wait for that, or see: make status") from None
+        lock.touch()
+    try:
+        yield
+    finally:
+        lock.rmdir()
+
+
+def create_database(config: Config) -> None:
+    """Make the database cluster at the first start."""
+    data = config.state / "postgres"
+    if (data / "PG_VERSION").exists():
+        return
+    password_file = config.state / "run/postgres-password"
+    data.mkdir(exist_ok=True)
+    password_file.touch(mode=0o600)
+    password_file.write_text(config.secrets["postgres"])
+    if os.geteuid() == 0:
+        run(["chown", "postgres:", str(data), str(password_file)], "chown")
+    options = ["--username=cifar", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
+    try:
+        run(
+            [
+                *configuration.as_postgres(),
+                configuration.postgres_program("initdb"),
+                *options,
+                f"--pwfile={password_file}",
+                "-D",
+                str(data),
+            ],
+            "initdb",
+        )
+    finally:
+        password_file.unlink()
+
+
+def apply_schema(config: Config) -> None:
+    """Create the database `cifar` from schema.sql, once."""
+    server = config.database_url.rsplit("/", 1)[0]
+
+    def psql(database: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        program = configuration.postgres_program("psql")
+        flags = ["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]
+        return subprocess.run(
+            [program, *flags, f"{server}/{database}", *arguments], capture_output=True, text=True, check=False
+        )
+
+    wait_until(lambda: psql("postgres", "-c", "SELECT 1").returncode == 0, DATABASE_SECONDS, "PostgreSQL")
+    if psql("cifar", "-c", "SELECT 'predictions'::regclass").returncode == 0:
+        return
+    psql("postgres", "-c", "CREATE DATABASE cifar")  # there already, if a first start was cut short
+    applied = psql("cifar", "--single-transaction", "-f", str(REPOSITORY / "schema.sql"))
+    if applied.returncode != 0:
+        raise SetupError(f"schema.sql could not be applied: {applied.stderr.strip()}")
+
+
+def run(command: list[str], name: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    if done.returncode != 0:
+        raise SetupError(f"{name} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
