@@ -137,7 +137,10 @@ class Page:
 
 
 class Predictions:
-    """Reads and writes rows. Raises DatabaseAway when there is no answer in time."""
+    """Reads and writes rows.
+
+    Raises DatabaseAway when there is no answer in time, BadParameter for values that it cannot take.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -222,6 +225,9 @@ class Predictions:
             code = getattr(getattr(error, "orig", None), "sqlstate", None) or "08000"
             if code.startswith(("08", "53", "57")):  # connection, resources, operator's shutdown
                 raise DatabaseAway("The service cannot reach its database; try again shortly.") from error
+            if code.startswith("22"):  # a value that the database cannot take, such as a NUL in a text
+                detail = "A value in the request has characters or a form that cannot be used here."
+                raise BadParameter(detail) from error
             raise
 
     async def _write_waiting(self) -> None:

@@ -6,7 +6,7 @@ from io import BytesIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
@@ -47,16 +47,18 @@ async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
     capped = Request(request.scope, _cap(request, settings.max_request_bytes))
     try:
         form = await capped.form(max_files=settings.max_files, max_fields=16)
-    except MultiPartException as error:
-        if "Too many files" in error.message:
+    except HTTPException as error:  # Starlette's own, around whatever its parser raised
+        if "Too many files" in error.detail:
             detail = f"At most {settings.max_files} files fit in one request; send the rest in another."
             raise TooManyFiles(detail) from error
-        detail = f"The multipart body cannot be read ({error.message}); send it as curl -F does."
+        detail = f"The multipart body cannot be read ({error.detail}); send it as curl -F does."
         raise NoFile(detail) from error
     files = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
     if not files:
-        names = ", ".join(repr(name) for name in form) or "none"
-        raise NoFile(f"The files must be in parts named {FIELD!r}; the request has these parts: {names}.")
+        kinds = [f"{name!r} ({'text' if isinstance(part, str) else 'file'})" for name, part in form.multi_items()]
+        found = ", ".join(kinds) or "none"
+        detail = f"Send each image as a file in a part named {FIELD!r}: -F {FIELD}=@cat.png. Parts found: {found}."
+        raise NoFile(detail)
     return files
 
 
