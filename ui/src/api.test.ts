@@ -1,0 +1,39 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { ApiProblem, parseProblem, readPage } from "./api";
+
+afterEach(() => vi.unstubAllGlobals());
+
+test("a problem keeps its title, detail and request id", () => {
+  const body =
+    '{"type":"about:blank","title":"Empty file","status":422,"detail":"No bytes.","request_id":"7f"}';
+  const problem = parseProblem(422, body);
+  expect([problem.title, problem.detail, problem.requestId]).toEqual(["Empty file", "No bytes.", "7f"]);
+});
+
+test.each(["<html>502 Bad Gateway</html>", "", "null", '"text"', '{"title":3}'])(
+  "an answer that is no problem becomes words: %j",
+  (body) => {
+    const problem = parseProblem(502, body);
+    expect(problem.title).toBe("Unexpected answer");
+    expect(problem.detail).toContain("502");
+  },
+);
+
+test.each([
+  [0, true],
+  [415, false],
+  [422, false],
+  [429, true],
+  [500, true],
+  [503, true],
+])("with status %i, that trying again makes sense is %s", (status, passes) => {
+  expect(new ApiProblem(status, "", "").passes).toBe(passes);
+});
+
+test("a service out of reach is said in words", async () => {
+  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("Failed to fetch")));
+  await expect(readPage({ limit: 24 })).rejects.toMatchObject({
+    status: 0,
+    title: "The service cannot be reached",
+  });
+});

@@ -1,0 +1,88 @@
+import type { components } from "./api-types";
+
+export type Prediction = components["schemas"]["Prediction"];
+export type PredictionPage = components["schemas"]["PredictionPage"];
+
+/** What the service answered instead of what was asked, or that it could not be reached. */
+export class ApiProblem extends Error {
+  constructor(
+    /** The HTTP status; 0: no answer at all. */
+    readonly status: number,
+    readonly title: string,
+    readonly detail: string,
+    readonly requestId: string | null = null,
+  ) {
+    super(`${title}: ${detail}`);
+  }
+
+  /** Whether the same request may go through later. */
+  get passes(): boolean {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+export function unreachable(): ApiProblem {
+  return new ApiProblem(0, "The service cannot be reached", "Check your connection, then try again.");
+}
+
+/** Reads RFC 9457 JSON; anything else, such as a proxy's HTML page, becomes words of our own. */
+export function parseProblem(status: number, body: string): ApiProblem {
+  try {
+    const { title, detail, request_id } = JSON.parse(body) as Record<string, unknown>;
+    if (typeof title === "string" && typeof detail === "string") {
+      return new ApiProblem(status, title, detail, typeof request_id === "string" ? request_id : null);
+    }
+  } catch {
+    // not JSON
+  }
+  return new ApiProblem(status, "Unexpected answer", `The service answered ${status}; try again later.`);
+}
+
+/** Over XMLHttpRequest: fetch does not tell how much of a body has been sent. */
+export function uploadImage(file: File, onSent: (fraction: number) => void): Promise<Prediction> {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const body = new FormData();
+    body.append("file", file, file.name);
+    request.upload.onprogress = (sent) => {
+      if (sent.lengthComputable) onSent(sent.loaded / sent.total);
+    };
+    request.onload = () => {
+      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText));
+      else reject(parseProblem(request.status, request.responseText));
+    };
+    request.onerror = () => reject(unreachable());
+    request.open("POST", "/api/predict");
+    request.send(body);
+  });
+}
+
+export type PageRequest = { limit: number; cursor?: string; to?: string };
+
+export function readPage({ limit, cursor, to }: PageRequest): Promise<PredictionPage> {
+  const query = new URLSearchParams({ limit: String(limit) });
+  if (cursor) query.set("cursor", cursor);
+  if (to) query.set("to", to);
+  return readJson(`/api/predictions?${query}`);
+}
+
+export function readPrediction(id: string): Promise<Prediction> {
+  return readJson(`/api/predictions/${id}`);
+}
+
+export async function readSample(name: string): Promise<File> {
+  const answer = await request(`/samples/${name}.jpg`);
+  return new File([await answer.blob()], `${name}.jpg`, { type: "image/jpeg" });
+}
+
+async function readJson<T>(address: string): Promise<T> {
+  return (await request(address)).json();
+}
+
+async function request(address: string): Promise<Response> {
+  const answer = await fetch(address).catch(() => {
+    throw unreachable();
+  });
+  if (!answer.ok) throw parseProblem(answer.status, await answer.text());
+  return answer;
+}

@@ -1,0 +1,33 @@
+import type { Connection } from "../predictions";
+
+const words: Record<Connection, string> = {
+  connecting: "Connecting…",
+  live: "Live",
+  reconnecting: "Reconnecting…",
+};
+const meanings: Record<Connection, string> = {
+  connecting: "Opening the stream of live updates",
+  live: "Every change shows here as it happens",
+  reconnecting: "The stream of live updates broke off; it is being opened again",
+};
+
+export function Header({ connection }: { connection: Connection }) {
+  return (
+    <header className="top">
+      <div className="top-row">
+        <h1>
+          <img src="/icon.svg" alt="" width="22" height="22" />
+          Image classification
+        </h1>
+        <span className={`connection ${connection}`} role="status" title={meanings[connection]}>
+          {words[connection]}
+        </span>
+        <nav aria-label="Other pages">
+          <a href="/docs">API</a>
+          <a href="/flower/">Flower</a>
+          <a href="/rabbitmq/">RabbitMQ</a>
+        </nav>
+      </div>
+    </header>
+  );
+}

@@ -1,0 +1,79 @@
+import { cleanup, render, screen } from "@testing-library/react";
+import { afterEach, expect, test, vi } from "vitest";
+import { ApiProblem, type Prediction } from "../api";
+import { makePrediction } from "../prediction.fixture";
+import type { Stage } from "../predictions";
+import { UploadCard } from "./UploadCard";
+
+afterEach(cleanup);
+
+const tryAgain = vi.fn();
+
+function card(stage: Stage, prediction?: Prediction) {
+  const upload = { key: 1, file: new File(["x"], "cat.png"), preview: "blob:preview", stage };
+  return <UploadCard upload={upload} prediction={prediction} onTryAgain={tryAgain} />;
+}
+
+const succeeded = makePrediction({
+  status: "succeeded",
+  prediction: "cat",
+  confidence: 0.9712,
+  probabilities: ["cat", "dog", "deer", "frog", "bird", "ship"].map((label, place) => ({
+    label,
+    probability: place === 0 ? 0.9712 : 0.0288 / 5,
+  })),
+  model: "2026-11-24-1f0c9a7b",
+  metrics: { queue_ms: 5.2, batch_size: 8, predict_ms: 9.7 },
+});
+
+test("a card goes from its first byte to its label", () => {
+  const { rerender } = render(card({ at: "waiting" }));
+  screen.getByText("Waiting to upload");
+
+  rerender(card({ at: "sending", fraction: 0.25 }));
+  expect(screen.getByRole<HTMLProgressElement>("progressbar").value).toBe(0.25);
+
+  const accepted: Stage = { at: "accepted", id: succeeded.id };
+  rerender(card(accepted, makePrediction()));
+  screen.getByText("Queued");
+
+  rerender(card(accepted, makePrediction({ status: "running" })));
+  screen.getByText("Running");
+
+  rerender(card(accepted, succeeded));
+  expect(screen.getAllByRole("listitem").map((row) => row.textContent)).toEqual([
+    "cat97.1%",
+    "dog0.6%",
+    "deer0.6%",
+    "frog0.6%",
+    "bird0.6%",
+  ]);
+  for (const part of ["waited 5.2 ms", "batch of 8", "predicted in 9.7 ms", "model 2026-11-24-1f0c9a7b"]) {
+    screen.getByText(part);
+  }
+  expect(screen.getByRole("img", { name: "As the model saw it" }).getAttribute("src")).toBe(
+    succeeded.urls.image,
+  );
+});
+
+test("an upload that the service refuses shows its title and detail", () => {
+  const problem = new ApiProblem(415, "Not a supported image", "Convert it to JPEG.", "01a2");
+  render(card({ at: "refused", problem }));
+  screen.getByText("Not a supported image");
+  screen.getByText("Convert it to JPEG.");
+  screen.getByText("request 01a2");
+  expect(screen.queryByRole("button")).toBeNull();
+});
+
+test("an upload that may go through later can be tried again", () => {
+  render(card({ at: "refused", problem: new ApiProblem(503, "The database is away", "Try again.") }));
+  screen.getByRole("button", { name: "Try again" }).click();
+  expect(tryAgain).toHaveBeenCalledOnce();
+});
+
+test("a prediction that failed says why", () => {
+  const error = { title: "Tried too often", detail: "Three attempts broke off." };
+  render(card({ at: "accepted", id: "1" }, makePrediction({ status: "failed", error })));
+  screen.getByText("Tried too often");
+  screen.getByText("Three attempts broke off.");
+});

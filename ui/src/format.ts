@@ -1,0 +1,45 @@
+import type { Prediction } from "./api";
+
+const language = "en";
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+const absolute = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+const steps: [Intl.RelativeTimeFormatUnit, number][] = [
+  ["day", 86_400_000],
+  ["hour", 3_600_000],
+  ["minute", 60_000],
+];
+
+export function formatAge(moment: string, now: number): string {
+  const ms = Date.parse(moment) - now;
+  for (const [unit, length] of steps) {
+    if (-ms >= length) return relative.format(Math.ceil(ms / length), unit);
+  }
+  return "just now";
+}
+
+export function formatMoment(moment: string): string {
+  return absolute.format(new Date(moment));
+}
+
+/** Never "100%": no model is that sure, and 0.9996 is not 1. */
+export function formatPercent(fraction: number): string {
+  const percent = fraction * 100;
+  if (percent < 0.1) return "<0.1%";
+  return `${Math.min(percent, 99.9).toFixed(1)}%`;
+}
+
+export function formatDuration(ms: number): string {
+  if (ms < 10) return `${ms.toFixed(1)} ms`;
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** The small print under an outcome. */
+export function describeMetrics({ metrics, model }: Prediction): string[] {
+  const { queue_ms, batch_size, predict_ms } = metrics;
+  const parts: string[] = [];
+  if (queue_ms !== null) parts.push(`waited ${formatDuration(queue_ms)}`);
+  if (batch_size !== null) parts.push(batch_size === 1 ? "alone in its batch" : `batch of ${batch_size}`);
+  if (predict_ms !== null) parts.push(`predicted in ${formatDuration(predict_ms)}`);
+  if (model !== null) parts.push(`model ${model}`);
+  return parts;
+}

@@ -1,0 +1,24 @@
+import { createRoot } from "react-dom/client";
+import { uploadImage } from "./api";
+import { App } from "./components/App";
+import { catchUp, readNewest } from "./history";
+import { PredictionStore } from "./predictions";
+import { followPredictions } from "./stream";
+import { UploadQueue } from "./uploads";
+import "./style.css";
+
+const store = new PredictionStore();
+const queue = new UploadQueue(store, uploadImage);
+
+followPredictions({
+  onPrediction: (prediction) => store.receive(prediction),
+  onConnection: (connection) => {
+    store.setConnection(connection);
+    // At the first opening too: the history may have been read before the stream was subscribed.
+    if (connection === "live") void catchUp(store);
+  },
+});
+void readNewest(store);
+
+const place = document.getElementById("app");
+if (place) createRoot(place).render(<App store={store} queue={queue} />);

@@ -1,0 +1,12 @@
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  plugins: [react()],
+  server: { proxy: { "/api": "http://localhost:8080", "/openapi.json": "http://localhost:8080" } },
+  build: {
+    chunkSizeWarningLimit: 2000, // Swagger UI is one bundle of 1.5 MB, and only /docs loads it
+    rolldownOptions: { input: ["index.html", "docs.html"] },
+  },
+  test: { environment: "jsdom", include: ["src/**/*.test.{ts,tsx}"] },
+});
