@@ -1,17 +1,16 @@
 """The way to RabbitMQ: one robust connection, one channel that confirms."""
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 import aio_pika
-from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
+from aio_pika.abc import AbstractRobustChannel
+from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelClosed
+from aio_pika.robust_connection import RobustConnection
 from aiormq.exceptions import ChannelInvalidStateError
 
 from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, EXCHANGE, ROUTING_KEY, ClassifyMessage
-
-logger = logging.getLogger(__name__)
 
 QUEUE = "inference"
 RECONNECT_SECONDS = 1
@@ -33,20 +32,24 @@ class Broker:
     """Publishes messages. Never makes anyone wait longer than its deadline."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: AbstractRobustConnection | None = None
+        self._url = make_url(url, reconnect_interval=RECONNECT_SECONDS, fail_fast=0, name="backend")
+        self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._connecting: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Start connecting; returns at once, for the service works without a broker, too."""
-        self._connecting = asyncio.create_task(self._connect())
+        self._connection = RobustConnection(self._url)
+        self._connecting = asyncio.create_task(self._connect(self._connection))
 
     async def close(self) -> None:
-        if self._connecting:
+        if self._connecting and self._connection:
             self._connecting.cancel()
-        if self._connection:
             await self._connection.close()
+
+    @property
+    def connected(self) -> bool:
+        return self._channel is not None and self._connection is not None and self._connection.connected.is_set()
 
     async def publish(self, message: ClassifyMessage) -> None:
         """Publish and wait for the broker's confirm. Raises BrokerAway."""
@@ -72,8 +75,8 @@ class Broker:
 
     async def inspect(self) -> QueueState:
         """How many messages wait, and how many workers listen. Raises BrokerAway."""
-        if self._connection is None:
-            raise BrokerAway("not connected yet")
+        if self._connection is None or not self.connected:
+            raise BrokerAway("not connected")
         try:
             async with asyncio.timeout(DEADLINE_SECONDS), self._connection.channel() as channel:
                 queue = await channel.declare_queue(QUEUE, passive=True)
@@ -87,19 +90,7 @@ class Broker:
             raise RuntimeError("not connected yet")
         return self._channel
 
-    async def _connect(self) -> None:
-        while True:
-            try:
-                connection = await aio_pika.connect_robust(
-                    self._url,
-                    reconnect_interval=RECONNECT_SECONDS,
-                    timeout=CONNECT_TIMEOUT_SECONDS,
-                    client_properties={"connection_name": "backend"},
-                )
-                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-            except (AMQPError, OSError, TimeoutError) as error:
-                logger.warning("the broker is away, trying again: %r", error)
-                await asyncio.sleep(RECONNECT_SECONDS)
-            else:
-                self._connection, self._channel = connection, channel  # pyright: ignore
-                return
+    async def _connect(self, connection: RobustConnection) -> None:
+        await connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
+        channel = connection.channel(publisher_confirms=True, on_return_raises=True)
+        self._channel = await channel

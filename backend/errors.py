@@ -141,6 +141,6 @@ def install(app: FastAPI) -> None:
         return answer
 
     @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> Response:
+    async def _unexpected(request: Request, _error: Exception) -> Response:
         detail = "Something broke on our side; it is logged under the request_id. Try again."
         return problem(request, 500, "Internal error", detail)

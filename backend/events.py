@@ -9,7 +9,7 @@ a gap: a snapshot tells exactly which transactions a reader has seen, commit ord
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 CHANNEL = "predictions"
 TICK_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
+CONNECT_TIMEOUT_SECONDS = 5
 MAX_BACKLOG = 2000  # events that a slow reader may be behind; then it must reconnect and resume
 
 
@@ -86,8 +87,8 @@ class Changes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @asynccontextmanager
-    async def subscribe(self, ids: Iterable[UUID] | None) -> AsyncIterator[Subscription]:
-        """Changes of some predictions, or of all. Subscribe first, read the current state second."""
+    async def subscribe(self, ids: Iterable[UUID] | None) -> AsyncGenerator[Subscription]:
+        """Changes of some predictions, or of all. Subscribe first, read the current status second."""
         subscription = Subscription()
         ids = None if ids is None else list(ids)
         if ids is None:
@@ -109,7 +110,7 @@ class Changes:
     async def _listen(self) -> None:
         while True:
             try:
-                connection = await asyncpg.connect(self._database_url, timeout=RECONNECT_SECONDS * 5)
+                connection = await asyncpg.connect(self._database_url, timeout=CONNECT_TIMEOUT_SECONDS)
                 closed = asyncio.Event()
                 connection.add_termination_listener(lambda _, closed=closed: closed.set())
                 try:
@@ -166,14 +167,14 @@ class Changes:
 
 
 async def follow(first: Change, subscription: Subscription) -> AsyncIterator[Change]:
-    """One prediction: its current state, then each new one, up to the terminal."""
+    """One prediction: its current status, then each new one, up to the terminal."""
     yield first
     latest = first.prediction
     if latest.status in TERMINAL:
         return
     async for change in subscription:
         if change.prediction == latest:
-            continue  # read once as the current state and once as a change
+            continue  # read once as the current status and once as a change
         latest = change.prediction
         yield change
         if latest.status in TERMINAL:

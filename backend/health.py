@@ -25,9 +25,7 @@ async def check(predictions: Predictions, broker: Broker) -> Health:
     )
     statuses = {database.status, queue.status, inference.status}
     status = "down" if "down" in statuses else "degraded" if "degraded" in statuses else "ok"
-    return Health(
-        status=status, components=Components(database=database, broker=queue, inference=inference)
-    )
+    return Health(status=status, components=Components(database=database, broker=queue, inference=inference))
 
 
 async def check_database(predictions: Predictions) -> DatabaseHealth:
@@ -82,9 +80,7 @@ async def check_inference(predictions: Predictions) -> InferenceHealth:
 
 
 def _no_workers(detail: str) -> InferenceHealth:
-    return InferenceHealth(
-        status="down", model=None, device=None, last_seen=None, workers=[], detail=detail
-    )
+    return InferenceHealth(status="down", model=None, device=None, last_seen=None, workers=[], detail=detail)
 
 
 def _reason(error: Exception) -> str:

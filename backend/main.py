@@ -5,7 +5,7 @@ import logging
 import re
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -33,14 +33,13 @@ DECODER_THREADS = 2
 def create_app() -> FastAPI:
     """The application, its settings from the environment. Run: uvicorn --factory backend.main:create_app"""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in ("aio_pika", "aiormq"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # backend.broker says it, once and in words
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # aio_pika says it again, in words
     return build_app(Settings())  # pyright: ignore[reportCallIssue]
 
 
 def build_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with build_services(settings) as services:
             app.state.services = services
             _end_streams_at_shutdown(services.changes)
@@ -60,14 +59,14 @@ def build_app(settings: Settings) -> FastAPI:
     errors.install(app)
 
     @app.exception_handler(routes.NothingNew)
-    async def _nothing_new(request: Request, error: routes.NothingNew) -> Response:
+    async def _nothing_new(_request: Request, _error: routes.NothingNew) -> Response:
         return Response(status_code=204)
 
     return app
 
 
 @asynccontextmanager
-async def build_services(settings: Settings) -> AsyncIterator[routes.Services]:
+async def build_services(settings: Settings) -> AsyncGenerator[routes.Services]:
     """Connect to everything; disconnect in the reverse order."""
     database_url = settings.database_url.get_secret_value()
     engine = create_async_engine(
@@ -77,7 +76,11 @@ async def build_services(settings: Settings) -> AsyncIterator[routes.Services]:
         max_overflow=0,
         pool_timeout=5,
         pool_use_lifo=True,
-        connect_args={"timeout": 5, "command_timeout": 10, "server_settings": {"application_name": "backend"}},
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 10,
+            "server_settings": {"application_name": "backend"},
+        },
     )
     predictions = Predictions(engine)
     broker = Broker(settings.broker_url.get_secret_value())

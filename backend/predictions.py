@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, text
-from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from uuid_utils.compat import uuid7
 
@@ -59,7 +60,7 @@ WHERE status IN ('queued', 'running') ORDER BY id DESC LIMIT 1000
 """
 
 # How many wait or run.
-COUNT_UNFINISHED = "SELECT count(*) FROM predictions WHERE status IN ('queued', 'running')"
+COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM predictions WHERE status IN ('queued', 'running')"
 
 # Rows whose message must be lost: queued for seconds though the queue is empty, or though a row
 # from seconds later has been started; or running for longer than any batch can.
@@ -217,7 +218,7 @@ class Predictions:
             return found.all() if found.returns_rows else []
 
     @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
         try:
             async with self._engine.connect() as connection:
                 yield connection

@@ -31,7 +31,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._relayed: dict[UUID, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self.unfinished = 0
+        self.unfinished: int = 0
         """Predictions that wait or run, as of the last tick."""
 
     def start(self) -> None:
@@ -82,7 +82,7 @@ class Relay:
         while True:
             try:
                 (row,) = await self._predictions.fetch(COUNT_UNFINISHED)
-                self.unfinished = row.count
+                self.unfinished = row.unfinished
                 if self.unfinished:
                     await self.relay_lost()
             except (BrokerAway, DatabaseAway) as error:

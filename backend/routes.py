@@ -35,7 +35,7 @@ from backend.schemas import (
     Urls,
 )
 from backend.settings import Settings
-from backend.uploads import INPUT_SIZE, Upload, clean_filename, decode, read_files
+from backend.uploads import INPUT_SIZE, Upload, decode, read_files
 
 MAX_WAIT_SECONDS = 60
 
@@ -146,13 +146,9 @@ async def predict(
 async def read_uploads(request: Request, serve: Services) -> list[Upload]:
     """Read and decode a request's files; each decodes or is refused by itself."""
     files = await read_files(request, serve.settings)
-    contents = [await file.read() for file in files]
-    names = [clean_filename(file.filename) for file in files]
 
     def decode_all() -> list[Upload]:
-        return [
-            Upload(name, try_decode(data, serve.settings)) for name, data in zip(names, contents, strict=True)
-        ]
+        return [Upload(name, try_decode(data, serve.settings)) for name, data in files]
 
     return await asyncio.get_running_loop().run_in_executor(serve.decoders, decode_all)
 
@@ -282,7 +278,7 @@ async def read_image(id: UUID, serve: Serve) -> Response:
 async def open_one(
     id: UUID, serve: Serve, last_event_id: LastEventId = None
 ) -> AsyncIterator[tuple[Change, Subscription]]:
-    """Subscribe to one prediction and read its current state. Raises UnknownPrediction, NothingNew."""
+    """Subscribe to one prediction and read its current status. Raises UnknownPrediction, NothingNew."""
     async with serve.changes.subscribe([id]) as subscription:
         prediction, snapshot = await serve.predictions.read(id)
         if last_event_id and prediction.status in TERMINAL:
@@ -315,7 +311,7 @@ async def open_all(
 async def follow_prediction(
     opened: Annotated[tuple[Change, Subscription], Depends(open_one)],
 ) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events named `prediction`: the current state, each new one; ends after the terminal."""
+    """Server-sent events named `prediction`: its current status, each new one; ends after the terminal."""
     async for change in follow(*opened):
         yield as_event(change)
 
@@ -361,9 +357,7 @@ async def read_live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get(
-    "/health/ready", tags=["health"], summary="Uploads can be stored", responses=problems(503)
-)
+@router.get("/health/ready", tags=["health"], summary="Uploads can be stored", responses=problems(503))
 async def read_ready(serve: Serve) -> dict[str, str]:
     await serve.predictions.snapshot()
     return {"status": "ok"}

@@ -1,14 +1,13 @@
 """From an upload to pixels: bytes that a client chose, read under limits."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from backend.errors import (
     BrokenImage,
@@ -37,8 +36,8 @@ class Upload:
     pixels: bytes | UploadError
 
 
-async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
-    """Read the multipart body under the request's size cap.
+async def read_files(request: Request, settings: Settings) -> list[tuple[str, bytes]]:
+    """Read the multipart body under the request's size cap: each file's name and content.
 
     Raises NoFile, TooManyFiles or RequestTooLarge.
     """
@@ -46,20 +45,17 @@ async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
         raise NoFile(f"Send multipart/form-data with one or more parts named {FIELD!r}: -F {FIELD}=@cat.png")
     capped = Request(request.scope, _cap(request, settings.max_request_bytes))
     try:
-        form = await capped.form(max_files=settings.max_files, max_fields=16)
+        async with capped.form(max_files=settings.max_files, max_fields=16) as form:
+            files = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
+            if not files:
+                raise NoFile(_describe_parts(form))
+            return [(clean_filename(file.filename), await file.read()) for file in files]
     except HTTPException as error:  # Starlette's own, around whatever its parser raised
         if "Too many files" in error.detail:
             detail = f"At most {settings.max_files} files fit in one request; send the rest in another."
             raise TooManyFiles(detail) from error
         detail = f"The multipart body cannot be read ({error.detail}); send it as curl -F does."
         raise NoFile(detail) from error
-    files = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
-    if not files:
-        kinds = [f"{name!r} ({'text' if isinstance(part, str) else 'file'})" for name, part in form.multi_items()]
-        found = ", ".join(kinds) or "none"
-        detail = f"Send each image as a file in a part named {FIELD!r}: -F {FIELD}=@cat.png. Parts found: {found}."
-        raise NoFile(detail)
-    return files
 
 
 def decode(data: bytes, settings: Settings) -> bytes:
@@ -97,7 +93,14 @@ def clean_filename(name: str | None) -> str:
     return printable.strip()[-MAX_FILENAME:] or "unnamed"
 
 
-def _cap(request: Request, limit: int) -> Callable[[], object]:
+def _describe_parts(form: FormData) -> str:
+    kinds = {True: "text", False: "file"}
+    parts = [f"{name!r} ({kinds[isinstance(part, str)]})" for name, part in form.multi_items()]
+    advice = f"Send each image as a file in a part named {FIELD!r}: -F {FIELD}=@cat.png."
+    return f"{advice} Parts found: {', '.join(parts) or 'none'}."
+
+
+def _cap(request: Request, limit: int) -> Receive:
     """The request's receive, ending the moment that more than `limit` bytes have come."""
     received = 0
 

@@ -158,8 +158,8 @@ class Consumer(celery_consumer.Consumer):
             step for step in celery_consumer.Consumer.Blueprint.default_steps if step != DELAYED_DELIVERY
         ]
 
-    def create_task_handler(self) -> Callable[[Any], None]:
-        handle = super().create_task_handler()
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        handle: Callable[[Any], None] = super().create_task_handler(*args, **options)
 
         def guarded(message: Any) -> None:
             try:

@@ -105,11 +105,10 @@ class Outcome:
     def succeeded(cls, claim: Claim, classes: Sequence[str], probabilities: NDArray[np.float32]) -> "Outcome":
         """probabilities: floats (classes,), in the order of `classes`."""
         order = np.argsort(-probabilities, kind="stable")
-        ranked = [
-            {"label": classes[index], "probability": round(float(probabilities[index]), 6)} for index in order
-        ]
-        best = ranked[0]
-        return cls(claim, str(best["label"]), float(best["probability"]), json.dumps(ranked))
+        ranked = [(classes[int(index)], round(float(probabilities[index]), 6)) for index in order]
+        stored = [{"label": label, "probability": probability} for label, probability in ranked]
+        label, confidence = ranked[0]
+        return cls(claim, label, confidence, json.dumps(stored))
 
     @classmethod
     def failed(cls, claim: Claim, title: str, detail: str) -> "Outcome":
@@ -167,6 +166,10 @@ class Database:
         """Stop waiting for a database that is away."""
         self._stopping.set()
 
+    def close(self) -> None:
+        for connection in (self._claims, self._outcomes, self._presence):
+            connection.close()
+
 
 class _Connection:
     """One autocommitting connection that comes back after the database does."""
@@ -185,7 +188,7 @@ class _Connection:
                 return cursor.fetchall() if cursor.description else None
             except psycopg.OperationalError as error:
                 logger.warning("the database is away, trying again: %s", str(error).strip())
-                self._close()
+                self.close()
                 if self._stopping.wait(RETRY_SECONDS):
                     raise Stopped from error
 
@@ -201,7 +204,7 @@ class _Connection:
             )
         return self._connection
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -5,11 +5,12 @@ worker is alive.
 """
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import torch
 from celery import Celery, signals
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
 from inference.classifier import choose_device, load_active
 from inference.outcomes import Database, Stopped
@@ -54,32 +55,47 @@ def create_app(settings: Settings) -> Celery:
     )
     app.events.dispatcher_cls = "inference.batching:UndeclaredEvents"
     app.register_task(Classify(classifier, database, settings.max_batch_size))
-    _announce(database, classifier.version, classifier.device_name)
+    Presence(database, classifier.version, classifier.device_name).follow_worker()
     return app
 
 
-def _announce(database: Database, model: str, device: str) -> None:
-    """While the worker runs, keep its row in the table `workers` fresh."""
-    stopping = threading.Event()
+class Presence(threading.Thread):
+    """Keeps the worker's row in the table `workers` fresh, from the worker's start to its stop."""
 
-    def keep_announcing(name: str) -> None:
-        try:
+    def __init__(self, database: Database, model: str, device: str) -> None:
+        super().__init__(name="presence")
+        self._database = database
+        self._model = model
+        self._device = device
+        self._node = ""
+        self._stopping = threading.Event()
+
+    def follow_worker(self) -> None:
+        signals.worker_ready.connect(self._on_ready, weak=False)
+        signals.worker_shutting_down.connect(self._on_stopping, weak=False)
+        signals.worker_shutdown.connect(self._on_stopped, weak=False)
+
+    def run(self) -> None:
+        with suppress(Stopped):
             while True:
-                database.announce(name, model, device)
-                if stopping.wait(PRESENCE_SECONDS):
-                    database.leave(name)
+                self._database.announce(self._node, self._model, self._device)
+                if self._stopping.wait(PRESENCE_SECONDS):
+                    self._database.leave(self._node)
                     return
-        except Stopped:
-            return
 
-    @signals.worker_ready.connect(weak=False)
-    def _start(sender: Any, **_: Any) -> None:
-        threading.Thread(target=keep_announcing, args=(sender.hostname,), name="presence").start()
+    def _on_ready(self, sender: Any, **_: Any) -> None:
+        self._node = sender.hostname
+        self.start()
 
-    @signals.worker_shutting_down.connect(weak=False)
-    def _stop(**_: Any) -> None:
-        stopping.set()
-        database.stop()
+    def _on_stopping(self, **_: Any) -> None:
+        self._stopping.set()
+        self._database.stop()
+
+    def _on_stopped(self, **_: Any) -> None:
+        self._stopping.set()
+        if self.is_alive():
+            self.join(PRESENCE_SECONDS)
+        self._database.close()
 
 
 app = create_app(Settings())  # pyright: ignore[reportCallIssue]

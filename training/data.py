@@ -66,8 +66,8 @@ def load(source: Path | None, cache: Path) -> Dataset:
     classes = _read_classes(root / "train")
     if _read_classes(root / "test") != classes:
         raise DataError(f"{root}: train/ and test/ must hold the same class folders")
-    train = _read_tree(root / "train", classes)
-    test = _read_tree(root / "test", classes)
+    train = _read_tree(root / "train")
+    test = _read_tree(root / "test")
     if len(train) < MIN_TRAIN_IMAGES:
         raise DataError(f"{root}: {len(train)} training images; at least {MIN_TRAIN_IMAGES} are needed")
     return Dataset(source.name, classes, train, test)
@@ -99,7 +99,7 @@ def _unpack(archive: Path, cache: Path) -> Path:
                 tar.extractall(partial, filter="data")
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
-                zipped.extractall(partial)
+                zipped.extractall(partial)  # noqa: S202 - it drops absolute paths and ..
         else:
             raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive")
         partial.rename(root)
@@ -113,7 +113,7 @@ def _read_classes(folder: Path) -> list[str]:
         raise DataError(f"{folder} must exist and hold one folder of images for each class") from error
 
 
-def _read_tree(folder: Path, classes: list[str]) -> Split:
+def _read_tree(folder: Path) -> Split:
     try:
         files = make_dataset(str(folder), extensions=tuple(Image.registered_extensions()))
     except FileNotFoundError as error:
@@ -123,7 +123,8 @@ def _read_tree(folder: Path, classes: list[str]) -> Split:
     for index, (path, label) in enumerate(tqdm(files, desc=f"reading {folder.name}", unit="image")):
         try:
             with Image.open(path) as image:
-                images[index] = ImageOps.fit(image.convert("RGB"), (INPUT_SIZE, INPUT_SIZE))
+                fitted = ImageOps.fit(image.convert("RGB"), (INPUT_SIZE, INPUT_SIZE))
+                images[index] = np.asarray(fitted)
         except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
             raise DataError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
         labels[index] = label

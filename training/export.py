@@ -29,6 +29,8 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
         self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
 
@@ -49,7 +51,8 @@ def fold(net: Net, mean: Tensor, std: Tensor, temperature: float) -> nn.Sequenti
     head = nn.Linear(net.head.in_features, net.head.out_features, bias=False)
     head.weight.data = net.head.weight.data / (net.head.in_features * temperature)
     layers += [nn.MaxPool2d(3), nn.Flatten(), head, nn.Softmax(dim=1)]
-    return nn.Sequential(*layers).eval().to(net.head.weight.device, memory_format=torch.channels_last)
+    model = nn.Sequential(*layers).eval().to(net.head.weight.device)
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore
 
 
 def write_model(model: nn.Sequential, path: Path) -> None:

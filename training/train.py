@@ -88,7 +88,7 @@ def run(options: Options) -> Path:
     train = data.Split(dataset.train.images[kept], dataset.train.labels[kept])
 
     started = time.monotonic()
-    net = fit(train, len(dataset.classes), options.epochs, device, half)
+    net = fit(train, len(dataset.classes), options.epochs, device, half=half)
     seconds = time.monotonic() - started
 
     model, temperature = calibrate(net, dataset.train.images[fitted], dataset.train.labels[fitted], device)
@@ -113,9 +113,9 @@ def run(options: Options) -> Path:
     return export.publish(model, card, options.models)
 
 
-def fit(train: data.Split, classes: int, epochs: int, device: torch.device, half: bool) -> Net:
+def fit(train: data.Split, classes: int, epochs: int, device: torch.device, *, half: bool) -> Net:
     """Train a fresh network on `train`; returns it in evaluation mode."""
-    net = Net(classes).to(device, memory_format=torch.channels_last)
+    net = Net(classes).to(device).to(memory_format=torch.channels_last)  # pyright: ignore
     sample = normalise(torch.from_numpy(train.images[:5000]).to(device).permute(0, 3, 1, 2))
     net.set_whitening(sample)
     batches = Batches(train, device)
@@ -140,7 +140,10 @@ def fit(train: data.Split, classes: int, epochs: int, device: torch.device, half
                 step += 1
                 correct = (logits.argmax(1) == labels).float().mean()
                 progress.set_postfix(
-                    epoch=epoch + 1, loss=f"{loss / len(labels):.3f}", accuracy=f"{correct:.1%}", refresh=False
+                    epoch=epoch + 1,
+                    loss=f"{loss / len(labels):.3f}",
+                    accuracy=f"{correct:.1%}",
+                    refresh=False,
                 )
                 progress.update()
     return net.eval()
@@ -262,7 +265,9 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def describe_hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}"
+    return (
+        f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from scripts.local import config as configuration
@@ -121,14 +122,12 @@ def show_addresses(config: Config) -> None:
   Stop it: make down     Watch it: make status, make logs""")
 
 
-def classify(config: Config, image: Path) -> dict[str, object]:
+def classify(config: Config, image: Path) -> dict[str, Any]:
     """Upload one image and wait for its prediction. Raises SetupError."""
     boundary = uuid4().hex
-    body = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{image.name}"\r\n\r\n'.encode()
-        + image.read_bytes()
-        + f"\r\n--{boundary}--\r\n".encode()
-    )
+    disposition = f'Content-Disposition: form-data; name="file"; filename="{image.name}"'
+    head, tail = f"--{boundary}\r\n{disposition}\r\n\r\n", f"\r\n--{boundary}--\r\n"
+    body = head.encode() + image.read_bytes() + tail.encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Prefer": "wait=30"}
     request = urllib.request.Request(f"{config.address}/api/predict", body, headers)
     try:

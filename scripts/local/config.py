@@ -118,7 +118,9 @@ def fill(template: Path, values: Mapping[str, str]) -> str:
 def find_program(*places: str) -> str:
     """The first of these programs that exists; a name with * means the newest version."""
     for place in places:
-        found = sorted(Path("/").glob(place.lstrip("/")), key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))])
+        found = sorted(
+            Path("/").glob(place.lstrip("/")), key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))]
+        )
         if found:
             return str(found[-1])
     raise SetupError(f"{places[0]} is missing; scripts/bootstrap installs it")
@@ -134,7 +136,14 @@ def as_postgres() -> list[str]:
     if os.geteuid() != 0:
         return []
     keep = "+dac_override,+dac_read_search"
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", f"--inh-caps={keep}", f"--ambient-caps={keep}"]
+    return [
+        "setpriv",
+        "--reuid=postgres",
+        "--regid=postgres",
+        "--init-groups",
+        f"--inh-caps={keep}",
+        f"--ambient-caps={keep}",
+    ]
 
 
 def port_is_free(port: int) -> bool:
@@ -250,7 +259,11 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
             return [*as_postgres(), postgres_program("postgres"), *data, *flags], {}, "stopsignal=INT\n"
         case "rabbitmq":
             server = find_program("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server")
-            return [server], config.erlang_environment(), "stopasgroup=true\nkillasgroup=true\nstopwaitsecs=30\n"
+            return (
+                [server],
+                config.erlang_environment(),
+                "stopasgroup=true\nkillasgroup=true\nstopwaitsecs=30\n",
+            )
         case "backend":
             command = [f"{binaries}/uvicorn", "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
             flags = ["--port", str(ports["backend"]), "--no-access-log", "--timeout-graceful-shutdown", "10"]

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 @contextmanager
-def claimed(state: Path) -> Iterator[None]:
+def claimed(state: Path) -> Generator[None]:
     """Hold the state folder against a second `start` at the same time."""
     lock = state / "starting"
     try:

@@ -1,0 +1,116 @@
+"""The backend under test: the real application on a real socket, over the private servers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncpg
+import httpx
+import pytest
+import uvicorn
+from backend.main import build_app
+from backend.routes import Services
+from backend.settings import Settings
+from httpx_sse import ServerSentEvent, aconnect_sse
+from scripts.local.config import Config, find_free_ports
+
+from tests.conftest import eventually
+
+PROBABILITIES = '[{"label": "cat", "probability": 0.75}, {"label": "dog", "probability": 0.25}]'
+
+
+@dataclass
+class Api:
+    """A running backend: `client` speaks to it, `services` is what it was built from."""
+
+    client: httpx.AsyncClient
+    services: Services
+
+    async def upload(self, *images: bytes, **headers: str) -> httpx.Response:
+        files = [("file", (f"{number}.jpg", image)) for number, image in enumerate(images)]
+        return await self.client.post("/api/predict", files=files, headers=headers)
+
+    async def follow(self, path: str, count: int, **headers: str) -> list[ServerSentEvent]:
+        """The first `count` events of a stream, or all if it ends before."""
+        events: list[ServerSentEvent] = []
+        async with asyncio.timeout(10), aconnect_sse(self.client, "GET", path, headers=headers) as stream:
+            async for event in stream.aiter_sse():
+                events.append(event)
+                if len(events) == count:
+                    break
+        return events
+
+
+Serve = Callable[[Settings], Awaitable[Api]]
+
+
+@pytest.fixture
+def settings(servers: Config) -> Settings:
+    return Settings(
+        database_url=servers.database_url,  # pyright: ignore[reportArgumentType]
+        broker_url=servers.broker_url("backend"),  # pyright: ignore[reportArgumentType]
+        max_upload_bytes=100_000,
+        max_request_bytes=400_000,
+        max_image_pixels=1_000_000,
+        max_files=5,
+    )
+
+
+@pytest.fixture
+async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
+    """Start backends with the settings given; all stop at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(settings: Settings) -> Api:
+            (port,) = find_free_ports(1)
+            app = build_app(settings)
+            server = uvicorn.Server(
+                uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=3)
+            )
+            running = asyncio.create_task(server._serve())  # without its signal handlers
+            while not server.started:
+                await asyncio.sleep(0.01)
+
+            async def stop() -> None:
+                app.state.services.changes.close()
+                server.should_exit = True
+                await running
+
+            stack.push_async_callback(stop)
+            client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15)
+            await stack.enter_async_context(client)
+            return Api(client, app.state.services)
+
+        yield start
+
+
+@pytest.fixture
+async def api(serve: Serve, settings: Settings) -> Api:
+    """One backend, connected to everything."""
+    api = await serve(settings)
+
+    async def connected() -> bool:
+        return api.services.broker.connected and api.services.changes.listening
+
+    await eventually(connected)
+    return api
+
+
+@pytest.fixture
+def finish(database: asyncpg.Connection) -> Callable[[str], Awaitable[None]]:
+    """Play the worker: claim one prediction and write its outcome."""
+
+    async def play(id: str) -> None:
+        await database.execute(
+            "UPDATE predictions SET status = 'running', started_at = now(), attempt = 1 WHERE id = $1", id
+        )
+        await database.execute(
+            """UPDATE predictions SET status = 'succeeded', prediction = 'cat', confidence = 0.75,
+                   probabilities = $2, model = 'm', completed_at = now(), batch_size = 1, predict_ms = 2.5
+               WHERE id = $1""",
+            id,
+            PROBABILITIES,
+        )
+
+    return play

@@ -1,0 +1,191 @@
+"""Uploads: what is accepted, what is refused and how, and what waiting gives."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from backend.settings import Settings
+from PIL import Image
+
+from tests.backend.conftest import Api, Serve
+from tests.conftest import SAMPLES, eventually
+
+
+def png(width: int, height: int) -> bytes:
+    file = BytesIO()
+    Image.new("L", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert all(word in body["title"] + " " + body["detail"] for word in words), body
+    return body
+
+
+async def test_an_upload_is_stored_queued_and_published(
+    api: Api, cat: bytes, database: asyncpg.Connection
+) -> None:
+    before = (await api.services.broker.inspect()).depth
+    answer = await api.upload(cat)
+    prediction = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == prediction["urls"]["self"]
+    assert (prediction["status"], prediction["filename"]) == ("queued", "0.jpg")
+    stored = await database.fetchrow("SELECT * FROM predictions WHERE id = $1", prediction["id"])
+    assert stored is not None and stored["status"] == "queued"
+    assert len(stored["pixels"]) == 32 * 32 * 3
+
+    async def published() -> bool:
+        return (await api.services.broker.inspect()).depth == before + 1
+
+    await eventually(published)
+
+
+async def test_the_answer_right_after_the_upload_is_the_row(api: Api, cat: bytes) -> None:
+    prediction = (await api.upload(cat)).json()
+    assert (await api.client.get(prediction["urls"]["self"])).json() == prediction
+
+
+async def test_waiting_gives_the_finished_prediction(
+    api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
+) -> None:
+    upload = asyncio.create_task(api.upload(cat, Prefer="wait=10"))
+
+    async def stored() -> Any:
+        return await database.fetchval("SELECT id FROM predictions")
+
+    await finish(str(await eventually(stored)))
+    answer = await upload
+    assert answer.status_code == 200
+    prediction = answer.json()
+    assert (prediction["prediction"], prediction["confidence"]) == ("cat", 0.75)
+    assert [row["label"] for row in prediction["probabilities"]] == ["cat", "dog"]
+    assert prediction["metrics"]["batch_size"] == 1
+
+
+async def test_waiting_in_vain_ends_as_accepted(api: Api, cat: bytes) -> None:
+    answer = await api.upload(cat, Prefer="wait=1")
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+
+
+async def test_several_files_are_answered_in_order_and_a_bad_one_does_not_sink_the_rest(
+    api: Api, cat: bytes, database: asyncpg.Connection
+) -> None:
+    answer = await api.upload(cat, b"not an image", cat)
+    assert answer.status_code == 202
+    first, second, third = answer.json()["predictions"]
+    assert (first["filename"], third["filename"]) == ("0.jpg", "2.jpg")
+    assert second["filename"] == "1.jpg"
+    assert second["error"]["title"] == "Not a supported image"
+    assert await database.fetchval("SELECT count(*) FROM predictions") == 2
+
+
+async def test_when_every_file_is_refused_so_is_the_request(api: Api) -> None:
+    answer = await api.upload(b"", b"not an image")
+    body = assert_problem(answer, 422, "No file could be accepted")
+    assert [entry["error"]["title"] for entry in body["predictions"]] == [
+        "Empty file",
+        "Not a supported image",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (b"", 422, ("Empty file", "upload it again")),
+        (b"no picture at all", 415, ("Not a supported image", "convert")),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, ("Not a supported image",)),
+        (png(2000, 1000), 413, ("too many pixels", "1,000,000", "scale")),
+        (b"\x89PNG\r\n" + bytes(200_000), 413, ("File too large", "100,000")),
+        ((SAMPLES / "cat.jpg").read_bytes()[:500], 422, ("Damaged image", "again")),
+    ],
+    ids=["empty", "text", "svg", "bomb", "too large", "truncated"],
+)
+async def test_a_bad_file_gets_a_problem_that_says_what_to_do(
+    content: bytes, status: int, words: tuple[str, ...], api: Api, database: asyncpg.Connection
+) -> None:
+    assert_problem(await api.upload(content), status, *words)
+    assert await database.fetchval("SELECT count(*) FROM predictions") == 0
+
+
+async def test_a_request_without_a_usable_file_says_which_field_is_meant(api: Api, cat: bytes) -> None:
+    post = api.client.post
+    assert_problem(await post("/api/predict", files={"image": cat}), 422, "'file'", "'image' (file)")
+    assert_problem(await post("/api/predict", data={"file": "cat"}), 422, "-F file=@")
+    assert_problem(await post("/api/predict", json={}), 422, "multipart/form-data")
+    headers = {"content-type": "multipart/form-data"}
+    assert_problem(await post("/api/predict", content=b"x", headers=headers), 422, "boundary")
+
+
+async def test_too_many_files_and_too_large_a_request_are_refused(api: Api, cat: bytes) -> None:
+    assert_problem(await api.upload(*[cat] * 6), 413, "Too many files", "5")
+    assert_problem(await api.upload(*[bytes(99_000)] * 5), 413, "Request too large", "400,000")
+
+
+async def test_a_full_system_answers_429_with_retry_after(
+    serve: Serve, settings: Settings, cat: bytes
+) -> None:
+    api = await serve(settings.model_copy(update={"max_unfinished": 1}))
+    await api.upload(cat)
+
+    async def counted() -> bool:
+        return api.services.relay.unfinished == 1
+
+    await eventually(counted)
+    answer = await api.upload(cat)
+    assert_problem(answer, 429, "try again")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_wrong_method_and_an_unknown_address_are_problems(api: Api) -> None:
+    assert_problem(await api.client.delete("/api/predict"), 405, "/docs")
+    assert_problem(await api.client.get("/api/nothing"), 404, "/docs")
+
+
+@pytest.mark.parametrize("name", ["\x00evil\n.png", "a" * 400 + ".png", "Кошка 🐈.png", ""])
+async def test_any_file_name_can_be_stored(name: str, api: Api, cat: bytes) -> None:
+    answer = await api.client.post("/api/predict", files={"file": (name or "x", cat)})
+    assert answer.status_code == 202
+    assert 1 <= len(answer.json()["filename"]) <= 255
+
+
+async def test_a_harmless_request_id_is_kept_and_another_is_replaced(api: Api) -> None:
+    kept = await api.client.get("/api/health/live", headers={"X-Request-ID": "abc-1"})
+    assert kept.headers["x-request-id"] == "abc-1"
+    replaced = await api.client.get("/api/health/live", headers={"X-Request-ID": "a b<script>"})
+    assert len(replaced.headers["x-request-id"]) == 32
+
+
+async def test_many_uploads_at_once_are_all_stored(
+    api: Api, cat: bytes, database: asyncpg.Connection
+) -> None:
+    answers = await asyncio.gather(*(api.upload(cat) for _ in range(60)))
+    assert {answer.status_code for answer in answers} == {202}
+    ids = {answer.json()["id"] for answer in answers}
+    assert await database.fetchval("SELECT count(*) FROM predictions WHERE id = ANY($1)", ids) == 60
+
+
+async def test_without_a_broker_an_upload_is_accepted_all_the_same(
+    serve: Serve, settings: Settings, cat: bytes, database: asyncpg.Connection
+) -> None:
+    away = settings.model_copy(update={"broker_url": type(settings.broker_url)("amqp://x:x@127.0.0.1:1/x")})
+    answer = await (await serve(away)).upload(cat)
+    assert answer.status_code == 202
+    assert await database.fetchval("SELECT count(*) FROM predictions") == 1
+
+
+async def test_without_a_database_an_upload_is_refused_in_words(
+    serve: Serve, settings: Settings, cat: bytes
+) -> None:
+    gone = type(settings.database_url)("postgresql://x:x@127.0.0.1:1/x")
+    api = await serve(settings.model_copy(update={"database_url": gone}))
+    assert_problem(await api.upload(cat), 503, "database", "again")

@@ -1,0 +1,47 @@
+"""What each service's image holds, read from the lock file that builds it."""
+
+import tomllib
+
+import pytest
+from scripts.local.config import REPOSITORY
+
+LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())
+
+
+def closure(member: str) -> set[str]:
+    """Every package that the member's image installs."""
+    needs: dict[str, set[str]] = {}
+    for package in LOCK["package"]:
+        dependencies = package.get("dependencies", []) + [
+            dependency for extra in package.get("optional-dependencies", {}).values() for dependency in extra
+        ]
+        needs.setdefault(package["name"], set()).update(d["name"] for d in dependencies)
+    found: set[str] = set()
+    waiting = [member]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(needs[name])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("member", "needed", "forbidden"),
+    [
+        ("backend", {"fastapi", "aio-pika", "asyncpg", "pillow"}, {"torch", "celery", "kombu", "numpy"}),
+        ("inference", {"torch", "celery", "psycopg-binary"}, {"fastapi", "aio-pika", "torchvision"}),
+        ("training", {"torch", "torchvision"}, {"fastapi", "aio-pika", "asyncpg"}),
+    ],
+)
+def test_an_image_holds_what_its_service_needs_and_no_other_s(
+    member: str, needed: set[str], forbidden: set[str]
+) -> None:
+    packages = closure(member)
+    assert needed <= packages
+    assert not forbidden & packages
+
+
+def test_the_lock_file_names_no_private_registry() -> None:
+    registries = {package["source"].get("registry") for package in LOCK["package"]}
+    assert registries <= {None, "https://pypi.org/simple"}

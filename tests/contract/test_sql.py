@@ -1,0 +1,78 @@
+"""Every SQL statement of every service is prepared against schema.sql."""
+
+import itertools
+
+import asyncpg
+import pytest
+from backend import predictions
+from inference import outcomes
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+
+FILTERS = [name for name in predictions.CONDITIONS if name not in ("older", "newer")]
+HISTORY = {
+    f"history by {' and '.join(names) or 'nothing'}, {direction}": predictions.history_statement(
+        [*names, direction], direction
+    )
+    for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
+    for direction in ("older", "newer")
+}
+BACKEND = {
+    name: str(text(statement).compile(dialect=dialect()))
+    for name, statement in {**predictions.STATEMENTS, **HISTORY}.items()
+}
+
+
+@pytest.mark.parametrize("name", BACKEND)
+async def test_the_backend_s_statement_fits_the_schema(name: str, database: asyncpg.Connection) -> None:
+    assert await database.prepare(BACKEND[name])
+
+
+@pytest.mark.parametrize("name", outcomes.STATEMENTS)
+async def test_the_worker_s_statement_fits_the_schema(name: str, database: asyncpg.Connection) -> None:
+    assert await database.prepare(outcomes.STATEMENTS[name])
+
+
+@pytest.mark.parametrize("module", [predictions, outcomes])
+def test_no_statement_is_left_out_of_the_list(module: object) -> None:
+    words = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+    statements = {
+        name
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, str) and value.lstrip().startswith(words)
+    }
+    assert statements - {"HISTORY"} == set(module.STATEMENTS)  # pyright: ignore
+
+
+async def test_one_notification_names_every_row_of_a_statement(database: asyncpg.Connection) -> None:
+    payloads: list[str] = []
+    await database.add_listener("predictions", lambda *args: payloads.append(args[3]))
+    await database.execute(
+        """INSERT INTO predictions (id, filename, "timestamp", pixels)
+           SELECT gen_random_uuid(), 'x.png', now(), decode(repeat('00', 3072), 'hex')
+           FROM generate_series(1, 450)"""
+    )
+    await database.execute("SELECT 1")
+    assert [len(payload.split(",")) for payload in sorted(payloads, key=len, reverse=True)] == [200, 200, 50]
+    assert all(len(payload) < 8000 for payload in payloads)
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ("status = 'succeeded'", "success_has_an_answer"),
+        ("status = 'failed', completed_at = now()", "failure_has_a_reason"),
+        ("completed_at = now()", "terminal_has_an_end"),
+        ("pixels = 'x'", "pixels_are_one_image"),
+        ("filename = ''", "filename_is_short"),
+    ],
+)
+async def test_the_schema_refuses_a_row_that_contradicts_itself(
+    change: str, broken: str, database: asyncpg.Connection
+) -> None:
+    await database.execute(
+        """INSERT INTO predictions (id, filename, "timestamp", pixels)
+           VALUES (gen_random_uuid(), 'x.png', now(), decode(repeat('00', 3072), 'hex'))"""
+    )
+    with pytest.raises(asyncpg.CheckViolationError, match=broken):
+        await database.execute(f"UPDATE predictions SET {change}")

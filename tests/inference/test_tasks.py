@@ -1,0 +1,104 @@
+"""The task: every call of a batch gets exactly one answer, and a bad image fails alone."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+from inference.errors import ClassificationError
+from inference.outcomes import Claim, Outcome, Run
+from inference.tasks import SKIPPED, Classify
+from numpy.typing import NDArray
+
+POISON = b"\xff" * 3072
+
+
+class Rows:
+    """The table, as far as the task sees it."""
+
+    def __init__(self, rows: dict[UUID, bytes]) -> None:
+        self.rows = rows
+        self.outcomes: list[Outcome] = []
+        self.runs: list[Run] = []
+
+    def claim(self, ids: Sequence[UUID]) -> list[Claim]:
+        return [Claim(id, self.rows[id], 1) for id in reversed(ids) if id in self.rows]
+
+    def write(self, outcomes: Sequence[Outcome], run: Run) -> None:
+        self.outcomes.extend(outcomes)
+        self.runs.append(run)
+
+
+class Model:
+    """Says 'dog' for a bright first pixel, else 'cat'; raises when a batch holds POISON."""
+
+    classes = ("cat", "dog")
+    version = "m1"
+
+    def __call__(self, images: Sequence[bytes]) -> NDArray[np.float32]:
+        if POISON in images:
+            raise RuntimeError("poison")
+        return np.array([[1 - i[0] / 255, i[0] / 255] for i in images], dtype=np.float32)
+
+
+def classify(rows: Rows) -> Classify:
+    return Classify(Model(), rows, 8)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def ids() -> list[UUID]:
+    return [uuid4() for _ in range(4)]
+
+
+def calls(ids: Sequence[object]) -> list[list[Any]]:
+    return [[str(id)] for id in ids]
+
+
+def test_answers_come_in_the_order_of_the_calls(ids: list[UUID]) -> None:
+    rows = Rows({id: bytes([brightness]) * 3072 for id, brightness in zip(ids, (0, 254, 0, 254), strict=True)})
+    answers = classify(rows).run_batch(calls(ids))
+    assert [answer.split()[0] for answer in answers] == ["cat", "dog", "cat", "dog"]
+    assert rows.runs[0].batch_size == 4
+
+
+def test_a_poison_image_fails_alone(ids: list[UUID]) -> None:
+    rows = Rows({id: bytes(3072) for id in ids} | {ids[1]: POISON})
+    answers = classify(rows).run_batch(calls(ids))
+    assert isinstance(answers[1], ClassificationError)
+    assert [str(a).split()[0] for a in answers if not isinstance(a, Exception)] == ["cat"] * 3
+    failed = [outcome for outcome in rows.outcomes if outcome.error_title]
+    assert [outcome.claim.id for outcome in failed] == [ids[1]]
+    assert "try another" in (failed[0].error_detail or "")
+
+
+def test_a_row_that_cannot_be_claimed_is_skipped(ids: list[UUID]) -> None:
+    rows = Rows({ids[0]: bytes(3072)})
+    answers = classify(rows).run_batch(calls(ids[:2]))
+    assert answers[0].startswith("cat")
+    assert answers[1] == SKIPPED
+
+
+def test_nothing_to_claim_runs_nothing(ids: list[UUID]) -> None:
+    rows = Rows({})
+    assert classify(rows).run_batch(calls(ids)) == [SKIPPED] * 4
+    assert rows.runs == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["x"], [None], [1, 2], [{"id": 1}]], ids=str)
+def test_arguments_that_are_no_id_fail_alone(arguments: list[Any], ids: list[UUID]) -> None:
+    rows = Rows({ids[0]: bytes(3072)})
+    good, bad = classify(rows).run_batch([[str(ids[0])], arguments])
+    assert good.startswith("cat")
+    assert isinstance(bad, ValueError)
+
+
+def test_the_same_id_twice_in_a_batch_gets_one_outcome(ids: list[UUID]) -> None:
+    class Once(Rows):
+        def claim(self, ids: Sequence[UUID]) -> list[Claim]:
+            return super().claim(list(dict.fromkeys(ids)))
+
+    rows = Once({ids[0]: bytes(3072)})
+    answers = classify(rows).run_batch(calls([ids[0], ids[0]]))
+    assert len(rows.outcomes) == 1
+    assert answers[0] == answers[1]
