@@ -29,9 +29,10 @@ check: ## Lint, format and type checks, import rules, generated files
 	@scripts/bootstrap
 	@scripts/check
 
-fix: ## Format the code and repair what the linters can
+fix: ## Format the code, regenerate files, repair what the linters can
 	@$(RUN) ruff check --fix . && $(RUN) ruff format .
-	@scripts/npm run fix
+	@$(RUN) python -m scripts.openapi ui/openapi.json
+	@scripts/npm run --silent types && scripts/npm run --silent fix
 
 train: ## Train and publish a model (DATA=folder or archive; default: download CIFAR-10)
 	@scripts/bootstrap

@@ -49,7 +49,9 @@ class Broker:
 
     @property
     def connected(self) -> bool:
-        return self._channel is not None and self._connection is not None and self._connection.connected.is_set()
+        if self._channel is None or self._connection is None:
+            return False
+        return self._connection.connected.is_set()
 
     async def publish(self, message: ClassifyMessage) -> None:
         """Publish and wait for the broker's confirm. Raises BrokerAway."""

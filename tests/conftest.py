@@ -1,11 +1,13 @@
 """The servers that tests start for themselves, in folders of their own."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+
 from scripts.local import stack
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, find_free_ports, port_is_free
 
@@ -53,7 +55,7 @@ def cat() -> bytes:
     return (SAMPLES / "cat.jpg").read_bytes()
 
 
-async def eventually(condition, seconds: float = 15) -> object:  # noqa: ANN001
+async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
     """Wait until the awaitable that `condition()` makes gives something true; return that."""
     async with asyncio.timeout(seconds):
         while not (value := await condition()):

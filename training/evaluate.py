@@ -85,4 +85,4 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return loss
 
     optimizer.step(closure)  # pyright: ignore[reportArgumentType]
-    return float(log_temperature.exp())
+    return float(log_temperature.detach().exp())

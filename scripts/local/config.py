@@ -56,6 +56,7 @@ class Config:
         rabbitmq = self.state / "rabbitmq"
         return {
             "HOME": str(rabbitmq),
+            "ERL_CRASH_DUMP": str(rabbitmq / "erl_crash.dump"),
             "ERL_EPMD_PORT": str(self.ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": "cifar@localhost",

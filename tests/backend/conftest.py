@@ -9,12 +9,12 @@ import asyncpg
 import httpx
 import pytest
 import uvicorn
+from httpx_sse import ServerSentEvent, aconnect_sse
+
 from backend.main import build_app
 from backend.routes import Services
 from backend.settings import Settings
-from httpx_sse import ServerSentEvent, aconnect_sse
 from scripts.local.config import Config, find_free_ports
-
 from tests.conftest import eventually
 
 PROBABILITIES = '[{"label": "cat", "probability": 0.75}, {"label": "dog", "probability": 0.25}]'
@@ -47,13 +47,15 @@ Serve = Callable[[Settings], Awaitable[Api]]
 
 @pytest.fixture
 def settings(servers: Config) -> Settings:
-    return Settings(
-        database_url=servers.database_url,  # pyright: ignore[reportArgumentType]
-        broker_url=servers.broker_url("backend"),  # pyright: ignore[reportArgumentType]
-        max_upload_bytes=100_000,
-        max_request_bytes=400_000,
-        max_image_pixels=1_000_000,
-        max_files=5,
+    return Settings.model_validate(
+        {
+            "database_url": servers.database_url,
+            "broker_url": servers.broker_url("backend"),
+            "max_upload_bytes": 100_000,
+            "max_request_bytes": 400_000,
+            "max_image_pixels": 1_000_000,
+            "max_files": 5,
+        }
     )
 
 

@@ -2,17 +2,19 @@
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
-from backend.settings import Settings
 
+from backend.settings import Settings
 from tests.backend.conftest import Api, Serve
 from tests.conftest import eventually
 
-ANNOUNCE = "INSERT INTO workers (name, model, device, last_seen) VALUES ($1, 'm1', 'CPU', now() - $2::interval)"
+ANNOUNCE = """INSERT INTO workers (name, model, device, last_seen)
+              VALUES ($1, 'm1', 'CPU', now() - $2::interval)"""
 
 
-async def report(api: Api) -> tuple[int, dict]:
+async def report(api: Api) -> tuple[int, dict[str, Any]]:
     answer = await api.client.get("/api/health")
     return answer.status_code, answer.json()
 

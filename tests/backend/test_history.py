@@ -6,17 +6,19 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from backend.errors import BadParameter
-from backend.predictions import decode_cursor, encode_cursor
 from PIL import Image
 
+from backend.errors import BadParameter
+from backend.predictions import decode_cursor, encode_cursor
 from tests.backend.conftest import PROBABILITIES, Api
 from tests.backend.test_predict import assert_problem
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def insert(database: asyncpg.Connection, minute: int, label: str | None, confidence: float = 0.5) -> str:
+async def insert(
+    database: asyncpg.Connection, minute: int, label: str | None, confidence: float = 0.5
+) -> str:
     """A row accepted `minute` minutes after START, its id made for that moment."""
     moment = START + timedelta(minutes=minute)
     random = uuid4().int & ((1 << 62) - 1)

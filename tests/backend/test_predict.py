@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from backend.settings import Settings
 from PIL import Image
 
+from backend.settings import Settings
 from tests.backend.conftest import Api, Serve
 from tests.conftest import SAMPLES, eventually
 

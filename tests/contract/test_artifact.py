@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from backend.uploads import INPUT_SIZE
 from inference import classifier
 from inference.errors import ArtifactError

@@ -3,6 +3,7 @@
 import tomllib
 
 import pytest
+
 from scripts.local.config import REPOSITORY
 
 LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())

@@ -4,10 +4,11 @@ import itertools
 
 import asyncpg
 import pytest
-from backend import predictions
-from inference import outcomes
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
+
+from backend import predictions
+from inference import outcomes
 
 FILTERS = [name for name in predictions.CONDITIONS if name not in ("older", "newer")]
 HISTORY = {

@@ -8,14 +8,14 @@ from uuid import UUID
 
 import aio_pika
 import pytest
-from backend.broker import Broker
-from backend.messages import ClassifyMessage
 from celery import Celery
 from celery.worker.request import Request
-from inference.batching import BatchTask
 from kombu.message import Message
-from scripts.local.config import Config
 
+from backend.broker import Broker
+from backend.messages import ClassifyMessage
+from inference.batching import BatchTask
+from scripts.local.config import Config
 from tests.conftest import eventually
 
 GOLDEN = json.loads((Path(__file__).parent / "classify-message.json").read_text())
@@ -76,7 +76,8 @@ def app() -> Celery:
 
 
 def test_celery_itself_decodes_the_golden_message_and_runs_the_task(app: Celery) -> None:
-    task = app.register_task(Recording())
+    task = Recording()
+    app.register_task(task)
     message = Message(
         body=GOLDEN["body"],
         headers=GOLDEN["headers"],

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from celery.worker import state
+
 from inference.batching import BatchTask, Collector
 
 
@@ -93,9 +94,7 @@ def test_a_lone_request_runs_at_the_loop_s_next_turn(collector: Collector, consu
     assert request.ended == ["started", "succeeded A"]
 
 
-def test_what_arrives_while_a_batch_runs_is_the_next_batch(
-    collector: Collector, consumer: Consumer
-) -> None:
+def test_what_arrives_while_a_batch_runs_is_the_next_batch(collector: Collector, consumer: Consumer) -> None:
     add(collector, "a")
     consumer.tick()
     add(collector, "b", "c")

@@ -8,6 +8,7 @@ from collections.abc import Generator
 import asyncpg
 import numpy as np
 import pytest
+
 from inference.outcomes import MAX_ATTEMPTS, Claim, Database, Outcome, Run, Stopped
 from scripts.local.config import Config
 
@@ -96,9 +97,7 @@ async def test_after_three_attempts_a_row_is_given_up_with_its_reason(
     assert "3 times" in row["error_detail"]
 
 
-async def test_a_lost_connection_comes_back_by_itself(
-    worker: Database, database: asyncpg.Connection
-) -> None:
+async def test_a_lost_connection_comes_back_by_itself(worker: Database, database: asyncpg.Connection) -> None:
     ids = await queue(database)
     worker.claim([])
     await database.execute(
@@ -115,9 +114,7 @@ def test_a_worker_that_stops_does_not_wait_for_a_database_that_is_away() -> None
         away.claim([uuid.uuid4()])
 
 
-async def test_a_worker_announces_itself_and_leaves(
-    worker: Database, database: asyncpg.Connection
-) -> None:
+async def test_a_worker_announces_itself_and_leaves(worker: Database, database: asyncpg.Connection) -> None:
     worker.announce("inference@a", "m1", "CPU")
     worker.announce("inference@a", "m2", "CPU")
     assert await database.fetchval("SELECT model FROM workers WHERE name = 'inference@a'") == "m2"

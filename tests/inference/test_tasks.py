@@ -6,10 +6,11 @@ from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from inference.errors import ClassificationError
 from inference.outcomes import Claim, Outcome, Run
 from inference.tasks import SKIPPED, Classify
-from numpy.typing import NDArray
 
 POISON = b"\xff" * 3072
 
@@ -56,7 +57,8 @@ def calls(ids: Sequence[object]) -> list[list[Any]]:
 
 
 def test_answers_come_in_the_order_of_the_calls(ids: list[UUID]) -> None:
-    rows = Rows({id: bytes([brightness]) * 3072 for id, brightness in zip(ids, (0, 254, 0, 254), strict=True)})
+    shades = (0, 254, 0, 254)
+    rows = Rows({id: bytes([shade]) * 3072 for id, shade in zip(ids, shades, strict=True)})
     answers = classify(rows).run_batch(calls(ids))
     assert [answer.split()[0] for answer in answers] == ["cat", "dog", "cat", "dog"]
     assert rows.runs[0].batch_size == 4

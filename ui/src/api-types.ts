@@ -90,7 +90,7 @@ export interface paths {
         };
         /**
          * Follow one prediction
-         * @description Server-sent events named `prediction`: the current state, each new one; ends after the terminal.
+         * @description Server-sent events named `prediction`: its current status, each new one; ends after the terminal.
          */
         get: operations["follow_prediction"];
         put?: never;

@@ -1,0 +1,13 @@
+"""The UI's types are made from ui/openapi.json, which is the backend's own description."""
+
+import json
+
+from backend.main import build_app
+from backend.settings import Settings
+from scripts.local.config import REPOSITORY
+
+
+def test_the_committed_description_is_the_backend_s() -> None:
+    settings = Settings(database_url="postgresql://x", broker_url="amqp://x")  # pyright: ignore
+    committed = json.loads((REPOSITORY / "ui/openapi.json").read_text())
+    assert build_app(settings).openapi() == committed, "run: make fix"

@@ -1,0 +1,38 @@
+"""Every setting is passed on by compose.yaml, shown in .env.example and explained in docs/settings.md."""
+
+import pytest
+
+from backend.settings import Settings as BackendSettings
+from inference.settings import Settings as InferenceSettings
+from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY
+
+FIELDS = {
+    (service, name)
+    for service, settings in (("backend", BackendSettings), ("inference", InferenceSettings))
+    for name in settings.model_fields
+}
+BUILT_FROM_OTHERS = {"database_url", "broker_url", "models_path"}  # compose.yaml puts them together
+
+
+def service_block(service: str) -> str:
+    """The lines of one service in compose.yaml."""
+    lines = (REPOSITORY / "compose.yaml").read_text().splitlines()
+    start = lines.index(f"  {service}:")
+    end = next(
+        (n for n, line in enumerate(lines[start + 1 :], start + 1) if line[:3].strip() and line[:2] != "   "),
+        len(lines),
+    )
+    return "\n".join(lines[start:end])
+
+
+@pytest.mark.parametrize(("service", "name"), sorted(FIELDS))
+def test_a_setting_is_known_everywhere(service: str, name: str) -> None:
+    variable = name.upper()
+    assert f"{variable}:" in service_block(service)
+    assert f"`{variable}`" in (REPOSITORY / "docs/settings.md").read_text()
+    if name not in BUILT_FROM_OTHERS:
+        assert f"{variable}=" in (REPOSITORY / ".env.example").read_text()
+
+
+def test_the_proxy_and_the_backend_cap_a_request_alike() -> None:
+    assert BackendSettings.model_fields["max_request_bytes"].default == MAX_REQUEST_BYTES

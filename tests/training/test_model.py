@@ -1,0 +1,47 @@
+"""The network and its optimizer do what their sources say."""
+
+import torch
+
+from training.model import ConvGroup, Muon, Net, orthogonalise
+
+
+def test_whitening_decorrelates_patches_of_real_looking_images() -> None:
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.avg_pool2d(torch.randn(500, 3, 34, 34), 3, stride=1)  # neighbours correlate
+    net = Net(10)
+    net.set_whitening(smooth, epsilon=0)
+    with torch.no_grad():
+        whitened = torch.nn.functional.conv2d(smooth, net.whiten.weight)[:, :12]
+    channels = whitened.transpose(0, 1).reshape(12, -1)
+    covariance = channels @ channels.T / channels.shape[1]
+    assert torch.allclose(covariance, torch.eye(12), atol=0.02)
+    assert torch.equal(net.whiten.weight[:12], -net.whiten.weight[12:])
+
+
+def test_a_fresh_group_passes_its_first_channels_through() -> None:
+    group = ConvGroup(4, 8)
+    image = torch.randn(2, 4, 6, 6)
+    assert torch.equal(group.conv1(image)[:, :4], image)
+
+
+def test_orthogonalising_brings_all_singular_values_near_one() -> None:
+    torch.manual_seed(0)
+    for shape in ((16, 40), (40, 16)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape), steps=5))
+        assert 0.6 < values.min() <= values.max() < 1.4
+
+
+def test_muon_descends_and_keeps_the_norm_of_its_filters() -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
+    target = torch.randn(8, 36)
+    optimizer = Muon([weight], lr=0.05, momentum=0.6)
+    losses: list[float] = []
+    for _ in range(40):
+        loss = -torch.nn.functional.cosine_similarity(weight.flatten(1), target).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss))
+    assert losses[-1] < -0.9 < losses[0]
+    assert abs(float(weight.norm()) - 8**0.5) < 0.5
