@@ -9,8 +9,8 @@ a gap: a snapshot tells exactly which transactions a reader has seen, commit ord
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -58,14 +58,18 @@ class Subscription:
             yield change
 
 
+Readers = defaultdict[UUID, set[Subscription]]
+EVERY = UUID(int=0)  # stands for all predictions
+
+
 class Changes:
     """Watches the table and hands each change to its subscribers."""
 
     def __init__(self, predictions: Predictions, database_url: str) -> None:
         self._predictions = predictions
         self._database_url = database_url
-        self._everything: set[Subscription] = set()
-        self._by_id: defaultdict[UUID, set[Subscription]] = defaultdict(set)
+        self._followed: Readers = defaultdict(set)
+        self._awaited: Readers = defaultdict(set)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
@@ -77,7 +81,7 @@ class Changes:
     def close(self) -> None:
         """End every stream, so that the server can stop."""
         self._closed = True
-        for subscription in self._everything.union(*self._by_id.values()):
+        for subscription in set[Subscription]().union(*self._followed.values(), *self._awaited.values()):
             subscription.close()
 
     async def stop(self) -> None:
@@ -86,26 +90,32 @@ class Changes:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    @asynccontextmanager
-    async def subscribe(self, ids: Iterable[UUID] | None) -> AsyncGenerator[Subscription]:
-        """Changes of some predictions, or of all. Subscribe first, read the current status second."""
+    def follow(self, id: UUID) -> AbstractContextManager[Subscription]:
+        """Each new status of one prediction. Subscribe first, read the current status second."""
+        return self._subscribe(self._followed, [id])
+
+    def follow_all(self) -> AbstractContextManager[Subscription]:
+        """Each new status of every prediction."""
+        return self._subscribe(self._followed, [EVERY])
+
+    def await_outcomes(self, ids: Sequence[UUID]) -> AbstractContextManager[Subscription]:
+        """The outcome, and no earlier status, of some predictions."""
+        return self._subscribe(self._awaited, ids)
+
+    @contextmanager
+    def _subscribe(self, readers: Readers, ids: Sequence[UUID]) -> Generator[Subscription]:
         subscription = Subscription()
-        ids = None if ids is None else list(ids)
-        if ids is None:
-            self._everything.add(subscription)
-        else:
-            for id in ids:
-                self._by_id[id].add(subscription)
+        for id in ids:
+            readers[id].add(subscription)
         if self._closed:
             subscription.close()
         try:
             yield subscription
         finally:
-            self._everything.discard(subscription)
-            for id in ids or ():
-                self._by_id[id].discard(subscription)
-                if not self._by_id[id]:
-                    del self._by_id[id]
+            for id in ids:
+                readers[id].discard(subscription)
+                if not readers[id]:
+                    del readers[id]
 
     async def _listen(self) -> None:
         while True:
@@ -126,7 +136,8 @@ class Changes:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def _on_notification(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        if self._everything or any(UUID(id) in self._by_id for id in str(payload).split(",")):
+        ids = {UUID(id) for id in str(payload).split(",")} | {EVERY}
+        if not ids.isdisjoint(self._followed) or not ids.isdisjoint(self._awaited):
             self._wake.set()
 
     async def _read(self) -> None:
@@ -152,17 +163,22 @@ class Changes:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _read_once(self, since: str) -> str:
-        if not self._everything and not self._by_id:
+        """Read what changed since a snapshot, hand it out, and return the new snapshot."""
+        if EVERY in self._followed:
+            changed, snapshot = await self._predictions.read_changed(since)
+        elif self._followed or self._awaited:
+            ids = list(self._followed), list(self._awaited)
+            changed, snapshot = await self._predictions.read_changed_among(since, *ids)
+        else:
             return await self._predictions.snapshot()
-        ids = None if self._everything else list(self._by_id)
-        changed, snapshot = await self._predictions.read_changed(since, ids)
         for number, prediction in enumerate(changed, start=1):
             # Only the last event of this read may claim that everything in it was seen.
             seen = snapshot if number == len(changed) else since
-            for subscription in self._everything:
+            for subscription in self._followed.get(EVERY, ()):
                 subscription.put(Change(prediction, seen))
-            for subscription in self._by_id.get(prediction.id, ()):
-                subscription.put(Change(prediction, snapshot))
+            for readers in (self._followed, self._awaited):
+                for subscription in readers.get(prediction.id, ()):
+                    subscription.put(Change(prediction, snapshot))
         return snapshot
 
 

@@ -14,15 +14,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from backend import errors, routes
+from backend import errors
 from backend.broker import Broker
 from backend.events import Changes
 from backend.predictions import Predictions
 from backend.relay import Relay
+from backend.routes import Services, history, predict, probes, streams
 from backend.settings import Settings
 
 DESCRIPTION = """Classifies images. Upload with `POST /api/predict`; follow the prediction live at its
@@ -54,19 +54,20 @@ def build_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=lambda route: _operation_id(route),
     )
-    app.include_router(routes.router)
+    for part in (predict, history, streams, probes):
+        app.include_router(part.router, prefix="/api")
     app.add_middleware(RequestId)
     errors.install(app)
 
-    @app.exception_handler(routes.NothingNew)
-    async def _nothing_new(_request: Request, _error: routes.NothingNew) -> Response:
+    @app.exception_handler(streams.NothingNew)
+    async def _nothing_new(_request: Request, _error: streams.NothingNew) -> Response:
         return Response(status_code=204)
 
     return app
 
 
 @asynccontextmanager
-async def build_services(settings: Settings) -> AsyncGenerator[routes.Services]:
+async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     """Connect to everything; disconnect in the reverse order."""
     database_url = settings.database_url.get_secret_value()
     engine = create_async_engine(
@@ -91,7 +92,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[routes.Services]:
     relay.start()
     changes.start()
     try:
-        yield routes.Services(settings, predictions, broker, relay, changes, decoders)
+        yield Services(settings, predictions, broker, relay, changes, decoders)
     finally:
         await changes.stop()
         await relay.stop()
@@ -116,7 +117,7 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
         await self.app(scope, receive, send_with_id)

@@ -1,8 +1,6 @@
 """The rows: the backend's SQL for the table `predictions`, each statement with its purpose."""
 
 import asyncio
-import base64
-import binascii
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -47,8 +45,13 @@ LEFT JOIN predictions
 ORDER BY id
 """
 
-# The same for a few ids only.
-CHANGED_SINCE_AMONG = CHANGED_SINCE.replace("ORDER BY", "AND id = ANY(CAST(:ids AS uuid[]))\nORDER BY")
+# The same of some rows: each change of those followed, only the outcome of those awaited.
+CHANGED_SINCE_AMONG = CHANGED_SINCE.replace(
+    "ORDER BY",
+    """AND (id = ANY(CAST(:followed AS uuid[]))
+         OR id = ANY(CAST(:awaited AS uuid[])) AND completed_at IS NOT NULL)
+ORDER BY""",
+)
 
 # Where a stream starts.
 SNAPSHOT = "SELECT pg_current_snapshot()::text AS snapshot"
@@ -74,26 +77,13 @@ WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds'
 ORDER BY id LIMIT 2000
 """
 
-# A page of the history: conditions, order and limit are put in by `history_statement`.
-HISTORY = f"SELECT {COLUMNS} FROM predictions WHERE {{conditions}} ORDER BY id {{order}} LIMIT :limit"
-CONDITIONS = {
-    "status": "status = CAST(:status AS prediction_status)",
-    "label": "prediction = :label",
-    "min_confidence": "confidence >= :min_confidence",
-    "from": "id >= :from",
-    "to": "id < :to",
-    "q": "filename ILIKE :q",
-    "older": "id < :older",
-    "newer": "id > :newer",
-}
-
 # The database answers.
 PING = "SELECT 1"
 
-# Workers seen in the last day, the latest first.
+# Workers seen lately, the latest first; one that is silent for ten minutes was replaced or removed.
 WORKERS = """
 SELECT name, model, device, last_seen, last_seen < now() - interval '15 seconds' AS silent
-FROM workers WHERE last_seen > now() - interval '1 day' ORDER BY last_seen DESC
+FROM workers WHERE last_seen > now() - interval '10 minutes' ORDER BY last_seen DESC
 """
 
 STATEMENTS = {
@@ -128,13 +118,6 @@ class NewPrediction:
     @property
     def timestamp(self) -> datetime:
         return datetime.fromtimestamp((self.id.int >> 80) / 1000, UTC)
-
-
-@dataclass(frozen=True)
-class Page:
-    rows: list[Prediction]
-    next: str | None
-    previous: str | None
 
 
 class Predictions:
@@ -184,32 +167,23 @@ class Predictions:
         (row,) = await self.fetch(SNAPSHOT)
         return row.snapshot
 
-    async def read_changed(self, since: str, ids: Sequence[UUID] | None) -> tuple[list[Prediction], str]:
-        """What changed since the snapshot `since`, among `ids` or at all, and the new snapshot.
+    async def read_changed(self, since: str) -> tuple[list[Prediction], str]:
+        """What changed since the snapshot `since`, and the new snapshot.
 
         Raises BadParameter when `since` is not a snapshot.
         """
-        statement = CHANGED_SINCE if ids is None else CHANGED_SINCE_AMONG
-        rows = await self.fetch(statement, {"since": since} | ({} if ids is None else {"ids": list(ids)}))
-        return [to_prediction(row) for row in rows if row.id is not None], rows[0].snapshot
+        return self._split(await self.fetch(CHANGED_SINCE, {"since": since}))
 
-    async def read_page(self, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> Page:
-        """A page of the history, newest first. Raises BadParameter for a bad cursor."""
-        direction, edge = decode_cursor(cursor) if cursor else ("older", None)
-        parameters = dict(filters) | ({direction: edge} if edge else {})
-        statement = history_statement(list(parameters), direction)
-        rows = list(await self.fetch(statement, {**parameters, "limit": limit + 1}))
-        more, rows = len(rows) > limit, rows[:limit]
-        if direction == "newer":
-            rows.reverse()
-        if not rows:
-            return Page([], None, None)
-        has_older, has_newer = (more, cursor is not None) if direction == "older" else (True, more)
-        return Page(
-            [to_prediction(row) for row in rows],
-            next=encode_cursor("older", rows[-1].id) if has_older else None,
-            previous=encode_cursor("newer", rows[0].id) if has_newer else None,
-        )
+    async def read_changed_among(
+        self, since: str, followed: Sequence[UUID], awaited: Sequence[UUID] = ()
+    ) -> tuple[list[Prediction], str]:
+        """The same of some predictions: each new status of `followed`, only the outcome of `awaited`."""
+        parameters = {"since": since, "followed": list(followed), "awaited": list(awaited)}
+        return self._split(await self.fetch(CHANGED_SINCE_AMONG, parameters))
+
+    @staticmethod
+    def _split(rows: Sequence[Row[Any]]) -> tuple[list[Prediction], str]:
+        return [to_prediction(row) for row in rows if row.id is not None], rows[0].snapshot
 
     async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
         """Run one statement, committed by itself, and return its rows. Raises DatabaseAway."""
@@ -261,32 +235,6 @@ class Predictions:
                 stored.set_result(None)
             else:
                 stored.set_exception(failure)
-
-
-def history_statement(filters: Sequence[str], direction: str) -> str:
-    """The history's SQL for these filters; their values stay parameters."""
-    conditions = " AND ".join(CONDITIONS[name] for name in filters) or "true"
-    return HISTORY.format(conditions=conditions, order="DESC" if direction == "older" else "ASC")
-
-
-def encode_cursor(direction: str, id: UUID) -> str:
-    """An opaque place in the history: the rows older, or newer, than one row."""
-    return base64.urlsafe_b64encode(direction[0].encode() + id.bytes).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str) -> tuple[str, UUID]:
-    """The inverse of `encode_cursor`. Raises BadParameter."""
-    try:
-        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
-        return {b"o": "older", b"n": "newer"}[data[:1]], UUID(bytes=data[1:])
-    except (binascii.Error, KeyError, ValueError) as error:
-        detail = "The cursor is not one that this service gave; start again without `cursor`."
-        raise BadParameter(detail) from error
-
-
-def time_bound(moment: datetime) -> UUID:
-    """The smallest id that a row of this moment, to the millisecond, can have."""
-    return UUID(int=max(0, round(moment.timestamp() * 1000)) << 80)
 
 
 def to_prediction(row: Row[Any]) -> Prediction:

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
 
     max_image_pixels: int = Field(50_000_000, ge=1024)
     """The largest image, width times height. Lower: large photographs are refused. Higher: a small
-    file can cost more time and memory (about 4 bytes a pixel) to decode."""
+    file can cost more time and memory to decode (about 9 bytes a pixel, two images at a time)."""
 
     max_unfinished: int = Field(10_000, ge=1)
     """Predictions that may wait at once, before uploads are answered 429. Lower: bursts are refused

@@ -73,8 +73,8 @@ def decode(data: bytes, settings: Settings) -> bytes:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image.width * image.height, settings)
             image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # JPEG decodes to near this size
-            upright = ImageOps.exif_transpose(image)
-            return _fit(upright).tobytes()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _fit(image).tobytes()
     except UploadError:
         raise
     except UnidentifiedImageError as error:
@@ -127,23 +127,26 @@ def _pixel_limit(settings: Settings) -> str:
 
 
 def _fit(image: Image.Image) -> Image.Image:
-    image = _to_rgb(image)
+    """Crop and shrink first, then change colours: a large image is copied as seldom as can be."""
+    if image.has_transparency_data:
+        small = _shrink(image if image.mode == "RGBA" else image.convert("RGBA"))
+        return Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
+    if image.mode.startswith("I;16"):
+        # Sixteen bits a pixel: keep the upper eight, where a plain conversion would saturate.
+        return _shrink(image.convert("I")).point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
+    if image.mode in ("I", "F"):
+        return _stretch(image.convert("F")).convert("RGB")
+    return _shrink(image if image.mode in ("L", "RGB") else image.convert("RGB")).convert("RGB")
+
+
+def _shrink(image: Image.Image) -> Image.Image:
     if image.size == (INPUT_SIZE, INPUT_SIZE):
         return image
     return ImageOps.fit(image, (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)  # antialiased
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Sixteen bits a pixel: keep the upper eight, where a plain conversion would saturate.
-        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
-    if image.mode in ("I", "F"):
-        low, high = image.convert("F").getextrema()
-        scale = 255 / (high - low) if high > low else 0  # pyright: ignore[reportOperatorIssue]
-        stretched = image.convert("F").point(lambda value: value * scale - low * scale)  # pyright: ignore
-        return stretched.convert("L").convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+def _stretch(image: Image.Image) -> Image.Image:
+    """Grey values of unknown range: the darkest becomes 0, the brightest 255."""
+    low, high = image.getextrema()
+    scale = 255 / (high - low) if high > low else 0  # pyright: ignore[reportOperatorIssue]
+    return _shrink(image).point(lambda value: value * scale - low * scale).convert("L")  # pyright: ignore

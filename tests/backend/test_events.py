@@ -109,7 +109,7 @@ async def test_a_reader_that_leaves_is_forgotten(api: Api, cat: bytes) -> None:
 
 async def is_followed(api: Api) -> Any:
     changes = api.services.changes
-    return changes._everything or changes._by_id
+    return changes._followed or changes._awaited
 
 
 async def test_streams_are_not_buffered_on_the_way(api: Api) -> None:

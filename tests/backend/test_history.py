@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from backend.errors import BadParameter
-from backend.predictions import decode_cursor, encode_cursor
+from backend.history import decode_cursor, encode_cursor
 from tests.backend.conftest import PROBABILITIES, Api
 from tests.backend.test_predict import assert_problem
 

@@ -1,0 +1,42 @@
+"""The HTTP API, a module for each part: predict, history, streams, probes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+
+from backend.broker import Broker
+from backend.errors import PROBLEM_JSON
+from backend.events import Changes
+from backend.predictions import Predictions
+from backend.relay import Relay
+from backend.schemas import Problem
+from backend.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the application factory built, for the routes to use."""
+
+    settings: Settings
+    predictions: Predictions
+    broker: Broker
+    relay: Relay
+    changes: Changes
+    decoders: ThreadPoolExecutor
+
+
+def services(request: Request) -> Services:
+    """Each route calls it: solving it as a dependency took 7% of the backend's time for an upload."""
+    return request.app.state.services
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's entries for the errors that a call may answer."""
+    return {status: {"model": Problem, "content": {PROBLEM_JSON: {}}} for status in statuses}
+
+
+def as_json(content: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(content.model_dump_json(), status, headers, "application/json")

@@ -1,0 +1,151 @@
+"""Uploads: `POST /api/predict`."""
+
+import asyncio
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+
+from backend.errors import NothingAccepted, Overloaded, UploadError
+from backend.events import wait_for
+from backend.predictions import NewPrediction
+from backend.routes import Services, as_json, problems, services
+from backend.schemas import TERMINAL, Failure, Metrics, Prediction, PredictionBatch, Refused, Urls
+from backend.settings import Settings
+from backend.uploads import Upload, decode, read_files
+
+MAX_WAIT_SECONDS = 60
+
+router = APIRouter()
+
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "One or more images: JPEG, PNG, WebP, GIF, BMP or TIFF.",
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/predict",
+    tags=["predictions"],
+    summary="Classify one image or several",
+    status_code=202,
+    response_model=Prediction | PredictionBatch,
+    responses={
+        200: {"model": Prediction | PredictionBatch, "description": "Finished within `Prefer: wait`"},
+        **problems(413, 415, 422, 429, 503),
+    },
+    openapi_extra=UPLOAD_BODY,
+)
+async def predict(
+    request: Request,
+    prefer: Annotated[str | None, Header(description="`wait=N`: wait up to N seconds, 1 to 60.")] = None,
+) -> Response:
+    """Store the images and queue them; with `Prefer: wait=N`, wait for the outcome.
+
+    An accepted image is never lost. Of several files, those that cannot be read are refused one by
+    one: their entry holds `error`, the others go on.
+    """
+    serve = services(request)
+    if serve.relay.unfinished >= serve.settings.max_unfinished:
+        detail = f"{serve.relay.unfinished:,} predictions wait already; try again in a few seconds."
+        raise Overloaded(detail)
+    uploads = await read_uploads(request, serve)
+    if len(uploads) == 1 and isinstance(uploads[0].pixels, UploadError):
+        raise uploads[0].pixels
+    rows = [
+        NewPrediction.create(upload.filename, upload.pixels)
+        for upload in uploads
+        if isinstance(upload.pixels, bytes)
+    ]
+    if not rows:
+        refused = [refuse(upload).model_dump() for upload in uploads]
+        detail = "Every file was refused; each entry of `predictions` says why."
+        raise NothingAccepted(detail, predictions=refused)
+    predictions = await store(serve, rows, parse_wait(prefer))
+    finished = all(prediction.status in TERMINAL for prediction in predictions)
+    status = 200 if finished else 202
+    if len(uploads) == 1:
+        (prediction,) = predictions
+        return as_json(prediction, status, {"Location": prediction.urls.self})
+    accepted = iter(predictions)
+    entries = [refuse(u) if isinstance(u.pixels, UploadError) else next(accepted) for u in uploads]
+    return as_json(PredictionBatch(predictions=entries), status)
+
+
+async def read_uploads(request: Request, serve: Services) -> list[Upload]:
+    """Read and decode a request's files; each decodes or is refused by itself."""
+    files = await read_files(request, serve.settings)
+
+    def decode_all() -> list[Upload]:
+        return [Upload(name, try_decode(data, serve.settings)) for name, data in files]
+
+    return await asyncio.get_running_loop().run_in_executor(serve.decoders, decode_all)
+
+
+def try_decode(data: bytes, settings: Settings) -> bytes | UploadError:
+    try:
+        return decode(data, settings)
+    except UploadError as error:
+        return error
+
+
+async def store(serve: Services, rows: list[NewPrediction], wait_seconds: float) -> list[Prediction]:
+    """Commit rows and have them published; returns them as they are, or as they are after the wait."""
+    queued = [as_queued(row) for row in rows]
+    if not wait_seconds:
+        await serve.predictions.insert(rows)
+        serve.relay.publish_soon([row.id for row in rows])
+        return queued
+    with serve.changes.await_outcomes([row.id for row in rows]) as subscription:
+        await serve.predictions.insert(rows)
+        serve.relay.publish_soon([row.id for row in rows])
+        return await wait_for(queued, subscription, wait_seconds)
+
+
+def parse_wait(prefer: str | None) -> float:
+    """Seconds to wait, 0 for none. RFC 7240: what cannot be understood is ignored."""
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", prefer or "")
+    return min(int(found[1]), MAX_WAIT_SECONDS) if found else 0
+
+
+def refuse(upload: Upload) -> Refused:
+    error = upload.pixels
+    assert isinstance(error, UploadError)
+    return Refused(filename=upload.filename, error=Failure(title=error.title, detail=error.detail))
+
+
+def as_queued(row: NewPrediction) -> Prediction:
+    """A row as it is right after its insert."""
+    place = f"/api/predictions/{row.id}"
+    return Prediction(
+        id=row.id,
+        filename=row.filename,
+        status="queued",
+        prediction=None,
+        confidence=None,
+        probabilities=[],
+        model=None,
+        error=None,
+        timestamp=row.timestamp,
+        started_at=None,
+        completed_at=None,
+        metrics=Metrics(queue_ms=None, batch_size=None, predict_ms=None),
+        feedback=None,
+        urls=Urls(self=place, events=f"{place}/events", image=f"{place}/image"),
+    )
