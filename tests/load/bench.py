@@ -190,7 +190,7 @@ def report(rounds: Sequence[Round], reference_ms: float) -> None:
     unit = torch.backends.cpu.get_cpu_capability()
     print(f"\n{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {cores} cores, {unit}, {choose_device().type}")
     print(f"model alone, batches of {REFERENCE_BATCH}, one thread: {reference_ms:.2f} CPU-ms an image\n")
-    heads = ["clients", "n", "images/s", "p50 ms", "p99 ms", "batch", *GROUPS, "all", "without model"]
+    heads = ["clients", "n", "images/s", "p50 ms", "p99 ms", "batch", *GROUPS, "all", "- model"]
     print("  ".join(f"{head:>8}" for head in heads))
     for result in rounds:
         total = sum(result.cpu_ms.values())
@@ -203,11 +203,14 @@ def report(rounds: Sequence[Round], reference_ms: float) -> None:
             f"{result.batch_size:.1f}",
             *(f"{result.cpu_ms[group]:.2f}" for group in GROUPS),
             f"{total:.2f}",
-            f"{total - reference_ms:.2f}" if result.clients > 1 else "-",
+            f"{total - reference_ms:.2f}",
         ]
         print("  ".join(f"{figure:>8}" for figure in figures))
     total = sum(rounds[-1].cpu_ms.values())
-    print(f"\nCPU-milliseconds a prediction; all of it is {total / reference_ms:.2f} times the model alone.")
+    print("\nCPU-milliseconds a prediction, from the proxy on; the last column is without the model.")
+    print(
+        f"At {rounds[-1].clients} clients everything costs {total / reference_ms:.2f} times the model alone."
+    )
 
 
 def cpu_name() -> str:
