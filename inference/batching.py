@@ -43,7 +43,7 @@ class BatchTask(Task):
     def run_batch(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
         """Run calls, each the positional arguments of one message.
 
-        Returns one value for each call, in order: its result, or the exception that it failed with.
+        Returns one value for each call, in order: what it gave, or the exception that it failed with.
         Raising leaves every message to be delivered again.
         """
 

@@ -15,6 +15,7 @@ from typing import Any
 from xmlrpc.client import ServerProxy
 
 from scripts.local import config as configuration
+from scripts.local import files
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError
 
 DATABASE_SECONDS = 60
@@ -25,7 +26,7 @@ STOP_SECONDS = 60
 def start(state: Path, http_port: int, programs: tuple[str, ...] = PROGRAMS) -> Config:
     """Start supervisord with these programs, its database created. Raises SetupError."""
     config = configuration.prepare(state, http_port)
-    supervisor = configuration.write_files(config, programs)
+    supervisor = files.write_files(config, programs)
     with claimed(state):
         if "postgres" in programs:
             create_database(config)
@@ -118,8 +119,8 @@ def create_database(config: Config) -> None:
     try:
         run(
             [
-                *configuration.as_postgres(),
-                configuration.postgres_program("initdb"),
+                *files.as_postgres(),
+                files.postgres_program("initdb"),
                 *options,
                 f"--pwfile={password_file}",
                 "-D",
@@ -136,7 +137,7 @@ def apply_schema(config: Config) -> None:
     server = config.database_url.rsplit("/", 1)[0]
 
     def psql(database: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        program = configuration.postgres_program("psql")
+        program = files.postgres_program("psql")
         flags = ["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]
         return subprocess.run(
             [program, *flags, f"{server}/{database}", *arguments], capture_output=True, text=True, check=False

@@ -1,0 +1,194 @@
+"""The files that configure the local servers, and the commands that run them."""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from scripts.local.config import (
+    MAX_REQUEST_BYTES,
+    PROGRAMS,
+    REPOSITORY,
+    Config,
+    SetupError,
+    write_private,
+)
+
+
+def write_files(config: Config, programs: tuple[str, ...]) -> Path:
+    """Write every server's configuration; returns supervisord's."""
+    for folder in ("log", "run", "rabbitmq", "nginx"):
+        (config.state / folder).mkdir(exist_ok=True)
+    _write_rabbitmq(config)
+    _write_nginx(config)
+    supervisor = config.state / "supervisord.conf"
+    write_private(supervisor, _supervisor_file(config, programs))
+    return supervisor
+
+
+def fill(template: Path, values: Mapping[str, str]) -> str:
+    """Replace each ${NAME} of `template` that `values` has, as envsubst does in the images."""
+    return re.sub(r"\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), template.read_text())
+
+
+def find_program(*places: str) -> str:
+    """The first of these programs that exists; a name with * means the newest version."""
+    for place in places:
+        found = sorted(
+            Path("/").glob(place.lstrip("/")), key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))]
+        )
+        if found:
+            return str(found[-1])
+    raise SetupError(f"{places[0]} is missing; scripts/bootstrap installs it")
+
+
+def postgres_program(name: str) -> str:
+    return find_program(f"/usr/lib/postgresql/*/bin/{name}", f"/usr/bin/{name}", f"/usr/local/bin/{name}")
+
+
+def as_postgres() -> list[str]:
+    """PostgreSQL refuses to run as root: then run it as its own user, able to reach the state folder
+    wherever that is."""
+    if os.geteuid() != 0:
+        return []
+    keep = "+dac_override,+dac_read_search"
+    return [
+        "setpriv",
+        "--reuid=postgres",
+        "--regid=postgres",
+        "--init-groups",
+        f"--inh-caps={keep}",
+        f"--ambient-caps={keep}",
+    ]
+
+
+def _write_rabbitmq(config: Config) -> None:
+    rabbitmq = config.state / "rabbitmq"
+    passwords = {
+        "BROKER_BACKEND_PASSWORD": config.secrets["broker_backend"],
+        "BROKER_WORKER_PASSWORD": config.secrets["broker_worker"],
+        "MONITOR_PASSWORD": config.secrets["monitor"],
+    }
+    write_private(
+        rabbitmq / "definitions.json", fill(REPOSITORY / "broker/definitions.template.json", passwords)
+    )
+    shared = (REPOSITORY / "broker/rabbitmq.conf").read_text()
+    own = [
+        f"definitions.local.path = {rabbitmq / 'definitions.json'}",
+        "management.tcp.ip = 127.0.0.1",
+        f"management.tcp.port = {config.ports['rabbitmq_ui']}",
+    ]
+    write_private(rabbitmq / "rabbitmq.conf", shared + "\n".join(own) + "\n")
+    write_private(rabbitmq / "enabled_plugins", "[rabbitmq_management].\n")
+
+
+def _write_nginx(config: Config) -> None:
+    nginx = config.state / "nginx"
+    values = {
+        "HTTP_LISTEN": f"127.0.0.1:{config.http_port}",
+        "UI_ROOT": str(REPOSITORY / "ui/dist"),
+        "ACCESS_LOG": f"{config.state / 'log/access.log'} combined buffer=32k flush=1s",
+        "BACKEND_ADDRESS": f"127.0.0.1:{config.ports['backend']}",
+        "FLOWER_ADDRESS": f"127.0.0.1:{config.ports['flower']}",
+        "RABBITMQ_ADDRESS": f"127.0.0.1:{config.ports['rabbitmq_ui']}",
+        "MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES),
+    }
+    write_private(nginx / "site.conf", fill(REPOSITORY / "proxy/site.conf.template", values))
+    temporary = "\n".join(
+        f"    {kind}_temp_path {nginx / kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    main = f"""{user}worker_processes 1;
+daemon off;
+pid {config.state / "run/nginx.pid"};
+error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+    include /etc/nginx/mime.types;
+    sendfile on;
+{temporary}
+    include {nginx / "site.conf"};
+}}
+"""
+    write_private(nginx / "nginx.conf", main)
+
+
+def _supervisor_file(config: Config, programs: tuple[str, ...]) -> str:
+    state, port = config.state, config.ports["supervisor"]
+    sections = [
+        f"[supervisord]\nlogfile={state}/log/supervisord.log\npidfile={state}/run/supervisord.pid\n"
+        f"childlogdir={state}/log\ndirectory={REPOSITORY}\nminfds=1024",
+        f"[inet_http_server]\nport=127.0.0.1:{port}\nusername=local\npassword={config.secrets['supervisor']}",
+        "[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
+        f"[supervisorctl]\nserverurl=http://127.0.0.1:{port}\n"
+        f"username=local\npassword={config.secrets['supervisor']}",
+    ]
+    for priority, name in enumerate(PROGRAMS):
+        if name in programs:
+            command, environment, extra = _program(config, name)
+            pairs = ",".join(f'{key}="{value}"' for key, value in environment.items())
+            sections.append(
+                f"[program:{name}]\ncommand={' '.join(command)}\nenvironment={pairs}\npriority={priority}\n"
+                f"redirect_stderr=true\nstdout_logfile={state}/log/{name}.log\nstdout_logfile_maxbytes=10MB\n"
+                f"stdout_logfile_backups=1\nautorestart=true\nstartretries=100\nstartsecs=1\n{extra}"
+            )
+    return "\n\n".join(sections) + "\n"
+
+
+def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]:
+    """A program's command, environment and further supervisor options."""
+    binaries, ports = Path(sys.executable).parent, config.ports
+    database = {"DATABASE_URL": config.database_url, "PYTHONUNBUFFERED": "1"}
+    match name:
+        case "epmd":
+            command = [find_program("/usr/bin/epmd", "/usr/lib/erlang/bin/epmd", "/usr/local/bin/epmd")]
+            return [*command, "-port", str(ports["epmd"]), "-address", "127.0.0.1"], {}, ""
+        case "postgres":
+            settings = {
+                "listen_addresses": "127.0.0.1",
+                "port": str(ports["postgres"]),
+                "unix_socket_directories": "''",
+            }
+            flags = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+            data = ["-D", str(config.state / "postgres")]
+            return [*as_postgres(), postgres_program("postgres"), *data, *flags], {}, "stopsignal=INT\n"
+        case "rabbitmq":
+            server = find_program("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server")
+            return (
+                [server],
+                config.erlang_environment(),
+                "stopasgroup=true\nkillasgroup=true\nstopwaitsecs=30\n",
+            )
+        case "backend":
+            command = [f"{binaries}/uvicorn", "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
+            flags = ["--port", str(ports["backend"]), "--no-access-log", "--timeout-graceful-shutdown", "10"]
+            environment = {
+                **database,
+                "BROKER_URL": config.broker_url("backend"),
+                "MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES),
+            }
+            return [*command, *flags], environment, "stopwaitsecs=15\n"
+        case "inference":
+            command = [f"{binaries}/celery", "-A", "inference.worker", "worker", "--loglevel", "WARNING"]
+            flags = ["-n", "inference@localhost", "--without-gossip", "--without-mingle"]
+            environment = {**database, "BROKER_URL": config.broker_url("worker")}
+            environment["MODELS_PATH"] = str(REPOSITORY / "models")
+            return [*command, *flags], environment, "stopwaitsecs=30\n"
+        case "flower":
+            command = [f"{binaries}/celery", "flower", "--address=127.0.0.1", f"--port={ports['flower']}"]
+            environment = {
+                "CELERY_BROKER_URL": config.broker_url("monitor"),
+                "FLOWER_URL_PREFIX": "flower",
+                "FLOWER_BASIC_AUTH": f"monitor:{config.secrets['monitor']}",
+                "FLOWER_ENABLE_EVENTS": "False",  # the workers send them unasked
+                "FLOWER_MAX_TASKS": "10000",
+            }
+            return command, environment, ""
+        case "nginx":
+            nginx = find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx")
+            return [nginx, "-c", str(config.state / "nginx/nginx.conf"), "-p", str(config.state)], {}, ""
+        case _:
+            raise ValueError(name)
