@@ -141,7 +141,7 @@ def fit(train: data.Split, classes: int, epochs: int, device: torch.device, *, h
                 correct = (logits.argmax(1) == labels).float().mean()
                 progress.set_postfix(
                     epoch=epoch + 1,
-                    loss=f"{loss / len(labels):.3f}",
+                    loss=f"{loss.item() / len(labels):.3f}",
                     accuracy=f"{correct:.1%}",
                     refresh=False,
                 )

@@ -42,6 +42,6 @@ def test_muon_descends_and_keeps_the_norm_of_its_filters() -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < -0.9 < losses[0]
-    assert abs(float(weight.norm()) - 8**0.5) < 0.5
+    assert abs(weight.norm().item() - 8**0.5) < 0.5
