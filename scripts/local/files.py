@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,20 +48,17 @@ def postgres_program(name: str) -> str:
     return find_program(f"/usr/lib/postgresql/*/bin/{name}", f"/usr/bin/{name}", f"/usr/local/bin/{name}")
 
 
-def as_postgres() -> list[str]:
-    """PostgreSQL refuses to run as root: then run it as its own user, able to reach the state folder
-    wherever that is."""
+def as_postgres(state: Path) -> list[str]:
+    """PostgreSQL refuses to run as root: then run it as its own user.
+
+    Where that user cannot reach the state folder (a clone in /root), it keeps the capability to.
+    """
     if os.geteuid() != 0:
         return []
-    keep = "+dac_override,+dac_read_search"
-    return [
-        "setpriv",
-        "--reuid=postgres",
-        "--regid=postgres",
-        "--init-groups",
-        f"--inh-caps={keep}",
-        f"--ambient-caps={keep}",
-    ]
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
+    if subprocess.run([*user, "test", "-x", str(state)], check=False).returncode == 0:
+        return user
+    return [*user, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
 
 
 def _write_rabbitmq(config: Config) -> None:
@@ -154,7 +152,11 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
             }
             flags = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
             data = ["-D", str(config.state / "postgres")]
-            return [*as_postgres(), postgres_program("postgres"), *data, *flags], {}, "stopsignal=INT\n"
+            return (
+                [*as_postgres(config.state), postgres_program("postgres"), *data, *flags],
+                {},
+                "stopsignal=INT\n",
+            )
         case "rabbitmq":
             server = find_program("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server")
             return (

@@ -119,7 +119,7 @@ def create_database(config: Config) -> None:
     try:
         run(
             [
-                *files.as_postgres(),
+                *files.as_postgres(config.state),
                 files.postgres_program("initdb"),
                 *options,
                 f"--pwfile={password_file}",
