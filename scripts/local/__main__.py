@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,7 @@ def up() -> int:
             config = stack.start(STATE, port)
             wait_for_health(config)
         except BaseException:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave it half stopped
             stack.stop(STATE)
             raise
     show_sample(config)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import ServerProxy
+from xmlrpc.client import Fault, ServerProxy
 
 from scripts.local import config as configuration
 from scripts.local import files
@@ -57,10 +57,13 @@ def running_pid(state: Path) -> int | None:
 
 
 def processes(config: Config) -> list[dict[str, Any]]:
-    """supervisord's account of its programs."""
+    """supervisord's account of its programs. Raises SetupError while it is stopping."""
     password, port = config.secrets["supervisor"], config.ports["supervisor"]
     server = ServerProxy(f"http://local:{password}@127.0.0.1:{port}/RPC2")
-    found: Any = server.supervisor.getAllProcessInfo()
+    try:
+        found: Any = server.supervisor.getAllProcessInfo()
+    except (Fault, OSError) as error:
+        raise SetupError("it is just starting or stopping; try again in a few seconds") from error
     return found
 
 
