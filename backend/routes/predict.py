@@ -12,7 +12,7 @@ from backend.predictions import NewPrediction
 from backend.routes import Services, as_json, problems, services
 from backend.schemas import TERMINAL, Failure, Metrics, Prediction, PredictionBatch, Refused, Urls
 from backend.settings import Settings
-from backend.uploads import Upload, decode, read_files
+from backend.uploads import Upload, decode, decode_small, read_files
 
 MAX_WAIT_SECONDS = 60
 
@@ -91,6 +91,11 @@ async def predict(
 async def read_uploads(request: Request, serve: Services) -> list[Upload]:
     """Read and decode a request's files; each decodes or is refused by itself."""
     files = await read_files(request, serve.settings)
+    if len(files) == 1:
+        ((name, data),) = files
+        pixels = decode_small(data, serve.settings)
+        if pixels is not None:
+            return [Upload(name, pixels)]
 
     def decode_all() -> list[Upload]:
         return [Upload(name, try_decode(data, serve.settings)) for name, data in files]

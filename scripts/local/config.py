@@ -56,6 +56,8 @@ class Config:
             "ERL_CRASH_DUMP": str(rabbitmq / "erl_crash.dump"),
             "ERL_EPMD_PORT": str(self.ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # The server's script becomes the server, which gets the supervisor's signals itself.
+            "RUNNING_UNDER_SYSTEMD": "1",
             "RABBITMQ_NODENAME": "cifar@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.ports["amqp"]),

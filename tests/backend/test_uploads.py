@@ -12,7 +12,7 @@ from PIL import Image
 
 from backend.errors import BrokenImage, FileTooLarge, NotAnImage, TooManyPixels, UploadError
 from backend.settings import Settings
-from backend.uploads import clean_filename, decode
+from backend.uploads import clean_filename, decode, decode_small
 from tests.conftest import SAMPLES
 
 SETTINGS = Settings(database_url="postgresql://x", broker_url="amqp://x", max_image_pixels=4_000_000)  # pyright: ignore
@@ -140,3 +140,22 @@ def test_a_file_cut_or_damaged_anywhere_decodes_or_is_refused_and_never_raises_a
 )
 def test_a_file_name_is_made_safe_to_store(given: str | None, kept: str) -> None:
     assert clean_filename(given) == kept
+
+
+def test_a_small_image_decodes_at_once_to_the_same_pixels() -> None:
+    data = encode(Image.new("RGB", (40, 40), "teal"))
+    assert decode_small(data, SETTINGS) == decode(data, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(Image.new("1", (1000, 1000))),  # few bytes, many pixels
+        encode(Image.effect_noise((60, 60), 90).convert("RGB"), "BMP"),  # few pixels, many bytes
+        b"not an image",
+        b"",
+    ],
+    ids=["pixels", "bytes", "text", "nothing"],
+)
+def test_whatever_may_take_longer_is_left_to_a_thread(data: bytes) -> None:
+    assert decode_small(data, SETTINGS) is None

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -10,10 +11,17 @@ import httpx
 import pytest
 
 from scripts.local import stack
-from scripts.local.config import Config
+from scripts.local.config import Config, port_is_free
 from tests.conftest import SAMPLES, eventually
 
 IMAGES = [sample.read_bytes() for sample in sorted(SAMPLES.glob("*.jpg"))] * 10
+
+
+PORT_OF = {"backend": "backend", "rabbitmq": "amqp"}
+
+
+async def is_free(port: int) -> bool:
+    return port_is_free(port)
 
 
 def pid_of(system: Config, name: str) -> int:
@@ -46,6 +54,8 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
 ) -> None:
     accepted = [prediction["id"] for _ in range(3) for prediction in await upload(client)]
     os.kill(pid_of(system, victim), signal.SIGKILL)
+    if port := system.ports.get(PORT_OF.get(victim, "")):
+        await eventually(partial(is_free, port), 10)  # what was killed is what served
 
     async def all_finished() -> Any:
         try:

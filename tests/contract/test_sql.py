@@ -47,7 +47,7 @@ def test_no_statement_is_left_out_of_the_list(module: object) -> None:
 
 async def test_one_notification_names_every_row_of_a_statement(database: asyncpg.Connection) -> None:
     payloads: list[str] = []
-    await database.add_listener("predictions", lambda *args: payloads.append(args[3]))
+    await database.add_listener("progress", lambda *args: payloads.append(args[3]))
     await database.execute(
         """INSERT INTO predictions (id, filename, "timestamp", pixels)
            SELECT gen_random_uuid(), 'x.png', now(), decode(repeat('00', 3072), 'hex')
@@ -56,6 +56,24 @@ async def test_one_notification_names_every_row_of_a_statement(database: asyncpg
     await database.execute("SELECT 1")
     assert [len(payload.split(",")) for payload in sorted(payloads, key=len, reverse=True)] == [200, 200, 50]
     assert all(len(payload) < 8000 for payload in payloads)
+
+
+async def test_outcomes_are_told_apart_from_progress(database: asyncpg.Connection) -> None:
+    told: list[tuple[str, int]] = []
+    for channel in ("progress", "outcomes"):
+        await database.add_listener(channel, lambda *args: told.append((args[2], args[3].count(",") + 1)))
+    await database.execute(
+        """INSERT INTO predictions (id, filename, "timestamp", pixels)
+           SELECT gen_random_uuid(), n || '.png', now(), decode(repeat('00', 3072), 'hex')
+           FROM generate_series(1, 5) AS n"""
+    )
+    await database.execute(
+        """UPDATE predictions SET
+               status = CASE WHEN filename < '3' THEN 'canceled' ELSE 'running' END::prediction_status,
+               completed_at = CASE WHEN filename < '3' THEN now() END"""
+    )
+    await database.execute("SELECT 1")
+    assert sorted(told) == [("outcomes", 2), ("progress", 3), ("progress", 5)]
 
 
 @pytest.mark.parametrize(

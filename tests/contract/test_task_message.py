@@ -41,7 +41,7 @@ async def test_the_backend_publishes_the_golden_message(servers: Config) -> None
         await eventually(connected)
         queue = await (await reader.channel()).declare_queue("inference", passive=True)
         await queue.purge()
-        await broker.publish(ClassifyMessage(ID))
+        await broker.publish([ClassifyMessage(ID)])
         received = await queue.get(timeout=5)
         assert received is not None
         await received.ack()

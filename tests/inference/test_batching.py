@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery.worker import state
 
+from inference import batching
 from inference.batching import BatchTask, Collector
 
 
@@ -42,6 +43,10 @@ class Consumer:
             call_soon=lambda callback: self.soon.append(callback),
         )
         self.pool = SimpleNamespace(apply_async=lambda target, args: self.batches.append((target, args)))
+        self.flushes = 0
+
+    def flush_events(self) -> None:
+        self.flushes += 1
 
     def tick(self) -> None:
         """The loop's next turn."""
@@ -162,3 +167,31 @@ def test_a_worker_that_stops_starts_no_batch(
     consumer.tick()
     assert consumer.batches == []
     assert request.ended == []
+
+
+def test_the_last_batch_of_a_worker_that_stops_sends_its_events_itself(
+    collector: Collector, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(collector, "a")
+    consumer.tick()
+    monkeypatch.setattr(state, "should_stop", 0)
+    consumer.work()
+    assert consumer.flushes == 1
+
+
+def test_events_that_come_together_go_out_together() -> None:
+    timers: list[Callable[[], None]] = []
+    flushed: list[str] = []
+    consumer = batching.Consumer.__new__(batching.Consumer)
+    consumer.hub = SimpleNamespace(
+        call_soon=lambda callback, *args: callback(*args),
+        call_later=lambda _delay, callback: timers.append(callback),
+    )
+    consumer.event_dispatcher = SimpleNamespace(flush=lambda: flushed.append("flushed"))
+    for _ in range(5):
+        consumer.on_send_event_buffered()
+    (flush,) = timers
+    flush()
+    assert flushed == ["flushed"]
+    consumer.on_send_event_buffered()
+    assert len(timers) == 2

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import platform
+import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,7 @@ def main() -> None:
     reference_ms = measure_forward(images)
     (port,) = find_free_ports(1)
     stack.stop(STATE)
+    shutil.rmtree(STATE, ignore_errors=True)  # a table of old rows would be another measurement
     config = stack.start(STATE, port, PROGRAMS)
     try:
         stack.wait_until(lambda: stack.fetch_health(config).get("status") == "ok", 120, "the system")
