@@ -4,7 +4,7 @@ DATA ?=
 TRAIN_FLAGS ?= $(if $(DATA),--data $(DATA))
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## Install what is missing, start the whole system, classify a sample (HTTP_PORT=8080)
 	@scripts/bootstrap
@@ -34,6 +34,17 @@ fix: ## Format the code, regenerate files, repair what the linters can
 	@$(RUN) python -m scripts.openapi ui/openapi.json
 	@scripts/npm run --silent types && scripts/npm run --silent fix
 
+secrets: ## Make the secrets of Docker Compose, once
+	@scripts/make-secrets
+
+compose-up: secrets ## Build and start the system with Docker Compose (HTTP_PORT=80)
+	@REVISION=$$(git rev-parse --short HEAD 2>/dev/null) docker compose up --build --wait
+	@docker compose ps
+
+compose-test: ## Build, start, check, scale and stop the system with Docker Compose, apart from any other
+	@scripts/bootstrap chromium
+	@$(RUN) pytest tests/compose -m docker
+
 train: ## Train and publish a model (DATA=folder or archive; default: download CIFAR-10)
 	@scripts/bootstrap
 	@MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000 $(RUN) python -m training.train $(TRAIN_FLAGS)
@@ -46,4 +57,4 @@ e2e: ## Run the browser test alone
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/e2e
 
-.PHONY: help up down logs status test check fix train bench e2e
+.PHONY: help up down logs status test check fix secrets compose-up compose-test train bench e2e

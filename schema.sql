@@ -78,12 +78,3 @@ CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
 CREATE TRIGGER predictions_updated AFTER UPDATE ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
-
-
--- Workers say here that they are alive and what they serve; one row each.
-CREATE TABLE workers (
-    name      text PRIMARY KEY,                          -- Celery's node name
-    model     text NOT NULL,                             -- version of the artifact it serves
-    device    text NOT NULL,                             -- for people: the GPU's or CPU's name
-    last_seen timestamptz NOT NULL DEFAULT now()         -- refreshed every few seconds
-);

@@ -1,11 +1,18 @@
-"""The way to RabbitMQ: one robust connection, one channel that confirms."""
+"""The way to RabbitMQ: one robust connection, a channel that confirms and one for Celery's events."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
 
 import aio_pika
-from aio_pika.abc import AbstractExchange, AbstractRobustChannel
+from aio_pika.abc import AbstractExchange, AbstractIncomingMessage, AbstractRobustChannel
 from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelClosed
 from aio_pika.robust_connection import RobustConnection
@@ -13,7 +20,10 @@ from aiormq.exceptions import ChannelInvalidStateError
 
 from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, EXCHANGE, ROUTING_KEY, ClassifyMessage
 
+logger = logging.getLogger(__name__)
+
 QUEUE = "inference"
+EVENTS_EXCHANGE = "celeryev"
 RECONNECT_SECONDS = 1
 CONNECT_TIMEOUT_SECONDS = 5
 DEADLINE_SECONDS = 2.0
@@ -30,12 +40,17 @@ class QueueState:
 
 
 class Broker:
-    """Publishes messages. Never makes anyone wait longer than its deadline."""
+    """Publishes messages, and hears what Celery's workers say of themselves.
 
-    def __init__(self, url: str) -> None:
+    Never makes anyone wait longer than its deadline. `hear` is called with each event of a worker.
+    """
+
+    def __init__(self, url: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
         self._url = make_url(url, reconnect_interval=RECONNECT_SECONDS, fail_fast=0, name="backend")
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
+        self._events: AbstractRobustChannel | None = None
+        self._hear = hear
         self._connecting: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -70,6 +85,23 @@ class Broker:
         if failures:
             raise BrokerAway(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
 
+    async def announce(self, messages: Sequence[ClassifyMessage]) -> None:
+        """Tell Flower that messages were published; it shows them as pending from now on.
+
+        Nothing depends on it: no confirm, and a failure is only logged.
+        """
+        if self._events is None or not self.connected:
+            return
+        sender = {"hostname": f"backend@{socket.gethostname()}", "pid": os.getpid(), "timestamp": time.time()}
+        body = json.dumps([message.sent_event() | sender for message in messages]).encode()
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                exchange = await self._events.get_exchange(EVENTS_EXCHANGE, ensure=False)
+                message = aio_pika.Message(body, content_type=CONTENT_TYPE, content_encoding=CONTENT_ENCODING)
+                await exchange.publish(message, "task.multi", mandatory=False)
+        except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
+            logger.warning("Flower was not told of %d messages: %r", len(messages), error)
+
     async def inspect(self) -> QueueState:
         """How many messages wait, and how many workers listen. Raises BrokerAway."""
         if self._connection is None or not self.connected:
@@ -89,8 +121,24 @@ class Broker:
 
     async def _connect(self, connection: RobustConnection) -> None:
         await connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
-        channel = connection.channel(publisher_confirms=True, on_return_raises=True)
-        self._channel = await channel
+        self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        self._events = await connection.channel(publisher_confirms=False)
+        queue = await self._events.declare_queue(
+            f"{EVENTS_EXCHANGE}.backend.{uuid4().hex}",
+            exclusive=True,
+            auto_delete=True,
+            arguments={"x-max-length": 1000},
+        )
+        await queue.bind(EVENTS_EXCHANGE, "worker.#")
+        await queue.consume(self._on_event, no_ack=True)
+
+    async def _on_event(self, message: AbstractIncomingMessage) -> None:
+        try:
+            event = json.loads(message.body)
+        except ValueError:
+            return  # whoever sent it is no worker of ours
+        if isinstance(event, dict):
+            self._hear(event)
 
 
 async def _publish(exchange: AbstractExchange, message: ClassifyMessage) -> None:

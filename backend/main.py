@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import FrameType
 
 from fastapi import FastAPI, Request, Response
@@ -19,22 +20,29 @@ from uuid_utils.compat import uuid7
 
 from backend import errors
 from backend.broker import Broker
+from backend.containers import Containers
 from backend.events import Changes
+from backend.health import Checks
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.routes import Services, history, predict, probes, streams
 from backend.settings import Settings
+from backend.workers import Workers
 
 DESCRIPTION = """Classifies images. Upload with `POST /api/predict`; follow the prediction live at its
 `events`; every accepted image and its outcome is kept in the history."""
 DECODER_THREADS = 2
+SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
 
 
 def create_app() -> FastAPI:
-    """The application, its settings from the environment. Run: uvicorn --factory backend.main:create_app"""
+    """The application, its settings from the environment and, in a container, from secret files.
+
+    Run: uvicorn --factory backend.main:create_app
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # aio_pika says it again, in words
-    return build_app(Settings())  # pyright: ignore[reportCallIssue]
+    return build_app(Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None))  # pyright: ignore
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -84,19 +92,25 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         },
     )
     predictions = Predictions(engine)
-    broker = Broker(settings.broker_url.get_secret_value())
+    workers = Workers()
+    broker = Broker(settings.broker_url.get_secret_value(), workers.hear)
     relay = Relay(predictions, broker)
     changes = Changes(predictions, database_url)
+    containers = Containers(settings.docker_url, settings.docker_label)
+    checks = Checks(predictions, broker, workers, containers)
     decoders = ThreadPoolExecutor(DECODER_THREADS, "decoder")
     await broker.open()
     relay.start()
     changes.start()
+    containers.start()
     try:
-        yield Services(settings, predictions, broker, relay, changes, decoders)
+        yield Services(settings, predictions, broker, relay, changes, checks, decoders)
     finally:
+        checks.stop()
         await changes.stop()
         await relay.stop()
         await broker.close()
+        await containers.stop()
         decoders.shutdown()
         await engine.dispose()
 

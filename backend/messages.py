@@ -45,6 +45,25 @@ class ClassifyMessage:
             "ignore_result": True,
         }
 
+    def sent_event(self) -> dict[str, Any]:
+        """Celery's event `task-sent` for this message, but for who sent it and when."""
+        task_id = str(self.id)
+        return {
+            "type": "task-sent",
+            "uuid": task_id,
+            "name": TASK,
+            "args": f"('{task_id}',)",
+            "kwargs": "{}",
+            "root_id": task_id,
+            "parent_id": None,
+            "retries": 0,
+            "eta": None,
+            "expires": None,
+            "queue": ROUTING_KEY,
+            "exchange": EXCHANGE,
+            "routing_key": ROUTING_KEY,
+        }
+
     @property
     def body(self) -> bytes:
         """[args, kwargs, embed]"""

@@ -80,12 +80,6 @@ ORDER BY id LIMIT 2000
 # The database answers.
 PING = "SELECT 1"
 
-# Workers seen lately, the latest first; one that is silent for ten minutes was replaced or removed.
-WORKERS = """
-SELECT name, model, device, last_seen, last_seen < now() - interval '15 seconds' AS silent
-FROM workers WHERE last_seen > now() - interval '10 minutes' ORDER BY last_seen DESC
-"""
-
 STATEMENTS = {
     "INSERT": INSERT,
     "READ": READ,
@@ -97,7 +91,6 @@ STATEMENTS = {
     "COUNT_UNFINISHED": COUNT_UNFINISHED,
     "LOST": LOST,
     "PING": PING,
-    "WORKERS": WORKERS,
 }
 
 MAX_ROWS_PER_INSERT = 512

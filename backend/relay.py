@@ -51,10 +51,13 @@ class Relay:
 
     async def publish(self, ids: Sequence[UUID]) -> None:
         """Publish messages for `ids` together; failures are left for the next look at the rows."""
+        messages = [ClassifyMessage(id) for id in ids]
         try:
-            await self._broker.publish([ClassifyMessage(id) for id in ids])
+            await self._broker.publish(messages)
         except BrokerAway as error:
             logger.warning("%s", error)
+        else:
+            await self._broker.announce(messages)
 
     async def relay_lost(self) -> list[UUID]:
         """Publish again what has lost its message; returns those ids."""

@@ -114,6 +114,7 @@ class DatabaseHealth(BaseModel):
 
 class BrokerHealth(BaseModel):
     status: Literal["ok", "down"]
+    latency_ms: float | None
     queue_depth: Annotated[int | None, Field(description="Messages that no worker has taken yet.")]
     consumers: int | None
     detail: str | None = None
@@ -121,10 +122,12 @@ class BrokerHealth(BaseModel):
 
 class Worker(BaseModel):
     name: str
+    status: Literal["ok", "silent"]
     model: str
     device: str
     last_seen: datetime
-    status: Literal["ok", "silent"]
+    predictions_per_second: Annotated[float, Field(description="Over the last ten seconds.")]
+    batches_per_second: float
 
 
 class InferenceHealth(BaseModel):
@@ -136,10 +139,26 @@ class InferenceHealth(BaseModel):
     detail: str | None = None
 
 
+ContainerState = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
+
+
+class Container(BaseModel):
+    name: str
+    service: str | None
+    state: ContainerState
+    health: Annotated[str | None, Field(description="starting, healthy or unhealthy, if it is checked.")]
+    started_at: datetime | None
+    restarts: int
+    cpu_percent: Annotated[float | None, Field(description="100 is one core.")]
+    memory_bytes: int | None
+
+
 class Components(BaseModel):
     database: DatabaseHealth
     broker: BrokerHealth
     inference: InferenceHealth
+    containers: list[Container]
+    containers_unavailable: Annotated[str | None, Field(description="Why there is no list.")] = None
 
 
 class Health(BaseModel):

@@ -31,6 +31,13 @@ class Settings(BaseSettings):
     """Predictions that may wait at once, before uploads are answered 429. Lower: bursts are refused
     sooner. Higher: the last in line waits longer."""
 
+    docker_url: str = ""
+    """Docker's API, for the containers in the health report; empty where there is none. Point it at a
+    proxy that lets only reading through, never at the socket itself."""
+
+    docker_label: str = "com.docker.compose.project=cifar"
+    """What this deployment's containers are labeled with; others are not reported."""
+
     database_connections: int = Field(8, ge=1)
     """Connections of one backend. Lower: requests wait for one another. Higher: less room for other
     backends under PostgreSQL's limit of 100."""

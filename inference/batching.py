@@ -42,6 +42,10 @@ class BatchTask(Task):
         self.collector = Collector(self)
 
     @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the worker's heartbeats say of this task, for the health report."""
+
+    @abstractmethod
     def run_batch(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
         """Run calls, each the positional arguments of one message.
 
@@ -68,6 +72,8 @@ class Collector:
         self.waiting: deque[Request] = deque()
         self.redelivered: deque[Request] = deque()
         self.busy = False
+        self.batches = 0
+        """Batches run since the worker's start."""
 
     def connect(self, consumer: Any) -> None:
         """Start over on a new connection: what waited is the broker's again, and will come back."""
@@ -115,6 +121,7 @@ class Collector:
             for request in batch:
                 request.reject(requeue=True)
         finally:
+            self.batches += 1
             self.busy = False
             hub.call_soon(self.flush)
             if state.should_stop is not None:  # the loop may have ended, and would not send them
@@ -199,12 +206,24 @@ class Consumer(celery_consumer.Consumer):
         message.reject_log_error(logger, self.connection_errors)
 
 
-class UndeclaredEvents(EventDispatcher):
-    """Celery's events, sent to the exchange that the broker's definitions hold."""
+class Events(EventDispatcher):
+    """Celery's events, sent to the exchange that the broker's definitions hold.
+
+    Those about the worker also carry what its batch task says of itself.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, buffer_limit=EVENTS_LIMIT, **options)
         self.exchange.no_declare = True
+
+    app: Celery
+
+    def send(self, type: str, *args: Any, **fields: Any) -> Any:
+        if type.startswith("worker-"):
+            for task in self.app.tasks.values():
+                if isinstance(task, BatchTask):
+                    fields |= task.describe()
+        return super().send(type, *args, **fields)
 
 
 class _Collecting:

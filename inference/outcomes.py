@@ -62,21 +62,9 @@ WHERE predictions.id = outcome.id AND predictions.attempt = outcome.attempt
     AND predictions.status = 'running'
 """
 
-# Say that this worker is alive, and forget those that have been silent for a day.
-ANNOUNCE = """
-WITH forgotten AS (DELETE FROM workers WHERE last_seen < now() - interval '1 day')
-INSERT INTO workers (name, model, device) VALUES ($1, $2, $3)
-ON CONFLICT (name) DO UPDATE SET model = $2, device = $3, last_seen = now()
-"""
-
-# A worker that stops in good order leaves.
-LEAVE = "DELETE FROM workers WHERE name = $1"
-
 STATEMENTS: dict[str, LiteralString] = {
     "CLAIM": CLAIM,
     "WRITE": WRITE,
-    "ANNOUNCE": ANNOUNCE,
-    "LEAVE": LEAVE,
 }
 
 
@@ -129,14 +117,13 @@ class Stopped(Exception):
 
 
 class Database:
-    """The worker's connections. One thread claims and writes; another may announce."""
+    """The worker's connections, for one thread."""
 
     def __init__(self, url: str) -> None:
         self._stopping = threading.Event()
         # A claim that a power cut forgets is claimed again, so it need not wait for the disk.
         self._claims = _Connection(url, "-c synchronous_commit=off", self._stopping)
         self._outcomes = _Connection(url, "", self._stopping)
-        self._presence = _Connection(url, "-c synchronous_commit=off", self._stopping)
 
     def claim(self, ids: Sequence[UUID]) -> list[Claim]:
         """Claim what is unfinished among `ids`; the rest is terminal, given up or gone."""
@@ -156,18 +143,12 @@ class Database:
         )
         self._outcomes.execute(WRITE, (*columns, run.model, run.batch_size, run.predict_ms))
 
-    def announce(self, name: str, model: str, device: str) -> None:
-        self._presence.execute(ANNOUNCE, (name, model, device))
-
-    def leave(self, name: str) -> None:
-        self._presence.execute(LEAVE, (name,))
-
     def stop(self) -> None:
         """Stop waiting for a database that is away."""
         self._stopping.set()
 
     def close(self) -> None:
-        for connection in (self._claims, self._outcomes, self._presence):
+        for connection in (self._claims, self._outcomes):
             connection.close()
 
 

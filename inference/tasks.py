@@ -30,6 +30,13 @@ class Classify(BatchTask):
         self.database = database
         self.max_batch_size = max_batch_size
 
+    def describe(self) -> dict[str, Any]:
+        return {
+            "model": self.classifier.version,
+            "device": self.classifier.device_name,
+            "batches": self.collector.batches,
+        }
+
     def run_batch(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
         ids = [_parse_id(arguments) for arguments in calls]
         claims = self.database.claim([id for id in ids if isinstance(id, UUID)])

@@ -1,24 +1,23 @@
 """The worker's entry point: `celery -A inference.worker worker`.
 
-Builds the one classifier, the one database and the Celery app, and says every few seconds that the
-worker is alive.
+Builds the one classifier, the one database and the Celery app.
 """
 
-import threading
-from contextlib import suppress
-from typing import Any
+import tempfile
+from pathlib import Path
 
 import torch
 from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 
 from inference.classifier import choose_device, load_active
-from inference.outcomes import Database, Stopped
+from inference.outcomes import Database
 from inference.settings import Settings
 from inference.tasks import Classify
 
 QUEUE = "inference"
-PRESENCE_SECONDS = 5.0
+SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
+ALIVE = Path(tempfile.gettempdir()) / "inference-alive"  # touched at each heartbeat; the container's health
 
 
 def create_app(settings: Settings) -> Celery:
@@ -53,49 +52,13 @@ def create_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={"client_properties": {"connection_name": "inference"}},
     )
-    app.events.dispatcher_cls = "inference.batching:UndeclaredEvents"
+    app.events.dispatcher_cls = "inference.batching:Events"
     app.register_task(Classify(classifier, database, settings.max_batch_size))
-    Presence(database, classifier.version, classifier.device_name).follow_worker()
+    # While the database is away a batch waits for it; a worker that stops must not.
+    signals.worker_shutting_down.connect(lambda **_: database.stop(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: database.close(), weak=False)
+    signals.heartbeat_sent.connect(lambda **_: ALIVE.touch(), weak=False)
     return app
 
 
-class Presence(threading.Thread):
-    """Keeps the worker's row in the table `workers` fresh, from the worker's start to its stop."""
-
-    def __init__(self, database: Database, model: str, device: str) -> None:
-        super().__init__(name="presence")
-        self._database = database
-        self._model = model
-        self._device = device
-        self._node = ""
-        self._stopping = threading.Event()
-
-    def follow_worker(self) -> None:
-        signals.worker_ready.connect(self._on_ready, weak=False)
-        signals.worker_shutting_down.connect(self._on_stopping, weak=False)
-        signals.worker_shutdown.connect(self._on_stopped, weak=False)
-
-    def run(self) -> None:
-        with suppress(Stopped):
-            while True:
-                self._database.announce(self._node, self._model, self._device)
-                if self._stopping.wait(PRESENCE_SECONDS):
-                    self._database.leave(self._node)
-                    return
-
-    def _on_ready(self, sender: Any, **_: Any) -> None:
-        self._node = sender.hostname
-        self.start()
-
-    def _on_stopping(self, **_: Any) -> None:
-        self._stopping.set()
-        self._database.stop()
-
-    def _on_stopped(self, **_: Any) -> None:
-        self._stopping.set()
-        if self.is_alive():
-            self.join(PRESENCE_SECONDS)
-        self._database.close()
-
-
-app = create_app(Settings())  # pyright: ignore[reportCallIssue]
+app = create_app(Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None))  # pyright: ignore

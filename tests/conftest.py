@@ -45,7 +45,7 @@ def run_stack(state: Path, programs: tuple[str, ...]) -> Generator[Config]:
 async def database(servers: Config) -> AsyncGenerator[asyncpg.Connection]:
     """A connection to the private database, its tables empty."""
     connection = await asyncpg.connect(servers.database_url)
-    await connection.execute("TRUNCATE predictions, workers")
+    await connection.execute("TRUNCATE predictions")
     yield connection
     await connection.close()
 

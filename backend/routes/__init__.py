@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from backend.broker import Broker
 from backend.errors import PROBLEM_JSON
 from backend.events import Changes
+from backend.health import Checks
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.schemas import Problem
@@ -25,6 +26,7 @@ class Services:
     broker: Broker
     relay: Relay
     changes: Changes
+    checks: Checks
     decoders: ThreadPoolExecutor
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from backend import health
+from backend.errors import DatabaseAway
 from backend.routes import as_json, problems, services
 from backend.schemas import Health
 
@@ -16,8 +16,7 @@ router = APIRouter(prefix="/health", tags=["health"])
     responses={503: {"model": Health, "description": "Predictions cannot be served."}},
 )
 async def read_health(request: Request) -> Response:
-    serve = services(request)
-    report = await health.check(serve.predictions, serve.broker)
+    report = await services(request).checks.report()
     return as_json(report, 503 if report.status == "down" else 200, {"Cache-Control": "no-store"})
 
 
@@ -28,5 +27,7 @@ async def read_live() -> dict[str, str]:
 
 @router.get("/ready", summary="Uploads can be stored", responses=problems(503))
 async def read_ready(request: Request) -> dict[str, str]:
-    await services(request).predictions.snapshot()
+    database = await services(request).checks.check_database()
+    if database.status != "ok":
+        raise DatabaseAway(f"The service cannot reach its database ({database.detail}); try again shortly.")
     return {"status": "ok"}

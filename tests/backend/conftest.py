@@ -55,6 +55,7 @@ def settings(servers: Config) -> Settings:
             "max_request_bytes": 400_000,
             "max_image_pixels": 1_000_000,
             "max_files": 5,
+            "docker_url": "",
         }
     )
 

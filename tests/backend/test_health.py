@@ -1,17 +1,37 @@
 """Health tells the truth, part by part, within a second."""
 
+import asyncio
+import json
 import time
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
-import asyncpg
+import aio_pika
+import pytest
 
+from backend.health import DEADLINE_SECONDS, Question, Unavailable
 from backend.settings import Settings
+from scripts.local.config import Config
 from tests.backend.conftest import Api, Serve
 from tests.conftest import eventually
 
-ANNOUNCE = """INSERT INTO workers (name, model, device, last_seen)
-              VALUES ($1, 'm1', 'CPU', now() - $2::interval)"""
+Heartbeat = Callable[[str], Awaitable[None]]
+
+
+@pytest.fixture
+async def say(servers: Config) -> AsyncGenerator[Heartbeat]:
+    """Play a worker: say one thing of it on the exchange of Celery's events."""
+    connection = await aio_pika.connect(servers.broker_url("worker"))
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange("celeryev", ensure=False)
+
+        async def publish(type: str) -> None:
+            event = {"type": type, "hostname": "inference@a", "model": "m1", "device": "CPU"}
+            body = json.dumps(event | {"processed": 0, "batches": 0}).encode()
+            await exchange.publish(aio_pika.Message(body), type.replace("-", "."))
+
+        yield publish
 
 
 async def report(api: Api) -> tuple[int, dict[str, Any]]:
@@ -26,10 +46,9 @@ async def test_without_a_worker_predictions_cannot_be_served(api: Api) -> None:
     assert "no worker" in health["components"]["inference"]["detail"]
 
 
-async def test_with_a_live_worker_all_is_well(api: Api, database: asyncpg.Connection) -> None:
-    await database.execute(ANNOUNCE, "inference@a", timedelta(0))
-
+async def test_with_a_live_worker_all_is_well_until_it_leaves(api: Api, say: Heartbeat) -> None:
     async def healthy() -> bool:
+        await say("worker-heartbeat")
         return (await report(api))[0] == 200
 
     await eventually(healthy)
@@ -38,20 +57,49 @@ async def test_with_a_live_worker_all_is_well(api: Api, database: asyncpg.Connec
     inference = health["components"]["inference"]
     assert (inference["model"], inference["device"]) == ("m1", "CPU")
     assert health["components"]["broker"]["consumers"] == 0
+    assert health["components"]["broker"]["latency_ms"] > 0
     assert health["components"]["database"]["latency_ms"] > 0
+    assert health["components"]["containers"] == []
+    assert "without Docker" in health["components"]["containers_unavailable"]
+    await say("worker-offline")
+
+    async def down() -> bool:
+        return (await report(api))[0] == 503
+
+    await eventually(down)
 
 
-async def test_a_silent_worker_beside_a_live_one_is_a_degradation(
-    api: Api, database: asyncpg.Connection
-) -> None:
-    await database.execute(ANNOUNCE, "inference@a", timedelta(0))
-    await database.execute(ANNOUNCE, "inference@b", timedelta(seconds=20))
+async def test_those_who_ask_within_a_second_share_one_report(api: Api) -> None:
+    first, second = [await report(api) for _ in range(2)]
+    assert first == second  # the latencies, too
 
-    async def degraded() -> bool:
-        return (await report(api))[1]["status"] == "degraded"
 
-    await eventually(degraded)
-    assert (await report(api))[0] == 200
+async def test_a_part_that_hangs_is_asked_once_and_answered_for_in_time() -> None:
+    asked = 0
+    released = asyncio.Event()
+
+    async def hang() -> str:
+        nonlocal asked
+        asked += 1
+        await released.wait()
+        return "late"
+
+    question = Question(hang)
+    for _ in range(2):
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match="no answer for"):
+            await question.answer()
+        assert time.monotonic() - started < DEADLINE_SECONDS + 0.3
+    assert asked == 1
+    released.set()
+
+    async def answered() -> bool:
+        try:
+            return (await question.answer())[0] == "late"
+        except Unavailable:
+            return False
+
+    await eventually(answered)
 
 
 async def test_with_everything_away_health_still_answers_within_a_second(
@@ -70,7 +118,8 @@ async def test_with_everything_away_health_still_answers_within_a_second(
     status, health = await report(api)
     assert time.monotonic() - started < 1.5
     assert status == 503
-    assert {part["status"] for part in health["components"].values()} == {"down"}
+    parts = health["components"]
+    assert {parts[part]["status"] for part in ("database", "broker", "inference")} == {"down"}
 
 
 async def test_the_probes_tell_living_from_ready(api: Api, serve: Serve, settings: Settings) -> None:

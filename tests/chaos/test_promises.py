@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
 import aio_pika
 import httpx
+import psutil
 import pytest
 
 from scripts.local import stack
@@ -130,6 +132,56 @@ async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives
     answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
     assert answer.json()["status"] == "succeeded"
     assert pid_of(system, "inference") == before
+
+
+async def test_flower_shows_a_prediction_from_its_publication_on(
+    system: Config, client: httpx.AsyncClient
+) -> None:
+    login = ("monitor", system.secrets["monitor"])
+
+    async def shown(id: str, state: str) -> bool:
+        answer = await client.get(f"/flower/api/task/info/{id}", auth=login)
+        return answer.status_code == 200 and answer.json()["state"] == state
+
+    worker = psutil.Process(pid_of(system, "inference"))
+    worker.suspend()
+    try:
+        id = (await client.post("/api/predict", files={"file": IMAGES[0]})).json()["id"]
+        await eventually(partial(shown, id, "PENDING"))
+    finally:
+        worker.resume()
+    await eventually(partial(shown, id, "SUCCESS"))
+
+
+@pytest.mark.parametrize(("victim", "part"), [("postgres", "database"), ("rabbitmq", "broker")])
+async def test_health_answers_in_time_while_a_server_hangs_and_recovers(
+    victim: str, part: str, system: Config, client: httpx.AsyncClient
+) -> None:
+    async def reported() -> str:
+        started = time.monotonic()
+        health = (await client.get("/api/health")).json()
+        assert time.monotonic() - started < 1
+        return health["components"][part]["status"]
+
+    async def is_down() -> bool:
+        return await reported() == "down"
+
+    async def is_ok() -> bool:
+        return stack.fetch_health(system).get("status") == "ok"
+
+    await eventually(is_ok, 30)
+    processes = [psutil.Process(pid_of(system, victim))]
+    processes += processes[0].children(recursive=True)
+    try:
+        for process in processes:
+            process.suspend()
+        await eventually(is_down)
+        for _ in range(3):
+            assert await reported() == "down"
+    finally:
+        for process in processes:
+            process.resume()
+    await eventually(is_ok, 30)
 
 
 async def test_a_stopped_worker_finishes_what_it_runs_and_says_goodbye(

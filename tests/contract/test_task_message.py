@@ -30,7 +30,7 @@ def test_the_backend_builds_the_golden_message() -> None:
 
 
 async def test_the_backend_publishes_the_golden_message(servers: Config) -> None:
-    broker = Broker(servers.broker_url("backend"))
+    broker = Broker(servers.broker_url("backend"), lambda _event: None)
     await broker.open()
     reader = await aio_pika.connect(servers.broker_url("backend"))
     try:

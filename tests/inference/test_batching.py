@@ -69,6 +69,9 @@ class Echo(BatchTask):
         super().__init__()
         self.max_batch_size = max_batch_size
 
+    def describe(self) -> dict[str, Any]:
+        return {}
+
     def run_batch(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
         return [ValueError("bad") if call[0] == "bad" else call[0].upper() for call in calls]
 

@@ -112,11 +112,3 @@ def test_a_worker_that_stops_does_not_wait_for_a_database_that_is_away() -> None
     away.stop()
     with pytest.raises(Stopped):
         away.claim([uuid.uuid4()])
-
-
-async def test_a_worker_announces_itself_and_leaves(worker: Database, database: asyncpg.Connection) -> None:
-    worker.announce("inference@a", "m1", "CPU")
-    worker.announce("inference@a", "m2", "CPU")
-    assert await database.fetchval("SELECT model FROM workers WHERE name = 'inference@a'") == "m2"
-    worker.leave("inference@a")
-    assert await database.fetchval("SELECT count(*) FROM workers") == 0

@@ -185,6 +185,8 @@ export interface components {
              * @enum {string}
              */
             status: "ok" | "down";
+            /** Latency Ms */
+            latency_ms: number | null;
             /**
              * Queue Depth
              * @description Messages that no worker has taken yet.
@@ -200,6 +202,41 @@ export interface components {
             database: components["schemas"]["DatabaseHealth"];
             broker: components["schemas"]["BrokerHealth"];
             inference: components["schemas"]["InferenceHealth"];
+            /** Containers */
+            containers: components["schemas"]["Container"][];
+            /**
+             * Containers Unavailable
+             * @description Why there is no list.
+             */
+            containers_unavailable?: string | null;
+        };
+        /** Container */
+        Container: {
+            /** Name */
+            name: string;
+            /** Service */
+            service: string | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "created" | "running" | "paused" | "restarting" | "removing" | "exited" | "dead";
+            /**
+             * Health
+             * @description starting, healthy or unhealthy, if it is checked.
+             */
+            health: string | null;
+            /** Started At */
+            started_at: string | null;
+            /** Restarts */
+            restarts: number;
+            /**
+             * Cpu Percent
+             * @description 100 is one core.
+             */
+            cpu_percent: number | null;
+            /** Memory Bytes */
+            memory_bytes: number | null;
         };
         /** DatabaseHealth */
         DatabaseHealth: {
@@ -442,6 +479,11 @@ export interface components {
         Worker: {
             /** Name */
             name: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "ok" | "silent";
             /** Model */
             model: string;
             /** Device */
@@ -452,10 +494,12 @@ export interface components {
              */
             last_seen: string;
             /**
-             * Status
-             * @enum {string}
+             * Predictions Per Second
+             * @description Over the last ten seconds.
              */
-            status: "ok" | "silent";
+            predictions_per_second: number;
+            /** Batches Per Second */
+            batches_per_second: number;
         };
     };
     responses: never;

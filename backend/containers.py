@@ -1,0 +1,131 @@
+"""The containers of this deployment, as Docker describes them.
+
+Asked through a socket proxy that lets four calls pass. Only named figures go on: Docker's own answers
+hold environments and labels.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import aiodocker
+import aiohttp
+from aiodocker.containers import DockerContainer
+from pydantic import TypeAdapter, ValidationError
+
+from backend.schemas import Container, ContainerState
+
+logger = logging.getLogger(__name__)
+
+MEASURE_SECONDS = 5.0
+ENGINE_SECONDS = 5.0  # for one call; health itself waits less long
+
+_state = TypeAdapter[ContainerState](ContainerState)
+_moment = TypeAdapter(datetime)
+
+
+class ContainersUnavailable(Exception):
+    """Why there is no list; the text is for people."""
+
+
+class Containers:
+    """Reads the containers that carry a label.
+
+    url: the Docker API, or empty where there is none. label: `key=value`, which every container of this
+    deployment has.
+
+    The engine takes one to two seconds to measure a container, which is longer than a health report may
+    take: so they are measured every five seconds, and a report has the latest figures.
+    """
+
+    def __init__(self, url: str, label: str) -> None:
+        self._url = url
+        self._label = label
+        self._docker: aiodocker.Docker | None = None
+        self._measuring: asyncio.Task[None] | None = None
+        self._figures: dict[str, tuple[float, int]] = {}
+
+    def start(self) -> None:
+        if self._url:
+            timeout = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
+            self._docker = aiodocker.Docker(self._url, timeout=timeout)
+            self._measuring = asyncio.create_task(self._measure_all())
+
+    async def stop(self) -> None:
+        if self._measuring is not None:
+            self._measuring.cancel()
+            await asyncio.gather(self._measuring, return_exceptions=True)
+        if self._docker is not None:
+            await self._docker.close()
+
+    async def read(self) -> list[Container]:
+        """Every container of this deployment, by name. Raises ContainersUnavailable."""
+        try:
+            found = await self._find()
+            described = await asyncio.gather(*(self._read_one(container) for container in found))
+        except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ContainersUnavailable(f"Docker does not answer: {error or type(error).__name__}") from error
+        if not found:
+            raise ContainersUnavailable(f"Docker has no container with the label {self._label}")
+        return sorted(filter(None, described), key=lambda container: container.name)
+
+    async def _find(self) -> list[DockerContainer]:
+        if self._docker is None:
+            raise ContainersUnavailable("the services run without Docker here (no DOCKER_URL is set)")
+        filters = json.dumps({"label": [self._label]})
+        return await self._docker.containers.list(all=1, filters=filters)
+
+    async def _read_one(self, container: DockerContainer) -> Container | None:
+        """One container; None if it was removed in the meantime."""
+        try:
+            described = await container.show()
+        except aiodocker.DockerError as error:
+            if error.status == 404:
+                return None
+            raise
+        state, labels = described["State"], described["Config"]["Labels"]
+        cpu, memory = self._figures.get(container.id, (None, None)) if state["Running"] else (None, None)
+        return Container(
+            name=described["Name"].lstrip("/"),
+            service=labels.get("com.docker.compose.service") or labels.get("com.docker.swarm.service.name"),
+            state=_state.validate_python(state["Status"]),
+            health=state.get("Health", {}).get("Status"),
+            started_at=state["StartedAt"] if state["Running"] else None,
+            restarts=described["RestartCount"],
+            cpu_percent=cpu,
+            memory_bytes=memory,
+        )
+
+    async def _measure_all(self) -> None:
+        while True:
+            try:
+                found = await self._find()
+                figures = await asyncio.gather(*(_measure(container) for container in found))
+                self._figures = {c.id: f for c, f in zip(found, figures, strict=True) if f}
+            except (ContainersUnavailable, aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
+                self._figures = {}  # the next report says why
+            except Exception:
+                logger.exception("measuring the containers failed, trying again")
+            await asyncio.sleep(MEASURE_SECONDS)
+
+
+async def _measure(container: DockerContainer) -> tuple[float, int] | None:
+    """CPU use over the last second, 100 for one core, and memory in bytes as `docker stats` counts it;
+    None for a container that does not run."""
+    try:
+        (stats,) = await container.stats(stream=False)
+        seconds = (
+            _moment.validate_python(stats["read"]) - _moment.validate_python(stats["preread"])
+        ).total_seconds()
+        used = (
+            stats["cpu_stats"]["cpu_usage"]["total_usage"] - stats["precpu_stats"]["cpu_usage"]["total_usage"]
+        )
+        memory: Mapping[str, Any] = stats["memory_stats"]
+        details = memory.get("stats", {})
+        cache = details.get("inactive_file", details.get("total_inactive_file", 0))
+        return round(used / 1e7 / seconds, 2), memory["usage"] - cache
+    except (aiodocker.DockerError, KeyError, ValidationError, ZeroDivisionError):
+        return None

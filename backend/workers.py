@@ -1,0 +1,89 @@
+"""The workers, as they describe themselves: Celery's own events, read natively.
+
+Every two seconds each worker says on the exchange `celeryev` how much it has done; ours add their
+model, their device and their batches. Nothing is stored: a backend that has just started knows a worker
+two seconds later.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from backend.schemas import Worker
+
+SILENT_SECONDS = 10.0
+FORGET_SECONDS = 600.0  # a worker that is silent for so long was replaced or removed
+RATE_SECONDS = 10.0
+
+
+@dataclass
+class _Heard:
+    """One worker's latest words, and its counts of the last seconds: (monotonic time, tasks, batches)."""
+
+    model: str
+    device: str
+    at: float
+    counts: deque[tuple[float, int, int]] = field(default_factory=deque[tuple[float, int, int]])
+
+    def rates(self) -> tuple[float, float]:
+        """Predictions and batches a second, over the last ten seconds or so."""
+        if len(self.counts) < 2:
+            return 0.0, 0.0
+        (start, tasks, batches), (end, tasks_now, batches_now) = self.counts[0], self.counts[-1]
+        return (tasks_now - tasks) / (end - start), (batches_now - batches) / (end - start)
+
+
+class Workers:
+    """Who is alive, by name."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, _Heard] = {}
+
+    def hear(self, event: Mapping[str, Any], now: float | None = None) -> None:
+        """Take in one event. What is no worker of ours, or nonsense, is ignored."""
+        now = time.monotonic() if now is None else now
+        match event:
+            case {"type": "worker-offline", "hostname": str(name)}:
+                self._heard.pop(name, None)
+            case {
+                "type": "worker-online" | "worker-heartbeat",
+                "hostname": str(name),
+                "model": str(model),
+                "device": str(device),
+                "processed": int(tasks),
+                "batches": int(batches),
+            }:
+                known = self._heard.get(name)
+                if known is None or (known.counts and tasks < known.counts[-1][1]):  # new, or started anew
+                    known = self._heard[name] = _Heard(model, device, now)
+                known.model, known.device, known.at = model, device, now
+                known.counts.append((now, tasks, batches))
+                while now - known.counts[0][0] > RATE_SECONDS and len(known.counts) > 2:
+                    known.counts.popleft()
+            case _:
+                pass
+
+    def report(self, now: float | None = None) -> list[Worker]:
+        """Every worker heard in the last ten minutes, the latest first."""
+        now = time.monotonic() if now is None else now
+        self._heard = {n: heard for n, heard in self._heard.items() if now - heard.at < FORGET_SECONDS}
+        workers: list[Worker] = []
+        for name, heard in sorted(self._heard.items(), key=lambda entry: -entry[1].at):
+            silence = now - heard.at
+            silent = silence > SILENT_SECONDS
+            predictions, batches = (0.0, 0.0) if silent else heard.rates()
+            workers.append(
+                Worker(
+                    name=name,
+                    status="silent" if silent else "ok",
+                    model=heard.model,
+                    device=heard.device,
+                    last_seen=datetime.fromtimestamp(time.time() - silence, UTC),
+                    predictions_per_second=round(predictions, 2),
+                    batches_per_second=round(batches, 2),
+                )
+            )
+        return workers

@@ -1,0 +1,64 @@
+"""Workers are known by what they say: alive, silent, gone; how much they do."""
+
+from typing import Any
+
+import pytest
+
+from backend.workers import Workers
+
+
+def heartbeat(name: str = "inference@a", tasks: int = 0, batches: int = 0, **fields: Any) -> dict[str, Any]:
+    event = {"type": "worker-heartbeat", "hostname": name, "model": "m1", "device": "CPU"}
+    return event | {"processed": tasks, "batches": batches} | fields
+
+
+def test_a_worker_is_alive_until_it_has_said_nothing_for_ten_seconds() -> None:
+    workers = Workers()
+    workers.hear(heartbeat(), now=100)
+    assert [worker.status for worker in workers.report(now=109)] == ["ok"]
+    assert [worker.status for worker in workers.report(now=111)] == ["silent"]
+    assert workers.report(now=701) == []
+
+
+def test_a_worker_that_says_goodbye_is_gone_at_once() -> None:
+    workers = Workers()
+    workers.hear(heartbeat(), now=100)
+    workers.hear({"type": "worker-offline", "hostname": "inference@a"}, now=101)
+    assert workers.report(now=101) == []
+
+
+def test_rates_are_those_of_the_last_ten_seconds() -> None:
+    workers = Workers()
+    for second in range(0, 60, 2):
+        busy = max(0, second - 40)  # idle for 40 seconds, then 100 predictions in 5 batches a second
+        workers.hear(heartbeat(tasks=100 * busy, batches=5 * busy), now=second)
+    (worker,) = workers.report(now=58)
+    assert worker.predictions_per_second == pytest.approx(100)
+    assert worker.batches_per_second == pytest.approx(5)
+    (silent,) = workers.report(now=100)
+    assert silent.predictions_per_second == 0
+
+
+def test_a_worker_that_started_anew_has_no_negative_rate() -> None:
+    workers = Workers()
+    workers.hear(heartbeat(tasks=5000, batches=100), now=0)
+    workers.hear(heartbeat(tasks=10, batches=1, model="m2"), now=4)
+    workers.hear(heartbeat(tasks=30, batches=2, model="m2"), now=8)
+    (worker,) = workers.report(now=8)
+    assert (worker.model, worker.predictions_per_second) == ("m2", 5)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"type": "worker-heartbeat", "hostname": "celery@other"},
+        {"type": "worker-heartbeat", "hostname": "x", "model": 1, "device": "", "processed": 0, "batches": 0},
+        {"type": "task-sent", "hostname": "backend@a"},
+        {"type": "worker-offline"},
+    ],
+)
+def test_what_is_no_worker_of_ours_is_ignored(event: dict[str, Any]) -> None:
+    workers = Workers()
+    workers.hear(event)
+    assert workers.report() == []

@@ -1,0 +1,103 @@
+"""What `docker compose config` says of every service: no more rights than it needs."""
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from scripts.local.config import REPOSITORY
+from tests.compose.conftest import Compose
+
+ALL = ["--profile", "*"]
+HAVE_NO_HEALTH_CHECK = {"socket-proxy", "training"}  # no shell in its image; runs when told to
+
+
+@pytest.fixture(scope="module")
+def config(compose: Compose) -> dict[str, Any]:
+    return json.loads(compose(*ALL, "config", "--format", "json").stdout)
+
+
+@pytest.fixture(scope="module")
+def services(config: dict[str, Any]) -> dict[str, Any]:
+    return config["services"]
+
+
+def test_no_service_can_change_itself_or_gain_rights(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert not service.get("privileged"), name
+
+
+def test_every_service_has_limits(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert set(service["deploy"]["resources"]["limits"]) >= {"cpus", "memory", "pids"}, name
+
+
+def test_every_service_is_watched_and_restarted(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        if name not in HAVE_NO_HEALTH_CHECK:
+            assert service["healthcheck"]["test"], name
+        assert service["restart"] == ("no" if name == "training" else "unless-stopped"), name
+
+
+def test_only_the_proxy_publishes_a_port(services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if service.get("ports")] == ["proxy"]
+
+
+def test_the_proxy_reaches_neither_the_database_nor_the_docker_socket(services: dict[str, Any]) -> None:
+    networks = {name: set(service["networks"]) for name, service in services.items()}
+    assert not networks["proxy"] & networks["db"]
+    assert not networks["proxy"] & networks["socket-proxy"]
+    assert networks["socket-proxy"] & networks["backend"]
+    reach_docker = {name for name, found in networks.items() if found & networks["socket-proxy"]}
+    assert reach_docker == {"socket-proxy", "backend"}
+
+
+def test_what_holds_data_has_no_way_out(config: dict[str, Any]) -> None:
+    for name in ("db", "socket-proxy", "inference"):
+        for network in config["services"][name]["networks"]:
+            assert config["networks"][network]["internal"], (name, network)
+
+
+def test_the_docker_socket_is_mounted_in_one_place_alone(services: dict[str, Any]) -> None:
+    mounts = [
+        (name, volume["read_only"])
+        for name, service in services.items()
+        for volume in service.get("volumes", ())
+        if "docker.sock" in volume["source"]
+    ]
+    assert mounts == [("socket-proxy", True)]
+
+
+def test_no_secret_is_in_an_environment_or_in_the_file(compose: Compose, config: dict[str, Any]) -> None:
+    shown = json.dumps(config)
+    for secret in compose.secrets.iterdir():
+        assert secret.read_text() not in shown, secret.name
+
+
+def test_every_stateful_folder_is_a_named_volume(services: dict[str, Any]) -> None:
+    for name, target in (("db", "/var/lib/postgresql/data"), ("rabbitmq", "/var/lib/rabbitmq")):
+        (volume,) = [volume for volume in services[name]["volumes"] if volume["target"] == target]
+        assert volume["type"] == "volume"
+
+
+def test_a_missing_secret_stops_the_start_with_what_to_run(compose: Compose) -> None:
+    command = ["docker", "compose", "-p", "cifar-none", "--env-file", os.devnull, "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode != 0
+    assert "make secrets" in done.stderr
+
+
+def test_gpus_are_reserved_in_a_file_of_their_own(compose: Compose) -> None:
+    files = ["-f", "compose.yaml", "-f", "compose.gpu.yaml"]
+    config = json.loads(compose(*files, *ALL, "config", "--format", "json").stdout)
+    for name, capability in (("inference", "gpu"), ("training", "gpu"), ("backend", "utility")):
+        resources = config["services"][name]["deploy"]["resources"]
+        (device,) = resources["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", [capability]), name
+        assert set(resources["limits"]) >= {"cpus", "memory", "pids"}, name

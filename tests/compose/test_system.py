@@ -1,0 +1,202 @@
+"""The system as Docker Compose runs it, used through its one port."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import pytest
+from httpx_sse import aconnect_sse
+from playwright.async_api import Browser, async_playwright, expect
+
+from tests.compose.conftest import PROJECT, Compose
+from tests.conftest import SAMPLES, eventually
+from tests.e2e.test_browser import OFF_THE_NETWORK
+
+SERVICES = {"proxy", "backend", "inference", "db", "rabbitmq", "flower", "socket-proxy"}
+CAT = (SAMPLES / "cat.jpg").read_bytes()
+
+
+@pytest.fixture
+async def client(running: Compose) -> AsyncGenerator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=running.address, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+async def browser() -> AsyncGenerator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "Chromium is missing; scripts/bootstrap chromium installs it"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=OFF_THE_NETWORK)
+        yield browser
+        await browser.close()
+
+
+async def health(client: httpx.AsyncClient) -> dict[str, Any]:
+    return (await client.get("/api/health")).json()
+
+
+async def classify(client: httpx.AsyncClient, **headers: str) -> dict[str, Any]:
+    answer = await client.post(
+        "/api/predict", files={"file": ("cat.jpg", CAT)}, headers={"Prefer": "wait=30", **headers}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_every_service_is_healthy(running: Compose) -> None:
+    processes = {process["Service"]: process for process in running.processes()}
+    assert set(processes) == SERVICES
+    for name, process in processes.items():
+        assert process["State"] == "running", name
+        assert process["Health"] == ("" if name == "socket-proxy" else "healthy"), name
+
+
+async def test_an_image_is_classified_through_the_proxy(client: httpx.AsyncClient) -> None:
+    prediction = await classify(client)
+    assert (prediction["status"], prediction["prediction"]) == ("succeeded", "cat")
+
+
+async def test_events_arrive_through_the_proxy_and_end(client: httpx.AsyncClient) -> None:
+    accepted = (await client.post("/api/predict", files={"file": CAT})).json()
+    async with (
+        asyncio.timeout(30),
+        aconnect_sse(client, "GET", accepted["urls"]["events"]) as stream,
+    ):
+        statuses = [json.loads(event.data)["status"] async for event in stream.aiter_sse()]
+    assert statuses[-1] == "succeeded"
+
+
+async def test_health_reports_this_project_s_containers_and_no_other(
+    running: Compose, client: httpx.AsyncClient
+) -> None:
+    components = (await health(client))["components"]
+    assert components["containers_unavailable"] is None
+    containers = {container["service"]: container for container in components["containers"]}
+    assert set(containers) == SERVICES
+    assert all(container["name"].startswith(f"{PROJECT}-") for container in containers.values())
+    for name, container in containers.items():
+        assert container["state"] == "running"
+        assert container["restarts"] == 0
+        assert container["memory_bytes"] > 0, name
+        assert container["cpu_percent"] >= 0, name
+    assert containers["db"]["health"] == "healthy"
+    assert running.secret("database_password") not in json.dumps(components)
+
+
+async def test_the_docker_api_is_open_for_reading_alone(running: Compose) -> None:
+    ask = """import sys, urllib.request, urllib.error
+for method, path in (line.split() for line in sys.argv[1:]):
+    request = urllib.request.Request('http://socket-proxy:2375' + path, method=method)
+    try:
+        print(urllib.request.urlopen(request, timeout=5).status)
+    except urllib.error.HTTPError as error:
+        print(error.code)"""
+    allowed = ["GET /version", "GET /containers/json"]
+    refused = ["GET /containers/x/logs", "GET /containers/x/archive", "GET /images/json", "GET /info"]
+    refused += ["POST /containers/create", "DELETE /containers/x", "POST /containers/x/exec"]
+    codes = running("exec", "-T", "backend", "python", "-c", ask, *allowed, *refused).stdout.split()
+    assert codes[:2] == ["200", "200"]
+    assert set(codes[2:]) <= {"403", "405"}
+
+
+def test_the_proxy_cannot_look_up_what_it_must_not_reach(running: Compose) -> None:
+    for name in ("db", "socket-proxy", "inference"):
+        assert running("exec", "-T", "proxy", "getent", "hosts", name, check=False).returncode != 0, name
+    assert running("exec", "-T", "proxy", "getent", "hosts", "backend").stdout
+
+
+async def test_the_app_and_its_docs_render(running: Compose, browser: Browser) -> None:
+    page = await browser.new_page(base_url=running.address)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if "Refused" in message.text else None)
+    await page.goto("/")
+    await expect(page.locator(".connection")).to_contain_text("Live")
+    files = [{"name": "a frog.jpg", "mimeType": "image/jpeg", "buffer": (SAMPLES / "frog.jpg").read_bytes()}]
+    await page.set_input_files("input[type=file]", files)  # pyright: ignore[reportArgumentType]
+    card = page.locator(".card", has_text="a frog.jpg")
+    await expect(card.locator(".headline")).to_contain_text("frog", timeout=20_000)
+    await page.goto("/docs")
+    await expect(page.locator(".swagger-ui")).to_contain_text("/api/predict")
+    assert complaints == []
+
+
+async def test_flower_shows_every_prediction_to_those_with_the_password(
+    running: Compose, client: httpx.AsyncClient
+) -> None:
+    prediction = await classify(client)
+    login = ("monitor", running.secret("monitor_password"))
+    assert (await client.get("/flower/")).status_code == 401
+
+    async def shown() -> bool:
+        answer = await client.get(f"/flower/api/task/info/{prediction['id']}", auth=login)
+        return answer.status_code == 200 and answer.json()["state"] == "SUCCESS"
+
+    await eventually(shown)
+
+
+async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose, browser: Browser) -> None:
+    page = await browser.new_page(base_url=running.address)
+    await page.goto("/rabbitmq/")
+    await page.fill("input[name=username]", "monitor")
+    await page.fill("input[name=password]", running.secret("monitor_password"))
+    await page.click("input[type=submit]")
+    await page.goto("/rabbitmq/#/queues/cifar/inference")
+    await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
+
+
+async def test_more_backends_and_workers_share_the_work_as_they_come_and_go(
+    running: Compose, client: httpx.AsyncClient
+) -> None:
+    running("up", "--wait", "--no-recreate", "--scale", "backend=2", "--scale", "inference=3")
+
+    async def three_workers() -> bool:
+        workers = (await health(client))["components"]["inference"]["workers"]
+        return [worker["status"] for worker in workers] == ["ok"] * 3
+
+    await eventually(three_workers, 60)
+    files = [("file", (f"{n}.jpg", CAT)) for n in range(200)]
+    uploads = [client.post("/api/predict", files=files, headers={"Prefer": "wait=60"}) for _ in range(5)]
+    for answer in await asyncio.gather(*uploads):
+        assert {prediction["status"] for prediction in answer.json()["predictions"]} == {"succeeded"}
+
+    async def all_served() -> bool:
+        workers = (await health(client))["components"]["inference"]["workers"]
+        return all(worker["predictions_per_second"] > 0 for worker in workers)
+
+    await eventually(all_served)
+
+    async def both_backends_are_asked() -> bool:
+        await asyncio.gather(*(classify(client) for _ in range(8)))
+        lines = running("logs", "--no-log-prefix", "proxy").stdout.splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        return len({entry["upstream"] for entry in entries if entry["uri"] == "/api/predict"}) >= 2
+
+    await eventually(both_backends_are_asked, 60)
+    running("up", "--wait", "--no-recreate", "--scale", "backend=1", "--scale", "inference=1")
+    for _ in range(20):
+        await classify(client)
+
+
+async def test_one_grep_of_a_request_id_tells_its_story(running: Compose, client: httpx.AsyncClient) -> None:
+    prediction = await classify(client, **{"X-Request-ID": "compose-story-1"})
+
+    async def told() -> bool:
+        lines = running("logs", "--no-color", "proxy", "backend", "inference").stdout.splitlines()
+        found = [line for line in lines if "compose-story-1" in line and prediction["id"] in line]
+        return {line.split("-", 1)[0] for line in found} >= {"proxy", "backend", "inference"}
+
+    await eventually(told)
+
+
+async def test_a_stop_and_a_start_keep_the_history(running: Compose, client: httpx.AsyncClient) -> None:
+    prediction = await classify(client)
+    running("down", "--timeout", "20")
+    running("up", "--wait", "--wait-timeout", "120")
+    answer = await client.get(f"/api/predictions/{prediction['id']}")
+    assert answer.json() == prediction
+    assert (await classify(client))["status"] == "succeeded"
