@@ -153,6 +153,42 @@ class Container(BaseModel):
     memory_bytes: int | None
 
 
+class GpuProcess(BaseModel):
+    pid: int
+    memory_used_bytes: int | None
+
+
+class MigDevice(BaseModel):
+    """A part of a GPU in MIG mode: what CUDA sees instead of the whole."""
+
+    name: str | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+
+
+class Gpu(BaseModel):
+    """One GPU. A figure that its driver cannot give is null."""
+
+    index: int
+    name: str | None
+    memory_used_bytes: Annotated[int | None, Field(description="With what the driver keeps for itself.")]
+    memory_total_bytes: int | None
+    utilization_percent: Annotated[
+        int | None, Field(description="Share of the last moments in which a kernel ran; null in MIG mode.")
+    ]
+    temperature_c: int | None
+    power_w: float | None
+    processes: Annotated[list[GpuProcess] | None, Field(description="Those that compute.")]
+    mig_mode: Annotated[
+        Literal["on", "off"] | None,
+        Field(description="Multi-Instance GPU; null if the GPU has no such mode."),
+    ]
+    mig_devices: Annotated[
+        list[MigDevice], Field(description="The parts it is cut into; none if not in MIG mode.")
+    ]
+    detail: Annotated[str | None, Field(description="What is wrong with this GPU, if anything.")] = None
+
+
 class Components(BaseModel):
     database: DatabaseHealth
     broker: BrokerHealth

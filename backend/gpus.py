@@ -1,0 +1,216 @@
+"""What NVIDIA's GPUs are doing, asked of NVML, which may be missing, get lost, or hang."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import pynvml
+from pynvml import NVMLError
+
+from backend.schemas import Gpu, GpuProcess, MigDevice
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 1.0
+CLOSE_SECONDS = 0.5
+
+REASONS = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver is installed here (libnvidia-ml.so.1 is missing)",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is installed here, but not loaded",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library are of different versions, "
+    "as after an update: restart the backend; if that does not help, the machine",
+}
+DRIVER_LOST = {
+    pynvml.NVML_ERROR_UNINITIALIZED,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+}
+GPU_LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
+
+
+class GpusUnavailable(Exception):
+    """No GPU can be read now; the text says why, in a sentence for a person."""
+
+
+class Gpus:
+    """Reads all GPUs, one read at a time.
+
+    A call into a sick driver can block for ever. So each read has a daemon thread, which no exit waits
+    for, and while one hangs no other is started.
+    """
+
+    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._nvml = Nvml()
+        self._patience_seconds = patience_seconds
+        self._reading: asyncio.Future[list[Gpu]] | None = None
+        self._started = 0.0  # by time.monotonic(), in seconds
+
+    async def read(self) -> list[Gpu]:
+        """All GPUs, by index; at least one. Raises GpusUnavailable.
+
+        Takes as long as NVML does: the caller sets a deadline, and may cancel. Calls that come together
+        share a read; those that come after it has hung for `patience_seconds` are refused at once.
+        """
+        if self._reading is None or self._reading.done():
+            self._started = time.monotonic()
+            self._reading = asyncio.wrap_future(run_aside(self._nvml.read))
+            self._reading.add_done_callback(_look_at_error)
+        elif (hung := time.monotonic() - self._started) > self._patience_seconds:
+            raise GpusUnavailable(f"NVML has not answered for {hung:.1f} s; nothing else is asked till then")
+        return await asyncio.shield(self._reading)
+
+    def close(self) -> None:
+        """Let NVML go. Waits half a second at most; a read that hangs is left to end with the process."""
+        if self._reading is None or self._reading.done():
+            with suppress(TimeoutError):
+                run_aside(self._nvml.stop).result(CLOSE_SECONDS)
+        else:
+            self._reading.cancel()
+
+
+class Nvml:
+    """NVML, started when it is first asked, and again when it is asked after it was lost."""
+
+    def __init__(self) -> None:
+        self._running = False
+
+    def read(self) -> list[Gpu]:
+        """All GPUs, by index; at least one. Blocks. Raises GpusUnavailable."""
+        try:
+            self._start()
+            devices = [Device(index) for index in range(pynvml.nvmlDeviceGetCount())]
+            gpus = [device.describe() for device in devices]
+        except NVMLError as error:
+            reason = self._explain(error)
+            self.stop()
+            raise GpusUnavailable(reason) from error
+        if any(device.trouble for device in devices):
+            self.stop()  # what is back by then is found by the next read
+        if not gpus:
+            raise GpusUnavailable("the NVIDIA driver answers, but shows no GPU here")
+        return gpus
+
+    def stop(self) -> None:
+        """Let NVML go, whatever state it is in. Blocks."""
+        if self._running:
+            self._running = False
+            with suppress(NVMLError):
+                pynvml.nvmlShutdown()
+
+    def _start(self) -> None:
+        if not self._running:
+            pynvml.nvmlInit()  # looks for the library anew as long as it is missing
+            self._running = True
+
+    def _explain(self, error: NVMLError) -> str:
+        happened = "was lost" if self._running else "cannot be initialized"
+        return REASONS.get(code(error), f"NVML {happened}: {error}; it is tried again at each request")
+
+
+class Device:
+    """One GPU of NVML's. Any figure may be missing; the driver's end raises NVMLError."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self.trouble: NVMLError | None = None
+        """Set when NVML should be started anew, for this GPU's sake."""
+
+    def describe(self) -> Gpu:
+        """Its figures; if it is lost, its index and the reason. Blocks. Raises NVMLError."""
+        try:
+            return self._measure(pynvml.nvmlDeviceGetHandleByIndex(self._index))
+        except NVMLError as error:
+            if code(error) in DRIVER_LOST:
+                raise
+            self.trouble = error
+        nothing = dict.fromkeys(Gpu.model_fields)
+        known = {"index": self._index, "mig_devices": [], "detail": self._detail}
+        return Gpu.model_validate({**nothing, **known})
+
+    @property
+    def _detail(self) -> str | None:
+        return f"NVML says: {self.trouble}" if self.trouble else None
+
+    def _measure(self, handle: Any) -> Gpu:
+        ask = self._ask
+        memory = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+        mig = ask(pynvml.nvmlDeviceGetMigMode, handle)
+        mig_on = mig is not None and mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE
+        utilization = None if mig_on else ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+        temperature = ask(pynvml.nvmlDeviceGetTemperatureV, handle, pynvml.NVML_TEMPERATURE_GPU)
+        if temperature is None:  # an older driver
+            temperature = ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
+        milliwatts = ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+        processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
+        return Gpu(
+            index=self._index,
+            name=ask(pynvml.nvmlDeviceGetName, handle),
+            memory_used_bytes=memory and memory.used,
+            memory_total_bytes=memory and memory.total,
+            utilization_percent=utilization and utilization.gpu,
+            temperature_c=temperature,
+            power_w=None if milliwatts is None else milliwatts / 1000,
+            processes=None if processes is None else [_describe_process(process) for process in processes],
+            mig_mode=None if mig is None else "on" if mig_on else "off",
+            mig_devices=self._list_mig_devices(handle) if mig_on else [],
+            detail=self._detail,
+        )
+
+    def _list_mig_devices(self, handle: Any) -> list[MigDevice]:
+        """Those that exist: a GPU has a number of places for them, and any may be free."""
+        places = range(self._ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0)
+        handles = [self._ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, place) for place in places]
+        return [self._measure_mig(mig) for mig in handles if mig is not None]
+
+    def _measure_mig(self, handle: Any) -> MigDevice:
+        memory = self._ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+        return MigDevice(
+            name=self._ask(pynvml.nvmlDeviceGetName, handle),
+            memory_used_bytes=memory and memory.used,
+            memory_total_bytes=memory and memory.total,
+        )
+
+    def _ask(self, getter: Callable[..., Any], *arguments: Any) -> Any:
+        """What the getter gives; None when it cannot. Raises NVMLError when the others cannot either."""
+        try:
+            return getter(*arguments)
+        except NVMLError as error:
+            if code(error) in DRIVER_LOST | GPU_LOST:
+                raise
+            if code(error) == pynvml.NVML_ERROR_UNKNOWN:
+                self.trouble = error
+            return None
+
+
+def run_aside(work: Callable[[], T]) -> Future[T]:
+    """Do blocking work in a daemon thread. The future cannot be cancelled."""
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="nvml", daemon=True).start()
+    return outcome
+
+
+def code(error: NVMLError) -> int:
+    """Which NVML_ERROR_ constant it is: pynvml makes its classes at run time, unseen by type checkers."""
+    return error.value  # pyright: ignore
+
+
+def _describe_process(process: Any) -> GpuProcess:
+    return GpuProcess(pid=process.pid, memory_used_bytes=process.usedGpuMemory)
+
+
+def _look_at_error(reading: asyncio.Future[list[Gpu]]) -> None:
+    """Nobody may be left to see it, when all gave up waiting: not worth a warning from asyncio."""
+    if not reading.cancelled():
+        reading.exception()

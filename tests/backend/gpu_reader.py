@@ -1,0 +1,34 @@
+"""A process that reads the GPUs when told to: which library it finds is settled by its environment.
+
+A line on stdin is a number of reads to make together and the deadline for them in seconds. The answer is a
+line of JSON, an entry for each read: the GPUs, the reason that there are none, or null after the deadline.
+"""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from backend.gpus import Gpus, GpusUnavailable
+
+
+async def read(gpus: Gpus) -> list[dict[str, Any]] | str:
+    try:
+        return [gpu.model_dump() for gpu in await gpus.read()]
+    except GpusUnavailable as reason:
+        return str(reason)
+
+
+async def main(patience_seconds: float) -> None:
+    gpus = Gpus(patience_seconds)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        count, deadline_seconds = line.split()
+        reads = [asyncio.create_task(read(gpus)) for _ in range(int(count))]
+        await asyncio.wait(reads, timeout=float(deadline_seconds))
+        print(json.dumps([each.result() if each.done() else None for each in reads]), flush=True)
+        for each in reads:
+            each.cancel()
+    gpus.close()
+
+
+asyncio.run(main(float(sys.argv[1])))

@@ -1,0 +1,293 @@
+"""GPUs are read through pynvml and a stand-in for NVIDIA's library, in a process that is made to find it."""
+
+import asyncio
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pynvml
+import pytest
+
+from backend.gpus import Gpus
+from scripts.local.config import REPOSITORY
+from tests.conftest import eventually
+
+LIBRARY = "libnvidia-ml.so.1"
+GIB = 2**30
+ANSWER_SECONDS = 30
+"""Far more than any answer takes, so that a busy machine fails no test."""
+
+HANG_SECONDS = 0.2
+"""How long a test waits for what does not come."""
+
+FIRST = {
+    "index": 0,
+    "name": "Stand-in 0",
+    "memory_used_bytes": 1 * GIB,
+    "memory_total_bytes": 16 * GIB,
+    "utilization_percent": 0,
+    "temperature_c": 40,
+    "power_w": 100.5,
+    "processes": [],
+    "mig_mode": "off",
+    "mig_devices": [],
+    "detail": None,
+}
+SECOND = {
+    "index": 1,
+    "name": "Stand-in 1",
+    "memory_used_bytes": 2 * GIB,
+    "memory_total_bytes": 32 * GIB,
+    "utilization_percent": 90,
+    "temperature_c": 41,
+    "power_w": 100.501,
+    "processes": [
+        {"pid": 4001, "memory_used_bytes": GIB // 2},
+        {"pid": 4002, "memory_used_bytes": None},
+    ],
+    "mig_mode": "off",
+    "mig_devices": [],
+    "detail": None,
+}
+LOST = {**dict.fromkeys(FIRST), "mig_devices": []}
+
+
+class Reader:
+    """A process that reads the GPUs, and the folder in which it looks for the library first."""
+
+    def __init__(self, folder: Path, library: Path) -> None:
+        self._library = library
+        self._place = folder / LIBRARY
+        self._behaviour = folder / "behaviour"
+        self._calls = folder / "behaviour.calls"
+        # In front of a real driver's, an empty file is no library either.
+        self._place.touch()
+        self._calls.touch()
+        self.behave()
+
+    async def start(self, patience_seconds: float) -> None:
+        environment = {
+            "LD_LIBRARY_PATH": str(self._place.parent),
+            "NVML_STAND_IN": str(self._behaviour),
+        }
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-m", "tests.backend.gpu_reader", str(patience_seconds)),
+            cwd=REPOSITORY,
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def install_driver(self) -> None:
+        new = self._place.with_suffix(".new")
+        shutil.copy(self._library, new)
+        new.replace(self._place)
+
+    def behave(self, *rules: str) -> None:
+        """Rules as nvml_stand_in.c has them; without any, all is well."""
+        new = self._behaviour.with_suffix(".new")
+        new.write_text("\n".join(rules))
+        new.replace(self._behaviour)
+
+    def count_calls(self, function: str) -> int:
+        return self._calls.read_text().split().count(function)
+
+    async def wait_for_calls(self, count: int, function: str) -> None:
+        async def called() -> bool:
+            return self.count_calls(function) == count
+
+        await eventually(called, ANSWER_SECONDS)
+
+    async def read(self, count: int = 1, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
+        """The outcomes of so many reads together."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{count} {deadline_seconds}\n".encode())
+        async with asyncio.timeout(ANSWER_SECONDS + deadline_seconds):
+            return json.loads(await self.process.stdout.readline())
+
+    async def read_one(self) -> Any:
+        return (await self.read())[0]
+
+    async def end(self) -> tuple[int | None, str]:
+        """Its exit status, and what it complained of."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                _, complaints = await self.process.communicate(b"")
+        except TimeoutError:
+            self.process.kill()
+            await self.process.communicate()
+            raise
+        return self.process.returncode, complaints.decode()
+
+
+StartReader = Callable[..., Awaitable[Reader]]
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in, compiled."""
+    library = tmp_path_factory.mktemp("nvml") / LIBRARY
+    source = Path(__file__).with_name("nvml_stand_in.c")
+    flags = ("-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-Wl,-soname,{LIBRARY}")
+    subprocess.run(("cc", *flags, "-o", library, source), check=True)
+    return library
+
+
+@pytest.fixture
+async def start_reader(tmp_path: Path, stand_in: Path) -> AsyncGenerator[StartReader]:
+    """Start a reader, with the driver installed or not; in the end it must go in peace."""
+    reader = Reader(tmp_path, stand_in)
+
+    async def start(*, installed: bool = True, patience_seconds: float = ANSWER_SECONDS) -> Reader:
+        if installed:
+            reader.install_driver()
+        await reader.start(patience_seconds)
+        return reader
+
+    yield start
+    assert await reader.end() == (0, "")
+
+
+@pytest.fixture
+async def reader(start_reader: StartReader) -> Reader:
+    return await start_reader()
+
+
+async def test_every_figure_of_every_gpu_is_read(reader: Reader) -> None:
+    assert await reader.read_one() == [FIRST, SECOND]
+    assert await reader.read_one() == [FIRST, SECOND]
+    assert reader.count_calls("nvmlInitWithFlags") == 1
+
+
+async def test_what_a_gpu_does_not_support_is_null_and_the_rest_is_there(reader: Reader) -> None:
+    figures = {
+        "nvmlDeviceGetName": ["name"],
+        "nvmlDeviceGetMemoryInfo": ["memory_used_bytes", "memory_total_bytes"],
+        "nvmlDeviceGetUtilizationRates": ["utilization_percent"],
+        "nvmlDeviceGetPowerUsage": ["power_w"],
+        "nvmlDeviceGetComputeRunningProcesses_v3": ["processes"],
+        "nvmlDeviceGetMigMode": ["mig_mode"],
+    }
+    for function, missing in figures.items():
+        reader.behave(f"{function} 1 {pynvml.NVML_ERROR_NOT_SUPPORTED}")
+        assert await reader.read_one() == [FIRST, SECOND | dict.fromkeys(missing)]
+
+
+async def test_temperature_is_asked_in_the_new_way_then_the_old(reader: Reader) -> None:
+    reader.behave(f"nvmlDeviceGetTemperatureV * {pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}")
+    assert await reader.read_one() == [FIRST, SECOND]
+    reader.behave(
+        f"nvmlDeviceGetTemperatureV 0 {pynvml.NVML_ERROR_NOT_SUPPORTED}",
+        f"nvmlDeviceGetTemperature 0 {pynvml.NVML_ERROR_NOT_SUPPORTED}",
+    )
+    assert await reader.read_one() == [FIRST | {"temperature_c": None}, SECOND]
+
+
+async def test_mig_mode_is_named_and_its_devices_listed(reader: Reader) -> None:
+    reader.behave("mig 1 on")
+    part = {"name": "Stand-in 1 MIG 1g.5gb", "memory_used_bytes": 0, "memory_total_bytes": 5 * GIB}
+    cut = {"utilization_percent": None, "mig_mode": "on", "mig_devices": [part, part]}
+    assert await reader.read_one() == [FIRST, SECOND | cut]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (pynvml.NVML_ERROR_UNKNOWN, "NVML was lost: Unknown Error; it is tried again at each request"),
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "the NVIDIA driver is installed here, but not loaded"),
+        (pynvml.NVML_ERROR_UNINITIALIZED, "NVML was lost: Uninitialized; it is tried again at each request"),
+    ],
+)
+async def test_a_driver_lost_and_back_is_lost_and_back_here(reader: Reader, code: int, reason: str) -> None:
+    assert await reader.read_one() == [FIRST, SECOND]
+    reader.behave(f"* * {code}")
+    assert await reader.read_one() == reason
+    assert (await reader.read_one()).startswith(("NVML cannot be initialized: ", "the NVIDIA driver"))
+    reader.behave()
+    assert await reader.read_one() == [FIRST, SECOND]
+
+
+async def test_a_lost_gpu_hides_no_other_and_comes_back(reader: Reader) -> None:
+    reader.behave(f"* 0 {pynvml.NVML_ERROR_GPU_IS_LOST}")
+    assert await reader.read_one() == [LOST | {"index": 0, "detail": "NVML says: GPU is lost"}, SECOND]
+    reader.behave(f"nvmlDeviceGetPowerUsage 1 {pynvml.NVML_ERROR_GPU_IS_LOST}")
+    assert await reader.read_one() == [FIRST, LOST | {"index": 1, "detail": "NVML says: GPU is lost"}]
+    reader.behave()
+    assert await reader.read_one() == [FIRST, SECOND]
+    assert reader.count_calls("nvmlInitWithFlags") == 3
+
+
+async def test_an_unknown_error_costs_one_figure_and_starts_nvml_anew(reader: Reader) -> None:
+    reader.behave(f"nvmlDeviceGetPowerUsage 0 {pynvml.NVML_ERROR_UNKNOWN}")
+    half = FIRST | {"power_w": None, "detail": "NVML says: Unknown Error"}
+    assert await reader.read_one() == [half, SECOND]
+    assert await reader.read_one() == [half, SECOND]
+    assert reader.count_calls("nvmlInitWithFlags") == 2
+
+
+async def test_without_a_driver_the_reason_says_so_until_one_is_installed(start_reader: StartReader) -> None:
+    reader = await start_reader(installed=False)
+    reason = "no NVIDIA driver is installed here (libnvidia-ml.so.1 is missing)"
+    assert await reader.read_one() == reason
+    assert await reader.read_one() == reason
+    reader.install_driver()
+    assert await reader.read_one() == [FIRST, SECOND]
+
+
+async def test_requests_that_come_together_share_a_read(reader: Reader) -> None:
+    assert await reader.read(3) == [[FIRST, SECOND]] * 3
+    assert reader.count_calls("nvmlDeviceGetCount_v2") == 1
+
+
+async def test_while_a_read_hangs_others_are_refused_at_once_and_none_is_started(
+    start_reader: StartReader,
+) -> None:
+    reader = await start_reader(patience_seconds=HANG_SECONDS / 2)
+    reader.behave("nvmlDeviceGetPowerUsage 1 hang")
+    assert await reader.read(deadline_seconds=HANG_SECONDS) == [None]
+    await reader.wait_for_calls(2, "nvmlDeviceGetPowerUsage")
+    assert (await reader.read_one()).startswith("NVML has not answered for ")
+    assert reader.count_calls("nvmlDeviceGetCount_v2") == 1
+    reader.behave()
+
+    async def answered() -> bool:
+        return await reader.read_one() == [FIRST, SECOND]
+
+    await eventually(answered, ANSWER_SECONDS)
+
+
+async def test_a_read_that_hangs_holds_up_no_exit(reader: Reader) -> None:
+    reader.behave("nvmlInitWithFlags * hang")
+    assert await reader.read(deadline_seconds=HANG_SECONDS) == [None]
+    await reader.wait_for_calls(1, "nvmlInitWithFlags")
+    assert await reader.end() == (0, "")
+
+
+async def test_the_end_lets_nvml_go(reader: Reader) -> None:
+    await reader.read_one()
+    assert await reader.end() == (0, "")
+    assert reader.count_calls("nvmlShutdown") == 1
+
+
+async def test_an_end_that_hangs_in_nvml_is_an_end_all_the_same(reader: Reader) -> None:
+    await reader.read_one()
+    reader.behave("nvmlShutdown * hang")
+    assert await reader.end() == (0, "")
+
+
+async def test_the_real_gpus_of_this_machine_are_read() -> None:
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError:
+        pytest.skip("no NVIDIA driver is installed here")
+    gpus = Gpus()
+    for index, gpu in enumerate(await gpus.read()):
+        assert gpu.index == index and gpu.name and gpu.detail is None
+    gpus.close()
