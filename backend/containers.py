@@ -90,7 +90,7 @@ class Containers:
         cpu, memory = self._figures.get(container.id, (None, None)) if state["Running"] else (None, None)
         return Container(
             name=described["Name"].lstrip("/"),
-            service=labels.get("com.docker.compose.service") or labels.get("com.docker.swarm.service.name"),
+            service=labels.get("com.docker.swarm.service.name") or labels.get("com.docker.compose.service"),
             state=_state.validate_python(state["Status"]),
             health=state.get("Health", {}).get("Status"),
             started_at=state["StartedAt"] if state["Running"] else None,

@@ -8,12 +8,14 @@ from typing import Generic, TypeVar
 from backend.broker import Broker, BrokerAway
 from backend.containers import Containers, ContainersUnavailable
 from backend.errors import DatabaseAway
+from backend.gpus import Gpus, GpusUnavailable
 from backend.predictions import PING, Predictions
 from backend.schemas import (
     BrokerHealth,
     Components,
     Container,
     DatabaseHealth,
+    Gpu,
     Health,
     InferenceHealth,
 )
@@ -54,7 +56,7 @@ class Question(Generic[T]):
             raise Unavailable(f"no answer for {seconds:.1f} s")
         try:
             return asking.result(), round(seconds * 1000, 2)
-        except (DatabaseAway, BrokerAway, ContainersUnavailable) as error:
+        except (DatabaseAway, BrokerAway, ContainersUnavailable, GpusUnavailable) as error:
             raise Unavailable(str(error)) from error
 
     def cancel(self) -> None:
@@ -66,12 +68,18 @@ class Checks:
     """Puts the health report together; those who ask within a second share one."""
 
     def __init__(
-        self, predictions: Predictions, broker: Broker, workers: Workers, containers: Containers
+        self,
+        predictions: Predictions,
+        broker: Broker,
+        workers: Workers,
+        containers: Containers,
+        gpus: Gpus,
     ) -> None:
         self._workers = workers
         self._database = Question(lambda: predictions.fetch(PING))
         self._queue = Question(broker.inspect)
         self._containers = Question(containers.read)
+        self._gpus = Question(gpus.read)
         self._report: asyncio.Task[Health] | None = None
         self._reported_at = 0.0
 
@@ -90,12 +98,12 @@ class Checks:
         return DatabaseHealth(status="ok", latency_ms=latency_ms)
 
     def stop(self) -> None:
-        for question in (self._database, self._queue, self._containers):
+        for question in (self._database, self._queue, self._containers, self._gpus):
             question.cancel()
 
     async def _ask_all(self) -> Health:
-        database, broker, (containers, containers_unavailable) = await asyncio.gather(
-            self.check_database(), self._check_broker(), self._list_containers()
+        database, broker, (containers, no_containers), (gpus, no_gpus) = await asyncio.gather(
+            self.check_database(), self._check_broker(), self._list_containers(), self._list_gpus()
         )
         inference = self._check_inference()
         components = Components(
@@ -103,10 +111,16 @@ class Checks:
             broker=broker,
             inference=inference,
             containers=containers,
-            containers_unavailable=containers_unavailable,
+            containers_unavailable=no_containers,
+            gpus=gpus,
+            gpus_unavailable=no_gpus,
         )
         needed = {database.status, broker.status, inference.status}
-        ailing = any(c.health == "unhealthy" or c.state in ("restarting", "dead") for c in containers)
+        ailing = any(
+            container.state in ("restarting", "dead")
+            or (container.state == "running" and container.health == "unhealthy")
+            for container in containers
+        ) or any(gpu.detail for gpu in gpus)
         status = "down" if "down" in needed else "degraded" if ailing or "degraded" in needed else "ok"
         return Health(status=status, components=components)
 
@@ -147,3 +161,10 @@ class Checks:
         except Unavailable as error:
             return [], str(error)
         return containers, None
+
+    async def _list_gpus(self) -> tuple[list[Gpu], str | None]:
+        try:
+            gpus, _ = await self._gpus.answer()
+        except Unavailable as error:
+            return [], str(error)
+        return gpus, None

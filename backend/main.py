@@ -22,6 +22,7 @@ from backend import errors
 from backend.broker import Broker
 from backend.containers import Containers
 from backend.events import Changes
+from backend.gpus import Gpus
 from backend.health import Checks
 from backend.predictions import Predictions
 from backend.relay import Relay
@@ -97,7 +98,8 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     relay = Relay(predictions, broker)
     changes = Changes(predictions, database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
-    checks = Checks(predictions, broker, workers, containers)
+    gpus = Gpus()
+    checks = Checks(predictions, broker, workers, containers, gpus)
     decoders = ThreadPoolExecutor(DECODER_THREADS, "decoder")
     await broker.open()
     relay.start()
@@ -111,6 +113,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         await relay.stop()
         await broker.close()
         await containers.stop()
+        gpus.close()
         decoders.shutdown()
         await engine.dispose()
 

@@ -191,7 +191,8 @@ class Predictions:
                 yield connection
         except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
             code = getattr(getattr(error, "orig", None), "sqlstate", None) or "08000"
-            if code.startswith(("08", "53", "57")):  # connection, resources, operator's shutdown
+            # connection, refused login, no such database, resources, the operator's shutdown
+            if code.startswith(("08", "28", "3D", "53", "57")):
                 raise DatabaseAway("The service cannot reach its database; try again shortly.") from error
             if code.startswith("22"):  # a value that the database cannot take, such as a NUL in a text
                 detail = "A value in the request has characters or a form that cannot be used here."

@@ -195,6 +195,8 @@ class Components(BaseModel):
     inference: InferenceHealth
     containers: list[Container]
     containers_unavailable: Annotated[str | None, Field(description="Why there is no list.")] = None
+    gpus: list[Gpu]
+    gpus_unavailable: Annotated[str | None, Field(description="Why there is no list.")] = None
 
 
 class Health(BaseModel):

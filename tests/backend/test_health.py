@@ -61,6 +61,7 @@ async def test_with_a_live_worker_all_is_well_until_it_leaves(api: Api, say: Hea
     assert health["components"]["database"]["latency_ms"] > 0
     assert health["components"]["containers"] == []
     assert "without Docker" in health["components"]["containers_unavailable"]
+    assert bool(health["components"]["gpus"]) != bool(health["components"]["gpus_unavailable"])
     await say("worker-offline")
 
     async def down() -> bool:

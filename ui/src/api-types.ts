@@ -209,6 +209,13 @@ export interface components {
              * @description Why there is no list.
              */
             containers_unavailable?: string | null;
+            /** Gpus */
+            gpus: components["schemas"]["Gpu"][];
+            /**
+             * Gpus Unavailable
+             * @description Why there is no list.
+             */
+            gpus_unavailable?: string | null;
         };
         /** Container */
         Container: {
@@ -259,6 +266,59 @@ export interface components {
             title: string;
             /** Detail */
             detail: string;
+        };
+        /**
+         * Gpu
+         * @description One GPU. A figure that its driver cannot give is null.
+         */
+        Gpu: {
+            /** Index */
+            index: number;
+            /** Name */
+            name: string | null;
+            /**
+             * Memory Used Bytes
+             * @description With what the driver keeps for itself.
+             */
+            memory_used_bytes: number | null;
+            /** Memory Total Bytes */
+            memory_total_bytes: number | null;
+            /**
+             * Utilization Percent
+             * @description Share of the last moments in which a kernel ran; null in MIG mode.
+             */
+            utilization_percent: number | null;
+            /** Temperature C */
+            temperature_c: number | null;
+            /** Power W */
+            power_w: number | null;
+            /**
+             * Processes
+             * @description Those that compute.
+             */
+            processes: components["schemas"]["GpuProcess"][] | null;
+            /**
+             * Mig Mode
+             * @description Multi-Instance GPU; null if the GPU has no such mode.
+             */
+            mig_mode: ("on" | "off") | null;
+            /**
+             * Mig Devices
+             * @description The parts it is cut into; none if not in MIG mode.
+             */
+            mig_devices: components["schemas"]["MigDevice"][];
+            /**
+             * Detail
+             * @description What is wrong with this GPU, if anything.
+             */
+            detail?: string | null;
+        };
+        /** GpuProcess */
+        GpuProcess: {
+            /** Pid */
+            pid: number;
+            /** Memory Used Bytes */
+            memory_used_bytes: number | null;
         };
         /**
          * Health
@@ -317,6 +377,18 @@ export interface components {
              * @description The batch's forward pass.
              */
             predict_ms: number | null;
+        };
+        /**
+         * MigDevice
+         * @description A part of a GPU in MIG mode: what CUDA sees instead of the whole.
+         */
+        MigDevice: {
+            /** Name */
+            name: string | null;
+            /** Memory Used Bytes */
+            memory_used_bytes: number | null;
+            /** Memory Total Bytes */
+            memory_total_bytes: number | null;
         };
         /**
          * Prediction
