@@ -4,6 +4,7 @@ Builds the one classifier, the one database and the Celery app, and says every f
 worker is alive.
 """
 
+import logging
 import threading
 from contextlib import suppress
 from typing import Any
@@ -12,10 +13,14 @@ import torch
 from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 
+from inference import logs
 from inference.classifier import choose_device, load_active
+from inference.metrics import Metrics
 from inference.outcomes import Database, Stopped
 from inference.settings import Settings
 from inference.tasks import Classify
+
+logger = logging.getLogger(__name__)
 
 QUEUE = "inference"
 PRESENCE_SECONDS = 5.0
@@ -23,6 +28,8 @@ PRESENCE_SECONDS = 5.0
 
 def create_app(settings: Settings) -> Celery:
     """The Celery app with its one task. Raises ArtifactError when there is no model to serve."""
+    logs.configure()
+    logs.replace_celery_s()
     torch.set_num_threads(settings.cpu_threads)
     database = Database(settings.database_url.get_secret_value())
     classifier = load_active(settings.models_path, choose_device())
@@ -54,7 +61,10 @@ def create_app(settings: Settings) -> Celery:
         broker_transport_options={"client_properties": {"connection_name": "inference"}},
     )
     app.events.dispatcher_cls = "inference.batching:UndeclaredEvents"
-    app.register_task(Classify(classifier, database, settings.max_batch_size))
+    metrics = Metrics(classifier.version, classifier.device_name)
+    if settings.metrics_address:
+        metrics.serve(settings.metrics_address)
+    app.register_task(Classify(classifier, database, metrics, settings.max_batch_size))
     Presence(database, classifier.version, classifier.device_name).follow_worker()
     return app
 
@@ -85,6 +95,8 @@ class Presence(threading.Thread):
 
     def _on_ready(self, sender: Any, **_: Any) -> None:
         self._node = sender.hostname
+        fields = {"node": self._node, "model": self._model, "device": self._device}
+        logger.info("worker ready", extra=fields)
         self.start()
 
     def _on_stopping(self, **_: Any) -> None:

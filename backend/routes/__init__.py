@@ -1,4 +1,4 @@
-"""The HTTP API, a module for each part: predict, history, streams, probes."""
+"""The HTTP API, a module for each part: predict, history, streams, probes; and /metrics."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from backend.broker import Broker
 from backend.errors import PROBLEM_JSON
 from backend.events import Changes
+from backend.metrics import Metrics
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.schemas import Problem
@@ -25,6 +26,7 @@ class Services:
     broker: Broker
     relay: Relay
     changes: Changes
+    metrics: Metrics
     decoders: ThreadPoolExecutor
 
 

@@ -11,7 +11,8 @@ FIELDS = {
     for service, settings in (("backend", BackendSettings), ("inference", InferenceSettings))
     for name in settings.model_fields
 }
-BUILT_FROM_OTHERS = {"database_url", "broker_url", "models_path"}  # compose.yaml puts them together
+# compose.yaml puts these together.
+BUILT_FROM_OTHERS = {"database_url", "broker_url", "models_path", "metrics_address"}
 
 
 def service_block(service: str) -> str:
