@@ -19,6 +19,7 @@ ServiceError
 `title` is fixed for a class; `detail` says what happened here and what to do next.
 """
 
+import logging
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -26,6 +27,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+
+logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -102,7 +105,10 @@ class DatabaseAway(ServiceError):
 
 
 def problem(request: Request, status: int, title: str, detail: str, **members: Any) -> JSONResponse:
-    """An RFC 9457 answer."""
+    """An RFC 9457 answer, and a line in the log."""
+    level = logging.INFO if status < 500 else logging.WARNING
+    extra = {"title": title, "status": status, "path": request.scope["path"]}
+    logger.log(level, "request refused", extra=extra)
     body = {
         "type": "about:blank",
         "title": title,
@@ -143,4 +149,6 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, _error: Exception) -> Response:
         detail = "Something broke on our side; it is logged under the request_id. Try again."
-        return problem(request, 500, "Internal error", detail)
+        answer = problem(request, 500, "Internal error", detail)
+        answer.headers["x-request-id"] = request.state.request_id  # this answer passes no middleware
+        return answer

@@ -90,6 +90,11 @@ class Changes:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def streams(self) -> int:
+        """Readers that follow one prediction or all."""
+        return sum(len(readers) for readers in self._followed.values())
+
     def follow(self, id: UUID) -> AbstractContextManager[Subscription]:
         """Each new status of one prediction. Subscribe first, read the current status second."""
         return self._subscribe(self._followed, [id])

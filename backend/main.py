@@ -1,10 +1,10 @@
 """The application factory: the one place that builds connections and puts the service together."""
 
 import asyncio
-import logging
 import re
 import signal
 import threading
+import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,15 +18,16 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from backend import errors
+from backend import errors, logs
 from backend.broker import Broker
 from backend.containers import Containers
 from backend.events import Changes
 from backend.gpus import Gpus
 from backend.health import Checks
+from backend.metrics import Metrics
 from backend.predictions import Predictions
 from backend.relay import Relay
-from backend.routes import Services, history, predict, probes, streams
+from backend.routes import Services, history, metrics, predict, probes, streams
 from backend.settings import Settings
 from backend.workers import Workers
 
@@ -34,6 +35,7 @@ DESCRIPTION = """Classifies images. Upload with `POST /api/predict`; follow the 
 `events`; every accepted image and its outcome is kept in the history."""
 DECODER_THREADS = 2
 SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
+PREFIX = "/api"
 
 
 def create_app() -> FastAPI:
@@ -41,8 +43,7 @@ def create_app() -> FastAPI:
 
     Run: uvicorn --factory backend.main:create_app
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # aio_pika says it again, in words
+    logs.configure()
     return build_app(Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None))  # pyright: ignore
 
 
@@ -64,8 +65,9 @@ def build_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: _operation_id(route),
     )
     for part in (predict, history, streams, probes):
-        app.include_router(part.router, prefix="/api")
-    app.add_middleware(RequestId)
+        app.include_router(part.router, prefix=PREFIX)
+    app.include_router(metrics.router)
+    app.add_middleware(Observer)
     errors.install(app)
 
     @app.exception_handler(streams.NothingNew)
@@ -100,13 +102,14 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
     checks = Checks(predictions, broker, workers, containers, gpus)
+    figures = Metrics(predictions, relay, changes)
     decoders = ThreadPoolExecutor(DECODER_THREADS, "decoder")
     await broker.open()
     relay.start()
     changes.start()
     containers.start()
     try:
-        yield Services(settings, predictions, broker, relay, changes, checks, decoders)
+        yield Services(settings, predictions, broker, relay, changes, checks, figures, decoders)
     finally:
         checks.stop()
         await changes.stop()
@@ -118,8 +121,11 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         await engine.dispose()
 
 
-class RequestId:
-    """Give every request an id: the client's own if it is harmless, else a new one."""
+class Observer:
+    """Give every request an id: the client's own if it is harmless, else a new one. Count its answer.
+
+    One class for both, and no Starlette helper around it: every layer is paid for by every request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -128,16 +134,34 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        started = time.perf_counter()
         given = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"x-request-id"), "")
         request_id = given if re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII) else uuid7().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        logs.request_id.set(request_id)
+        answered = False
+
+        def count(status: int) -> None:
+            nonlocal answered
+            answered = True
+            seconds = time.perf_counter() - started
+            route = "unmatched"
+            if "route" in scope:  # whose path is its router's, without the prefix of the application
+                route = (PREFIX if scope["path"].startswith(PREFIX) else "") + scope["route"].path
+            scope["app"].state.services.metrics.count_request(route, scope["method"], status, seconds)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"].append((b"x-request-id", request_id.encode()))
+                count(message["status"])
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            if not answered:
+                count(500)  # the answer comes from a layer above
+            raise
 
 
 def _operation_id(route: APIRoute) -> str:

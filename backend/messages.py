@@ -22,6 +22,8 @@ class ClassifyMessage:
     """Ask a worker to classify the stored image `id`. Its task id is the prediction's id."""
 
     id: UUID
+    request_id: str | None = None
+    """Of the upload, for the worker's log; a message published again has none."""
 
     def __str__(self) -> str:
         return f"{TASK}({self.id})"
@@ -43,6 +45,7 @@ class ClassifyMessage:
             "kwargsrepr": "{}",
             "origin": "backend",
             "ignore_result": True,
+            "request_id": self.request_id,
         }
 
     def sent_event(self) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import QueuePool
 from uuid_utils.compat import uuid7
 
 from backend.errors import BadParameter, DatabaseAway, UnknownPrediction
@@ -123,6 +124,10 @@ class Predictions:
         self._engine = engine
         self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
+
+    @property
+    def connections_in_use(self) -> int:
+        return cast("QueuePool", self._engine.pool).checkedout()
 
     async def insert(self, rows: Sequence[NewPrediction]) -> None:
         """Store rows; they are committed when this returns.

@@ -27,7 +27,7 @@ class Relay:
     def __init__(self, predictions: Predictions, broker: Broker) -> None:
         self._predictions = predictions
         self._broker = broker
-        self._waiting: list[UUID] = []
+        self._waiting: list[ClassifyMessage] = []
         self._wake = asyncio.Event()
         self._relayed: dict[UUID, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -44,14 +44,24 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.publish(self._waiting)
 
-    def publish_soon(self, ids: Sequence[UUID]) -> None:
+    @property
+    def waiting(self) -> int:
+        """Messages that the broker has not been asked to take yet."""
+        return len(self._waiting)
+
+    @property
+    def relayed(self) -> int:
+        """Messages that were published again and still have time to be claimed."""
+        now = time.monotonic()
+        return sum(now - at < PATIENCE_SECONDS for at in self._relayed.values())
+
+    def publish_soon(self, ids: Sequence[UUID], request_id: str | None = None) -> None:
         """Publish committed rows without making their request wait."""
-        self._waiting.extend(ids)
+        self._waiting.extend(ClassifyMessage(id, request_id) for id in ids)
         self._wake.set()
 
-    async def publish(self, ids: Sequence[UUID]) -> None:
-        """Publish messages for `ids` together; failures are left for the next look at the rows."""
-        messages = [ClassifyMessage(id) for id in ids]
+    async def publish(self, messages: Sequence[ClassifyMessage]) -> None:
+        """Publish messages together; failures are left for the next look at the rows."""
         try:
             await self._broker.publish(messages)
         except BrokerAway as error:
@@ -69,15 +79,15 @@ class Relay:
         if lost:
             logger.warning("%d predictions have lost their message; publishing it again", len(lost))
             self._relayed |= dict.fromkeys(lost, now)
-            await self.publish(lost)
+            await self.publish([ClassifyMessage(id) for id in lost])
         return lost
 
     async def _publish_waiting(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            ids, self._waiting = self._waiting, []
-            await self.publish(ids)
+            messages, self._waiting = self._waiting, []
+            await self.publish(messages)
 
     async def _watch(self) -> None:
         while True:

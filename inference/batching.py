@@ -11,7 +11,8 @@ import os
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -27,6 +28,14 @@ logger = logging.getLogger(__name__)
 EVENTS_SECONDS = 0.1
 EVENTS_LIMIT = 1000
 DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one message asks for: its positional arguments, and the headers that it came with."""
+
+    arguments: Sequence[Any]
+    headers: Mapping[str, Any]
 
 
 class BatchTask(Task):
@@ -46,15 +55,15 @@ class BatchTask(Task):
         """What the worker's heartbeats say of this task, for the health report."""
 
     @abstractmethod
-    def run_batch(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        """Run calls, each the positional arguments of one message.
+    def run_batch(self, calls: Sequence[Call]) -> list[Any]:
+        """Run calls.
 
         Returns one value for each call, in order: what it gave, or the exception that it failed with.
         Raising leaves every message to be delivered again.
         """
 
     def run(self, *args: Any) -> Any:
-        (value,) = self.run_batch([args])
+        (value,) = self.run_batch([Call(args, {})])
         if isinstance(value, Exception):
             raise value
         return value
@@ -110,7 +119,7 @@ class Collector:
         try:
             for request in batch:
                 request.on_accepted(os.getpid(), started)
-            values = self.task.run_batch([request.args for request in batch])
+            values = self.task.run_batch([Call(request.args, request.request_dict) for request in batch])
             if len(values) != len(batch):
                 raise RuntimeError(f"{len(batch)} calls gave {len(values)} values")
             runtime = time.monotonic() - started

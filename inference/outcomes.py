@@ -36,7 +36,8 @@ UPDATE predictions SET
 WHERE id IN (SELECT id FROM predictions
              WHERE id = ANY($1::uuid[]) AND status IN ('queued', 'running')
              ORDER BY id FOR UPDATE)
-RETURNING id, pixels, attempt, status = 'running'
+RETURNING id, pixels, attempt,
+    (extract(epoch FROM started_at - "timestamp") * 1000)::double precision, status = 'failed'
 """
 
 # Write a batch's outcomes; one whose attempt is no longer the latest, or whose row is terminal
@@ -75,6 +76,10 @@ class Claim:
     id: UUID
     pixels: bytes
     attempt: int
+    queue_ms: float = 0.0
+    """From its upload to this claim."""
+    given_up: bool = False
+    """Its attempts are used up: the claim has made it fail, and it must not run."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,10 @@ class Outcome:
     """JSON as the row stores it."""
     error_title: str | None = None
     error_detail: str | None = None
+
+    @property
+    def status(self) -> str:
+        return "succeeded" if self.error_title is None else "failed"
 
     @classmethod
     def succeeded(cls, claim: Claim, classes: Sequence[str], probabilities: NDArray[np.float32]) -> "Outcome":
@@ -126,9 +135,12 @@ class Database:
         self._outcomes = _Connection(url, "", self._stopping)
 
     def claim(self, ids: Sequence[UUID]) -> list[Claim]:
-        """Claim what is unfinished among `ids`; the rest is terminal, given up or gone."""
+        """Claim what is unfinished among `ids`; the rest is terminal or gone."""
         rows = self._claims.execute(CLAIM, (list(ids), MAX_ATTEMPTS)) or []
-        return [Claim(id, pixels, attempt) for id, pixels, attempt, running in rows if running]
+        return [
+            Claim(id, pixels, attempt, round(max(0.0, queue_ms or 0.0), 3), given_up)
+            for id, pixels, attempt, queue_ms, given_up in rows
+        ]
 
     def write(self, outcomes: Sequence[Outcome], run: Run) -> None:
         """Commit a batch's outcomes; returns when they are on disk."""

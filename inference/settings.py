@@ -25,3 +25,7 @@ class Settings(BaseSettings):
     cpu_threads: int = Field(1, ge=1)
     """Threads of one forward pass on a CPU. Lower: a batch takes longer. Higher: the same batch costs
     more CPU time in all, and takes it from the other services."""
+
+    metrics_address: str = Field("", pattern=r"^(.+:\d{1,5})?$")
+    """Where Prometheus reads this worker's figures: host:port, without a password, so one that only
+    Prometheus reaches. Empty: nowhere."""

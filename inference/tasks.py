@@ -2,21 +2,23 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.batching import BatchTask
+from inference.batching import BatchTask, Call
 from inference.classifier import Classifier
 from inference.errors import ClassificationError
+from inference.metrics import Metrics
 from inference.outcomes import Claim, Database, Outcome, Run
 
 logger = logging.getLogger(__name__)
 
 SKIPPED = "skipped: already terminal, or deleted"
+GIVEN_UP = "Given up", "The worker has stopped too often while it had this image."
 
 
 class Classify(BatchTask):
@@ -24,10 +26,13 @@ class Classify(BatchTask):
 
     name = "inference.classify"
 
-    def __init__(self, classifier: Classifier, database: Database, max_batch_size: int) -> None:
+    def __init__(
+        self, classifier: Classifier, database: Database, metrics: Metrics, max_batch_size: int
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.database = database
+        self.metrics = metrics
         self.max_batch_size = max_batch_size
 
     def describe(self) -> dict[str, Any]:
@@ -37,13 +42,24 @@ class Classify(BatchTask):
             "batches": self.collector.batches,
         }
 
-    def run_batch(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        ids = [_parse_id(arguments) for arguments in calls]
-        claims = self.database.claim([id for id in ids if isinstance(id, UUID)])
-        outcomes = {outcome.claim.id: outcome for outcome in self.classify(claims)}
+    def run_batch(self, calls: Sequence[Call]) -> list[Any]:
+        ids = [_parse_id(call.arguments) for call in calls]
+        request_ids = {
+            id: call.headers.get("request_id")
+            for id, call in zip(ids, calls, strict=True)
+            if isinstance(id, UUID)
+        }
+        claims = self.database.claim(list(request_ids))
+        given_up = [Outcome.failed(claim, *GIVEN_UP) for claim in claims if claim.given_up]
+        self.metrics.count_given_up(len(given_up))
+        _log(given_up, request_ids)
+        finished = self.classify([claim for claim in claims if not claim.given_up], request_ids)
+        outcomes = {outcome.claim.id: outcome for outcome in (*given_up, *finished)}
+        for id in request_ids.keys() - outcomes.keys():
+            logger.info(SKIPPED, extra={"prediction_id": str(id), "request_id": request_ids[id]})
         return [id if isinstance(id, Exception) else _report(outcomes.get(id)) for id in ids]
 
-    def classify(self, claims: Sequence[Claim]) -> list[Outcome]:
+    def classify(self, claims: Sequence[Claim], request_ids: Mapping[UUID, Any]) -> list[Outcome]:
         """Run and store the claims; each gets exactly one outcome."""
         if not claims:
             return []
@@ -56,7 +72,10 @@ class Classify(BatchTask):
             else Outcome.succeeded(claim, self.classifier.classes, answer)
             for claim, answer in zip(claims, answers, strict=True)
         ]
-        self.database.write(outcomes, Run(self.classifier.version, len(claims), round(predict_ms, 3)))
+        run = Run(self.classifier.version, len(claims), round(predict_ms, 3))
+        self.database.write(outcomes, run)
+        self.metrics.count_batch(outcomes, run)
+        _log(outcomes, request_ids, run)
         return outcomes
 
     def answer(self, images: Sequence[bytes]) -> list[NDArray[np.float32] | ClassificationError]:
@@ -78,6 +97,23 @@ def _parse_id(arguments: Sequence[Any]) -> UUID | Exception:
         return UUID(text)
     except (TypeError, ValueError, AttributeError):
         return ValueError(f"the arguments {arguments!r} are not one prediction id")
+
+
+def _log(outcomes: Sequence[Outcome], request_ids: Mapping[UUID, Any], run: Run | None = None) -> None:
+    """One line an outcome; `run` is the forward pass, if there was one."""
+    for outcome in outcomes:
+        fields = {
+            "prediction_id": str(outcome.claim.id),
+            "request_id": request_ids[outcome.claim.id],
+            "status": outcome.status,
+            "label": outcome.prediction,
+            "confidence": outcome.confidence,
+            "error": outcome.error_title,
+            "batch_size": run and run.batch_size,
+            "queue_ms": outcome.claim.queue_ms,
+            "predict_ms": run and run.predict_ms,
+        }
+        logger.info("prediction finished", extra=fields)
 
 
 def _report(outcome: Outcome | None) -> Any:

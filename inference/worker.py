@@ -3,6 +3,7 @@
 Builds the one classifier, the one database and the Celery app.
 """
 
+import logging
 import tempfile
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import torch
 from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 
+from inference import logs
 from inference.classifier import choose_device, load_active
+from inference.metrics import Metrics
 from inference.outcomes import Database
 from inference.settings import Settings
 from inference.tasks import Classify
+
+logger = logging.getLogger(__name__)
 
 QUEUE = "inference"
 SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
@@ -22,6 +27,8 @@ ALIVE = Path(tempfile.gettempdir()) / "inference-alive"  # touched at each heart
 
 def create_app(settings: Settings) -> Celery:
     """The Celery app with its one task. Raises ArtifactError when there is no model to serve."""
+    logs.configure()
+    logs.replace_celery_s()
     torch.set_num_threads(settings.cpu_threads)
     database = Database(settings.database_url.get_secret_value())
     classifier = load_active(settings.models_path, choose_device())
@@ -53,7 +60,12 @@ def create_app(settings: Settings) -> Celery:
         broker_transport_options={"client_properties": {"connection_name": "inference"}},
     )
     app.events.dispatcher_cls = "inference.batching:Events"
-    app.register_task(Classify(classifier, database, settings.max_batch_size))
+    metrics = Metrics(classifier.version, classifier.device_name)
+    if settings.metrics_address:
+        metrics.serve(settings.metrics_address)
+    task = Classify(classifier, database, metrics, settings.max_batch_size)
+    app.register_task(task)
+    signals.worker_ready.connect(lambda **_: logger.info("worker ready", extra=task.describe()), weak=False)
     # While the database is away a batch waits for it; a worker that stops must not.
     signals.worker_shutting_down.connect(lambda **_: database.stop(), weak=False)
     signals.worker_shutdown.connect(lambda **_: database.close(), weak=False)

@@ -1,4 +1,4 @@
-"""The HTTP API, a module for each part: predict, history, streams, probes."""
+"""The HTTP API, a module for each part: predict, history, streams, probes; and /metrics."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from backend.broker import Broker
 from backend.errors import PROBLEM_JSON
 from backend.events import Changes
 from backend.health import Checks
+from backend.metrics import Metrics
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.schemas import Problem
@@ -27,6 +28,7 @@ class Services:
     relay: Relay
     changes: Changes
     checks: Checks
+    metrics: Metrics
     decoders: ThreadPoolExecutor
 
 

@@ -1,18 +1,22 @@
 """Uploads: `POST /api/predict`."""
 
 import asyncio
+import logging
 import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
-from backend.errors import NothingAccepted, Overloaded, UploadError
+from backend import logs
+from backend.errors import NothingAccepted, Overloaded, ServiceError, UploadError
 from backend.events import wait_for
 from backend.predictions import NewPrediction
 from backend.routes import Services, as_json, problems, services
 from backend.schemas import TERMINAL, Failure, Metrics, Prediction, PredictionBatch, Refused, Urls
 from backend.settings import Settings
 from backend.uploads import Upload, decode, decode_small, read_files
+
+logger = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 60
 
@@ -62,12 +66,23 @@ async def predict(
     one: their entry holds `error`, the others go on.
     """
     serve = services(request)
+    try:
+        return await take(request, serve, parse_wait(prefer))
+    except ServiceError as error:
+        if not isinstance(error, NothingAccepted):  # its files have been counted one by one
+            serve.metrics.count_refused(error.title)
+        raise
+
+
+async def take(request: Request, serve: Services, wait_seconds: float) -> Response:
+    """Read, store and answer one upload. Raises ServiceError when all of it is refused."""
     if serve.relay.unfinished >= serve.settings.max_unfinished:
         detail = f"{serve.relay.unfinished:,} predictions wait already; try again in a few seconds."
         raise Overloaded(detail)
     uploads = await read_uploads(request, serve)
     if len(uploads) == 1 and isinstance(uploads[0].pixels, UploadError):
         raise uploads[0].pixels
+    note_refused(uploads, serve)
     rows = [
         NewPrediction.create(upload.filename, upload.pixels)
         for upload in uploads
@@ -77,7 +92,7 @@ async def predict(
         refused = [refuse(upload).model_dump() for upload in uploads]
         detail = "Every file was refused; each entry of `predictions` says why."
         raise NothingAccepted(detail, predictions=refused)
-    predictions = await store(serve, rows, parse_wait(prefer))
+    predictions = await store(serve, rows, wait_seconds)
     finished = all(prediction.status in TERMINAL for prediction in predictions)
     status = 200 if finished else 202
     if len(uploads) == 1:
@@ -114,13 +129,27 @@ async def store(serve: Services, rows: list[NewPrediction], wait_seconds: float)
     """Commit rows and have them published; returns them as they are, or as they are after the wait."""
     queued = [as_queued(row) for row in rows]
     if not wait_seconds:
-        await serve.predictions.insert(rows)
-        serve.relay.publish_soon([row.id for row in rows])
+        await commit(serve, rows)
         return queued
     with serve.changes.await_outcomes([row.id for row in rows]) as subscription:
-        await serve.predictions.insert(rows)
-        serve.relay.publish_soon([row.id for row in rows])
+        await commit(serve, rows)
         return await wait_for(queued, subscription, wait_seconds)
+
+
+async def commit(serve: Services, rows: list[NewPrediction]) -> None:
+    """Store rows, and see to it that they are published, counted and told in the log."""
+    await serve.predictions.insert(rows)
+    serve.relay.publish_soon([row.id for row in rows], logs.request_id.get())
+    serve.metrics.count_accepted(len(rows))
+    logger.info("uploads accepted", extra={"prediction_ids": [str(row.id) for row in rows]})
+
+
+def note_refused(uploads: list[Upload], serve: Services) -> None:
+    """Count and log the files of several that are refused; a lone one is answered as a problem."""
+    for upload in uploads:
+        if isinstance(upload.pixels, UploadError):
+            serve.metrics.count_refused(upload.pixels.title)
+            logger.info("file refused", extra={"title": upload.pixels.title, "file": upload.filename})
 
 
 def parse_wait(prefer: str | None) -> float:

@@ -17,6 +17,7 @@ PORTS = (
     "amqp",
     "rabbitmq_ui",
     "backend",
+    "inference_metrics",
     "flower",
     "supervisor",
 )

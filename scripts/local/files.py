@@ -178,6 +178,7 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
             flags = ["-n", "inference@localhost", "--without-gossip", "--without-mingle"]
             environment = {**database, "BROKER_URL": config.broker_url("worker")}
             environment["MODELS_PATH"] = str(REPOSITORY / "models")
+            environment["METRICS_ADDRESS"] = f"127.0.0.1:{ports['inference_metrics']}"
             return [*command, *flags], environment, "stopwaitsecs=30\n"
         case "flower":
             command = [f"{binaries}/celery", "flower", "--address=127.0.0.1", f"--port={ports['flower']}"]

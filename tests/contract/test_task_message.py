@@ -14,19 +14,24 @@ from kombu.message import Message
 
 from backend.broker import Broker
 from backend.messages import ClassifyMessage
-from inference.batching import BatchTask
+from inference.batching import BatchTask, Call
 from scripts.local.config import Config
 from tests.conftest import eventually
 
 GOLDEN = json.loads((Path(__file__).parent / "classify-message.json").read_text())
 ID = UUID(GOLDEN["headers"]["id"])
+REQUEST_ID = GOLDEN["headers"]["request_id"]
 
 
 def test_the_backend_builds_the_golden_message() -> None:
-    message = ClassifyMessage(ID)
+    message = ClassifyMessage(ID, REQUEST_ID)
     assert message.headers == GOLDEN["headers"]
     assert message.body == GOLDEN["body"].encode()
     assert str(message) == f"inference.classify({ID})"
+
+
+def test_a_message_published_again_has_no_request_id() -> None:
+    assert ClassifyMessage(ID).headers == GOLDEN["headers"] | {"request_id": None}
 
 
 async def test_the_backend_publishes_the_golden_message(servers: Config) -> None:
@@ -41,7 +46,7 @@ async def test_the_backend_publishes_the_golden_message(servers: Config) -> None
         await eventually(connected)
         queue = await (await reader.channel()).declare_queue("inference", passive=True)
         await queue.purge()
-        await broker.publish([ClassifyMessage(ID)])
+        await broker.publish([ClassifyMessage(ID, REQUEST_ID)])
         received = await queue.get(timeout=5)
         assert received is not None
         await received.ack()
@@ -63,9 +68,9 @@ class Recording(BatchTask):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[Sequence[Any]] = []
+        self.calls: list[Call] = []
 
-    def run_batch(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
+    def run_batch(self, calls: Sequence[Call]) -> list[Any]:
         self.calls.extend(calls)
         return ["done"] * len(calls)
 
@@ -98,6 +103,7 @@ def test_celery_itself_decodes_the_golden_message_and_runs_the_task(app: Celery)
     assert (request.id, request.name, request.root_id) == (str(ID), "inference.classify", str(ID))
     assert request.argsrepr == f"('{ID}',)"
     assert request.time_limits == [None, None]
+    assert request.request_dict["request_id"] == REQUEST_ID
     assert request.execute() == "done"
-    assert [tuple(call) for call in task.calls] == [(str(ID),)]
+    assert [tuple(call.arguments) for call in task.calls] == [(str(ID),)]
     assert acknowledged == [True]

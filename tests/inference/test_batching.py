@@ -8,7 +8,7 @@ import pytest
 from celery.worker import state
 
 from inference import batching
-from inference.batching import BatchTask, Collector
+from inference.batching import BatchTask, Call, Collector
 
 
 class Request:
@@ -16,6 +16,7 @@ class Request:
 
     def __init__(self, name: str, *, redelivered: bool = False) -> None:
         self.args = [name]
+        self.request_dict = {"id": name}
         self.delivery_info = {"redelivered": redelivered}
         self.ended: list[str] = []
 
@@ -72,8 +73,10 @@ class Echo(BatchTask):
     def describe(self) -> dict[str, Any]:
         return {}
 
-    def run_batch(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        return [ValueError("bad") if call[0] == "bad" else call[0].upper() for call in calls]
+    def run_batch(self, calls: Sequence[Call]) -> list[Any]:
+        names = [call.arguments[0] for call in calls]
+        assert names == [call.headers["id"] for call in calls]
+        return [ValueError("bad") if name == "bad" else name.upper() for name in names]
 
 
 @pytest.fixture

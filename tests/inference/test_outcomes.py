@@ -43,9 +43,20 @@ async def test_a_claim_gives_the_pixels_and_marks_the_rows(
     ids = await queue(database, 3)
     claims = worker.claim(ids)
     assert {claim.id for claim in claims} == set(ids)
-    assert all((len(claim.pixels), claim.attempt) == (3072, 1) for claim in claims)
+    assert all((len(claim.pixels), claim.attempt, claim.given_up) == (3072, 1, False) for claim in claims)
     rows = await database.fetch("SELECT status, attempt, started_at FROM predictions")
     assert all((row["status"], row["attempt"]) == ("running", 1) and row["started_at"] for row in rows)
+
+
+async def test_a_claim_says_how_long_its_row_has_waited(
+    worker: Database, database: asyncpg.Connection
+) -> None:
+    (id,) = await queue(database)
+    await database.execute("""UPDATE predictions SET "timestamp" = "timestamp" - interval '1 minute'""")
+    (claim,) = worker.claim([id])
+    row = await database.fetchrow('SELECT started_at - "timestamp" AS waited FROM predictions')
+    assert row is not None
+    assert claim.queue_ms == pytest.approx(row["waited"].total_seconds() * 1000, abs=0.001)
 
 
 async def test_outcomes_are_written_together_each_its_own(
@@ -90,6 +101,7 @@ async def test_after_three_attempts_a_row_is_given_up_with_its_reason(
     (id,) = await queue(database)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         assert [claim.attempt for claim in worker.claim([id])] == [attempt]
+    assert [claim.given_up for claim in worker.claim([id])] == [True]
     assert worker.claim([id]) == []
     row = await database.fetchrow("SELECT * FROM predictions")
     assert row is not None

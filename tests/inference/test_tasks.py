@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.batching import Call
 from inference.errors import ClassificationError
+from inference.metrics import Metrics
 from inference.outcomes import Claim, Outcome, Run
 from inference.tasks import SKIPPED, Classify
 
@@ -44,7 +46,7 @@ class Model:
 
 
 def classify(rows: Rows) -> Classify:
-    return Classify(Model(), rows, 8)  # pyright: ignore[reportArgumentType]
+    return Classify(Model(), rows, Metrics("m1", "cpu"), 8)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture
@@ -52,8 +54,8 @@ def ids() -> list[UUID]:
     return [uuid4() for _ in range(4)]
 
 
-def calls(ids: Sequence[object]) -> list[list[Any]]:
-    return [[str(id)] for id in ids]
+def calls(ids: Sequence[object]) -> list[Call]:
+    return [Call([str(id)], {"request_id": f"upload-of-{id}"}) for id in ids]
 
 
 def test_answers_come_in_the_order_of_the_calls(ids: list[UUID]) -> None:
@@ -90,7 +92,7 @@ def test_nothing_to_claim_runs_nothing(ids: list[UUID]) -> None:
 @pytest.mark.parametrize("arguments", [[], ["x"], [None], [1, 2], [{"id": 1}]], ids=str)
 def test_arguments_that_are_no_id_fail_alone(arguments: list[Any], ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes(3072)})
-    good, bad = classify(rows).run_batch([[str(ids[0])], arguments])
+    good, bad = classify(rows).run_batch([*calls(ids[:1]), Call(arguments, {})])
     assert good.startswith("cat")
     assert isinstance(bad, ValueError)
 

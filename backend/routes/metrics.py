@@ -1,0 +1,14 @@
+"""`GET /metrics`, for Prometheus: at the root, where the proxy leads no one."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client.exposition import choose_encoder
+
+from backend.routes import services
+
+router = APIRouter()
+
+
+@router.get("/metrics", include_in_schema=False)
+async def read_metrics(request: Request) -> Response:
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(services(request).metrics.registry), media_type=content_type)

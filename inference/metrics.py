@@ -1,0 +1,49 @@
+"""What Prometheus reads: figures of this worker, in a registry of its own."""
+
+from collections.abc import Sequence
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, start_http_server
+
+from inference.outcomes import Outcome, Run
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # up to the largest max_batch_size
+
+
+class Metrics:
+    """Counts batches and the outcomes they gave."""
+
+    def __init__(self, model: str, device: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        Info("inference_model", "What answers.", registry=registry).info({"version": model, "device": device})
+        self._queue_seconds = Histogram(
+            "inference_queue_seconds", "From the upload to the claim.", buckets=SECONDS, registry=registry
+        )
+        self._batch_size = Histogram(
+            "inference_batch_size", "Images in a forward pass.", buckets=IMAGES, registry=registry
+        )
+        self._forward_seconds = Histogram(
+            "inference_forward_seconds", "A forward pass.", buckets=SECONDS, registry=registry
+        )
+        outcomes = Counter("inference_outcomes", "Predictions finished.", ["status"], registry=registry)
+        self._outcomes = {status: outcomes.labels(status) for status in ("succeeded", "failed")}
+
+    def count_batch(self, outcomes: Sequence[Outcome], run: Run) -> None:
+        """Count one batch and its outcomes."""
+        self._batch_size.observe(run.batch_size)
+        self._forward_seconds.observe(run.predict_ms / 1000)
+        for outcome in outcomes:
+            self._queue_seconds.observe(outcome.claim.queue_ms / 1000)
+            self._outcomes[outcome.status].inc()
+
+    def count_given_up(self, predictions: int) -> None:
+        """Count predictions that failed without another run."""
+        self._outcomes["failed"].inc(predictions)
+
+    def serve(self, address: str) -> tuple[WSGIServer, Thread]:
+        """Answer Prometheus at host:port, in a thread of its own."""
+        host, _, port = address.rpartition(":")
+        return start_http_server(int(port), host.strip("[]"), self.registry)

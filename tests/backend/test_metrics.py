@@ -1,0 +1,121 @@
+"""What Prometheus reads of a backend: requests, uploads, streams and what waits."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from httpx_sse import aconnect_sse
+from prometheus_client.parser import text_string_to_metric_families
+
+from backend.settings import Settings
+from tests.backend.conftest import Api, Serve
+from tests.conftest import eventually
+
+
+async def read(api: Api, figure: str, **labels: object) -> float | None:
+    """One figure as Prometheus gets it; None when it is not there."""
+    answer = await api.client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    wanted = {key: str(value) for key, value in labels.items()}
+    samples = [s for family in text_string_to_metric_families(answer.text) for s in family.samples]
+    found = [sample.value for sample in samples if (sample.name, sample.labels) == (figure, wanted)]
+    return found[0] if found else None
+
+
+async def count(api: Api, route: str, method: str, status: int) -> float | None:
+    return await read(api, "backend_requests_total", route=route, method=method, status=status)
+
+
+async def test_requests_are_counted_by_route_method_and_status(api: Api, cat: bytes) -> None:
+    place = (await api.upload(cat)).json()["urls"]["self"]
+    await api.client.get(place)
+    await api.client.get(place)
+    await api.client.get("/api/predictions/00000000-0000-0000-0000-000000000000")
+    assert await count(api, "/api/predict", "POST", 202) == 1
+    assert await count(api, "/api/predictions/{id}", "GET", 200) == 2
+    assert await count(api, "/api/predictions/{id}", "GET", 404) == 1
+    labels = {"route": "/api/predictions/{id}", "method": "GET"}
+    assert await read(api, "backend_request_seconds_count", **labels) == 3
+
+
+async def test_addresses_that_do_not_exist_are_counted_as_one(api: Api) -> None:
+    await api.client.get("/api/a")
+    await api.client.get("/b")
+    assert await count(api, "unmatched", "GET", 404) == 2
+
+
+async def test_a_request_that_breaks_is_counted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.services.predictions, "snapshot", None)
+    answer = await api.client.get("/api/health/ready")
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    assert await count(api, "/api/health/ready", "GET", 500) == 1
+
+
+async def test_uploads_are_counted_by_image_and_refusals_by_title(api: Api, cat: bytes) -> None:
+    await api.upload(cat, b"no image", cat)
+    await api.upload(b"no image")
+    await api.upload(b"", b"no image")  # refused whole: its files count, not the request
+    await api.upload(*[cat] * 6)
+    assert await read(api, "backend_uploads_accepted_total") == 2
+    refused = "backend_uploads_refused_total"
+    assert await read(api, refused, reason="Not a supported image") == 3
+    assert await read(api, refused, reason="Empty file") == 1
+    assert await read(api, refused, reason="Too many files") == 1
+    assert await read(api, refused, reason="No file could be accepted") is None
+
+
+async def test_an_open_stream_is_counted_until_it_ends(api: Api) -> None:
+    async def open_streams(count: int) -> bool:
+        return await read(api, "backend_stream_subscribers") == count
+
+    assert await open_streams(0)
+    async with asyncio.timeout(10), aconnect_sse(api.client, "GET", "/api/events"):
+        await eventually(lambda: open_streams(1))
+    await eventually(lambda: open_streams(0))
+
+
+async def test_what_waits_and_what_is_used_is_told(api: Api, cat: bytes) -> None:
+    await api.upload(cat)
+
+    async def unfinished() -> bool:
+        return await read(api, "backend_predictions_unfinished") == 1
+
+    await eventually(unfinished)
+    assert await read(api, "backend_relay_waiting") == 0
+    assert await read(api, "backend_relay_relayed") == 0
+    assert await read(api, "backend_database_connections_in_use") in range(9)
+
+
+async def test_each_backend_counts_its_own(serve: Serve, settings: Settings, cat: bytes) -> None:
+    one, other = await serve(settings), await serve(settings)
+    await one.upload(cat)
+    assert await read(one, "backend_uploads_accepted_total") == 1
+    assert await read(other, "backend_uploads_accepted_total") == 0
+
+
+async def test_a_gpu_s_figures_are_replaced_and_unknown_ones_left_out(api: Api) -> None:
+    def gpu(index: int, power_w: float | None) -> Any:
+        return SimpleNamespace(
+            index=index,
+            name="A GPU",
+            memory_used_bytes=2**30,
+            memory_total_bytes=2**36,
+            utilization_percent=50,
+            temperature_c=40,
+            power_w=power_w,
+        )
+
+    api.services.metrics.set_gpus([gpu(0, 100.5), gpu(1, None)])
+    assert await read(api, "backend_gpu_power_watts", index=0, name="A GPU") == 100.5
+    assert await read(api, "backend_gpu_power_watts", index=1, name="A GPU") is None
+    assert await read(api, "backend_gpu_memory_used_bytes", index=1, name="A GPU") == 2**30
+    api.services.metrics.set_gpus([gpu(1, 90)])
+    assert await read(api, "backend_gpu_power_watts", index=0, name="A GPU") is None
+    assert await read(api, "backend_gpu_power_watts", index=1, name="A GPU") == 90
+
+
+async def test_the_figures_are_no_part_of_the_api(api: Api) -> None:
+    assert (await api.client.get("/api/metrics")).status_code == 404
+    assert "/metrics" not in (await api.client.get("/openapi.json")).json()["paths"]

@@ -1,0 +1,69 @@
+"""What Prometheus is told to ask, and what the dashboard shows, exists."""
+
+import json
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from backend.metrics import Metrics as BackendMetrics
+from inference.metrics import Metrics as InferenceMetrics
+from scripts.local.config import REPOSITORY
+
+FOLDER = REPOSITORY / "observability"
+COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
+PROMETHEUS = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+DASHBOARD = json.loads((FOLDER / "grafana/dashboards/service.json").read_text())
+EXPRESSIONS = {
+    f"{panel['title']}, {target['legendFormat']}": target["expr"]
+    for panel in DASHBOARD["panels"]
+    for target in panel["targets"]
+}
+OURS = re.compile(r"\b(?:backend|inference|process)_\w+")
+SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
+
+
+def names(registry: CollectorRegistry) -> set[str]:
+    """Every time series' name that the registry can give, also those that have no labels yet."""
+    return {
+        family.name + suffix for family in registry.collect() for suffix in SUFFIXES.get(family.type, [""])
+    }
+
+
+@pytest.fixture(scope="module")
+def known() -> set[str]:
+    quiet: Any = SimpleNamespace(unfinished=0, waiting=0, relayed=0, streams=0, connections_in_use=0)
+    registries = [BackendMetrics(quiet, quiet, quiet).registry, InferenceMetrics("m1", "cpu").registry]
+    return set[str]().union(*map(names, registries))
+
+
+@pytest.mark.parametrize("title", EXPRESSIONS)
+def test_what_the_dashboard_shows_of_our_services_they_tell(title: str, known: set[str]) -> None:
+    found = set(OURS.findall(EXPRESSIONS[title]))
+    assert found or EXPRESSIONS[title].startswith("sum(rabbitmq_")
+    assert found <= known
+
+
+@pytest.mark.parametrize("job", PROMETHEUS["scrape_configs"], ids=lambda job: job["job_name"])
+def test_a_scrape_job_is_named_for_the_service_that_it_asks(job: dict[str, Any]) -> None:
+    hosts = [name for found in job.get("dns_sd_configs", []) for name in found["names"]]
+    hosts += [target.split(":")[0] for found in job.get("static_configs", []) for target in found["targets"]]
+    assert hosts == [job["job_name"]]
+    assert job["job_name"] in COMPOSE["services"]
+
+
+def test_the_worker_is_asked_where_it_answers() -> None:
+    (job,) = [job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "inference"]
+    address = COMPOSE["services"]["inference"]["environment"]["METRICS_ADDRESS"]
+    assert address == f"0.0.0.0:{job['dns_sd_configs'][0]['port']}"
+
+
+def test_the_dashboard_s_panels_name_the_datasource_that_is_provisioned() -> None:
+    provisioning = FOLDER / "grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
+    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"]}
+    (provider,) = yaml.safe_load((provisioning / "dashboards/files.yml").read_text())["providers"]
+    assert provider["options"]["path"] == "/etc/grafana/dashboards"

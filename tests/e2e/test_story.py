@@ -1,0 +1,44 @@
+"""One id tells a prediction's whole story, through every log; and Prometheus hears of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from scripts.local.config import Config
+from tests.conftest import eventually
+
+
+def read_log(system: Config, name: str) -> list[dict[str, Any]]:
+    """Every line of a service's log; each is JSON, but for what Celery prints when it is told to stop."""
+    lines = Path(system.state / f"log/{name}.log").read_text().splitlines()
+    return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]
+
+
+async def test_one_request_id_finds_the_upload_and_its_outcome(system: Config, cat: bytes) -> None:
+    async with httpx.AsyncClient(base_url=system.address, timeout=30) as client:
+        headers = {"X-Request-ID": "story-1", "Prefer": "wait=20"}
+        answer = await client.post("/api/predict", files={"file": ("cat.jpg", cat)}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    prediction = answer.json()
+
+    async def told() -> Any:  # the worker logs an outcome right after its commit
+        return [line for line in read_log(system, "inference") if line.get("request_id") == "story-1"]
+
+    (finished,) = await eventually(told)
+    (accepted,) = [line for line in read_log(system, "backend") if line.get("request_id") == "story-1"]
+    assert accepted["prediction_ids"] == [finished["prediction_id"]] == [prediction["id"]]
+    assert (finished["status"], finished["label"]) == ("succeeded", prediction["prediction"])
+    assert finished["queue_ms"] == prediction["metrics"]["queue_ms"]
+    assert finished["predict_ms"] == prediction["metrics"]["predict_ms"]
+
+
+async def test_both_services_answer_prometheus_and_the_proxy_does_not(system: Config) -> None:
+    async with httpx.AsyncClient() as client:
+        backend = await client.get(f"http://127.0.0.1:{system.ports['backend']}/metrics")
+        worker = await client.get(f"http://127.0.0.1:{system.ports['inference_metrics']}/metrics")
+        public = await client.get(f"{system.address}/metrics")
+    assert "backend_predictions_unfinished" in backend.text
+    assert "inference_model_info" in worker.text
+    assert "backend_predictions_unfinished" not in public.text

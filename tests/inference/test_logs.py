@@ -1,0 +1,70 @@
+"""The worker's log: a JSON line for each outcome, with the ids that find it."""
+
+import json
+import logging
+from collections.abc import Callable, Generator, Sequence
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from inference import logs
+from inference.batching import Call
+from inference.outcomes import Claim
+from inference.tasks import SKIPPED
+from tests.inference.test_tasks import POISON, Rows, calls, classify
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
+    """What the worker has said of outcomes."""
+    caplog.set_level(logging.INFO, "inference")
+    logger = logging.getLogger("inference.tasks")
+    written = StringIO()
+    handler = logs.build_handler(written)
+    handler.addFilter(lambda record: record.levelno == logging.INFO)
+    logger.addHandler(handler)
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    logger.removeHandler(handler)
+
+
+def test_each_outcome_is_one_line_with_its_ids_and_figures(lines: Lines) -> None:
+    good, bad = uuid4(), uuid4()
+    classify(Rows({good: bytes(3072), bad: POISON})).run_batch(calls([good, bad]))
+    found = {line["prediction_id"]: line for line in lines()}
+    line = found[str(good)]
+    assert line["request_id"] == f"upload-of-{good}"
+    assert (line["status"], line["label"], line["confidence"]) == ("succeeded", "cat", 1.0)
+    assert (line["batch_size"], line["error"]) == (2, None)
+    assert line["queue_ms"] == 0
+    assert line["predict_ms"] > 0
+    assert (line["level"], line["logger"]) == ("INFO", "inference.tasks")
+    assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
+    line = found[str(bad)]
+    assert (line["status"], line["label"], line["error"]) == ("failed", None, "Classification failed")
+
+
+def test_a_message_without_a_request_id_is_logged_without_one(lines: Lines) -> None:
+    id = uuid4()
+    classify(Rows({id: bytes(3072)})).run_batch([Call([str(id)], {})])
+    (line,) = lines()
+    assert (line["prediction_id"], line["request_id"]) == (str(id), None)
+
+
+def test_a_prediction_that_is_given_up_or_skipped_is_told_too(lines: Lines) -> None:
+    class Worn(Rows):
+        def claim(self, ids: Sequence[UUID]) -> list[Claim]:
+            return [Claim(ids[0], b"", 3, given_up=True)]
+
+    tired, gone = uuid4(), uuid4()
+    rows = Worn({})
+    failed, skipped = classify(rows).run_batch(calls([tired, gone]))
+    told = [(line["message"], line.get("error"), line["prediction_id"]) for line in lines()]
+    assert told == [("prediction finished", "Given up", str(tired)), (SKIPPED, None, str(gone))]
+    assert "too often" in str(failed)
+    assert skipped == SKIPPED
+    assert rows.runs == []

@@ -1,0 +1,62 @@
+"""What Prometheus reads of a worker."""
+
+import urllib.request
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+
+from inference.metrics import Metrics
+from inference.outcomes import Claim
+from inference.settings import Settings
+from scripts.local.config import find_free_ports
+from tests.inference.test_tasks import POISON, Rows, calls, classify
+
+
+def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
+    class Late(Rows):
+        def claim(self, ids: Sequence[UUID]) -> list[Claim]:
+            return [Claim(id, self.rows[id], 1, queue_ms=1500) for id in ids]
+
+    rows = Late({uuid4(): bytes(3072), uuid4(): bytes(3072), uuid4(): POISON})
+    task = classify(rows)
+    task.run_batch(calls(list(rows.rows)))
+    read = task.metrics.registry.get_sample_value
+    assert read("inference_outcomes_total", {"status": "succeeded"}) == 2
+    assert read("inference_outcomes_total", {"status": "failed"}) == 1
+    assert (read("inference_batch_size_sum"), read("inference_batch_size_count")) == (3, 1)
+    assert (read("inference_queue_seconds_sum"), read("inference_queue_seconds_count")) == (4.5, 3)
+    assert read("inference_forward_seconds_count") == 1
+    assert read("inference_model_info", {"version": "m1", "device": "cpu"}) == 1
+
+
+def test_a_prediction_that_is_given_up_counts_as_failed() -> None:
+    class Worn(Rows):
+        def claim(self, ids: Sequence[UUID]) -> list[Claim]:
+            return [Claim(id, b"", 3, given_up=True) for id in ids]
+
+    task = classify(Worn({}))
+    task.run_batch(calls([uuid4()]))
+    read = task.metrics.registry.get_sample_value
+    assert read("inference_outcomes_total", {"status": "failed"}) == 1
+    assert read("inference_batch_size_count") == 0
+
+
+def test_prometheus_is_answered_at_the_address_of_the_setting() -> None:
+    (port,) = find_free_ports(1)
+    server, thread = Metrics("m1", "cpu").serve(f"127.0.0.1:{port}")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            assert b'inference_model_info{device="cpu",version="m1"} 1.0' in answer.read()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:9100", "0.0.0.0:9100", "[::]:9100"])
+def test_an_address_is_a_host_and_a_port_or_nothing(address: str) -> None:
+    required = {"database_url": "postgresql://x", "broker_url": "amqp://x"}
+    assert Settings.model_validate(required | {"metrics_address": address}).metrics_address == address
+    with pytest.raises(ValueError, match="metrics_address"):
+        Settings.model_validate(required | {"metrics_address": f"{address} no port"})
