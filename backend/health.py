@@ -97,13 +97,21 @@ class Checks:
             return DatabaseHealth(status="down", latency_ms=None, detail=str(error))
         return DatabaseHealth(status="ok", latency_ms=latency_ms)
 
+    async def list_gpus(self) -> tuple[list[Gpu], str | None]:
+        """The GPUs, or why there is no list."""
+        try:
+            gpus, _ = await self._gpus.answer()
+        except Unavailable as error:
+            return [], str(error)
+        return gpus, None
+
     def stop(self) -> None:
         for question in (self._database, self._queue, self._containers, self._gpus):
             question.cancel()
 
     async def _ask_all(self) -> Health:
         database, broker, (containers, no_containers), (gpus, no_gpus) = await asyncio.gather(
-            self.check_database(), self._check_broker(), self._list_containers(), self._list_gpus()
+            self.check_database(), self._check_broker(), self._list_containers(), self.list_gpus()
         )
         inference = self._check_inference()
         components = Components(
@@ -161,10 +169,3 @@ class Checks:
         except Unavailable as error:
             return [], str(error)
         return containers, None
-
-    async def _list_gpus(self) -> tuple[list[Gpu], str | None]:
-        try:
-            gpus, _ = await self._gpus.answer()
-        except Unavailable as error:
-            return [], str(error)
-        return gpus, None

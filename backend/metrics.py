@@ -1,34 +1,15 @@
 """What Prometheus reads: figures of this backend, in a registry of its own."""
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from backend.events import Changes
 from backend.predictions import Predictions
 from backend.relay import Relay
+from backend.schemas import Gpu
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # a wait lasts 60 at most
-
-
-class Gpu(Protocol):
-    """One GPU's figures; None is what its driver does not tell."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def memory_used_bytes(self) -> int | None: ...
-    @property
-    def memory_total_bytes(self) -> int | None: ...
-    @property
-    def utilization_percent(self) -> float | None: ...
-    @property
-    def temperature_c(self) -> float | None: ...
-    @property
-    def power_w(self) -> float | None: ...
 
 
 class Metrics:

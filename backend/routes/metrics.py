@@ -11,4 +11,7 @@ router = APIRouter()
 @router.get("/metrics", include_in_schema=False)
 async def read_metrics(request: Request) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(services(request).metrics.registry), media_type=content_type)
+    serve = services(request)
+    gpus, _ = await serve.checks.list_gpus()
+    serve.metrics.set_gpus(gpus)
+    return Response(encode(serve.metrics.registry), media_type=content_type)

@@ -22,7 +22,7 @@ def write_files(config: Config, programs: tuple[str, ...]) -> Path:
     for folder in ("log", "run", "rabbitmq", "nginx"):
         (config.state / folder).mkdir(exist_ok=True)
     _write_rabbitmq(config)
-    _write_nginx(config)
+    write_nginx(config)
     supervisor = config.state / "supervisord.conf"
     write_private(supervisor, _supervisor_file(config, programs))
     return supervisor
@@ -81,28 +81,33 @@ def _write_rabbitmq(config: Config) -> None:
     write_private(rabbitmq / "enabled_plugins", "[rabbitmq_management].\n")
 
 
-def _write_nginx(config: Config) -> None:
+def write_nginx(config: Config, **changes: str) -> Path:
+    """Write nginx's configuration, with other values for some of the template's; returns its file."""
     nginx = config.state / "nginx"
     values = {
         "HTTP_LISTEN": f"127.0.0.1:{config.http_port}",
         "UI_ROOT": str(REPOSITORY / "ui/dist"),
-        "ACCESS_LOG": f"{config.state / 'log/access.log'} combined buffer=32k flush=1s",
-        "BACKEND_ADDRESS": f"127.0.0.1:{config.ports['backend']}",
+        "ACCESS_LOG": f"{config.state / 'log/access.log'} json buffer=32k flush=1s",
+        "RESOLVER": "127.0.0.1",  # never asked: there is no name among the addresses
+        "BACKEND_SERVERS": f"server 127.0.0.1:{config.ports['backend']};",
         "FLOWER_ADDRESS": f"127.0.0.1:{config.ports['flower']}",
         "RABBITMQ_ADDRESS": f"127.0.0.1:{config.ports['rabbitmq_ui']}",
+        "GRAFANA_ADDRESS": "127.0.0.1:1",  # runs with Docker alone
         "MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES),
+        "RATE_LIMIT_PER_SECOND": os.environ.get("RATE_LIMIT_PER_SECOND", "1000"),
     }
-    write_private(nginx / "site.conf", fill(REPOSITORY / "proxy/site.conf.template", values))
+    write_private(nginx / "site.conf", fill(REPOSITORY / "proxy/site.conf.template", values | changes))
     temporary = "\n".join(
         f"    {kind}_temp_path {nginx / kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;\n" if os.geteuid() == 0 else ""
     main = f"""{user}worker_processes 1;
+worker_rlimit_nofile 8192;
 daemon off;
 pid {config.state / "run/nginx.pid"};
 error_log stderr warn;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 4096; }}
 http {{
     include /etc/nginx/mime.types;
     sendfile on;
@@ -111,6 +116,7 @@ http {{
 }}
 """
     write_private(nginx / "nginx.conf", main)
+    return nginx / "nginx.conf"
 
 
 def _supervisor_file(config: Config, programs: tuple[str, ...]) -> str:

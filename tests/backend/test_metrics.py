@@ -107,13 +107,17 @@ async def test_a_gpu_s_figures_are_replaced_and_unknown_ones_left_out(api: Api) 
             power_w=power_w,
         )
 
+    def figure(name: str, index: int) -> float | None:
+        labels = {"index": str(index), "name": "A GPU"}
+        return api.services.metrics.registry.get_sample_value(f"backend_gpu_{name}", labels)
+
     api.services.metrics.set_gpus([gpu(0, 100.5), gpu(1, None)])
-    assert await read(api, "backend_gpu_power_watts", index=0, name="A GPU") == 100.5
-    assert await read(api, "backend_gpu_power_watts", index=1, name="A GPU") is None
-    assert await read(api, "backend_gpu_memory_used_bytes", index=1, name="A GPU") == 2**30
+    assert figure("power_watts", 0) == 100.5
+    assert figure("power_watts", 1) is None
+    assert figure("memory_used_bytes", 1) == 2**30
     api.services.metrics.set_gpus([gpu(1, 90)])
-    assert await read(api, "backend_gpu_power_watts", index=0, name="A GPU") is None
-    assert await read(api, "backend_gpu_power_watts", index=1, name="A GPU") == 90
+    assert figure("power_watts", 0) is None
+    assert figure("power_watts", 1) == 90
 
 
 async def test_the_figures_are_no_part_of_the_api(api: Api) -> None:

@@ -2,18 +2,17 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import aconnect_sse
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from tests.compose.conftest import PROJECT, Compose
 from tests.conftest import SAMPLES, eventually
-from tests.e2e.test_browser import OFF_THE_NETWORK
+from tests.e2e.conftest import open_page
 
 SERVICES = {"proxy", "backend", "inference", "db", "rabbitmq", "flower", "socket-proxy"}
 CAT = (SAMPLES / "cat.jpg").read_bytes()
@@ -26,13 +25,9 @@ async def client(running: Compose) -> AsyncGenerator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def browser() -> AsyncGenerator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "Chromium is missing; scripts/bootstrap chromium installs it"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=OFF_THE_NETWORK)
-        yield browser
-        await browser.close()
+async def page(running: Compose) -> AsyncGenerator[Page]:
+    async with open_page(running.address, running.secret("monitor_password"), []) as page:
+        yield page
 
 
 async def health(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -109,11 +104,7 @@ def test_the_proxy_cannot_look_up_what_it_must_not_reach(running: Compose) -> No
     assert running("exec", "-T", "proxy", "getent", "hosts", "backend").stdout
 
 
-async def test_the_app_and_its_docs_render(running: Compose, browser: Browser) -> None:
-    page = await browser.new_page(base_url=running.address)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(message.text) if "Refused" in message.text else None)
+async def test_the_app_and_its_docs_render(page: Page) -> None:
     await page.goto("/")
     await expect(page.locator(".connection")).to_contain_text("Live")
     files = [{"name": "a frog.jpg", "mimeType": "image/jpeg", "buffer": (SAMPLES / "frog.jpg").read_bytes()}]
@@ -122,7 +113,6 @@ async def test_the_app_and_its_docs_render(running: Compose, browser: Browser) -
     await expect(card.locator(".headline")).to_contain_text("frog", timeout=20_000)
     await page.goto("/docs")
     await expect(page.locator(".swagger-ui")).to_contain_text("/api/predict")
-    assert complaints == []
 
 
 async def test_flower_shows_every_prediction_to_those_with_the_password(
@@ -139,8 +129,7 @@ async def test_flower_shows_every_prediction_to_those_with_the_password(
     await eventually(shown)
 
 
-async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose, browser: Browser) -> None:
-    page = await browser.new_page(base_url=running.address)
+async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose, page: Page) -> None:
     await page.goto("/rabbitmq/")
     await page.fill("input[name=username]", "monitor")
     await page.fill("input[name=password]", running.secret("monitor_password"))

@@ -1,5 +1,7 @@
 """Every setting is passed on by compose.yaml, shown in .env.example and explained in docs/settings.md."""
 
+import re
+
 import pytest
 
 from backend.settings import Settings as BackendSettings
@@ -37,3 +39,13 @@ def test_a_setting_is_known_everywhere(service: str, name: str) -> None:
 
 def test_the_proxy_and_the_backend_cap_a_request_alike() -> None:
     assert BackendSettings.model_fields["max_request_bytes"].default == MAX_REQUEST_BYTES
+
+
+def test_the_proxy_s_values_are_filled_in_in_both_ways_to_run() -> None:
+    names = set(re.findall(r"\$\{(\w+)\}", (REPOSITORY / "proxy/site.conf.template").read_text()))
+    local = (REPOSITORY / "scripts/local/files.py").read_text()
+    container = service_block("proxy") + (REPOSITORY / "proxy/Dockerfile").read_text()
+    assert {name for name in names if f'"{name}":' not in local} == set()
+    assert {name for name in names if f"{name}:" not in container and f"{name}=" not in container} == set()
+    assert "`RATE_LIMIT_PER_SECOND`" in (REPOSITORY / "docs/settings.md").read_text()
+    assert "RATE_LIMIT_PER_SECOND=1000" in (REPOSITORY / ".env.example").read_text()

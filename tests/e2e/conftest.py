@@ -1,0 +1,53 @@
+"""A browser on the running system."""
+
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from scripts.local.config import Config
+
+OFF_THE_NETWORK = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+REPORT_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
+    reportViolation(`${event.violatedDirective} forbids ${event.blockedURI}`))"""
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the page's scripts threw, and what its content security policy forbade."""
+    return []
+
+
+@asynccontextmanager
+async def open_page(address: str, monitor_password: str, complaints: list[str]) -> AsyncGenerator[Page]:
+    """A page of the system at `address` that knows Flower's login; a complaint fails the test."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "Chromium is missing; scripts/bootstrap chromium installs it"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=OFF_THE_NETWORK)
+        page = await browser.new_page(
+            base_url=address,
+            http_credentials={"username": "monitor", "password": monitor_password},
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        await page.expose_function("reportViolation", lambda text: complaints.append(text))
+        await page.add_init_script(REPORT_VIOLATIONS)
+        yield page
+        await browser.close()
+    assert complaints == []
+
+
+@pytest.fixture
+async def page(system: Config, complaints: list[str]) -> AsyncGenerator[Page]:
+    async with open_page(system.address, system.secrets["monitor"], complaints) as page:
+        yield page

@@ -1,0 +1,367 @@
+"""The one door: what it lets through, what it refuses and in which words, what it adds to every answer."""
+
+import asyncio
+import json
+import re
+import subprocess
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Page, expect
+
+from scripts.local import files, stack
+from scripts.local.config import Config, find_free_ports, port_is_free, prepare
+from tests.conftest import eventually
+
+ONCE = (
+    "Content-Security-Policy",
+    "Cross-Origin-Opener-Policy",
+    "Cross-Origin-Resource-Policy",
+    "Permissions-Policy",
+    "Referrer-Policy",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+    "X-Request-ID",
+)
+OURS = [
+    "/",
+    "/docs",
+    "/icon.svg",
+    "/no-such-page",
+    "/metrics",
+    "/api/health",
+    "/api/no-such",
+    "/openapi.json",
+]
+THEIRS = ["/flower", "/flower/", "/flower/metrics", "/rabbitmq/", "/rabbitmq/api/overview"]
+LONG = b"a" * 9000
+
+
+@pytest.fixture
+async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=system.address, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
+    """A proxy with nothing behind it, not even names, that takes one upload a second."""
+    changes = {"RATE_LIMIT_PER_SECOND": "1", "FLOWER_ADDRESS": "flower:5555"}
+    with run_proxy(tmp_path_factory.mktemp("lonely"), **changes) as config:
+        yield config
+
+
+@contextmanager
+def run_proxy(state: Path, **changes: str) -> Generator[Config]:
+    """nginx alone, with other values for some of the template's."""
+    (port,) = find_free_ports(1)
+    config = prepare(state, port)
+    for folder in ("log", "nginx", "run"):
+        (state / folder).mkdir()
+    program = files.find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx")
+    command = [program, "-c", str(files.write_nginx(config, **changes)), "-p", str(state)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            stack.wait_until(lambda: not port_is_free(port), 10, "nginx")
+            yield config
+        finally:
+            process.terminate()
+
+
+@dataclass
+class Backend:
+    """A stand-in that records the heads of requests, and answers or hangs up."""
+
+    answers: bool
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.heads: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        if self.answers:
+            writer.write(b"HTTP/1.1 202 Accepted\r\nServer: secret/1.2.3\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def run_backend(*, answers: bool) -> AsyncGenerator[Backend]:
+    backend = Backend(answers)
+    async with await asyncio.start_server(backend.serve, "127.0.0.1") as server:
+        backend.port = server.sockets[0].getsockname()[1]
+        yield backend
+
+
+async def send(config: Config, request: bytes) -> httpx.Response:
+    """Send bytes as they are, which a client library would put right; read until the proxy hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", config.http_port)
+    writer.write(request)
+    head, _, body = (await asyncio.wait_for(reader.read(), 15)).partition(b"\r\n\r\n")
+    writer.close()
+    status, *lines = head.decode().split("\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return httpx.Response(int(status.split()[1]), headers=headers, content=body)
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+
+
+def assert_is_problem(answer: httpx.Response, status: int, title: str) -> None:
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["status"], problem["title"]) == (status, title)
+    assert problem["detail"].endswith(".")
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+# What every answer carries.
+
+
+@pytest.mark.parametrize("path", OURS + THEIRS)
+async def test_every_answer_carries_the_security_headers_once(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    assert {name: len(answer.headers.get_list(name)) for name in ONCE} == dict.fromkeys(ONCE, 1)
+    assert answer.headers["server"] == "nginx"
+    assert not re.search(r"nginx/\d|Tornado|Cowboy|uvicorn", f"{answer.headers} {answer.text}")
+
+
+@pytest.mark.parametrize("path", OURS)
+async def test_our_own_pages_may_run_nothing_inline(client: httpx.AsyncClient, path: str) -> None:
+    policy = (await client.get(path)).headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    ("path", "selector", "text"),
+    [
+        ("/", ".connection", "Live"),
+        ("/docs", ".swagger-ui", "/api/predict"),
+        ("/flower/", "main, body", "inference@localhost"),
+        ("/rabbitmq/", "#login", "Username"),
+    ],
+)
+async def test_every_page_works_under_its_policy(page: Page, path: str, selector: str, text: str) -> None:
+    await page.goto(path)
+    await expect(page.locator(selector).first).to_contain_text(text)
+
+
+async def test_the_broker_s_pages_work_under_their_policy(page: Page, system: Config) -> None:
+    await page.goto("/rabbitmq/#/queues/cifar/inference")
+    await page.fill("input[name=username]", "monitor")
+    await page.fill("input[name=password]", system.secrets["monitor"])
+    await page.click("input[type=submit]")
+    await expect(page.locator("#main h1")).to_contain_text("inference")
+
+
+async def test_the_documentation_can_be_tried_out_under_its_policy(page: Page) -> None:
+    await page.goto("/docs")
+    await page.locator(".opblock-get", has_text="/api/health/live").locator("button").first.click()
+    await page.locator(".try-out__btn").click()
+    await page.locator(".execute").click()
+    await expect(page.locator(".live-responses-table")).to_contain_text('"status": "ok"')
+
+
+async def test_a_script_that_slipped_into_a_page_does_not_run(page: Page, complaints: list[str]) -> None:
+    await page.goto("/")
+    await page.evaluate(
+        """() => {
+            const script = document.createElement("script")
+            script.textContent = "window.ran = true"
+            document.body.append(script)
+        }"""
+    )
+    assert await page.evaluate("window.ran") is None
+    assert [complaint.split()[0] for complaint in complaints] == ["script-src-elem"]
+    complaints.clear()
+
+
+async def test_assets_are_kept_for_ever_and_pages_are_asked_for_again(client: httpx.AsyncClient) -> None:
+    index = await client.get("/")
+    assert index.headers["cache-control"] == "no-cache"
+    found = re.search(r"/assets/[^\"]+\.js", index.text)
+    assert found
+    script = await client.get(found[0])
+    assert "immutable" in script.headers["cache-control"]
+    assert script.headers["content-encoding"] == "gzip"
+    assert (await client.get("/assets/gone.js")).headers["cache-control"] == "no-store"
+
+
+async def test_a_redirect_keeps_the_address_that_the_client_used(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/flower")).headers["location"] == "/flower/"
+    assert (await client.get("/rabbitmq")).headers["location"] == "/rabbitmq/"
+
+
+# Request ids and the log.
+
+
+@pytest.mark.parametrize("path", ["/", "/no-such-page", "/api/health/live", "/api/no-such", "/rabbitmq/"])
+async def test_a_harmless_request_id_is_kept(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path, headers={"X-Request-ID": "my-id_1.2"})
+    assert answer.headers.get_list("x-request-id") == ["my-id_1.2"]
+
+
+@pytest.mark.parametrize("given", ["", "two words", '"quoted"', "a" * 65])
+async def test_another_request_id_is_replaced_and_the_backend_told(
+    client: httpx.AsyncClient, given: str
+) -> None:
+    answer = await client.get("/api/no-such", headers={"X-Request-ID": given})
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
+    assert_is_problem(answer, 404, "Not Found")
+
+
+async def test_a_prediction_s_id_finds_its_upload_in_the_access_log(
+    client: httpx.AsyncClient, system: Config, cat: bytes
+) -> None:
+    answer = await client.post("/api/predict?secret=1", files={"file": cat})
+
+    async def find() -> list[dict[str, object]]:
+        lines = (system.state / "log/access.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if answer.json()["id"] in line]
+
+    (entry,) = await eventually(find)
+    assert entry["prediction"] == answer.headers["location"]
+    assert entry["request_id"] == answer.headers["x-request-id"]
+    assert (entry["method"], entry["uri"], entry["status"]) == ("POST", "/api/predict", 202)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics",
+        "/api/../metrics",
+        "/api/..%2Fmetrics",
+        "/flower/metrics",
+        "/flower//metrics",
+        "/flower/%6Detrics",
+        "/flower/healthcheck",
+        "/_error/problem",
+    ],
+)
+async def test_what_is_internal_is_not_there(system: Config, path: str) -> None:
+    answer = await send(system, get(path))
+    assert answer.status_code == 404
+    assert "There is nothing at this address; start at / or at /docs." in answer.text
+
+
+async def test_a_missing_page_is_small_and_plain(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/no-such-page")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/plain")
+    assert answer.text == "404 Not found\nThere is nothing at this address; start at / or at /docs.\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "title"),
+    [
+        (b"GET /api/health HTTP/1.1\r\nno header\r\n\r\n", 400, "Bad request"),
+        (b"GARBAGE\r\n\r\n", 400, "Bad request"),
+        (b"GET / HTTP/7.0\r\n\r\n", 400, "Bad request"),
+        (b"POST /api/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: y\r\n\r\n", 400, "Bad request"),
+        (b"TRACE /api/health HTTP/1.1\r\nHost: x\r\n\r\n", 405, "Method not allowed"),
+        (b"GET /api/health?" + LONG + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "Address too long"),
+        (b"GET /api/health HTTP/1.1\r\nHost: x\r\nX: " + LONG + b"\r\n\r\n", 431, "Headers too large"),
+    ],
+)
+async def test_what_the_backend_never_sees_is_refused_with_a_problem(
+    system: Config, request_bytes: bytes, status: int, title: str
+) -> None:
+    assert_is_problem(await send(system, request_bytes), status, title)
+
+
+async def test_a_request_over_the_limit_is_refused_with_a_problem(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/predict", files={"file": bytes(70 * 2**20)})
+    assert_is_problem(answer, 413, "Request too large")
+
+
+async def test_a_client_that_never_ends_its_headers_is_hung_up_on(lonely: Config) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", lonely.http_port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    started = time.monotonic()
+    with pytest.raises(ConnectionResetError):  # no lingering: reset_timedout_connection
+        await asyncio.wait_for(reader.read(), 15)
+    assert time.monotonic() - started > 9
+    writer.close()
+
+
+async def test_more_uploads_than_a_client_may_send_are_refused_with_a_problem(lonely: Config) -> None:
+    async with httpx.AsyncClient(base_url=lonely.address) as client:
+        answers = [await client.post("/api/predict", content=b"x") for _ in range(4)]
+        assert_is_problem(answers[0], 503, "The service is starting or stopping")
+        assert_is_problem(answers[-1], 429, "Too many requests")
+        assert answers[-1].headers["retry-after"] == "1"
+        assert (await client.get("/")).status_code == 200
+
+
+# What stands behind.
+
+
+async def test_flower_and_rabbitmq_open_to_those_with_the_password(
+    client: httpx.AsyncClient, system: Config
+) -> None:
+    login = ("monitor", system.secrets["monitor"])
+    assert (await client.get("/flower/tasks")).status_code == 401
+    assert (await client.get("/flower/tasks", auth=login)).status_code == 200
+    assert (await client.get("/rabbitmq/api/overview")).status_code == 401
+    queues = (await client.get("/rabbitmq/api/queues/cifar", auth=login)).json()
+    assert {queue["name"] for queue in queues} >= {"inference", "inference.dead", "training"}
+    dead = await client.get("/rabbitmq/api/queues/cifar/inference.dead", auth=login)
+    assert dead.json()["name"] == "inference.dead"
+
+
+async def test_the_ui_is_served_though_nothing_stands_behind(lonely: Config) -> None:
+    async with httpx.AsyncClient(base_url=lonely.address) as client:
+        assert "<title>" in (await client.get("/")).text
+        assert (await client.get("/docs")).status_code == 200
+        health = await client.get("/api/health")
+        assert_is_problem(health, 503, "The service is starting or stopping")
+        assert health.headers["retry-after"] == "5"
+        for path in ("/flower/", "/rabbitmq/"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (503, "text/plain")
+
+
+async def test_an_upload_goes_to_another_backend_when_one_refuses(tmp_path: Path) -> None:
+    (refusing,) = find_free_ports(1)
+    async with run_backend(answers=True) as backend:
+        servers = f"server 127.0.0.1:{refusing}; server 127.0.0.1:{backend.port};"
+        with run_proxy(tmp_path, BACKEND_SERVERS=servers) as config:
+            async with httpx.AsyncClient(base_url=config.address) as client:
+                answers = [await client.post("/api/predict", content=b"x") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [202] * 4
+    assert len(backend.heads) == 4
+
+
+async def test_an_upload_that_was_sent_is_not_sent_again(tmp_path: Path) -> None:
+    async with run_backend(answers=False) as first, run_backend(answers=False) as second:
+        servers = f"server 127.0.0.1:{first.port}; server 127.0.0.1:{second.port};"
+        with run_proxy(tmp_path, BACKEND_SERVERS=servers) as config:
+            async with httpx.AsyncClient(base_url=config.address) as client:
+                answer = await client.post("/api/predict", content=b"x")
+    assert_is_problem(answer, 503, "The service is starting or stopping")
+    assert len(first.heads + second.heads) == 1
+
+
+async def test_an_address_is_passed_on_as_it_came_with_one_request_id(tmp_path: Path) -> None:
+    async with run_backend(answers=True) as backend:
+        address = f"127.0.0.1:{backend.port}"
+        with run_proxy(tmp_path, RABBITMQ_ADDRESS=address, BACKEND_SERVERS=f"server {address};") as config:
+            queue = await send(config, get("/rabbitmq/api/queues/%2F/a%2Fb?x=%20"))
+            forged = b"X-Forwarded-For: 8.8.8.8\r\nX-Request-ID: a b\r\n\r\n"
+            upload = await send(config, get("/api/predict").replace(b"\r\n\r\n", b"\r\n" + forged))
+    assert backend.heads[0].startswith("GET /rabbitmq/api/queues/%2F/a%2Fb?x=%20 HTTP/1.1\r\n")
+    assert queue.headers["server"] == "nginx"
+    assert f"X-Request-ID: {upload.headers['x-request-id']}\r\n" in backend.heads[1]
+    assert "a b" not in backend.heads[1]
+    assert "X-Forwarded-For: 127.0.0.1\r\n" in backend.heads[1]
