@@ -87,7 +87,7 @@ async def test_a_refused_file_among_others_is_a_line_of_its_own(api: Api, cat: b
 async def test_what_breaks_is_logged_whole_under_the_request_s_id(
     api: Api, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.services.predictions, "snapshot", None)
+    monkeypatch.setattr(api.services.checks, "check_database", None)
     await api.client.get("/api/health/ready", headers={"X-Request-ID": "broken-1"})
     error = next(line for line in lines() if line["level"] == "ERROR")
     assert error["logger"] == "uvicorn.error"

@@ -46,7 +46,7 @@ async def test_addresses_that_do_not_exist_are_counted_as_one(api: Api) -> None:
 
 
 async def test_a_request_that_breaks_is_counted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.services.predictions, "snapshot", None)
+    monkeypatch.setattr(api.services.checks, "check_database", None)
     answer = await api.client.get("/api/health/ready")
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
