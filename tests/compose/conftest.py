@@ -5,6 +5,7 @@ Needs a Docker Engine: `make compose-test` runs these; `make test` leaves them o
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Compose:
     def processes(self) -> list[dict[str, Any]]:
         lines = self("ps", "--all", "--format", "json").stdout.splitlines()
         return [json.loads(line) for line in lines]
+
+    def log(self, service: str) -> list[str]:
+        """The lines that a service's containers have written, without Compose's own marks."""
+        shown = self("logs", "--no-color", "--no-log-prefix", service).stdout
+        return [re.sub(r"\x1b\[\w*", "", line) for line in shown.splitlines()]
 
     def secret(self, name: str) -> str:
         return (self.secrets / name).read_text()

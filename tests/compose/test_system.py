@@ -161,8 +161,7 @@ async def test_more_backends_and_workers_share_the_work_as_they_come_and_go(
 
     async def both_backends_are_asked() -> bool:
         await asyncio.gather(*(classify(client) for _ in range(8)))
-        lines = running("logs", "--no-log-prefix", "proxy").stdout.splitlines()
-        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        entries = [json.loads(line) for line in running.log("proxy") if line.startswith("{")]
         return len({entry["upstream"] for entry in entries if entry["uri"] == "/api/predict"}) >= 2
 
     await eventually(both_backends_are_asked, 60)
@@ -175,9 +174,10 @@ async def test_one_grep_of_a_request_id_tells_its_story(running: Compose, client
     prediction = await classify(client, **{"X-Request-ID": "compose-story-1"})
 
     async def told() -> bool:
-        lines = running("logs", "--no-color", "proxy", "backend", "inference").stdout.splitlines()
-        found = [line for line in lines if "compose-story-1" in line and prediction["id"] in line]
-        return {line.split("-", 1)[0] for line in found} >= {"proxy", "backend", "inference"}
+        return all(
+            any("compose-story-1" in line and prediction["id"] in line for line in running.log(service))
+            for service in ("proxy", "backend", "inference")
+        )
 
     await eventually(told)
 
