@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from celery import Celery, signals
+from celery.worker.control import Panel
 from kombu.entity import Exchange, Queue
 
 from inference import logs
@@ -51,7 +52,6 @@ def create_app(settings: Settings) -> Celery:
         worker_concurrency=1,
         worker_prefetch_multiplier=2 * settings.max_batch_size,
         worker_disable_rate_limits=True,
-        worker_enable_remote_control=False,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -59,6 +59,10 @@ def create_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={"client_properties": {"connection_name": "inference"}},
     )
+    # Flower may ask a worker how it is, and tell it to do nothing but say so.
+    for name, command in Panel.meta.items():
+        if command.type == "control" and name != "heartbeat":
+            Panel.data.pop(name, None)
     app.events.dispatcher_cls = "inference.batching:Events"
     metrics = Metrics(classifier.version, classifier.device_name)
     if settings.metrics_address:

@@ -18,6 +18,7 @@ from scripts.local import stack
 from scripts.local.config import REPOSITORY, Config, SetupError
 
 STATE = REPOSITORY / ".local"
+NEEDED = ("database", "broker", "inference")  # the health report's parts that predictions need
 SAMPLE = REPOSITORY / "ui/public/samples/cat.jpg"
 
 
@@ -90,7 +91,7 @@ def wait_for_health(config: Config) -> None:
         if health.get("status") in ("ok", "degraded"):
             return
         parts = health.get("components", {})
-        missing = [name for name, part in parts.items() if part["status"] == "down"] or ["backend"]
+        missing = [name for name in NEEDED if parts and parts[name]["status"] == "down"] or ["backend"]
         line = f"waiting for {', '.join(missing)}"
         if line != said:
             print(line, flush=True)

@@ -192,7 +192,10 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
                 "CELERY_BROKER_URL": config.broker_url("monitor"),
                 "FLOWER_URL_PREFIX": "flower",
                 "FLOWER_BASIC_AUTH": f"monitor:{config.secrets['monitor']}",
+                "FLOWER_BROKER_API": f"http://monitor:{config.secrets['monitor']}"
+                f"@127.0.0.1:{config.ports['rabbitmq_ui']}/rabbitmq/api/",
                 "FLOWER_ENABLE_EVENTS": "False",  # the workers send them unasked
+                "FLOWER_READ_ONLY": "True",
                 "FLOWER_MAX_TASKS": "10000",
             }
             return command, environment, ""

@@ -1,0 +1,57 @@
+"""Flower behind the prefix: every page it links to opens, and none of them commands."""
+
+import re
+from collections.abc import AsyncGenerator
+
+import httpx
+import pytest
+from playwright.async_api import Page
+
+from scripts.local.config import Config
+from tests.conftest import SAMPLES, eventually
+
+TASK_ID = re.compile(r"[0-9a-f-]{36}")
+
+
+@pytest.fixture
+async def flower(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
+    login = ("monitor", system.secrets["monitor"])
+    async with httpx.AsyncClient(base_url=system.address, auth=login, timeout=30) as client:
+        files = {"file": (SAMPLES / "cat.jpg").read_bytes()}
+        await client.post("/api/predict", files=files, headers={"Prefer": "wait=30"})
+        yield client
+
+
+async def test_every_page_that_flower_links_to_opens(flower: httpx.AsyncClient, page: Page) -> None:
+    async def shows_a_task() -> int:
+        await page.goto("/flower/tasks", wait_until="networkidle")
+        return await page.locator("a[href*='/flower/task/']").count()
+
+    await eventually(shows_a_task)
+    seen: set[str] = set()
+    waiting = ["/flower/tasks", "/flower/"]
+    while waiting:
+        link = waiting.pop()
+        seen.add(link)
+        answer = await page.goto(link, wait_until="networkidle")
+        assert answer, link
+        assert answer.status == 200, link
+        found = set(await page.eval_on_selector_all("a[href]", "all => all.map(a => a.getAttribute('href'))"))
+        links = {link for link in found if not link.startswith(("#", "http"))}
+        assert all(link.startswith("/flower/") for link in links), links
+        kinds = {TASK_ID.sub("", link) for link in [*seen, *waiting]}  # one task's page stands for all
+        waiting += [link for link in links if TASK_ID.sub("", link) not in kinds]
+    assert {link.split("/")[2].split("?")[0] for link in seen} >= {"tasks", "task", "worker", "broker"}
+
+
+async def test_the_broker_page_knows_the_queue(flower: httpx.AsyncClient) -> None:
+    async def knows() -> bool:
+        cells = re.findall(r"<td[^>]*>([^<]+)</td>", (await flower.get("/flower/broker")).text)
+        return cells[:1] == ["inference"] and cells[-1] == "1"  # its one consumer
+
+    await eventually(knows, 30)
+
+
+async def test_flower_only_looks(flower: httpx.AsyncClient) -> None:
+    answer = await flower.post("/flower/api/worker/shutdown/inference@localhost")
+    assert answer.status_code == 403
