@@ -120,17 +120,32 @@ class Broker:
         return self._channel
 
     async def _connect(self, connection: RobustConnection) -> None:
+        """Connect, and set the channels up; a connection lost later restores them by itself."""
         await connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
-        self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        self._events = await connection.channel(publisher_confirms=False)
-        queue = await self._events.declare_queue(
-            f"{EVENTS_EXCHANGE}.backend.{uuid4().hex}",
-            exclusive=True,
-            auto_delete=True,
-            arguments={"x-max-length": 1000},
-        )
-        await queue.bind(EVENTS_EXCHANGE, "worker.#")
-        await queue.consume(self._on_event, no_ack=True)
+        while self._events is None:
+            try:
+                if self._channel is None:
+                    self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                self._events = await self._listen(connection)
+            except Exception as error:
+                logger.warning("the broker's channels cannot be set up, trying again: %r", error)
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self, connection: RobustConnection) -> AbstractRobustChannel:
+        channel = await connection.channel(publisher_confirms=False)
+        try:
+            queue = await channel.declare_queue(
+                f"{EVENTS_EXCHANGE}.backend.{uuid4().hex}",
+                exclusive=True,
+                auto_delete=True,
+                arguments={"x-max-length": 1000},
+            )
+            await queue.bind(EVENTS_EXCHANGE, "worker.#")
+            await queue.consume(self._on_event, no_ack=True)
+        except BaseException:
+            await channel.close()
+            raise
+        return channel
 
     async def _on_event(self, message: AbstractIncomingMessage) -> None:
         try:

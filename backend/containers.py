@@ -108,6 +108,7 @@ class Containers:
             except (ContainersUnavailable, aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
                 self._figures = {}  # the next report says why
             except Exception:
+                self._figures = {}
                 logger.exception("measuring the containers failed, trying again")
             await asyncio.sleep(MEASURE_SECONDS)
 
@@ -116,7 +117,7 @@ async def _measure(container: DockerContainer) -> tuple[float, int] | None:
     """CPU use over the last second, 100 for one core, and memory in bytes as `docker stats` counts it;
     None for a container that does not run."""
     try:
-        (stats,) = await container.stats(stream=False)
+        (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # else none: it is for streams
         seconds = (
             _moment.validate_python(stats["read"]) - _moment.validate_python(stats["preread"])
         ).total_seconds()
@@ -127,5 +128,7 @@ async def _measure(container: DockerContainer) -> tuple[float, int] | None:
         details = memory.get("stats", {})
         cache = details.get("inactive_file", details.get("total_inactive_file", 0))
         return round(used / 1e7 / seconds, 2), memory["usage"] - cache
-    except (aiodocker.DockerError, KeyError, ValidationError, ZeroDivisionError):
+    except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
+        return None
+    except (KeyError, ValidationError, ZeroDivisionError):  # it stopped while it was measured
         return None

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -15,7 +14,6 @@ from backend.schemas import Gpu, GpuProcess, MigDevice
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 1.0
 CLOSE_SECONDS = 0.5
 
 REASONS = {
@@ -43,24 +41,19 @@ class Gpus:
     for, and while one hangs no other is started.
     """
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self) -> None:
         self._nvml = Nvml()
-        self._patience_seconds = patience_seconds
         self._reading: asyncio.Future[list[Gpu]] | None = None
-        self._started = 0.0  # by time.monotonic(), in seconds
 
     async def read(self) -> list[Gpu]:
         """All GPUs, by index; at least one. Raises GpusUnavailable.
 
-        Takes as long as NVML does: the caller sets a deadline, and may cancel. Calls that come together
-        share a read; those that come after it has hung for `patience_seconds` are refused at once.
+        Takes as long as NVML does: the caller sets a deadline, and may cancel. Calls that come while one
+        is under way share it.
         """
         if self._reading is None or self._reading.done():
-            self._started = time.monotonic()
             self._reading = asyncio.wrap_future(run_aside(self._nvml.read))
             self._reading.add_done_callback(_look_at_error)
-        elif (hung := time.monotonic() - self._started) > self._patience_seconds:
-            raise GpusUnavailable(f"NVML has not answered for {hung:.1f} s; nothing else is asked till then")
         return await asyncio.shield(self._reading)
 
     def close(self) -> None:

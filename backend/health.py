@@ -1,6 +1,7 @@
 """What works right now: every part asked at once, and none waited for longer than a moment."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -21,6 +22,8 @@ from backend.schemas import (
 )
 from backend.workers import Workers
 
+logger = logging.getLogger(__name__)
+
 DEADLINE_SECONDS = 0.7
 FRESH_SECONDS = 1.0
 
@@ -34,8 +37,8 @@ class Unavailable(Exception):
 class Question(Generic[T]):
     """One question to one part, never asked a second time while the first still waits for its answer.
 
-    A part that hangs (a stopped process, a lost network) may not even let go of who asks it, so a late
-    answer is left alone.
+    A part that hangs (a stopped process, a lost network) may not even let go of who asks it, so a call
+    that is late is left alone, and whoever asks meanwhile is told so at once.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
@@ -50,7 +53,8 @@ class Question(Generic[T]):
             self._asking = asyncio.ensure_future(self._ask())
             self._asking.add_done_callback(lambda late: late.cancelled() or late.exception())
         asking = self._asking
-        await asyncio.wait([asking], timeout=DEADLINE_SECONDS)
+        left = self._since + DEADLINE_SECONDS - time.monotonic()
+        await asyncio.wait([asking], timeout=max(0.0, left))
         seconds = time.monotonic() - self._since
         if not asking.done():
             raise Unavailable(f"no answer for {seconds:.1f} s")
@@ -58,6 +62,11 @@ class Question(Generic[T]):
             return asking.result(), round(seconds * 1000, 2)
         except (DatabaseAway, BrokerAway, ContainersUnavailable, GpusUnavailable) as error:
             raise Unavailable(str(error)) from error
+        except Exception as error:
+            logger.exception("a part of the health report gave something unexpected")
+            raise Unavailable(
+                f"it gave something unexpected ({type(error).__name__}); see the log"
+            ) from error
 
     def cancel(self) -> None:
         if self._asking is not None:

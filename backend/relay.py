@@ -31,18 +31,19 @@ class Relay:
         self._wake = asyncio.Event()
         self._relayed: dict[UUID, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         self.unfinished: int = 0
         """Predictions that wait or run, as of the last tick."""
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._publish_waiting()), asyncio.create_task(self._watch())]
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._publish_waiting())]
 
     async def stop(self) -> None:
         """Publish what waits, within the broker's deadline; the rest is found after the restart."""
-        for task in self._tasks:
-            task.cancel()
+        self._stopping = True
+        self._wake.set()
+        self._tasks[0].cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.publish(self._waiting)
 
     @property
     def waiting(self) -> int:
@@ -62,6 +63,8 @@ class Relay:
 
     async def publish(self, messages: Sequence[ClassifyMessage]) -> None:
         """Publish messages together; failures are left for the next look at the rows."""
+        if not messages:
+            return
         try:
             await self._broker.publish(messages)
         except BrokerAway as error:
@@ -83,11 +86,14 @@ class Relay:
         return lost
 
     async def _publish_waiting(self) -> None:
-        while True:
+        while self._waiting or not self._stopping:
             await self._wake.wait()
             self._wake.clear()
             messages, self._waiting = self._waiting, []
-            await self.publish(messages)
+            try:
+                await self.publish(messages)
+            except Exception:
+                logger.exception("publishing %d messages failed; the rows will tell", len(messages))
 
     async def _watch(self) -> None:
         while True:

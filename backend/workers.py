@@ -21,7 +21,7 @@ RATE_SECONDS = 10.0
 
 @dataclass
 class _Heard:
-    """One worker's latest words, and its counts of the last seconds: (monotonic time, tasks, batches)."""
+    """One worker's latest words, and its counts of the last seconds: (its own time, tasks, batches)."""
 
     model: str
     device: str
@@ -33,7 +33,8 @@ class _Heard:
         if len(self.counts) < 2:
             return 0.0, 0.0
         (start, tasks, batches), (end, tasks_now, batches_now) = self.counts[0], self.counts[-1]
-        return (tasks_now - tasks) / (end - start), (batches_now - batches) / (end - start)
+        seconds = max(end - start, 1.0)
+        return (tasks_now - tasks) / seconds, (batches_now - batches) / seconds
 
 
 class Workers:
@@ -53,6 +54,7 @@ class Workers:
                 "hostname": str(name),
                 "model": str(model),
                 "device": str(device),
+                "timestamp": float() | int() as sent,
                 "processed": int(tasks),
                 "batches": int(batches),
             }:
@@ -60,8 +62,9 @@ class Workers:
                 if known is None or (known.counts and tasks < known.counts[-1][1]):  # new, or started anew
                     known = self._heard[name] = _Heard(model, device, now)
                 known.model, known.device, known.at = model, device, now
-                known.counts.append((now, tasks, batches))
-                while now - known.counts[0][0] > RATE_SECONDS and len(known.counts) > 2:
+                # By the worker's clock: heartbeats may have waited in the queue, and arrive together.
+                known.counts.append((sent, tasks, batches))
+                while sent - known.counts[0][0] > RATE_SECONDS and len(known.counts) > 2:
                     known.counts.popleft()
             case _:
                 pass

@@ -29,3 +29,7 @@ class Settings(BaseSettings):
     metrics_address: str = Field("", pattern=r"^(.+:\d{1,5})?$")
     """Where Prometheus reads this worker's figures: host:port, without a password, so one that only
     Prometheus reaches. Empty: nowhere."""
+
+    alive_file: Path | None = None
+    """Touched at each heartbeat, every two seconds while the broker is there, for a container's health
+    check; none is."""

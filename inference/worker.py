@@ -4,7 +4,6 @@ Builds the one classifier, the one database and the Celery app.
 """
 
 import logging
-import tempfile
 from pathlib import Path
 
 import torch
@@ -23,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 QUEUE = "inference"
 SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
-ALIVE = Path(tempfile.gettempdir()) / "inference-alive"  # touched at each heartbeat; the container's health
 
 
 def create_app(settings: Settings) -> Celery:
@@ -73,7 +71,8 @@ def create_app(settings: Settings) -> Celery:
     # While the database is away a batch waits for it; a worker that stops must not.
     signals.worker_shutting_down.connect(lambda **_: database.stop(), weak=False)
     signals.worker_shutdown.connect(lambda **_: database.close(), weak=False)
-    signals.heartbeat_sent.connect(lambda **_: ALIVE.touch(), weak=False)
+    if alive := settings.alive_file:
+        signals.heartbeat_sent.connect(lambda **_: alive.touch(), weak=False)
     return app
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Keep nginx's list of backends current as containers come and go (--scale, restarts): nginx 1.26 looks
-# up the names of an upstream only once. While none is found the last list stays; none yet is no error.
+# Keep nginx's list of backends current as containers come and go (--scale, restarts): nginx looks the
+# names of an upstream up only once (`resolve` came with 1.27.3). While none is found the last list stays; none yet is no error.
 set -eu
 list=/run/backends.conf
 look_up() { getent ahostsv4 "${BACKEND_ADDRESS%:*}" | sed "s/ .*/:${BACKEND_ADDRESS##*:};/; s/^/server /" | sort -u; }

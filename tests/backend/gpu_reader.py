@@ -19,8 +19,8 @@ async def read(gpus: Gpus) -> list[dict[str, Any]] | str:
         return str(reason)
 
 
-async def main(patience_seconds: float) -> None:
-    gpus = Gpus(patience_seconds)
+async def main() -> None:
+    gpus = Gpus()
     while line := await asyncio.to_thread(sys.stdin.readline):
         count, deadline_seconds = line.split()
         reads = [asyncio.create_task(read(gpus)) for _ in range(int(count))]
@@ -31,4 +31,4 @@ async def main(patience_seconds: float) -> None:
     gpus.close()
 
 
-asyncio.run(main(float(sys.argv[1])))
+asyncio.run(main())

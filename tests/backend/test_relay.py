@@ -1,9 +1,14 @@
 """The relay: a row whose message is lost is published again, and only such a row."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import asyncpg
 
+from backend.messages import ClassifyMessage
+from backend.relay import Relay
 from tests.backend.conftest import Api
 
 
@@ -67,3 +72,33 @@ async def test_a_message_published_again_is_given_time(
     published = [str(id) for id in await api.services.relay.relay_lost()]
     assert published in ([id], [])  # the relay's own tick may have been first
     assert await api.services.relay.relay_lost() == []
+
+
+class SlowBroker:
+    """Confirms when it is told to."""
+
+    def __init__(self) -> None:
+        self.confirms = asyncio.Event()
+        self.published: list[UUID] = []
+
+    async def publish(self, messages: Sequence[ClassifyMessage]) -> None:
+        await self.confirms.wait()
+        self.published += [message.id for message in messages]
+
+    async def announce(self, messages: Sequence[ClassifyMessage]) -> None:
+        pass
+
+
+async def test_a_stop_ends_the_publishing_that_is_under_way_and_what_waits(api: Api) -> None:
+    broker = SlowBroker()
+    relay = Relay(api.services.predictions, broker)  # pyright: ignore[reportArgumentType]
+    relay.start()
+    first, second = uuid4(), uuid4()
+    relay.publish_soon([first])
+    await asyncio.sleep(0)
+    relay.publish_soon([second])
+    stopping = asyncio.create_task(relay.stop())
+    await asyncio.sleep(0)
+    broker.confirms.set()
+    await stopping
+    assert broker.published == [first, second]

@@ -101,3 +101,16 @@ def test_gpus_are_reserved_in_a_file_of_their_own(compose: Compose) -> None:
         (device,) = resources["reservations"]["devices"]
         assert (device["driver"], device["capabilities"]) == ("nvidia", [capability]), name
         assert set(resources["limits"]) >= {"cpus", "memory", "pids"}, name
+
+
+def test_swarm_takes_the_same_services(compose: Compose, services: dict[str, Any]) -> None:
+    command = [REPOSITORY / "scripts/stack-file", "--env-file", str(compose.env_file)]
+    stack = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+    command = ["docker", "stack", "config", "--compose-file", "-"]
+    subprocess.run(command, input=stack, capture_output=True, text=True, check=True)
+    deployed = json.loads(stack)["services"]
+    assert set(deployed) == {name for name, service in services.items() if not service.get("profiles")}
+    for name, service in deployed.items():
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+        assert service["deploy"]["endpoint_mode"] == "dnsrr", name
+    assert deployed["db"]["deploy"]["placement"]["constraints"] == ["node.role == manager"]

@@ -14,7 +14,7 @@ FIELDS = {
     for name in settings.model_fields
 }
 SECRETS = {"database_url", "broker_url"}
-SET_BY_COMPOSE = {"models_path", "docker_url", "docker_label", "metrics_address"}
+SET_BY_COMPOSE = {"models_path", "docker_url", "docker_label", "metrics_address", "alive_file"}
 
 
 def service_block(service: str) -> str:

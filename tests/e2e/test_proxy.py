@@ -247,6 +247,7 @@ async def test_a_prediction_s_id_finds_its_upload_in_the_access_log(
         "/flower//metrics",
         "/flower/%6Detrics",
         "/flower/healthcheck",
+        "/grafana/metrics",
         "/_error/problem",
     ],
 )

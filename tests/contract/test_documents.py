@@ -1,0 +1,20 @@
+"""What the documents point to is there."""
+
+import re
+
+import pytest
+
+from scripts.local.config import REPOSITORY
+
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+PLACE = re.compile(r"`((?:backend|inference|training|scripts|proxy|broker|tests|observability)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_link_and_every_named_file_exists(document: object) -> None:
+    path = REPOSITORY / str(document)
+    text = path.read_text()
+    missing = [link for link in LINK.findall(text) if not (path.parent / link).exists()]
+    missing += [place for place in PLACE.findall(text) if not (REPOSITORY / place).exists()]
+    assert missing == []
