@@ -78,3 +78,15 @@ CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
 CREATE TRIGGER predictions_updated AFTER UPDATE ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
+
+
+-- Each service may do what it does, and no more. Their passwords are set beside this file: by
+-- scripts/database-passwords in a container, by scripts/local/stack.py without one.
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'backend') THEN CREATE ROLE backend LOGIN; END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'worker') THEN CREATE ROLE worker LOGIN; END IF;
+END $$;
+GRANT SELECT, INSERT ON predictions TO backend;
+GRANT SELECT ON predictions TO worker;
+GRANT UPDATE (status, prediction, confidence, probabilities, model, error_title, error_detail, started_at,
+              completed_at, attempt, batch_size, predict_ms) ON predictions TO worker;

@@ -44,7 +44,7 @@ def run_stack(state: Path, programs: tuple[str, ...]) -> Generator[Config]:
 @pytest.fixture
 async def database(servers: Config) -> AsyncGenerator[asyncpg.Connection]:
     """A connection to the private database, its tables empty."""
-    connection = await asyncpg.connect(servers.database_url)
+    connection = await asyncpg.connect(servers.database_url("cifar"))
     await connection.execute("TRUNCATE predictions")
     yield connection
     await connection.close()

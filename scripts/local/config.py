@@ -9,7 +9,15 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_REQUEST_BYTES = 64 * 2**20
-SECRETS = ("postgres", "broker_backend", "broker_worker", "monitor", "supervisor")
+SECRETS = (
+    "postgres",
+    "database_backend",
+    "database_worker",
+    "broker_backend",
+    "broker_worker",
+    "monitor",
+    "supervisor",
+)
 PORTS = (
     "postgres",
     "epmd",
@@ -37,9 +45,10 @@ class Config:
     ports: Mapping[str, int]
     secrets: Mapping[str, str]
 
-    @property
-    def database_url(self) -> str:
-        return f"postgresql://cifar:{self.secrets['postgres']}@127.0.0.1:{self.ports['postgres']}/cifar"
+    def database_url(self, user: str) -> str:
+        """For the services `backend` and `worker`, or for the owner, `cifar`."""
+        password = self.secrets["postgres" if user == "cifar" else f"database_{user}"]
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.ports['postgres']}/cifar"
 
     def broker_url(self, user: str) -> str:
         password = self.secrets["monitor" if user == "monitor" else f"broker_{user}"]
@@ -80,8 +89,9 @@ def prepare(state: Path, http_port: int) -> Config:
             f"port {http_port} is in use by another program; choose another: HTTP_PORT=8081 make up"
         )
     secret_file = state / "secrets.json"
-    if not secret_file.exists():
-        write_private(secret_file, json.dumps({name: secrets.token_hex(16) for name in SECRETS}, indent=2))
+    known = json.loads(secret_file.read_text()) if secret_file.exists() else {}
+    if missing := {name: secrets.token_hex(16) for name in SECRETS if name not in known}:
+        write_private(secret_file, json.dumps(known | missing, indent=2))
     port_file = state / "ports.json"
     ports = json.loads(port_file.read_text())["ports"] if port_file.exists() else {}
     if set(ports) != set(PORTS) or not all(port_is_free(port) for port in ports.values()):

@@ -145,7 +145,6 @@ def _supervisor_file(config: Config, programs: tuple[str, ...]) -> str:
 def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]:
     """A program's command, environment and further supervisor options."""
     binaries, ports = Path(sys.executable).parent, config.ports
-    database = {"DATABASE_URL": config.database_url, "PYTHONUNBUFFERED": "1"}
     match name:
         case "epmd":
             command = [find_program("/usr/bin/epmd", "/usr/lib/erlang/bin/epmd", "/usr/local/bin/epmd")]
@@ -174,7 +173,8 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
             command = [f"{binaries}/uvicorn", "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
             flags = ["--port", str(ports["backend"]), "--no-access-log", "--timeout-graceful-shutdown", "10"]
             environment = {
-                **database,
+                "PYTHONUNBUFFERED": "1",
+                "DATABASE_URL": config.database_url("backend"),
                 "BROKER_URL": config.broker_url("backend"),
                 "MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES),
             }
@@ -182,7 +182,11 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
         case "inference":
             command = [f"{binaries}/celery", "-A", "inference.worker", "worker", "--loglevel", "WARNING"]
             flags = ["-n", "inference@localhost", "--without-gossip", "--without-mingle"]
-            environment = {**database, "BROKER_URL": config.broker_url("worker")}
+            environment = {
+                "PYTHONUNBUFFERED": "1",
+                "DATABASE_URL": config.database_url("worker"),
+                "BROKER_URL": config.broker_url("worker"),
+            }
             environment["MODELS_PATH"] = str(REPOSITORY / "models")
             environment["METRICS_ADDRESS"] = f"127.0.0.1:{ports['inference_metrics']}"
             return [*command, *flags], environment, "stopwaitsecs=30\n"

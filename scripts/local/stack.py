@@ -136,23 +136,31 @@ def create_database(config: Config) -> None:
 
 
 def apply_schema(config: Config) -> None:
-    """Create the database `cifar` from schema.sql, once."""
-    server = config.database_url.rsplit("/", 1)[0]
+    """Create the database `cifar` from schema.sql, once, and set the passwords of its users."""
+    address = ["-h", "127.0.0.1", "-p", str(config.ports["postgres"]), "-U", "cifar"]
+    environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
 
-    def psql(database: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        program = files.postgres_program("psql")
-        flags = ["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]
+    def psql(database: str, sql: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        program = [files.postgres_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *address, *flags]
         return subprocess.run(
-            [program, *flags, f"{server}/{database}", *arguments], capture_output=True, text=True, check=False
+            [*program, database], input=sql, capture_output=True, text=True, check=False, env=environment
         )
 
-    wait_until(lambda: psql("postgres", "-c", "SELECT 1").returncode == 0, DATABASE_SECONDS, "PostgreSQL")
-    if psql("cifar", "-c", "SELECT 'predictions'::regclass").returncode == 0:
-        return
-    psql("postgres", "-c", "CREATE DATABASE cifar")  # there already, if a first start was cut short
-    applied = psql("cifar", "--single-transaction", "-f", str(REPOSITORY / "schema.sql"))
-    if applied.returncode != 0:
-        raise SetupError(f"schema.sql could not be applied: {applied.stderr.strip()}")
+    wait_until(lambda: psql("postgres", "SELECT 1").returncode == 0, DATABASE_SECONDS, "PostgreSQL")
+    if psql("cifar", "SELECT 'predictions'::regclass").returncode != 0:
+        psql("postgres", "CREATE DATABASE cifar")  # there already, if a first start was cut short
+        applied = psql("cifar", (REPOSITORY / "schema.sql").read_text(), "--single-transaction")
+        if applied.returncode != 0:
+            raise SetupError(f"schema.sql could not be applied: {applied.stderr.strip()}")
+    passwords = "".join(
+        f"ALTER ROLE {user} PASSWORD '{config.secrets[f'database_{user}']}';"
+        for user in ("backend", "worker")
+    )
+    if psql("cifar", passwords).returncode != 0:
+        raise SetupError(
+            f"the database in {config.state / 'postgres'} was made by an earlier schema.sql; remove that "
+            "folder to start over (the history is lost), or bring it up to date by hand"
+        )
 
 
 def run(command: list[str], name: str) -> None:

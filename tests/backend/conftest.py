@@ -49,7 +49,7 @@ Serve = Callable[[Settings], Awaitable[Api]]
 def settings(servers: Config) -> Settings:
     return Settings.model_validate(
         {
-            "database_url": servers.database_url,
+            "database_url": servers.database_url("backend"),
             "broker_url": servers.broker_url("backend"),
             "max_upload_bytes": 100_000,
             "max_request_bytes": 400_000,

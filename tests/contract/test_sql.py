@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import history, predictions
 from inference import outcomes
+from scripts.local.config import Config
 
 FILTERS = [name for name in history.CONDITIONS if name not in ("older", "newer")]
 HISTORY = {
@@ -95,3 +96,25 @@ async def test_the_schema_refuses_a_row_that_contradicts_itself(
     )
     with pytest.raises(asyncpg.CheckViolationError, match=broken):
         await database.execute(f"UPDATE predictions SET {change}")
+
+
+@pytest.mark.parametrize(
+    ("user", "statement"),
+    [
+        ("backend", "UPDATE predictions SET prediction = 'cat'"),
+        ("backend", "DELETE FROM predictions"),
+        ("worker", "INSERT INTO predictions (id, filename, pixels) VALUES (gen_random_uuid(), 'x', 'x')"),
+        ("worker", "UPDATE predictions SET filename = 'x'"),
+        ("worker", "UPDATE predictions SET pixels = 'x'"),
+        ("worker", "TRUNCATE predictions"),
+        ("worker", "CREATE TABLE mine (id int)"),
+        ("backend", "COPY predictions TO PROGRAM 'cat'"),
+    ],
+)
+async def test_a_service_may_do_no_more_than_it_does(user: str, statement: str, servers: Config) -> None:
+    connection = await asyncpg.connect(servers.database_url(user))
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -18,7 +18,7 @@ CLASSES = ["cat", "dog"]
 
 @pytest.fixture
 def worker(servers: Config) -> Generator[Database]:
-    worker = Database(servers.database_url)
+    worker = Database(servers.database_url("worker"))
     yield worker
     worker.close()
 
