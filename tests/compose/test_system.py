@@ -134,13 +134,18 @@ async def test_flower_shows_every_prediction_to_those_with_the_password(
     await eventually(shown)
 
 
-async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose, page: Page) -> None:
-    await page.goto("/rabbitmq/")
-    await page.fill("input[name=username]", "monitor")
-    await page.fill("input[name=password]", running.secret("monitor_password"))
-    await page.click("input[type=submit]")
-    await page.goto("/rabbitmq/#/queues/cifar/inference")
-    await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
+async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose) -> None:
+    password = running.secret("monitor_password")
+    complaints: list[str] = []
+    async with open_page(running.address, password, complaints) as page:
+        await page.goto("/rabbitmq/")
+        await page.fill("input[name=username]", "monitor")
+        await page.fill("input[name=password]", password)
+        await page.click("input[type=submit]")
+        await page.goto("/rabbitmq/#/queues/cifar/inference")
+        await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
+        # Its own scripts may trip over a graph that has no figures yet; our policy must not.
+        complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 
 async def test_more_backends_and_workers_share_the_work_as_they_come_and_go(

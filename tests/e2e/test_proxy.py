@@ -155,12 +155,16 @@ async def test_every_page_works_under_its_policy(page: Page, path: str, selector
     await expect(page.locator(selector).first).to_contain_text(text)
 
 
-async def test_the_broker_s_pages_work_under_their_policy(page: Page, system: Config) -> None:
+async def test_the_broker_s_pages_work_under_their_policy(
+    page: Page, system: Config, complaints: list[str]
+) -> None:
     await page.goto("/rabbitmq/#/queues/cifar/inference")
     await page.fill("input[name=username]", "monitor")
     await page.fill("input[name=password]", system.secrets["monitor"])
     await page.click("input[type=submit]")
     await expect(page.locator("#main h1")).to_contain_text("inference")
+    # Its own scripts may trip over a graph that has no figures yet; our policy must not.
+    complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 
 async def test_the_documentation_can_be_tried_out_under_its_policy(page: Page) -> None:
