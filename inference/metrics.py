@@ -32,7 +32,7 @@ class Metrics:
         self._outcomes = {status: outcomes.labels(status) for status in ("succeeded", "failed")}
 
     def count_batch(self, outcomes: Sequence[Outcome], run: Run) -> None:
-        """Count one batch and its outcomes."""
+        """Count one batch and those of its outcomes that were written."""
         self._batch_size.observe(run.batch_size)
         self._forward_seconds.observe(run.predict_ms / 1000)
         for outcome in outcomes:

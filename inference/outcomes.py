@@ -37,11 +37,11 @@ WHERE id IN (SELECT id FROM predictions
              WHERE id = ANY($1::uuid[]) AND status IN ('queued', 'running')
              ORDER BY id FOR UPDATE)
 RETURNING id, pixels, attempt,
-    (extract(epoch FROM started_at - "timestamp") * 1000)::double precision, status = 'failed'
+    (extract(epoch FROM started_at - "timestamp") * 1000)::double precision, error_title, error_detail
 """
 
-# Write a batch's outcomes; one whose attempt is no longer the latest, or whose row is terminal
-# already, changes nothing.
+# Write a batch's outcomes and return the ids of those written; one whose attempt is no longer the
+# latest, or whose row is terminal already, changes nothing.
 WRITE = """
 UPDATE predictions SET
     status = outcome.status::prediction_status,
@@ -61,6 +61,7 @@ CROSS JOIN LATERAL (SELECT given.*,
     CASE WHEN given.error_title IS NULL THEN 'succeeded' ELSE 'failed' END AS status) AS outcome
 WHERE predictions.id = outcome.id AND predictions.attempt = outcome.attempt
     AND predictions.status = 'running'
+RETURNING predictions.id
 """
 
 STATEMENTS: dict[str, LiteralString] = {
@@ -78,8 +79,13 @@ class Claim:
     attempt: int
     queue_ms: float = 0.0
     """From its upload to this claim."""
-    given_up: bool = False
-    """Its attempts are used up: the claim has made it fail, and it must not run."""
+    error_title: str | None = None
+    """Set when its attempts are used up: the claim has made the row fail, and it must not run."""
+    error_detail: str | None = None
+
+    @property
+    def given_up(self) -> bool:
+        return self.error_title is not None
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,11 @@ class Outcome:
         stored = [{"label": label, "probability": probability} for label, probability in ranked]
         label, confidence = ranked[0]
         return cls(claim, label, confidence, json.dumps(stored))
+
+    @classmethod
+    def given_up(cls, claim: Claim) -> "Outcome":
+        """In the words that the claim has stored."""
+        return cls(claim, error_title=claim.error_title, error_detail=claim.error_detail)
 
     @classmethod
     def failed(cls, claim: Claim, title: str, detail: str) -> "Outcome":
@@ -138,12 +149,16 @@ class Database:
         """Claim what is unfinished among `ids`; the rest is terminal or gone."""
         rows = self._claims.execute(CLAIM, (list(ids), MAX_ATTEMPTS)) or []
         return [
-            Claim(id, pixels, attempt, round(max(0.0, queue_ms or 0.0), 3), given_up)
-            for id, pixels, attempt, queue_ms, given_up in rows
+            Claim(id, pixels, attempt, round(max(0.0, queue_ms or 0.0), 3), *error)
+            for id, pixels, attempt, queue_ms, *error in rows
         ]
 
-    def write(self, outcomes: Sequence[Outcome], run: Run) -> None:
-        """Commit a batch's outcomes; returns when they are on disk."""
+    def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
+        """Commit a batch's outcomes; returns the ids of those written, when they are on disk.
+
+        If the connection breaks just after the commit, the second try finds the rows terminal and the ids
+        are missing: a figure can be too low, never too high.
+        """
         columns = (
             [outcome.claim.id for outcome in outcomes],
             [outcome.claim.attempt for outcome in outcomes],
@@ -153,7 +168,8 @@ class Database:
             [outcome.error_title for outcome in outcomes],
             [outcome.error_detail for outcome in outcomes],
         )
-        self._outcomes.execute(WRITE, (*columns, run.model, run.batch_size, run.predict_ms))
+        rows = self._outcomes.execute(WRITE, (*columns, run.model, run.batch_size, run.predict_ms)) or []
+        return {id for (id,) in rows}
 
     def stop(self) -> None:
         """Stop waiting for a database that is away."""

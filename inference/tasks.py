@@ -17,8 +17,7 @@ from inference.outcomes import Claim, Database, Outcome, Run
 
 logger = logging.getLogger(__name__)
 
-SKIPPED = "skipped: already terminal, or deleted"
-GIVEN_UP = "Given up", "The worker has stopped too often while it had this image."
+SKIPPED = "skipped: already terminal, deleted, or claimed again"
 
 
 class Classify(BatchTask):
@@ -50,7 +49,7 @@ class Classify(BatchTask):
             if isinstance(id, UUID)
         }
         claims = self.database.claim(list(request_ids))
-        given_up = [Outcome.failed(claim, *GIVEN_UP) for claim in claims if claim.given_up]
+        given_up = [Outcome.given_up(claim) for claim in claims if claim.given_up]
         self.metrics.count_given_up(len(given_up))
         _log(given_up, request_ids)
         finished = self.classify([claim for claim in claims if not claim.given_up], request_ids)
@@ -60,7 +59,7 @@ class Classify(BatchTask):
         return [id if isinstance(id, Exception) else _report(outcomes.get(id)) for id in ids]
 
     def classify(self, claims: Sequence[Claim], request_ids: Mapping[UUID, Any]) -> list[Outcome]:
-        """Run and store the claims; each gets exactly one outcome."""
+        """Run the claims and store their outcomes, one each; returns those that were written."""
         if not claims:
             return []
         started = time.perf_counter()
@@ -73,10 +72,11 @@ class Classify(BatchTask):
             for claim, answer in zip(claims, answers, strict=True)
         ]
         run = Run(self.classifier.version, len(claims), round(predict_ms, 3))
-        self.database.write(outcomes, run)
-        self.metrics.count_batch(outcomes, run)
-        _log(outcomes, request_ids, run)
-        return outcomes
+        written = self.database.write(outcomes, run)
+        finished = [outcome for outcome in outcomes if outcome.claim.id in written]
+        self.metrics.count_batch(finished, run)
+        _log(finished, request_ids, run)
+        return finished
 
     def answer(self, images: Sequence[bytes]) -> list[NDArray[np.float32] | ClassificationError]:
         """Probabilities for each image. When the batch raises, each image is tried alone, so that

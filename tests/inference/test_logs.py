@@ -14,7 +14,7 @@ from inference import logs
 from inference.batching import Call
 from inference.outcomes import Claim
 from inference.tasks import SKIPPED
-from tests.inference.test_tasks import POISON, Rows, calls, classify
+from tests.inference.test_tasks import POISON, Fenced, Rows, calls, classify
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -58,13 +58,20 @@ def test_a_message_without_a_request_id_is_logged_without_one(lines: Lines) -> N
 def test_a_prediction_that_is_given_up_or_skipped_is_told_too(lines: Lines) -> None:
     class Worn(Rows):
         def claim(self, ids: Sequence[UUID]) -> list[Claim]:
-            return [Claim(ids[0], b"", 3, given_up=True)]
+            return [Claim(ids[0], b"", 3, 0, "Given up", "The worker stopped 3 times.")]
 
     tired, gone = uuid4(), uuid4()
     rows = Worn({})
     failed, skipped = classify(rows).run_batch(calls([tired, gone]))
     told = [(line["message"], line.get("error"), line["prediction_id"]) for line in lines()]
     assert told == [("prediction finished", "Given up", str(tired)), (SKIPPED, None, str(gone))]
-    assert "too often" in str(failed)
+    assert str(failed) == "The worker stopped 3 times."
     assert skipped == SKIPPED
     assert rows.runs == []
+
+
+def test_an_outcome_that_was_not_written_is_told_as_skipped(lines: Lines) -> None:
+    good, late = uuid4(), uuid4()
+    classify(Fenced({good: bytes(3072), late: bytes(3072)}, {late})).run_batch(calls([good, late]))
+    told = {line["prediction_id"]: line["message"] for line in lines()}
+    assert told == {str(good): "prediction finished", str(late): SKIPPED}

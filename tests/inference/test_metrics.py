@@ -10,7 +10,7 @@ from inference.metrics import Metrics
 from inference.outcomes import Claim
 from inference.settings import Settings
 from scripts.local.config import find_free_ports
-from tests.inference.test_tasks import POISON, Rows, calls, classify
+from tests.inference.test_tasks import POISON, Fenced, Rows, calls, classify
 
 
 def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
@@ -30,10 +30,20 @@ def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
     assert read("inference_model_info", {"version": "m1", "device": "cpu"}) == 1
 
 
+def test_an_outcome_that_was_not_written_is_not_counted() -> None:
+    good, late = uuid4(), uuid4()
+    task = classify(Fenced({good: bytes(3072), late: bytes(3072)}, {late}))
+    task.run_batch(calls([good, late]))
+    read = task.metrics.registry.get_sample_value
+    assert read("inference_outcomes_total", {"status": "succeeded"}) == 1
+    assert read("inference_queue_seconds_count") == 1
+    assert (read("inference_batch_size_sum"), read("inference_forward_seconds_count")) == (2, 1)
+
+
 def test_a_prediction_that_is_given_up_counts_as_failed() -> None:
     class Worn(Rows):
         def claim(self, ids: Sequence[UUID]) -> list[Claim]:
-            return [Claim(id, b"", 3, given_up=True) for id in ids]
+            return [Claim(id, b"", 3, 0, "Given up", "Stopped.") for id in ids]
 
     task = classify(Worn({}))
     task.run_batch(calls([uuid4()]))

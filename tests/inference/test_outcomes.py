@@ -63,7 +63,8 @@ async def test_outcomes_are_written_together_each_its_own(
     worker: Database, database: asyncpg.Connection
 ) -> None:
     good, bad = worker.claim(await queue(database, 2))
-    worker.write([succeed(good), Outcome.failed(bad, "Failed", "Try again.")], RUN)
+    written = worker.write([succeed(good), Outcome.failed(bad, "Failed", "Try again.")], RUN)
+    assert written == {good.id, bad.id}
     row = await database.fetchrow("SELECT * FROM predictions WHERE id = $1", good.id)
     assert row is not None
     assert (row["status"], row["prediction"], row["confidence"]) == ("succeeded", "dog", 0.75)
@@ -88,11 +89,19 @@ async def test_an_outcome_of_an_older_attempt_changes_nothing(
     (stale,) = worker.claim(await queue(database))
     (latest,) = worker.claim([stale.id])
     assert latest.attempt == 2
-    worker.write([Outcome.failed(stale, "Late", "")], RUN)
+    assert worker.write([Outcome.failed(stale, "Late", "")], RUN) == set()
     assert await database.fetchval("SELECT status FROM predictions") == "running"
-    worker.write([succeed(latest)], RUN)
-    worker.write([Outcome.failed(latest, "Twice", "")], RUN)
+    assert worker.write([succeed(latest)], RUN) == {latest.id}
+    assert worker.write([Outcome.failed(latest, "Twice", "")], RUN) == set()
     assert await database.fetchval("SELECT status FROM predictions") == "succeeded"
+
+
+async def test_a_batch_says_which_of_its_outcomes_were_written(
+    worker: Database, database: asyncpg.Connection
+) -> None:
+    stale, good = worker.claim(await queue(database, 2))
+    worker.claim([stale.id])
+    assert worker.write([succeed(stale), succeed(good)], RUN) == {good.id}
 
 
 async def test_after_three_attempts_a_row_is_given_up_with_its_reason(
@@ -101,12 +110,15 @@ async def test_after_three_attempts_a_row_is_given_up_with_its_reason(
     (id,) = await queue(database)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         assert [claim.attempt for claim in worker.claim([id])] == [attempt]
-    assert [claim.given_up for claim in worker.claim([id])] == [True]
+    (claim,) = worker.claim([id])
+    assert claim.given_up
     assert worker.claim([id]) == []
     row = await database.fetchrow("SELECT * FROM predictions")
     assert row is not None
     assert (row["status"], row["error_title"], row["attempt"]) == ("failed", "Given up", 3)
     assert "3 times" in row["error_detail"]
+    outcome = Outcome.given_up(claim)
+    assert (outcome.error_title, outcome.error_detail) == (row["error_title"], row["error_detail"])
 
 
 async def test_a_lost_connection_comes_back_by_itself(worker: Database, database: asyncpg.Connection) -> None:

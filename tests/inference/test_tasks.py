@@ -28,9 +28,21 @@ class Rows:
     def claim(self, ids: Sequence[UUID]) -> list[Claim]:
         return [Claim(id, self.rows[id], 1) for id in reversed(ids) if id in self.rows]
 
-    def write(self, outcomes: Sequence[Outcome], run: Run) -> None:
+    def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
         self.outcomes.extend(outcomes)
         self.runs.append(run)
+        return {outcome.claim.id for outcome in outcomes}
+
+
+class Fenced(Rows):
+    """A table that takes no outcome for the ids of `lost`: another worker has claimed them since."""
+
+    def __init__(self, rows: dict[UUID, bytes], lost: set[UUID]) -> None:
+        super().__init__(rows)
+        self.lost = lost
+
+    def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
+        return super().write(outcomes, run) - self.lost
 
 
 class Model:
@@ -81,6 +93,13 @@ def test_a_row_that_cannot_be_claimed_is_skipped(ids: list[UUID]) -> None:
     answers = classify(rows).run_batch(calls(ids[:2]))
     assert answers[0].startswith("cat")
     assert answers[1] == SKIPPED
+
+
+def test_an_outcome_that_was_not_written_is_reported_as_skipped(ids: list[UUID]) -> None:
+    rows = Fenced({id: bytes(3072) for id in ids} | {ids[3]: POISON}, {ids[1], ids[3]})
+    answers = classify(rows).run_batch(calls(ids))
+    assert [str(answer).split()[0] for answer in answers] == ["cat", "skipped:", "cat", "skipped:"]
+    assert answers[1] == answers[3] == SKIPPED
 
 
 def test_nothing_to_claim_runs_nothing(ids: list[UUID]) -> None:
