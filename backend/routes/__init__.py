@@ -37,9 +37,23 @@ def services(request: Request) -> Services:
     return request.app.state.services
 
 
+# Said here, for Python's own phrases changed between 3.11 and 3.13.
+MEANINGS = {
+    404: "There is no such prediction.",
+    413: "More bytes, pixels or files than are taken.",
+    415: "Not an image of a supported format.",
+    422: "A value or a file that cannot be used.",
+    429: "Too many predictions are waiting; `Retry-After` says when to try again.",
+    503: "The database is away; `Retry-After` says when to try again.",
+}
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's entries for the errors that a call may answer."""
-    return {status: {"model": Problem, "content": {PROBLEM_JSON: {}}} for status in statuses}
+    return {
+        status: {"model": Problem, "description": MEANINGS[status], "content": {PROBLEM_JSON: {}}}
+        for status in statuses
+    }
 
 
 def as_json(content: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
