@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
@@ -69,6 +70,7 @@ def build_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
     app.add_middleware(Observer)
     errors.install(app)
+    _describe_problems(app)
 
     @app.exception_handler(streams.NothingNew)
     async def _nothing_new(_request: Request, _error: streams.NothingNew) -> Response:
@@ -162,6 +164,24 @@ class Observer:
             if not answered:
                 count(500)  # the answer comes from a layer above
             raise
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the shape of a problem under its own media type: FastAPI knows one for all answers of a route."""
+    describe = app.openapi
+
+    def describe_with_problems() -> dict[str, Any]:
+        schema = describe()
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                for answer in operation["responses"].values():
+                    content = answer.get("content", {})
+                    if len(content) == 2 and errors.PROBLEM_JSON in content:
+                        (shape,) = (part for part in content.values() if part)
+                        answer["content"] = {errors.PROBLEM_JSON: shape}
+        return schema
+
+    app.openapi = describe_with_problems
 
 
 def _operation_id(route: APIRoute) -> str:
