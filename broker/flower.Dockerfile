@@ -20,6 +20,7 @@ RUN --mount=type=bind,from=uv,source=/usr/local/bin/uv,target=/bin/uv \
     && uv venv --quiet .venv \
     && uv pip sync --quiet --require-hashes --compile-bytecode /packages.txt
 COPY broker/flower-entrypoint /usr/local/bin/
+COPY broker/flower_celery.py ./
 USER app
 ENTRYPOINT ["flower-entrypoint"]
 CMD ["celery", "flower", "--address=0.0.0.0", "--port=5555"]

@@ -194,6 +194,7 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
             command = [f"{binaries}/celery", "flower", "--address=127.0.0.1", f"--port={ports['flower']}"]
             environment = {
                 "CELERY_BROKER_URL": config.broker_url("monitor"),
+                "CELERY_CONFIG_MODULE": "broker.flower_celery",
                 "FLOWER_URL_PREFIX": "flower",
                 "FLOWER_BASIC_AUTH": f"monitor:{config.secrets['monitor']}",
                 "FLOWER_BROKER_API": f"http://monitor:{config.secrets['monitor']}"
