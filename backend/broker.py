@@ -75,7 +75,7 @@ class Broker:
         Raises BrokerAway when some did not come in time; those messages may or may not have arrived.
         """
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):  # one for all: a timer each cost 4% of an upload
+            async with asyncio.timeout(DEADLINE_SECONDS):  # one for all: a timer each took 4% of the backend
                 exchange = await self._open_channel().get_exchange(EXCHANGE, ensure=False)
                 confirms = (_publish(exchange, message) for message in messages)
                 outcomes = await asyncio.gather(*confirms, return_exceptions=True)

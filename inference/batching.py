@@ -173,7 +173,7 @@ class Consumer(celery_consumer.Consumer):
     kinds, which loses them, and raise for others, which ends the worker and starts a crash loop.
 
     Events go out together, ten times a second: one message at each turn of the loop, as Celery has it,
-    cost a fifth of the worker's own CPU time and as much again in the broker and in Flower.
+    took a fifth of the worker's time outside the model, and costs the broker and Flower, too.
     """
 
     class Blueprint(celery_consumer.Consumer.Blueprint):
