@@ -192,9 +192,14 @@ async def test_one_grep_of_a_request_id_tells_its_story(running: Compose, client
     await eventually(told)
 
 
-async def test_a_stop_and_a_start_keep_the_history(running: Compose, client: httpx.AsyncClient) -> None:
+async def test_a_stop_ends_open_streams_in_good_order_and_a_start_keeps_the_history(
+    running: Compose, client: httpx.AsyncClient
+) -> None:
     prediction = await classify(client)
-    running("down", "--timeout", "20")
+    async with client.stream("GET", "/api/events") as stream:
+        running("down", "--timeout", "20")
+        async for _ in stream.aiter_raw():  # raises if the stream is cut instead of ended
+            pass
     running("up", "--wait", "--wait-timeout", "120")
     answer = await client.get(f"/api/predictions/{prediction['id']}")
     assert answer.json() == prediction
