@@ -14,7 +14,6 @@ from backend.predictions import PING, Predictions
 from backend.schemas import (
     BrokerHealth,
     Components,
-    Container,
     DatabaseHealth,
     Gpu,
     Health,
@@ -108,11 +107,7 @@ class Checks:
 
     async def list_gpus(self) -> tuple[list[Gpu], str | None]:
         """The GPUs, or why there is no list."""
-        try:
-            gpus, _ = await self._gpus.answer()
-        except Unavailable as error:
-            return [], str(error)
-        return gpus, None
+        return await _list(self._gpus)
 
     def stop(self) -> None:
         for question in (self._database, self._queue, self._containers, self._gpus):
@@ -120,7 +115,7 @@ class Checks:
 
     async def _ask_all(self) -> Health:
         database, broker, (containers, no_containers), (gpus, no_gpus) = await asyncio.gather(
-            self.check_database(), self._check_broker(), self._list_containers(), self.list_gpus()
+            self.check_database(), self._check_broker(), _list(self._containers), _list(self._gpus)
         )
         inference = self._check_inference()
         components = Components(
@@ -172,9 +167,11 @@ class Checks:
             detail=detail,
         )
 
-    async def _list_containers(self) -> tuple[list[Container], str | None]:
-        try:
-            containers, _ = await self._containers.answer()
-        except Unavailable as error:
-            return [], str(error)
-        return containers, None
+
+async def _list(question: Question[list[T]]) -> tuple[list[T], str | None]:
+    """What is listed, or why there is nothing."""
+    try:
+        found, _ = await question.answer()
+    except Unavailable as error:
+        return [], str(error)
+    return found, None

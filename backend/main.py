@@ -1,23 +1,18 @@
 """The application factory: the one place that builds connections and puts the service together."""
 
 import asyncio
-import re
 import signal
 import threading
-import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uuid_utils.compat import uuid7
 
 from backend import errors, logs
 from backend.broker import Broker
@@ -26,6 +21,7 @@ from backend.events import Changes
 from backend.gpus import Gpus
 from backend.health import Checks
 from backend.metrics import Metrics
+from backend.observer import API, Observer
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.routes import Services, history, metrics, predict, probes, streams
@@ -36,7 +32,6 @@ DESCRIPTION = """Classifies images. Upload with `POST /api/predict`; follow the 
 `events`; every accepted image and its outcome is kept in the history."""
 DECODER_THREADS = 2
 SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
-PREFIX = "/api"
 
 
 def create_app() -> FastAPI:
@@ -66,11 +61,10 @@ def build_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: _operation_id(route),
     )
     for part in (predict, history, streams, probes):
-        app.include_router(part.router, prefix=PREFIX)
+        app.include_router(part.router, prefix=API)
     app.include_router(metrics.router)
     app.add_middleware(Observer)
     errors.install(app)
-    _describe_problems(app)
 
     @app.exception_handler(streams.NothingNew)
     async def _nothing_new(_request: Request, _error: streams.NothingNew) -> Response:
@@ -121,67 +115,6 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         gpus.close()
         decoders.shutdown()
         await engine.dispose()
-
-
-class Observer:
-    """Give every request an id: the client's own if it is harmless, else a new one. Count its answer.
-
-    One class for both, and no Starlette helper around it: every layer is paid for by every request.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        given = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"x-request-id"), "")
-        request_id = given if re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII) else uuid7().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        logs.request_id.set(request_id)
-        answered = False
-
-        def count(status: int) -> None:
-            nonlocal answered
-            answered = True
-            seconds = time.perf_counter() - started
-            route = "unmatched"
-            if "route" in scope:  # whose path is its router's, without the prefix of the application
-                route = (PREFIX if scope["path"].startswith(PREFIX) else "") + scope["route"].path
-            scope["app"].state.services.metrics.count_request(route, scope["method"], status, seconds)
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"].append((b"x-request-id", request_id.encode()))
-                count(message["status"])
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_with_id)
-        except Exception:
-            if not answered:
-                count(500)  # the answer comes from a layer above
-            raise
-
-
-def _describe_problems(app: FastAPI) -> None:
-    """Put the shape of a problem under its own media type: FastAPI knows one for all answers of a route."""
-    describe = app.openapi
-
-    def describe_with_problems() -> dict[str, Any]:
-        schema = describe()
-        for operations in schema["paths"].values():
-            for operation in operations.values():
-                for answer in operation["responses"].values():
-                    content = answer.get("content", {})
-                    if len(content) == 2 and errors.PROBLEM_JSON in content:
-                        (shape,) = (part for part in content.values() if part)
-                        answer["content"] = {errors.PROBLEM_JSON: shape}
-        return schema
-
-    app.openapi = describe_with_problems
 
 
 def _operation_id(route: APIRoute) -> str:

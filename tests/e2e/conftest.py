@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 from playwright.async_api import Page, async_playwright
 
@@ -51,3 +52,9 @@ async def open_page(address: str, monitor_password: str, complaints: list[str]) 
 async def page(system: Config, complaints: list[str]) -> AsyncGenerator[Page]:
     async with open_page(system.address, system.secrets["monitor"], complaints) as page:
         yield page
+
+
+@pytest.fixture
+async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=system.address, timeout=30) as client:
+        yield client

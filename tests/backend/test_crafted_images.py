@@ -1,0 +1,191 @@
+"""Files made by hand that take more than they say: what decides their memory is checked, not their size."""
+
+import contextlib
+import pickle
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from backend.errors import BrokenImage, TooManyPixels, UploadError
+from backend.settings import Settings
+from backend.uploads import decode, decode_small
+from tests.backend.test_uploads import RED, SETTINGS, encode, pixel
+
+DEFLATE, SHORT, LONG, SLONG8 = 8, 3, 4, 17
+WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SPP, ROWS = 256, 257, 258, 259, 262, 277, 278
+STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
+Tags = list[tuple[int, int, int]]
+HUGE = 45_008  # a tile of this side is just under libtiff's 2 GB
+
+
+def tiff(tags: Tags, places: tuple[int, int] = (TILES, TILE_BYTES), *, big: bool = False) -> bytes:
+    """A grey 64 x 64 TIFF of one deflated block, with tags (tag, type, value) of its own.
+
+    A value whose type does not fit its entry lies at the file's end.
+    """
+    block = zlib.compress(bytes(64 * 64))
+    head, count, entry, room = ("<2sHHHQ", "<Q", "<HHQ", 8) if big else ("<2sHL", "<H", "<HHL", 4)
+    start = struct.calcsize(head)
+    common = [(WIDTH, SHORT, 64), (LENGTH, SHORT, 64), (BITS, SHORT, 8), (COMPRESSION, SHORT, DEFLATE)]
+    common += [(PHOTOMETRIC, SHORT, 1)]
+    size = struct.calcsize(entry) + room
+    data_at = start + struct.calcsize(count) + (len(common) + len(tags) + 2) * size + room
+    every = [*common, *tags, (places[0], LONG, data_at), (places[1], LONG, len(block))]
+    body, tail = struct.pack(count, len(every)), block
+    for tag, kind, value in every:
+        given = value.to_bytes({SHORT: 2, LONG: 4, SLONG8: 8}[kind], "little")
+        if len(given) > room:
+            given, tail = (data_at + len(tail)).to_bytes(room, "little"), tail + given
+        body += struct.pack(entry, tag, kind, 1) + given.ljust(room, b"\0")
+    fixed = (b"II", 43, 8, 0, start) if big else (b"II", 42, start)
+    return struct.pack(head, *fixed) + body + bytes(room) + tail
+
+
+def tiles(width: int, length: int, kind: int = LONG) -> Tags:
+    return [(TILE_WIDTH, kind, width), (TILE_LENGTH, kind, length)]
+
+
+def strip(rows: int) -> bytes:
+    return tiff([(ROWS, LONG, rows)], (STRIPS, STRIP_BYTES))
+
+
+MEASURE = r"""
+import contextlib, pickle, re, sys
+from pathlib import Path
+from backend import uploads
+from tests.backend.test_uploads import SETTINGS
+function, files = pickle.load(sys.stdin.buffer)
+def read_peak():  # getrusage's would count what the parent had before its exec
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+before = read_peak()
+for file in files:
+    with contextlib.suppress(uploads.UploadError):
+        getattr(uploads, function)(file, SETTINGS)
+print(read_peak() - before)
+"""
+
+
+def peak_bytes(function: Callable[[bytes, Settings], object], *files: bytes) -> int:
+    """What the files take of memory at most; in a process of its own, for a peak is never forgotten."""
+    given = pickle.dumps((function.__name__, files))
+    told = subprocess.run([sys.executable, "-c", MEASURE], input=given, stdout=subprocess.PIPE, check=True)
+    return int(told.stdout) * 1024
+
+
+@pytest.mark.parametrize("big", [False, True], ids=["classic", "big"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_tiff_of_ordinary_tiles_is_decoded(orientation: int, *, big: bool) -> None:
+    tags = [(274, SHORT, orientation), *tiles(64, 64)]
+    assert decode(tiff(tags, big=big), SETTINGS) == bytes(3072)
+
+
+@pytest.mark.parametrize("rows", [1, 64, 2**32 - 1])
+def test_a_tiff_of_ordinary_strips_is_decoded(rows: int) -> None:
+    image = Image.radial_gradient("L").resize((64, 64)).convert("RGB")
+    data = encode(image, "TIFF", compression="tiff_deflate", tiffinfo={ROWS: rows} if rows < 64 else {})
+    assert decode(data, SETTINGS) == decode(encode(image), SETTINGS)
+    if rows >= 64:
+        assert decode(strip(rows), SETTINGS) == bytes(3072)
+
+
+OVERSIZED = {
+    "tile": (tiff(tiles(HUGE, HUGE)), TooManyPixels),
+    "tile, BigTIFF": (tiff(tiles(HUGE, HUGE), big=True), TooManyPixels),
+    "twice, large first": (tiff([*tiles(HUGE, HUGE), *tiles(64, 64)]), BrokenImage),
+    "twice, large last": (tiff([*tiles(64, 64), *tiles(HUGE, HUGE)]), BrokenImage),
+    "number that Pillow cannot read": (tiff(tiles(HUGE, HUGE, SLONG8)), BrokenImage),
+    "number that Pillow passes over": (tiff([*tiles(HUGE, HUGE, SLONG8), *tiles(64, 64)]), BrokenImage),
+    "samples that Pillow cannot read": (tiff([*tiles(2000, 2000), (SPP, SLONG8, 500)]), BrokenImage),
+    "strip": (strip(7_900_000), TooManyPixels),
+    "longest strip": (strip(2**31 - 1), TooManyPixels),
+}
+
+
+@pytest.mark.parametrize(("data", "error"), OVERSIZED.values(), ids=OVERSIZED)
+def test_a_tiff_whose_blocks_are_larger_than_an_image_may_be_is_refused_before_any_is_decoded(
+    data: bytes, error: type[UploadError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TiffImageFile, "load", lambda _image: pytest.fail("a pixel was decoded"))
+    assert decode_small(data, SETTINGS) is None
+    with pytest.raises(error):
+        decode(data, SETTINGS)
+
+
+@pytest.mark.parametrize("function", [decode_small, decode])
+def test_a_tiff_whose_blocks_are_too_large_takes_no_memory(
+    function: Callable[[bytes, Settings], object],
+) -> None:
+    assert peak_bytes(function, *(data for data, _ in OVERSIZED.values())) < 50e6
+
+
+def gif(screen: tuple[int, int], frame: tuple[int, int, int, int], disposal: int = 2) -> bytes:
+    """A GIF of one frame (left, top, width, height) of which only a few pixels are there."""
+    control = b"!\xf9\x04" + bytes([disposal << 2 | 1]) + bytes(4)
+    image = b"," + struct.pack("<4H", *frame) + b"\0" + b"\x08\x02\x04\x01\0"
+    return b"GIF89a" + struct.pack("<2H", *screen) + bytes(3) + control + image + b";"
+
+
+@pytest.mark.parametrize("frame", [(0, 0, 5000, 5000), (65_000, 2_000, 1, 1)], ids=["larger", "beside"])
+def test_a_gif_s_frame_counts_where_it_leaves_the_screen(frame: tuple[int, int, int, int]) -> None:
+    with pytest.raises(TooManyPixels):
+        decode(gif((1, 1), frame), SETTINGS)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("disposal", [2, 3])
+def test_a_gif_s_frame_takes_no_memory_on_the_event_loop_nor_more_in_a_thread_than_pillow_s_limit(
+    disposal: int,
+) -> None:
+    data = gif((1, 1), (0, 0, 65_535, 2_700), disposal)
+    assert decode_small(data, SETTINGS) is None
+    assert peak_bytes(decode_small, data) < 20e6
+    assert peak_bytes(decode, data) < 200e6
+    with pytest.raises(TooManyPixels):
+        decode(data, SETTINGS)
+
+
+def webp(canvas: int) -> bytes:
+    """An animated WebP of one frame, 16 x 16 on a canvas of any size."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+    def three(number: int) -> bytes:
+        return number.to_bytes(3, "little")
+
+    image = encode(Image.new("RGBA", (16, 16)), "WEBP", lossless=True)[12:]
+    frame = three(0) * 2 + three(15) * 2 + three(100) + b"\0" + image
+    extended = bytes([0x12, 0, 0, 0]) + three(canvas - 1) * 2
+    body = b"WEBP" + chunk(b"VP8X", extended) + chunk(b"ANIM", bytes(6)) + chunk(b"ANMF", frame)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_webp_s_canvas_counts_and_not_its_frame() -> None:
+    assert len(decode(webp(64), SETTINGS)) == 3072
+    with pytest.raises(TooManyPixels):
+        decode(webp(13_000), SETTINGS)
+    assert peak_bytes(decode, webp(13_000)) < 50e6
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
+def test_of_several_frames_the_first_is_decoded_and_the_others_may_be_damaged(kind: str) -> None:
+    first, second = Image.new("RGB", (40, 40), RED), Image.effect_noise((40, 40), 90).convert("RGB")
+    options = {"WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"}}.get(kind, {})
+    data = bytearray(encode(first, kind, save_all=True, append_images=[second], **options))
+    alone = len(encode(first, kind, **options))
+    middle = (alone + len(data)) // 2  # within the second frame's pixels
+    data[middle : middle + 40] = bytes(40)
+    with Image.open(BytesIO(data)) as image, contextlib.suppress(OSError, SyntaxError):
+        image.seek(1)
+        assert image.convert("RGB").tobytes() != second.tobytes()
+    red, green, blue = pixel(bytes(data))
+    assert red > 240
+    assert max(green, blue) < 20
