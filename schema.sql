@@ -17,6 +17,8 @@ CREATE TABLE predictions (
     confidence    double precision,                     -- that probability, 0 to 1
     probabilities jsonb,                                -- [{"label", "probability"}], highest first
     model         text,                                 -- version of the artifact that answered
+    energy        double precision,                     -- minus the log-sum-exp of the logits: high is unfamiliar
+    unfamiliar    boolean,                              -- energy over the model's threshold: none of its classes
     error_title   text,
     error_detail  text,
     "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
@@ -80,13 +82,115 @@ CREATE TRIGGER predictions_updated AFTER UPDATE ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
 
 
+
+-- Runs of the training service. The row is the truth here, too: the task message carries only its id.
+CREATE TYPE training_status AS ENUM (
+    'queued',     -- accepted, or handed back by a worker that stopped; no worker runs it
+    'running',    -- a worker runs it, and says so every few seconds (seen_at)
+    'succeeded',  -- terminal: its model is published
+    'failed',     -- terminal: error_title and error_detail say why
+    'canceled'    -- terminal: withdrawn; a worker that still runs it stops within a second
+);
+
+CREATE TABLE trainings (
+    id            uuid PRIMARY KEY,                     -- version 7, made by the backend
+    recipe        text NOT NULL,                        -- fast or accurate
+    seed          bigint NOT NULL,
+    epochs        integer,                              -- null until a worker knows: as many as the recipe has
+    data          text,                                 -- name in the worker's folder of data sets; null is CIFAR-10
+    activation    text NOT NULL,                        -- when its model is to be served: better, always, never
+    status        training_status NOT NULL DEFAULT 'queued',
+    phase         text,                                 -- what a running one does: reading, training, evaluating, ...
+    device        text,                                 -- where it runs
+    model         text,                                 -- version that it published
+    error_title   text,
+    error_detail  text,
+    "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
+    started_at    timestamptz,                          -- when it was claimed first
+    seen_at       timestamptz,                          -- when its worker last said that it lives
+    completed_at  timestamptz,
+    attempt       smallint NOT NULL DEFAULT 0,          -- claims so far; an outcome must name the latest
+    changed       xid8 NOT NULL DEFAULT pg_current_xact_id(),
+
+    CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
+    CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),
+    CONSTRAINT training_success_has_a_model CHECK ((status = 'succeeded') = (model IS NOT NULL)),
+    CONSTRAINT training_failure_has_a_reason CHECK ((status = 'failed') = (error_title IS NOT NULL)),
+    CONSTRAINT training_has_an_end CHECK ((status IN ('queued', 'running')) = (completed_at IS NULL))
+);
+CREATE INDEX trainings_unfinished ON trainings (id) WHERE status IN ('queued', 'running');
+
+-- One measured epoch of a run. A resumed run goes on after the last one here.
+CREATE TABLE epochs (
+    training            uuid NOT NULL REFERENCES trainings ON DELETE CASCADE,
+    number              integer NOT NULL,               -- from 1
+    loss                double precision NOT NULL,      -- mean cross-entropy an image, on what was trained on
+    accuracy            double precision NOT NULL,      -- on the augmented images that were trained on
+    validation_accuracy double precision NOT NULL,      -- on the held-out part of the training images
+    learning_rate       double precision NOT NULL,      -- of the filters, at the epoch's end
+    images_per_second   double precision NOT NULL,
+    seconds_left        double precision NOT NULL,      -- until the last epoch's end, estimated
+    "timestamp"         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed             xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    PRIMARY KEY (training, number)
+);
+
+CREATE TRIGGER trainings_stamp BEFORE UPDATE ON trainings
+    FOR EACH ROW EXECUTE FUNCTION stamp_change();
+
+-- Tell the channel `trainings` which runs have a new state or epoch.
+CREATE FUNCTION notify_trainings() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('trainings', CASE TG_TABLE_NAME WHEN 'epochs' THEN to_jsonb(NEW) ->> 'training'
+                                                      ELSE to_jsonb(NEW) ->> 'id' END);
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER trainings_changed AFTER INSERT OR UPDATE ON trainings
+    FOR EACH ROW EXECUTE FUNCTION notify_trainings();
+CREATE TRIGGER epochs_added AFTER INSERT ON epochs
+    FOR EACH ROW EXECUTE FUNCTION notify_trainings();
+
+
+-- Every version that an inference worker has found in the folder of models, with its card. The version
+-- served is the one activated last among those without an error.
+CREATE TABLE models (
+    version       text PRIMARY KEY,
+    card          jsonb NOT NULL,                       -- card.json as published; {} when it cannot be read
+    error         text,                                 -- why it is refused; null when it can be served
+    found_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    activated_at  timestamptz,                          -- when it was last made the one to serve
+    served_at     timestamptz                           -- when a worker last began to serve it
+);
+
+CREATE FUNCTION notify_models() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('models', '');
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER models_changed AFTER INSERT OR UPDATE ON models
+    FOR EACH STATEMENT EXECUTE FUNCTION notify_models();
+
+
 -- Each service may do what it does, and no more. Their passwords are set beside this file: by
 -- scripts/database-passwords in a container, by scripts/local/stack.py without one.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'backend') THEN CREATE ROLE backend LOGIN; END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'worker') THEN CREATE ROLE worker LOGIN; END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'training') THEN CREATE ROLE training LOGIN; END IF;
 END $$;
 GRANT SELECT, INSERT ON predictions TO backend;
 GRANT SELECT ON predictions TO worker;
-GRANT UPDATE (status, prediction, confidence, probabilities, model, error_title, error_detail, started_at,
-              completed_at, attempt, batch_size, predict_ms) ON predictions TO worker;
+GRANT UPDATE (status, prediction, confidence, probabilities, model, energy, unfamiliar, error_title,
+              error_detail, started_at, completed_at, attempt, batch_size, predict_ms) ON predictions TO worker;
+
+GRANT SELECT, INSERT, UPDATE (status, completed_at) ON trainings TO backend;
+GRANT SELECT ON epochs TO backend;
+GRANT SELECT, UPDATE (status, epochs, phase, device, model, error_title, error_detail, started_at,
+                      seen_at, completed_at, attempt) ON trainings TO training;
+GRANT SELECT, INSERT ON epochs TO training;
+
+GRANT SELECT, UPDATE (activated_at) ON models TO backend;
+GRANT SELECT, INSERT, UPDATE (error, activated_at, served_at) ON models TO worker;
+GRANT SELECT ON models TO training;
