@@ -1,7 +1,11 @@
 .DEFAULT_GOAL := help
 RUN := scripts/uv run --frozen --no-sync
 DATA ?=
-TRAIN_FLAGS ?= $(if $(DATA),--data $(DATA))
+RECIPE ?= fast
+RUNS ?= 5
+TRAIN_FLAGS ?= --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
+# glibc would give large blocks back to the system and ask for them again at every step.
+KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,9 +49,13 @@ compose-test: ## Build, start, check, scale and stop the system with Docker Comp
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/compose -m docker
 
-train: ## Train and publish a model (DATA=folder or archive; default: download CIFAR-10)
+train: ## Train and publish a model (DATA=folder or archive; RECIPE=accurate; default: download CIFAR-10)
 	@scripts/bootstrap
-	@MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000 $(RUN) python -m training.train $(TRAIN_FLAGS)
+	@$(KEEP_MEMORY) $(RUN) python -m training.train $(TRAIN_FLAGS)
+
+bench-train: ## Train a recipe RUNS times and print a table of time and accuracy (RUNS=5)
+	@scripts/bootstrap
+	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(TRAIN_FLAGS)
 
 bench: ## Measure throughput, latency and CPU time of a system of its own
 	@scripts/bootstrap
@@ -57,4 +65,4 @@ e2e: ## Run the browser test alone
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/e2e
 
-.PHONY: help up down logs status test check fix secrets compose-up compose-test train bench e2e
+.PHONY: help up down logs status test check fix secrets compose-up compose-test train bench-train bench e2e

@@ -1,29 +1,95 @@
-"""What a trained model is worth: accuracy, per-class accuracy, confusion, calibration."""
+"""What a trained model is worth: accuracy, calibration, robustness, and whether it knows an outsider."""
 
+import io
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from training.data import Images, Labels
+from training.data import Images, Labels, Split
+from training.model import INPUT_SIZE
+from training.recipe import has_fast_bfloat16
 
-Probabilities = NDArray[np.float32]
+Floats = NDArray[np.float32]
+BINS = 15
+UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60
+FAMILIAR_SHARE = 0.98  # of the held-out images pass the energy threshold
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's calibrated logits (count, classes) for the images of a split."""
+
+    logits: Tensor
+    split: Split
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        return self.logits.softmax(1).numpy()
+
+    @property
+    def labels(self) -> Labels:
+        return self.split.labels
+
+    @cached_property
+    def predicted(self) -> Labels:
+        return self.probabilities.argmax(1)
+
+    @cached_property
+    def confidence(self) -> Floats:
+        return self.probabilities.max(1)
+
+    def accuracy(self) -> float:
+        return float((self.predicted == self.labels).mean())
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts (classes, classes): row the true class, column the predicted one."""
+        classes = self.probabilities.shape[1]
+        return np.bincount(self.labels * classes + self.predicted, minlength=classes**2).reshape(
+            classes, classes
+        )
+
+    def reliability(self) -> list[tuple[float, float, int]]:
+        """Mean confidence, accuracy and count of each of 15 equal-width bins that is not empty."""
+        bin_of = np.minimum((self.confidence * BINS).astype(int), BINS - 1)
+        correct = self.predicted == self.labels
+        inside = [bin_of == number for number in range(BINS)]
+        return [
+            (float(self.confidence[b].mean()), float(correct[b].mean()), int(b.sum()))
+            for b in inside
+            if b.any()
+        ]
+
+    def calibration_error(self) -> float:
+        """Expected calibration error: the mean gap between confidence and accuracy.
+
+        Source: Guo et al., "On calibration of modern neural networks", ICML 2017.
+        """
+        gaps = [abs(accuracy - confidence) * count for confidence, accuracy, count in self.reliability()]
+        return sum(gaps) / len(self.labels)
 
 
 def predict(
-    model: Callable[[Tensor], Tensor], images: Images, device: torch.device, batch_size: int = 500
-) -> Probabilities:
-    """Run `model`, uint8 (batch, 32, 32, 3) in, over `images`; returns floats (count, classes)."""
+    logits: Callable[[Tensor], Tensor], images: Images, device: torch.device, batch_size: int = 500
+) -> Tensor:
+    """Run a model, uint8 (batch, 32, 32, 3) in, in the precision that it is served in; (count, classes)."""
     outputs: list[Tensor] = []
-    with torch.inference_mode():
-        for start in tqdm(range(0, len(images), batch_size), desc="evaluating", unit="batch"):
+    half = has_fast_bfloat16(device)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        starts = range(0, len(images), batch_size)
+        for start in tqdm(starts, desc="evaluating", unit="batch", disable=None):
             batch = torch.from_numpy(images[start : start + batch_size]).to(device)
-            outputs.append(model(batch).float().cpu())
-    return torch.cat(outputs).numpy()
+            outputs.append(logits(batch).float().cpu())
+    return torch.cat(outputs)
 
 
 def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -46,43 +112,65 @@ def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return averaged
 
 
-def accuracy(probabilities: Probabilities, labels: Labels) -> float:
-    return float((probabilities.argmax(1) == labels).mean())
-
-
-def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
-    """Counts (classes, classes): row the true class, column the predicted one."""
-    classes = probabilities.shape[1]
-    pairs = labels * classes + probabilities.argmax(1)
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 15) -> float:
-    """Expected calibration error: mean gap between confidence and accuracy over equal-width bins.
-
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
-    """
-    confidence = probabilities.max(1)
-    correct = probabilities.argmax(1) == labels
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(correct[bin_of == b].mean() - confidence[bin_of == b].mean()) * (bin_of == b).mean()
-        for b in range(bins)
-        if (bin_of == b).any()
-    ]
-    return float(sum(gaps))
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: Tensor, labels: Labels) -> float:
     """The divisor of the logits that minimises the negative log-likelihood (Guo et al., 2017)."""
     log_temperature = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], lr=0.1, max_iter=100)
+    targets = torch.from_numpy(labels)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(logits / log_temperature.exp(), labels)
+        loss = F.cross_entropy(logits / log_temperature.exp(), targets)
         loss.backward()
         return loss
 
     optimizer.step(closure)  # pyright: ignore[reportArgumentType]
     return float(log_temperature.detach().exp())
+
+
+def energies(logits: Tensor) -> Floats:
+    """Minus the log-sum-exp of calibrated logits (count,): high for what looks like none of the classes.
+
+    Source: Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020.
+    """
+    return -logits.logsumexp(1).numpy()
+
+
+def fit_energy_threshold(logits: Tensor) -> float:
+    """The energy that two in a hundred of these images exceed."""
+    return float(np.quantile(energies(logits), FAMILIAR_SHARE))
+
+
+def as_uploaded(images: Images) -> Images:
+    """The images as photos that people upload: 480 pixels wide, JPEG of quality 60, scaled back."""
+
+    def take_and_scale(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        photo, file = (
+            Image.fromarray(image).resize((UPLOAD_SIDE, UPLOAD_SIDE), Image.Resampling.BICUBIC),
+            (io.BytesIO()),
+        )
+        photo.save(file, "JPEG", quality=UPLOAD_QUALITY)
+        return np.asarray(Image.open(file).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.LANCZOS))
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        scaled = threads.map(take_and_scale, images)
+        return np.stack(list(tqdm(scaled, "as uploaded", len(images), unit="image", disable=None)))
+
+
+def make_outsiders(images: Images, seed: int) -> dict[str, Images]:
+    """Up to 1,000 pictures of each of three kinds that belong to no class: noise, plain colours, and these
+    images with their 8-pixel tiles shuffled."""
+    random = np.random.default_rng(seed)
+    count, tile = min(1000, len(images)), 8
+    per_side = INPUT_SIZE // tile
+    tiles = images[:count].reshape(count, per_side, tile, per_side, tile, 3).swapaxes(2, 3)
+    tiles = tiles.reshape(count, per_side**2, tile, tile, 3)
+    shuffled = np.stack([picture[random.permutation(per_side**2)] for picture in tiles])
+    shuffled = shuffled.reshape(count, per_side, per_side, tile, tile, 3).swapaxes(2, 3)
+    return {
+        "noise": random.integers(0, 256, (count, INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8),
+        "plain colours": np.broadcast_to(
+            random.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8), (count, INPUT_SIZE, INPUT_SIZE, 3)
+        ).copy(),
+        "shuffled tiles": shuffled.reshape(count, INPUT_SIZE, INPUT_SIZE, 3),
+    }

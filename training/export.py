@@ -1,8 +1,8 @@
 """From a trained network to a published artifact, `models/<version>/`.
 
-The artifact is a folder of two files. `model.safetensors` holds the weights and, in its metadata
-under "layers", the list of layers that uses them: uint8 (batch, 32, 32, 3) in, calibrated
-probabilities (batch, classes) out. `card.json` says what the model is and how good.
+The artifact is a folder. `model.safetensors` holds the weights and, in its metadata under "layers",
+the list of layers that uses them: uint8 (batch, 32, 32, 3) in, calibrated probabilities (batch, classes)
+out. `card.json` says what the model is and how good, and its pictures show it.
 `docs/model-artifact.md` is the contract.
 """
 
@@ -10,18 +10,26 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from training.model import Net
+from training.data import Images
+from training.evaluate import predict
+from training.model import ConvGroup, Net
 
-FORMAT = "layers/1"
+FORMAT = "layers/2"
 MODEL_FILE = "model.safetensors"
 CARD_FILE = "card.json"
+
+
+class TeacherError(Exception):
+    """The teacher cannot be used; the text says why."""
 
 
 class Normalise(nn.Module):
@@ -38,16 +46,19 @@ class Normalise(nn.Module):
         return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
 
+class Residual(nn.Sequential):
+    """What its layers make of the input, added to the input."""
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return x + super().forward(x)
+
+
 def fold(net: Net, mean: Tensor, std: Tensor, temperature: float) -> nn.Sequential:
     """The network as served: batch norms folded into the convolutions, logits divided by
-    `temperature`, softmax at the end.
-
-    A batch norm after a max pool folds too, because its scale is positive.
-    """
+    `temperature`, softmax at the end."""
     layers: list[nn.Module] = [Normalise(mean, std), _copy_conv(net.whiten), nn.GELU()]
     for group in net.groups:
-        layers += [_fold_norm(group.conv1, group.norm1), nn.MaxPool2d(2), nn.GELU()]  # pyright: ignore
-        layers += [_fold_norm(group.conv2, group.norm2), nn.GELU()]  # pyright: ignore
+        layers += _fold_group(group)  # pyright: ignore[reportArgumentType]
     head = nn.Linear(net.head.in_features, net.head.out_features, bias=False)
     head.weight.data = net.head.weight.data / (net.head.in_features * temperature)
     layers += [nn.MaxPool2d(3), nn.Flatten(), head, nn.Softmax(dim=1)]
@@ -57,16 +68,45 @@ def fold(net: Net, mean: Tensor, std: Tensor, temperature: float) -> nn.Sequenti
 
 def write_model(model: nn.Sequential, path: Path) -> None:
     """Write the layers and weights of a folded network as one safetensors file."""
-    layers: list[dict[str, Any]] = []
-    tensors: dict[str, Tensor] = {}
-    for index, layer in enumerate(model):
-        layers.append(_describe(layer))
-        for name, tensor in layer.state_dict().items():
-            tensors[f"{index}.{name}"] = tensor.cpu().contiguous()
-    save_file(tensors, path, metadata={"format": FORMAT, "layers": json.dumps(layers)})
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    layers = json.dumps([_describe(layer) for layer in model])
+    save_file(tensors, path, metadata={"format": FORMAT, "layers": layers})
 
 
-def publish(model: nn.Sequential, card: dict[str, Any], models: Path) -> Path:
+def read_model(path: Path) -> nn.Sequential:
+    """The reverse of `write_model`. Raises TeacherError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise TeacherError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        layers = json.loads(metadata["layers"])
+        model = nn.Sequential(*(_build(layer, tensors, str(index)) for index, layer in enumerate(layers)))
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise TeacherError(f"{path} cannot be read: {error!r}") from error
+    return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore
+
+
+def ask_teacher(artifact: Path, images: Images, classes: Sequence[str], device: torch.device) -> Tensor:
+    """A published version's probabilities (count, classes) for images and their mirror images together,
+    at the temperature that it was trained at. Raises TeacherError."""
+    model = read_model(artifact / MODEL_FILE).to(device)
+    card = json.loads((artifact / CARD_FILE).read_text())
+    if card["classes"] != list(classes):
+        raise TeacherError(f"{artifact} knows other classes than the data: {', '.join(card['classes'])}")
+    logits = model[:-1]
+
+    def both_ways(batch: Tensor) -> Tensor:
+        return (logits(batch) + logits(batch.flip(2))) / 2
+
+    return (predict(both_ways, images, device) * card["temperature"]).softmax(1)
+
+
+def publish(
+    model: nn.Sequential, card: Mapping[str, Any], pictures: Mapping[str, bytes], models: Path
+) -> Path:
     """Write the artifact under `models` in one rename; returns its folder.
 
     The version is the day and the first eight digits of the model file's SHA-256.
@@ -80,18 +120,16 @@ def publish(model: nn.Sequential, card: dict[str, Any], models: Path) -> Path:
         version = f"{card['created'][:10]}-{sha256[:8]}"
         card = {"version": version, "format": FORMAT, "sha256": sha256, **card}
         (partial / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
-        return partial.rename(models / version)
+        for name, png in pictures.items():
+            (partial / f"{name}.png").write_bytes(png)
+        artifact = models / version
+        if artifact.exists():  # the same weights to the last bit: the same run, published before
+            shutil.rmtree(partial)
+            return artifact
+        return partial.rename(artifact)
     except BaseException:
         shutil.rmtree(partial)
         raise
-
-
-def activate(artifact: Path) -> None:
-    """Make `artifact` the version that workers load when they start."""
-    pointer = artifact.parent / "active"
-    partial = pointer.with_suffix(".partial")
-    partial.write_text(artifact.name + "\n")
-    partial.replace(pointer)
 
 
 def _describe(layer: nn.Module) -> dict[str, Any]:
@@ -104,6 +142,8 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
             return {"op": "max_pool2d", "size": layer.kernel_size}
         case nn.GELU():
             return {"op": "gelu"}
+        case Residual():
+            return {"op": "residual", "layers": [_describe(inner) for inner in layer]}
         case nn.Flatten():
             return {"op": "flatten"}
         case nn.Linear():
@@ -112,6 +152,45 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
             return {"op": "softmax"}
         case _:
             raise TypeError(f"no layer of the artifact format stands for {layer}")
+
+
+def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], path: str) -> nn.Module:
+    """An empty layer of the form that the tensors under `path` have."""
+    match description:
+        case {"op": "normalise"}:
+            return Normalise(torch.zeros(3), torch.ones(3))
+        case {"op": "conv2d", "padding": int(padding)}:
+            outputs, inputs, size, _ = tensors[f"{path}.weight"].shape
+            return nn.Conv2d(inputs, outputs, size, padding=padding)
+        case {"op": "max_pool2d", "size": int(size)}:
+            return nn.MaxPool2d(size)
+        case {"op": "gelu"}:
+            return nn.GELU()
+        case {"op": "residual", "layers": list(layers)}:
+            return Residual(
+                *(_build(inner, tensors, f"{path}.{index}") for index, inner in enumerate(layers))
+            )
+        case {"op": "flatten"}:
+            return nn.Flatten()
+        case {"op": "linear"}:
+            outputs, inputs = tensors[f"{path}.weight"].shape
+            return nn.Linear(inputs, outputs, bias=False)
+        case {"op": "softmax"}:
+            return nn.Softmax(dim=1)
+        case _:
+            raise ValueError(f"layer {path} is unknown: {description}")
+
+
+def _fold_group(group: ConvGroup) -> list[nn.Module]:
+    """A batch norm after a max pool folds too, because its scale is positive."""
+    first, *rest = (
+        _fold_norm(conv, norm)  # pyright: ignore[reportArgumentType]
+        for conv, norm in zip(group.convs, group.norms, strict=True)
+    )
+    layers: list[nn.Module] = [first, nn.MaxPool2d(2), nn.GELU()]
+    if len(rest) == 2:
+        return [*layers, Residual(rest[0], nn.GELU(), rest[1]), nn.GELU()]
+    return [*layers, rest[0], nn.GELU()]
 
 
 def _same(conv: nn.Conv2d) -> int:

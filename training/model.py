@@ -1,65 +1,75 @@
-"""The speed-run CNN and its optimizer.
+"""The CNN and the optimizer of its filters.
 
-The method is Keller Jordan's airbench94 with Muon (https://github.com/KellerJordan/cifar10-airbench;
+The network is Keller Jordan's airbench family (https://github.com/KellerJordan/cifar10-airbench;
 "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), written anew here: a frozen
-whitening convolution, three convolution groups that start as identity maps, a scaled linear head,
-SGD for biases and head, and Muon (orthogonalised momentum) for the filters.
+whitening convolution, three convolution groups that start as identity maps, a scaled linear head.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (64, 256, 256)
 WHITEN_KERNEL = 2
 WHITEN_WIDTH = 2 * 3 * WHITEN_KERNEL**2  # each eigenvector and its negative
 INPUT_SIZE = 32
 
 
 class ConvGroup(nn.Module):
-    """Convolution, pooling, normalisation, GELU, and the same again without pooling."""
+    """Convolution, pooling, normalisation, GELU; then one more convolution, or two around which the
+    input skips (He et al., "Deep residual learning", CVPR 2016)."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, depth: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding="same", bias=False)
         self.pool = nn.MaxPool2d(2)
-        self.norm1 = _norm(channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding="same", bias=False)
-        self.norm2 = _norm(channels_out)
         self.activation = nn.GELU()
-        for conv in (self.conv1, self.conv2):
-            # The first filters pass their input through unchanged (a partial identity).
-            nn.init.dirac_(conv.weight.data[: conv.weight.shape[1]])
+        inputs = (channels_in, *(channels_out,) * (depth - 1))
+        self.convs = nn.ModuleList(nn.Conv2d(n, channels_out, 3, padding="same", bias=False) for n in inputs)
+        self.norms = nn.ModuleList(_norm(channels_out) for _ in inputs)
+        for conv, channels in zip(self.convs, inputs, strict=True):
+            # Dirac initialisation (Zagoruyko & Komodakis, "DiracNets", arXiv:1706.00388): the first
+            # filters pass their input through unchanged.
+            nn.init.dirac_(conv.get_parameter("weight").data[:channels])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.norm1(self.pool(self.conv1(x))))
-        return self.activation(self.norm2(self.conv2(x)))
+        (first, *convs), (first_norm, *norms) = self.convs, self.norms
+        x = self.activation(first_norm(self.pool(first(x))))
+        skipped = x
+        for index, (conv, norm) in enumerate(zip(convs, norms, strict=True)):
+            x = norm(conv(x))
+            if index == 1:
+                x = x + skipped
+            x = self.activation(x)
+        return x
 
 
 class Net(nn.Module):
-    """Normalised float images (batch, 3, 32, 32) to logits (batch, classes)."""
+    """Normalised float images (batch, 3, 32, 32) to logits (batch, classes).
 
-    def __init__(self, classes: int) -> None:
+    widths: channels of the three groups; depth: convolutions in each, 2 or 3.
+    """
+
+    def __init__(self, classes: int, widths: tuple[int, int, int], depth: int) -> None:
         super().__init__()
         self.whiten = nn.Conv2d(3, WHITEN_WIDTH, WHITEN_KERNEL)
         self.whiten.weight.requires_grad = False
-        widths = (WHITEN_WIDTH, *WIDTHS)
-        self.groups = nn.Sequential(*(ConvGroup(a, b) for a, b in zip(widths, WIDTHS, strict=False)))
+        inputs = (WHITEN_WIDTH, *widths)
+        self.groups = nn.Sequential(*(ConvGroup(a, b, depth) for a, b in zip(inputs, widths, strict=False)))
         self.activation = nn.GELU()
         self.pool = nn.MaxPool2d(3)
-        self.head = nn.Linear(WIDTHS[-1], classes, bias=False)
+        self.head = nn.Linear(widths[-1], classes, bias=False)
         self.head.weight.data /= self.head.weight.data.std()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.activation(self.whiten(x))  # (batch, 24, 31, 31)
-        x = self.groups(x)  # (batch, 256, 3, 3)
-        x = self.pool(x).flatten(1)  # (batch, 256)
+        x = self.groups(x)  # (batch, widths[2], 3, 3)
+        x = self.pool(x).flatten(1)  # (batch, widths[2])
         return self.head(x) / x.shape[1]  # (batch, classes)
 
     def set_whitening(self, images: Tensor, epsilon: float = 5e-4) -> None:
         """Set the first convolution so that its outputs are uncorrelated with unit variance.
 
         images: normalised floats (count, 3, 32, 32); a few thousand are enough.
+        Source: David Page, "How to train your ResNet", 2019; Tysam Balsam's hlb-CIFAR10, 2023.
         """
         patches = F.unfold(images, WHITEN_KERNEL)  # (count, 12, positions)
         patches = patches.transpose(1, 2).reshape(-1, patches.shape[1])  # (count * positions, 12)
@@ -85,8 +95,10 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for param in group["params"]:
                 gradient = param.grad
-                momentum = self.state[param].setdefault("momentum", torch.zeros_like(gradient))
-                momentum.mul_(group["momentum"]).add_(gradient)
+                state = self.state[param]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(gradient)
+                momentum = state["momentum"].mul_(group["momentum"]).add_(gradient)
                 update = gradient.add(momentum, alpha=group["momentum"])
                 param.mul_(len(param) ** 0.5 / param.norm())
                 matrix = orthogonalise(update.reshape(len(update), -1))

@@ -1,38 +1,33 @@
-"""Train the speed-run CNN and publish it.
+"""Train a network, calibrate it on images it has not seen, measure it, and publish it with its pictures.
 
-Read top to bottom: a run is eight epochs of batches of 2,000, alternating flips and two-pixel
-shifts, label smoothing, learning rates that fall linearly to zero. Measured results are in LOG.md.
+An interrupted run goes on where it was when the same command is given again. On several GPUs:
+torchrun --nproc-per-node 4 -m training.train ...
 """
 
 import argparse
+import os
 import platform
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from tqdm import tqdm
+import torch.distributed as dist
 
-from training import data, evaluate, export
-from training.model import INPUT_SIZE, Muon, Net
+from training import data, evaluate, export, pictures, recipe
+from training.data import Dataset, Split
+from training.model import INPUT_SIZE
+from training.recipe import RECIPES, Task
+from training.report import JsonLines, Report, Silent, Terminal
 
-BATCH_SIZE = 2000
-LABEL_SMOOTHING = 0.2
-SHIFT = 2  # pixels, each way
-BIAS_LR, HEAD_LR, FILTER_LR = 0.053, 0.67, 0.24
-WEIGHT_DECAY = 2e-6 * BATCH_SIZE
-WHITEN_BIAS_EPOCHS = 3
-HELD_OUT = 1000  # training images kept back to fit the temperature
-MEAN = torch.tensor([0.4914, 0.4822, 0.4465])
-STD = torch.tensor([0.2470, 0.2435, 0.2616])
+HELD_OUT = 2000  # training images, at most a tenth: for validation, temperature and energy threshold
 
 
 @dataclass(frozen=True)
@@ -41,24 +36,27 @@ class Options:
     name: str | None
     models: Path
     cache: Path
-    epochs: int
+    recipe: str
+    epochs: int | None
     seed: int
-    activate: bool
+    activation: Literal["better", "always", "never"]
+    teacher: Path | None
+    checkpoint: Path | None
+    report: Literal["terminal", "json"]
 
 
 def main() -> int:
     options = parse_options()
+    if options.report == "json":
+        end_with_parent()
     try:
-        artifact = run(options)
-    except data.DataError as error:
+        run(options, JsonLines() if options.report == "json" else Terminal())
+    except (data.DataError, export.TeacherError, recipe.OtherRun) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
-    print(f"published {artifact}")
-    if options.activate:
-        export.activate(artifact)
-        print("it is the active model; a worker that starts now serves it")
-    else:
-        print(f"to serve it: echo {artifact.name} > {artifact.parent / 'active'}, then restart the worker")
+    except KeyboardInterrupt:
+        print("\ntrain: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -68,206 +66,172 @@ def parse_options() -> Options:
     parser.add_argument("--name", help="what the card calls the data [the file's name]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where artifacts are published")
     parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--activate", action="store_true", help="make the new model the one served")
+    parser.add_argument("--recipe", choices=RECIPES, default="fast")
+    parser.add_argument("--epochs", type=parse_count, help="[the recipe's own number]")
+    parser.add_argument("--seed", type=parse_seed, default=0)
+    parser.add_argument(
+        "--activation",
+        choices=("better", "always", "never"),
+        default="better",
+        help="serve it: if it beats the active model on the same test images, always, or never [better]",
+    )
+    parser.add_argument("--teacher", type=Path, help="learn what this published version answers")
+    parser.add_argument("--checkpoint", type=Path, help="file to resume from [named by the run, in models/]")
+    parser.add_argument("--report", choices=("terminal", "json"), default="terminal", help=argparse.SUPPRESS)
     return Options(**vars(parser.parse_args()))
 
 
-def run(options: Options) -> Path:
-    """Train, evaluate and publish; returns the artifact's folder."""
-    dataset = data.load(options.data, options.cache)
-    torch.manual_seed(options.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    half = has_fast_bfloat16(device)
-    torch.backends.cudnn.benchmark = True
+def parse_count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError("a number from 1 to 1000, please")
+    return int(text)
 
+
+def parse_seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"a number from 0 to {2**31 - 1}, please")
+    return int(text)
+
+
+def run(options: Options, report: Report) -> Path | None:
+    """Train, measure and publish; returns the artifact's folder, None but in the first process.
+
+    Raises DataError, TeacherError, OtherRun.
+    """
+    with processes() as device:
+        if not recipe.is_first_process():
+            report = Silent()
+        report.phase("reading")
+        dataset = data.load(options.data, options.cache)
+        task = prepare(options, dataset, device)
+        checkpoint = options.checkpoint or options.models / ".runs" / f"{task.identity}.checkpoint"
+        fitted = recipe.fit(task, device, report, checkpoint)
+        if not recipe.is_first_process():
+            return None
+        report.phase("evaluating")
+        model, card, answers = finish(fitted, task, dataset, options, device)
+        report.phase("publishing")
+        drawings = pictures.draw(answers, dataset.classes, fitted.curve)
+        artifact = export.publish(model, card, drawings, options.models)
+        if options.checkpoint is None:  # one that was asked for is its owner's
+            checkpoint.unlink(missing_ok=True)
+        report.published(artifact, card)
+        return artifact
+
+
+@contextmanager
+def processes() -> Generator[torch.device]:
+    """This process's device; under torchrun, joined with the other processes."""
+    if "RANK" not in os.environ:
+        yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else None
+    dist.init_process_group("nccl" if device else "gloo", device_id=device)
+    try:
+        yield device or torch.device("cpu")
+    finally:
+        dist.destroy_process_group()
+
+
+def prepare(options: Options, dataset: Dataset, device: torch.device) -> Task:
+    """Hold images out, and say what the others' answers are to be. Raises TeacherError."""
     order = np.random.default_rng(options.seed).permutation(len(dataset.train))
-    held_out = min(HELD_OUT, len(order) // 10)
-    kept, fitted = order[held_out:], order[:held_out]
-    train = data.Split(dataset.train.images[kept], dataset.train.labels[kept])
+    held_out, train = (
+        Split(dataset.train.images[part], dataset.train.labels[part])
+        for part in np.split(order, [min(HELD_OUT, len(order) // 10)])
+    )
+    chosen = RECIPES[options.recipe]
+    if options.teacher:
+        targets = export.ask_teacher(options.teacher, train.images, dataset.classes, device)
+    else:
+        targets = recipe.smooth(torch.from_numpy(train.labels), len(dataset.classes))
+    return Task(
+        chosen, options.epochs or chosen.epochs, options.seed, train, held_out, dataset.fingerprint(), targets
+    )
 
-    started = time.monotonic()
-    net = fit(train, len(dataset.classes), options.epochs, device, half=half)
-    seconds = time.monotonic() - started
 
-    model, temperature = calibrate(net, dataset.train.images[fitted], dataset.train.labels[fitted], device)
+def finish(
+    fitted: recipe.Fitted, task: Task, dataset: Dataset, options: Options, device: torch.device
+) -> tuple[torch.nn.Sequential, dict[str, Any], evaluate.Answers]:
+    """The network as served, its card, and its answers to the test images.
+
+    Temperature and energy threshold are chosen on the held-out images; the test images only measure.
+    """
+    held_out, test = task.validation, dataset.test
+    model = export.fold(fitted.net, recipe.MEAN.to(device), recipe.STD.to(device), temperature=1.0)
+    logits = evaluate.predict(model[:-1], held_out.images, device)
+    temperature = evaluate.fit_temperature(logits, held_out.labels)
+    threshold = evaluate.fit_energy_threshold(logits / temperature)
+    model = export.fold(fitted.net, recipe.MEAN.to(device), recipe.STD.to(device), temperature)
+    answers = evaluate.Answers(evaluate.predict(model[:-1], test.images, device), test)
+    six_views = evaluate.Answers(evaluate.predict(evaluate.six_views(model[:-1]), test.images, device), test)
+    uploaded = Split(evaluate.as_uploaded(test.images), test.labels)
+    after_upload = evaluate.Answers(evaluate.predict(model[:-1], uploaded.images, device), uploaded)
+    outsiders = {
+        kind: evaluate.energies(evaluate.predict(model[:-1], images, device))
+        for kind, images in evaluate.make_outsiders(test.images, options.seed).items()
+    }
+    confusion = answers.confusion()
     card = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "activation": options.activation,
         "classes": dataset.classes,
         "input_size": INPUT_SIZE,
+        "parameters": sum(p.numel() for p in model.parameters()),
         "temperature": round(temperature, 4),
-        **measure(model, dataset, options.name or dataset.name, device),
-        "training": {
-            "preset": "speed-run",
-            "source": "airbench94 with Muon (Keller Jordan), https://github.com/KellerJordan/cifar10-airbench",
-            "epochs": options.epochs,
-            "seed": options.seed,
-            "seconds": round(seconds, 1),
-            "precision": "bfloat16" if half else "float32",
-            "hardware": describe_hardware(device),
-            "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
-            | {"python": platform.python_version()},
-        },
-    }
-    return export.publish(model, card, options.models)
-
-
-def fit(train: data.Split, classes: int, epochs: int, device: torch.device, *, half: bool) -> Net:
-    """Train a fresh network on `train`; returns it in evaluation mode."""
-    net = Net(classes).to(device).to(memory_format=torch.channels_last)  # pyright: ignore
-    sample = normalise(torch.from_numpy(train.images[:5000]).to(device).permute(0, 3, 1, 2))
-    net.set_whitening(sample)
-    batches = Batches(train, device)
-    steps, whiten_steps = epochs * len(batches), WHITEN_BIAS_EPOCHS * len(batches)
-    optimizers = build_optimizers(net)
-    step = 0
-    with tqdm(total=steps, desc="training", unit="step") as progress:
-        for epoch in range(epochs):
-            net.train()
-            for images, labels in batches.epoch(epoch):
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    logits = net(images)
-                loss = F.cross_entropy(
-                    logits.float(), labels, label_smoothing=LABEL_SMOOTHING, reduction="sum"
-                )
-                loss.backward()
-                net.whiten.bias.requires_grad = step + 1 < whiten_steps  # pyright: ignore
-                decay_learning_rates(optimizers, step, steps, whiten_steps)
-                for optimizer in optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad()
-                step += 1
-                correct = (logits.argmax(1) == labels).float().mean()
-                progress.set_postfix(
-                    epoch=epoch + 1,
-                    loss=f"{loss.item() / len(labels):.3f}",
-                    accuracy=f"{correct:.1%}",
-                    refresh=False,
-                )
-                progress.update()
-    return net.eval()
-
-
-def build_optimizers(net: Net) -> list[torch.optim.Optimizer]:
-    """SGD for biases and head, Muon for the filters; the whitening bias is SGD's first group."""
-    filters = [p for p in net.parameters() if p.ndim == 4 and p.requires_grad]
-    norm_biases = [p for name, p in net.named_parameters() if "norm" in name and p.requires_grad]
-
-    def group(params: list[Any], lr: float) -> dict[str, Any]:
-        return {"params": params, "lr": lr, "weight_decay": WEIGHT_DECAY / lr}
-
-    sgd = torch.optim.SGD(
-        [group([net.whiten.bias], BIAS_LR), group(norm_biases, BIAS_LR), group([net.head.weight], HEAD_LR)],
-        momentum=0.85,
-        nesterov=True,
-    )
-    optimizers: list[torch.optim.Optimizer] = [sgd, Muon(filters, lr=FILTER_LR, momentum=0.6)]
-    for parameters in (group for optimizer in optimizers for group in optimizer.param_groups):
-        parameters["initial_lr"] = parameters["lr"]
-    return optimizers
-
-
-def decay_learning_rates(
-    optimizers: list[torch.optim.Optimizer], step: int, steps: int, whiten_steps: int
-) -> None:
-    """Linearly to zero; the whitening bias gets there after its first epochs and stays."""
-    whiten, *others = [group for optimizer in optimizers for group in optimizer.param_groups]
-    whiten["lr"] = whiten["initial_lr"] * max(0.0, 1 - step / whiten_steps)
-    for group in others:
-        group["lr"] = group["initial_lr"] * (1 - step / steps)
-
-
-class Batches:
-    """Shuffled, augmented batches of normalised images (batch, 3, 32, 32) and labels (batch,).
-
-    Flips alternate: a random half is mirrored in the first epoch, the other half in the second,
-    and so on, so that two epochs together show each image both ways.
-    """
-
-    def __init__(self, split: data.Split, device: torch.device) -> None:
-        padded = np.pad(split.images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="reflect")
-        self.images = torch.from_numpy(padded).to(device).permute(0, 3, 1, 2)  # (count, 3, 36, 36)
-        self.labels = torch.from_numpy(split.labels).to(device)
-        self.mirrored_first = torch.rand(len(split), device=device) < 0.5
-
-    def __len__(self) -> int:
-        return -(-len(self.labels) // BATCH_SIZE)
-
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.labels), device=self.labels.device)
-        mirrored = self.mirrored_first ^ bool(number % 2)
-        for indices in order.chunk(len(self)):
-            images = random_crop(self.images[indices], INPUT_SIZE)
-            images = torch.where(mirrored[indices].view(-1, 1, 1, 1), images.flip(3), images)
-            yield normalise(images), self.labels[indices]
-
-
-def random_crop(images: Tensor, size: int) -> Tensor:
-    """One crop of (size, size) at a random place of each image (batch, channels, height, width)."""
-    positions = images.unfold(2, size, 1).unfold(3, size, 1)  # (batch, channels, rows, columns, size, size)
-    count, rows, columns = len(images), positions.shape[2], positions.shape[3]
-    row = torch.randint(rows, (count,), device=images.device)
-    column = torch.randint(columns, (count,), device=images.device)
-    return positions[torch.arange(count, device=images.device), :, row, column]
-
-
-def normalise(images: Tensor) -> Tensor:
-    """uint8 (batch, 3, height, width) to floats, channels last in memory."""
-    mean, std = (t.to(images.device).view(1, 3, 1, 1) for t in (MEAN, STD))
-    return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def calibrate(
-    net: Net, images: data.Images, labels: data.Labels, device: torch.device
-) -> tuple[torch.nn.Sequential, float]:
-    """The network as served and its temperature, fitted on images that it was not trained on."""
-    model = export.fold(net, MEAN.to(device), STD.to(device), temperature=1.0)
-    logits = torch.from_numpy(evaluate.predict(model[:-1], images, device))
-    temperature = evaluate.fit_temperature(logits, torch.from_numpy(labels))
-    return export.fold(net, MEAN.to(device), STD.to(device), temperature), temperature
-
-
-def measure(
-    model: torch.nn.Sequential, dataset: data.Dataset, name: str, device: torch.device
-) -> dict[str, Any]:
-    """The card's figures on the test images: single view as served, and with augmentation."""
-    test = dataset.test
-    probabilities = evaluate.predict(model, test.images, device)
-    augmented = evaluate.predict(evaluate.six_views(model[:-1]), test.images, device)
-    confusion = evaluate.confusion_matrix(probabilities, test.labels)
-    return {
-        "data": {
-            "name": name,
-            "train_images": len(dataset.train),
-            "held_out": min(HELD_OUT, len(dataset.train) // 10),
-            "test_images": len(test),
-            "sha256": dataset.fingerprint(),
-        },
-        "accuracy": round(evaluate.accuracy(probabilities, test.labels), 4),
-        "accuracy_six_views": round(evaluate.accuracy(augmented, test.labels), 4),
-        "calibration_error": round(evaluate.calibration_error(probabilities, test.labels), 4),
+        "accuracy": round(answers.accuracy(), 4),
+        "accuracy_six_views": round(six_views.accuracy(), 4),
+        "accuracy_after_upload": round(after_upload.accuracy(), 4),
+        "calibration_error": round(answers.calibration_error(), 4),
         "class_accuracy": {
             name: round(float(row[index] / max(1, row.sum())), 4)
             for index, (name, row) in enumerate(zip(dataset.classes, confusion, strict=True))
         },
         "confusion": confusion.tolist(),
+        "unfamiliar": {
+            "energy_threshold": round(threshold, 4),
+            "flagged_test": share_above(evaluate.energies(answers.logits), threshold),
+            "detected": {kind: share_above(energy, threshold) for kind, energy in outsiders.items()},
+        },
+        "data": {
+            "name": options.name or dataset.name,
+            "train_images": len(dataset.train),
+            "held_out": len(held_out),
+            "test_images": len(test),
+            "sha256": dataset.fingerprint(),
+            "test_sha256": dataset.test_fingerprint(),
+        },
+        "training": {
+            "recipe": options.recipe,
+            "source": "airbench (Keller Jordan), https://github.com/KellerJordan/cifar10-airbench",
+            "teacher": options.teacher and options.teacher.resolve().name,
+            "epochs": task.epochs,
+            "seed": options.seed,
+            "seconds": round(fitted.seconds, 1),
+            "precision": "bfloat16" if recipe.has_fast_bfloat16(device) else "float32",
+            "hardware": recipe.describe(device),
+            "processes": dist.get_world_size() if dist.is_initialized() else 1,
+            "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
+            | {"python": platform.python_version()},
+            "curve": [asdict(epoch) for epoch in fitted.curve],
+        },
     }
+    return model, card, answers
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 convolutions run on matrix units here."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(torch.cpu.get_capabilities().get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
+def share_above(energies: np.ndarray[Any, Any], threshold: float) -> float:
+    return round(float((energies > threshold).mean()), 4)
 
 
-def describe_hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return (
-        f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}"
-    )
+def end_with_parent() -> None:
+    """End this process when standard input ends, which is when the program that started it ends."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

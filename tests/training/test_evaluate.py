@@ -5,25 +5,33 @@ import pytest
 import torch
 
 from training import evaluate
+from training.data import Split
+from training.evaluate import Answers
 
-PROBABILITIES = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], dtype=np.float32)
-LABELS = np.array([0, 1, 1, 0])
+
+def answers(probabilities: list[list[float]], labels: list[int]) -> Answers:
+    images = np.zeros((len(labels), 32, 32, 3), dtype=np.uint8)
+    return Answers(torch.tensor(probabilities).log(), Split(images, np.array(labels)))
+
+
+FOUR = answers([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], [0, 1, 1, 0])
 
 
 def test_accuracy_and_confusion_count_what_was_predicted() -> None:
-    assert evaluate.accuracy(PROBABILITIES, LABELS) == 0.75
-    assert evaluate.confusion_matrix(PROBABILITIES, LABELS).tolist() == [[2, 0], [1, 1]]
+    assert FOUR.accuracy() == 0.75
+    assert FOUR.confusion().tolist() == [[2, 0], [1, 1]]
 
 
 def test_the_calibration_error_is_the_mean_gap_between_confidence_and_accuracy() -> None:
-    sure = np.array([[0.95, 0.05]] * 10, dtype=np.float32)
-    assert evaluate.calibration_error(sure, np.array([0] * 5 + [1] * 5)) == pytest.approx(0.45, abs=1e-5)
+    sure = answers([[0.95, 0.05]] * 10, [0] * 5 + [1] * 5)
+    assert sure.calibration_error() == pytest.approx(0.45, abs=1e-5)
+    assert sure.reliability() == [(pytest.approx(0.95), 0.5, 10)]
 
 
 def test_the_temperature_of_overconfident_logits_is_found() -> None:
     torch.manual_seed(0)
     honest = torch.randn(20_000, 5)
-    labels = torch.distributions.Categorical(logits=honest).sample()
+    labels = torch.distributions.Categorical(logits=honest).sample().numpy()
     assert evaluate.fit_temperature(honest * 3, labels) == pytest.approx(3, rel=0.05)
 
 
@@ -37,3 +45,31 @@ def test_six_views_average_shifts_and_mirrors_with_their_weights() -> None:
     # As it is: 8, mirrored: 0. Up and left by one: the reflected row and column bring nothing to (1, 0).
     unshifted = (8 + 0) / 2
     assert evaluate.six_views(corner)(images).item() == pytest.approx(unshifted / 2)
+
+
+def test_energy_is_low_for_a_clear_answer_and_the_threshold_lets_most_pass() -> None:
+    clear, vague = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.1, 0.0]])
+    assert evaluate.energies(clear) < evaluate.energies(vague)
+    spread = torch.arange(100.0).unsqueeze(1)
+    flagged = evaluate.energies(spread) > evaluate.fit_energy_threshold(spread)
+    assert flagged.sum() == 2
+
+
+def test_an_uploaded_image_is_the_same_picture_with_some_loss() -> None:
+    ramp = np.linspace(0, 255, 32, dtype=np.uint8)
+    image = np.stack([np.tile(ramp, (32, 1))] * 3, axis=-1)[None]
+    uploaded = evaluate.as_uploaded(image)
+    assert uploaded.shape == image.shape
+    assert uploaded.dtype == np.uint8
+    assert 0 < np.abs(uploaded.astype(int) - image.astype(int)).mean() < 6
+
+
+def test_outsiders_keep_the_pixels_of_a_shuffled_image_and_repeat_with_their_seed() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    made, again = evaluate.make_outsiders(images, 1), evaluate.make_outsiders(images, 1)
+    for kind, pictures in made.items():
+        assert pictures.shape == images.shape, kind
+        assert np.array_equal(pictures, again[kind]), kind
+    shuffled = made["shuffled tiles"]
+    assert not np.array_equal(shuffled, images)
+    assert np.array_equal(np.sort(shuffled.reshape(6, -1)), np.sort(images.reshape(6, -1)))

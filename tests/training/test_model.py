@@ -1,14 +1,16 @@
 """The network and its optimizer do what their sources say."""
 
+import pytest
 import torch
 
 from training.model import ConvGroup, Muon, Net, orthogonalise
+from training.recipe import RECIPES
 
 
 def test_whitening_decorrelates_patches_of_real_looking_images() -> None:
     torch.manual_seed(0)
     smooth = torch.nn.functional.avg_pool2d(torch.randn(500, 3, 34, 34), 3, stride=1)  # neighbours correlate
-    net = Net(10)
+    net = Net(10, (8, 8, 8), depth=2)
     net.set_whitening(smooth, epsilon=0)
     with torch.no_grad():
         whitened = torch.nn.functional.conv2d(smooth, net.whiten.weight)[:, :12]
@@ -19,9 +21,26 @@ def test_whitening_decorrelates_patches_of_real_looking_images() -> None:
 
 
 def test_a_fresh_group_passes_its_first_channels_through() -> None:
-    group = ConvGroup(4, 8)
+    group = ConvGroup(4, 8, depth=3)
     image = torch.randn(2, 4, 6, 6)
-    assert torch.equal(group.conv1(image)[:, :4], image)
+    assert torch.equal(group.convs[0](image)[:, :4], image)
+
+
+def test_the_input_of_a_deep_group_skips_its_last_two_convolutions() -> None:
+    group = ConvGroup(4, 8, depth=3).eval()
+    image = torch.randn(2, 4, 6, 6)
+    with torch.no_grad():
+        for conv in group.convs[1:]:
+            conv.get_parameter("weight").zero_()
+        first = group.activation(group.norms[0](group.pool(group.convs[0](image))))
+        assert torch.allclose(group(image), group.activation(first))
+
+
+@pytest.mark.parametrize(("recipe", "millions"), [("fast", 2), ("accurate", 10)])
+def test_the_recipes_networks_have_the_size_that_their_names_promise(recipe: str, millions: int) -> None:
+    chosen = RECIPES[recipe]
+    net = Net(10, chosen.widths, chosen.depth)
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6) == millions
 
 
 def test_orthogonalising_brings_all_singular_values_near_one() -> None:

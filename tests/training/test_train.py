@@ -1,50 +1,157 @@
-"""A whole training run, small: it learns, it repeats, and what it publishes is complete."""
+"""A whole run, small: it learns, what it publishes is complete, and it speaks to people and programs."""
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from training import train
-from training.data import Split
+from scripts.local.config import REPOSITORY
+from training import export, train
+from training.report import Silent
 
-DEVICE = torch.device("cpu")
+
+def options(data: Path, models: Path, **changes: Any) -> train.Options:
+    given: dict[str, Any] = {
+        "data": data, "name": "two colours", "models": models, "cache": models / ".cache",
+        "recipe": "fast", "epochs": 4, "seed": 1, "activation": "better",
+        "teacher": None, "checkpoint": None, "report": "terminal",
+    }  # fmt: skip
+    return train.Options(**given | changes)
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes that differ in colour, under noise."""
-    root, random = tmp_path_factory.mktemp("tree"), np.random.default_rng(0)
-    for split, count in (("train", 100), ("test", 20)):
-        for channel, name in enumerate(("reddish", "greenish")):
-            (root / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = random.integers(0, 200, (32, 32, 3), dtype=np.uint8)
-                pixels[..., channel] |= 128
-                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
-    return root
+def published(two_colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    artifact = train.run(options(two_colours, tmp_path_factory.mktemp("models")), Silent())
+    assert artifact is not None
+    return artifact
 
 
-def options(tree: Path, models: Path, *, activate: bool = False) -> train.Options:
-    return train.Options(tree, "two colours", models, models / "cache", epochs=6, seed=1, activate=activate)
+def read_card(artifact: Path) -> dict[str, Any]:
+    return json.loads((artifact / "card.json").read_text())
 
 
-def test_a_run_learns_and_publishes_a_complete_artifact(tree: Path, tmp_path: Path) -> None:
-    artifact = train.run(options(tree, tmp_path))
-    card = json.loads((artifact / "card.json").read_text())
+def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None:
+    card = read_card(published)
     assert card["accuracy"] >= 0.9
     assert card["classes"] == ["greenish", "reddish"]
-    assert card["version"] == artifact.name == f"{card['created'][:10]}-{card['sha256'][:8]}"
-    assert hashlib.sha256((artifact / "model.safetensors").read_bytes()).hexdigest() == card["sha256"]
+    assert card["version"] == published.name == f"{card['created'][:10]}-{card['sha256'][:8]}"
+    assert hashlib.sha256((published / "model.safetensors").read_bytes()).hexdigest() == card["sha256"]
     assert np.sum(card["confusion"]) == card["data"]["test_images"] == 40
     assert card["data"]["name"] == "two colours"
+    assert card["data"]["held_out"] == 20
     assert set(card["class_accuracy"]) == set(card["classes"])
     assert {"seed", "epochs", "seconds", "hardware", "versions"} <= set(card["training"])
-    assert not list(tmp_path.glob(".partial*"))
+    assert [epoch["number"] for epoch in card["training"]["curve"]] == [1, 2, 3, 4]
+    assert set(card["unfamiliar"]["detected"]) == {"noise", "plain colours", "shuffled tiles"}
+    assert {file.name for file in published.glob("*.png")} == {
+        "learning-curve.png", "confusion.png", "reliability.png", "mistakes.png",
+    }  # fmt: skip
+
+
+def test_nothing_half_written_is_left_behind(published: Path) -> None:
+    assert [entry.name for entry in published.parent.iterdir() if entry.name != published.name] == [".runs"]
+    assert not list((published.parent / ".runs").iterdir())
+
+
+def test_a_student_learns_what_its_teacher_answers(
+    published: Path, two_colours: Path, tmp_path: Path
+) -> None:
+    artifact = train.run(options(two_colours, tmp_path, teacher=published, seed=2), Silent())
+    assert artifact is not None
+    card = read_card(artifact)
+    assert card["training"]["teacher"] == published.name
+    assert card["accuracy"] >= 0.9
+
+
+def test_a_teacher_of_other_classes_is_refused(published: Path, tmp_path: Path) -> None:
+    images = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+    with pytest.raises(export.TeacherError, match="other classes"):
+        export.ask_teacher(published, images, ["cat", "dog"], torch.device("cpu"))
+    with pytest.raises(export.TeacherError, match="cannot be read"):
+        export.ask_teacher(tmp_path, images, ["cat", "dog"], torch.device("cpu"))
+
+
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def command(data: Path, models: Path, *more: str) -> list[str]:
+    places = ["--data", str(data), "--models", str(models), "--cache", str(models / ".cache")]
+    return ["-m", "training.train", *places, "--epochs", "3", "--name", "two colours", *more]
+
+
+def test_the_command_speaks_to_a_program_in_json_lines(two_colours: Path, tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, *command(two_colours, tmp_path, "--report", "json", "--recipe", "fast")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, env=ONE_THREAD,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child:
+        said = [json.loads(line) for line in child.stdout]
+        assert child.wait(60) == 0, child.stderr.read()
+    assert [line["phase"] for line in said if "phase" in line] == [
+        "reading", "training", "evaluating", "publishing",
+    ]  # fmt: skip
+    assert [line["epoch"]["number"] for line in said if "epoch" in line] == [1, 2, 3]
+    assert next(line for line in said if "epochs" in line)["epochs"] == 3
+    assert (tmp_path / said[-1]["published"] / "card.json").exists()
+
+
+def test_the_command_ends_when_the_program_that_started_it_does(two_colours: Path, tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, *command(two_colours, tmp_path, "--report", "json", "--epochs", "1000")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, env=ONE_THREAD,
+    )  # fmt: skip
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child:
+        assert any(b'"epoch"' in line for line in child.stdout)
+        child.stdin.close()
+        assert child.wait(10) == 1
+
+
+def test_an_interrupted_command_goes_on_where_it_was(two_colours: Path, tmp_path: Path) -> None:
+    run = [sys.executable, *command(two_colours, tmp_path, "--epochs", "12")]
+    child = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child:
+        assert any(line.startswith("epoch   2") for line in child.stdout)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+        assert "goes on from the last whole epoch" in child.stderr.read()
+    again = subprocess.run(
+        run, capture_output=True, text=True, check=True, cwd=REPOSITORY, timeout=120, env=ONE_THREAD
+    )
+    assert "epoch   1:" not in again.stdout
+    assert "epoch  12:" in again.stdout
+    (artifact,) = [entry for entry in tmp_path.iterdir() if not entry.name.startswith(".")]
+    assert len(read_card(artifact)["training"]["curve"]) == 12
+
+
+def test_two_processes_train_one_network_as_good_as_one_does(
+    published: Path, two_colours: Path, tmp_path: Path
+) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    two = subprocess.run(
+        [*torchrun, *command(two_colours, tmp_path, "--recipe", "accurate")],
+        capture_output=True, text=True, cwd=REPOSITORY, timeout=180, check=False,
+        env=ONE_THREAD,
+    )  # fmt: skip
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("epoch   3:") == 1
+    (artifact,) = [entry for entry in tmp_path.iterdir() if not entry.name.startswith(".")]
+    card = read_card(artifact)
+    assert card["training"]["processes"] == 2
+    assert card["accuracy"] >= read_card(published)["accuracy"] - 0.05
 
 
 def test_bad_data_ends_the_command_in_words(
@@ -55,39 +162,11 @@ def test_bad_data_ends_the_command_in_words(
     assert "does not exist" in capsys.readouterr().err
 
 
-def test_flips_alternate_so_that_two_epochs_show_each_image_both_ways() -> None:
-    torch.manual_seed(0)
-    images = np.zeros((50, 32, 32, 3), dtype=np.uint8)
-    images[:, :, :16] = 255  # bright on the left
-    batches = train.Batches(Split(images, np.arange(50)), DEVICE)
-    bright: list[dict[int, bool]] = []
-    for epoch in (0, 1, 2):
-        (batch,) = list(batches.epoch(epoch))
-        left = batch[0][:, :, :, :8].mean((1, 2, 3)) > batch[0][:, :, :, -8:].mean((1, 2, 3))
-        bright.append(dict(zip(batch[1].tolist(), left.tolist(), strict=True)))
-    assert all(bright[0][label] != bright[1][label] for label in range(50))
-    assert bright[0] == bright[2]
-    assert 10 < sum(bright[0].values()) < 40
-
-
-def test_an_epoch_shows_every_image_once() -> None:
-    count = train.BATCH_SIZE + 7
-    split = Split(np.zeros((count, 32, 32, 3), dtype=np.uint8), np.arange(count))
-    labels = torch.cat([labels for _, labels in train.Batches(split, DEVICE).epoch(0)])
-    assert sorted(labels.tolist()) == list(range(count))
-
-
-def test_crops_reach_every_place_and_no_further() -> None:
-    torch.manual_seed(0)
-    image = torch.arange(36 * 36).view(1, 1, 36, 36).expand(400, 3, 36, 36)
-    corners = train.random_crop(image, 32)[:, 0, 0, 0]
-    places = {divmod(int(corner), 36) for corner in corners}
-    assert places == {(row, column) for row in range(5) for column in range(5)}
-
-
-def test_learning_rates_fall_to_zero_and_the_whitening_bias_first() -> None:
-    optimizers = train.build_optimizers(train.Net(2))
-    train.decay_learning_rates(optimizers, step=30, steps=80, whiten_steps=30)
-    sgd, muon = optimizers
-    assert [group["lr"] for group in sgd.param_groups] == pytest.approx([0, 0.053 * 0.625, 0.67 * 0.625])
-    assert muon.param_groups[0]["lr"] == pytest.approx(0.24 * 0.625)
+@pytest.mark.parametrize("flags", [["--epochs", "0"], ["--seed", "-1"], ["--recipe", "best"]])
+def test_an_option_out_of_its_range_is_refused(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train", *flags])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert flags[0] in capsys.readouterr().err

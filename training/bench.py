@@ -1,0 +1,63 @@
+"""Give the training command several times, each with another seed, and print what it reaches and takes.
+
+"training" is the time from the images in memory to the trained network, the proxy and a GPU's
+first-time set-up included; "all" is the wall clock of the whole command, from the start of Python to
+the published artifact. Nothing is kept.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.recipe import RECIPES
+
+COLUMNS = ("training, s", "all, s", "single view", "six views", "after upload", "calibration error")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench-train", description=__doc__)
+    parser.add_argument("--recipe", choices=RECIPES, default="fast")
+    parser.add_argument("--runs", type=int, default=5, help="n [5]")
+    given, training_flags = parser.parse_known_args()
+    rows: list[list[float]] = []
+    for seed in range(given.runs):
+        with tempfile.TemporaryDirectory() as models:
+            flags = ["--recipe", given.recipe, "--seed", str(seed), "--models", models, *training_flags]
+            started = time.monotonic()
+            # The command's progress goes to standard error, so that standard output is the table.
+            done = subprocess.run(
+                [sys.executable, "-m", "training.train", *flags], stdout=sys.stderr, check=False
+            )
+            seconds = time.monotonic() - started
+            if done.returncode != 0:
+                return done.returncode
+            (card_file,) = Path(models).glob("*/card.json")
+            card = json.loads(card_file.read_text())
+        if not rows:
+            run = card["training"]
+            print(f"{given.recipe}, {run['epochs']} epochs, {card['data']['name']}, {run['hardware']}\n")
+            print_row("seed", COLUMNS)
+            print_row("---", ["---"] * len(COLUMNS))
+        shares = ("accuracy", "accuracy_six_views", "accuracy_after_upload", "calibration_error")
+        rows.append([card["training"]["seconds"], seconds, *(100 * card[share] for share in shares)])
+        print_row(str(seed), [f"{figure:.2f}" for figure in rows[-1]])
+    columns = list(zip(*rows, strict=True))
+    print_row("mean", [f"{statistics.mean(column):.2f}" for column in columns])
+    if len(rows) > 1:
+        print_row("deviation", [f"{statistics.stdev(column):.2f}" for column in columns])
+    print(f"\nn = {len(rows)}; shares in percent of the test images")
+    return 0
+
+
+def print_row(name: str, cells: Sequence[str]) -> None:
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,457 @@
+"""From images to a trained network: two recipes, read top to bottom.
+
+fast, 2.0M parameters, 10 epochs: 89.97% single view, 91.02% six views, 1,008 s (n = 1; two cores of an AMD
+EPYC, AVX-512 BF16).
+accurate, 9.9M parameters, 28 epochs: not measured to its end yet (165 s an epoch there, quiet).
+
+On the JPEG copy of CIFAR-10; training/LOG.md has every run, those that failed, too. "Single view" is one
+forward pass, as served; "six views" averages shifted and mirrored copies.
+
+Where the tricks come from: frozen patch whitening and Dirac initialisation (model.py), label smoothing
+(Szegedy et al., CVPR 2016), reflect-padded random crops, alternating flip, learning rates decoupled from
+weight decay and momentum, a scaled learning rate for the biases (Keller Jordan, airbench,
+arXiv:2404.00498), cutout (DeVries & Taylor, arXiv:1708.04552), Nesterov SGD (Sutskever et al., ICML 2013),
+Muon for the filters (model.py), look-ahead (Zhang et al., NeurIPS 2019), hard examples chosen by a
+small proxy network (airbench96_faster), distillation (Hinton et al., arXiv:1503.02531), pictures of
+nothing (outlier exposure, Hendrycks et al., ICLR 2019).
+"""
+
+import hashlib
+import math
+import pickle
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.data import Split
+from training.model import INPUT_SIZE, Muon, Net
+from training.report import Epoch, Report
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What tells one recipe from the other; all else is the same for both."""
+
+    name: str
+    widths: tuple[int, int, int]  # channels of the three groups
+    depth: int  # convolutions in a group
+    epochs: int
+    shift: int  # pixels, each way, of the random crop
+    cutout: int = 0  # side of the square that is blanked; 0 is none
+    keep: float = 1.0  # the part of each batch, its hardest images, that is trained on
+    lookahead: bool = False
+    clouds: float = 0.06  # pictures of nothing for each image, which are to look like no class
+
+
+FAST = Recipe("fast", widths=(64, 256, 256), depth=2, epochs=10, shift=2)
+ACCURATE = Recipe(
+    "accurate",
+    widths=(128, 384, 512),
+    depth=3,
+    epochs=28,
+    shift=4,
+    cutout=12,
+    keep=0.5,
+    lookahead=True,
+)
+RECIPES = {recipe.name: recipe for recipe in (FAST, ACCURATE)}
+PROXY = Recipe("proxy", widths=(32, 64, 64), depth=2, epochs=0, shift=0)  # trained beside, then dropped
+
+BATCH_SIZE = 2000
+SMALL_BATCH_SIZE, STEPS = 100, 20  # of less data the batches are smaller, so that an epoch has some steps
+LABEL_SMOOTHING = 0.2
+BIAS_LR, HEAD_LR, FILTER_LR = 0.053, 0.67, 0.24
+SGD_MOMENTUM, MUON_MOMENTUM = 0.85, 0.6
+WEIGHT_DECAY = 2e-6 * BATCH_SIZE  # of biases and head; Muon keeps the norm of the filters itself
+WHITEN_BIAS_EPOCHS = 3  # then it is frozen
+LOOKAHEAD_STEPS = 5
+PROXY_LEARNS_EVERY = 4  # batches
+CLOUD_GRIDS = (1, 2, 3, 5, 8, 16, 32)
+MEAN = torch.tensor([0.4914, 0.4822, 0.4465])
+STD = torch.tensor([0.2470, 0.2435, 0.2616])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train: images, targets and validation images. The same task gives the same run."""
+
+    recipe: Recipe
+    epochs: int
+    seed: int
+    train: Split
+    validation: Split
+    data: str  # the data set's fingerprint
+    targets: Tensor  # (images, classes): what the network is to answer, smoothed or a teacher's words
+
+    @property
+    def identity(self) -> str:
+        """Tells runs apart that must not resume each other."""
+        digest = hashlib.sha256(f"{self.recipe} {self.epochs} {self.seed} {self.data}".encode())
+        digest.update(self.targets.cpu().numpy().tobytes())
+        return f"{self.recipe.name}-{digest.hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, in evaluation mode, and how it got there."""
+
+    net: Net
+    curve: list[Epoch]
+    seconds: float  # spent in training, before a resumption, too
+
+
+class OtherRun(Exception):
+    """A checkpoint cannot bring on the run: it belongs to another one, or cannot be read."""
+
+
+def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | None = None) -> Fitted:
+    """Train a fresh network.
+
+    At the end of each epoch `checkpoint`, if given, is written; one that is there is resumed. Under
+    torchrun each process takes its share of every batch. Raises OtherRun.
+    """
+    begun = time.monotonic()
+    torch.manual_seed(task.seed)
+    torch.backends.cudnn.benchmark = True
+    batches = Batches(task, device)
+    net = build(task.recipe, batches)
+    progress = Progress(net, task.epochs * len(batches), WHITEN_BIAS_EPOCHS * len(batches))
+    lookahead = Lookahead(net) if task.recipe.lookahead else None
+    curve: list[Epoch] = []
+    hard = None
+    if checkpoint and checkpoint.exists():
+        state = load(checkpoint, task, device)
+        net.load_state_dict(state["net"])
+        progress.load_state_dict(state["progress"])
+        if lookahead:
+            lookahead.slow = state["slow"]
+        curve, hard, begun = [Epoch(**e) for e in state["curve"]], state["hard"], begun - state["seconds"]
+    elif task.recipe.keep < 1:
+        report.phase("choosing examples")
+        hard = choose_hard_examples(task, batches, report)
+    report.phase("training")
+    report.begin(task.epochs, len(batches), len(curve), describe(device))
+    for number in range(len(curve), task.epochs):
+        started = time.monotonic()
+        totals = torch.zeros(3, device=device)  # loss, correct, images
+        net.train()
+        for images, targets, indices in batches.epoch(number, hard):
+            loss, logits = losses(net, images, targets)
+            loss.sum().backward()
+            synchronise(net)
+            progress.step()
+            if lookahead and progress.steps % LOOKAHEAD_STEPS == 0:
+                lookahead.update(progress.share)
+            count = len(indices)  # the pictures of nothing come after
+            totals[0] += loss.detach()[:count].sum()
+            totals[1] += (logits[:count].argmax(1) == batches.labels[indices]).sum()
+            totals[2] += count
+            report.step()
+        if lookahead and number + 1 == task.epochs:
+            lookahead.finish()
+        if dist.is_initialized():
+            dist.all_reduce(totals)
+        loss_sum, correct, count = totals.tolist()
+        seconds = time.monotonic() - started
+        epoch = Epoch(
+            number=number + 1,
+            loss=loss_sum / count,
+            accuracy=correct / count,
+            validation_accuracy=accuracy(net, task.validation, device),
+            learning_rate=progress.filter_lr,
+            images_per_second=count / seconds,
+            seconds_left=(time.monotonic() - started) * (task.epochs - number - 1),
+        )
+        curve.append(epoch)
+        if checkpoint and is_first_process():
+            state = {
+                "net": net.state_dict(),
+                "progress": progress.state_dict(),
+                "slow": lookahead and lookahead.slow,
+                "hard": hard,
+                "curve": [asdict(epoch) for epoch in curve],
+                "seconds": time.monotonic() - begun,
+            }
+            save(checkpoint, task, state)
+        report.epoch(epoch)
+    return Fitted(net.eval(), curve, time.monotonic() - begun)
+
+
+def build(recipe: Recipe, batches: "Batches") -> Net:
+    net = Net(batches.targets.shape[1], recipe.widths, recipe.depth).to(batches.device)
+    net = net.to(memory_format=torch.channels_last)  # pyright: ignore
+    net.set_whitening(batches.sample(5000))
+    return net
+
+
+def losses(net: Net, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image's loss (batch,) and logits (batch, classes)."""
+    kind = images.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bfloat16(images.device)):
+        logits = net(images)
+    logits = logits.float()
+    return F.cross_entropy(logits, targets, reduction="none"), logits
+
+
+def smooth(labels: Tensor, classes: int) -> Tensor:
+    """Label smoothing: targets (images, classes) of labels (images,)."""
+    return F.one_hot(labels, classes) * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
+
+
+def accuracy(net: Net, split: Split, device: torch.device) -> float:
+    net.eval()
+    correct = 0
+    with torch.inference_mode():
+        for start in range(0, len(split), BATCH_SIZE):
+            images = torch.from_numpy(split.images[start : start + BATCH_SIZE]).to(device)
+            labels = torch.from_numpy(split.labels[start : start + BATCH_SIZE]).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+                logits = net(normalise(images.permute(0, 3, 1, 2)))
+            correct += int((logits.argmax(1) == labels).sum())
+    return correct / len(split)
+
+
+class Batches:
+    """Shuffled, augmented batches. The images stay on the device as uint8, padded by reflection.
+
+    An epoch depends on the seed and its number alone, so the proxy sees the crops that the network will
+    see, and a resumed run sees those that it would have seen.
+    """
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.recipe, self.seed, self.device = task.recipe, task.seed, device
+        pad = self.recipe.shift
+        padded = np.pad(task.train.images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+        self.images = torch.from_numpy(padded).to(device).permute(0, 3, 1, 2)  # (count, 3, 32 + 2 pad, ...)
+        self.labels = torch.from_numpy(task.train.labels).to(device)
+        self.targets = task.targets.to(device)
+        self.mirrored_first = (
+            torch.rand(len(padded), generator=torch.Generator().manual_seed(self._seed(0))) < 0.5
+        )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        size = min(BATCH_SIZE, max(SMALL_BATCH_SIZE, len(self.labels) // STEPS))
+        return math.ceil(len(self.labels) / size)
+
+    def sample(self, count: int) -> Tensor:
+        """The first images, as they are, normalised: (count, 3, 32, 32)."""
+        middle = slice(self.recipe.shift, self.recipe.shift + INPUT_SIZE)
+        return normalise(self.images[:count, :, middle, middle])
+
+    def epoch(self, number: int, hard: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """This process's share of an epoch, with pictures of nothing after the images of each batch:
+        normalised images (batch + some, 3, 32, 32), targets (batch + some, classes), indices (batch,)."""
+        generator = torch.Generator(self.device).manual_seed(self._seed(number + 1))
+        classes = self.targets.shape[1]
+        for images, indices in self.views(number, hard):
+            clouds = make_clouds(math.ceil(self.recipe.clouds * len(images)), generator)
+            targets = F.pad(self.targets[indices], (0, 0, 0, len(clouds)), value=1 / classes)
+            yield torch.cat((images, clouds)), targets, indices
+
+    def views(
+        self, number: int, hard: Tensor | None = None, *, whole: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images (batch, 3, 32, 32) and their indices (batch,): of the images that `hard`
+        (epochs, images) names for this epoch, and of these the process's share unless `whole`.
+
+        Flips alternate: a random half is mirrored in the first epoch, the other half in the second, and
+        so on, so that two epochs together show each image both ways.
+        """
+        count, recipe = len(self.labels), self.recipe
+        generator = torch.Generator().manual_seed(self._seed(number + 1))
+        order = torch.randperm(count, generator=generator).to(self.device)
+        places = torch.randint(2 * recipe.shift + 1, (2, count), generator=generator).to(self.device)
+        holes = torch.randint(INPUT_SIZE - recipe.cutout + 1, (2, count), generator=generator)
+        holes = holes.to(self.device)
+        mirrored = (self.mirrored_first ^ bool(number % 2)).to(self.device)
+        crops = self.images.unfold(2, INPUT_SIZE, 1).unfold(3, INPUT_SIZE, 1)  # (count, 3, y, x, 32, 32)
+        for batch in order.chunk(len(self)):
+            indices = batch if hard is None else batch[hard[number, batch]]
+            if dist.is_initialized() and not whole:
+                indices = indices[dist.get_rank() :: dist.get_world_size()]
+            images = crops[indices, :, places[0, indices], places[1, indices]]  # (batch, 3, 32, 32)
+            images = torch.where(mirrored[indices].view(-1, 1, 1, 1), images.flip(3), images)
+            images = normalise(images)
+            if recipe.cutout:
+                images = cut_out(images, holes[:, indices], recipe.cutout)
+            yield images, indices
+
+    def _seed(self, number: int) -> int:
+        """0 is for the whole run, 1 for its first epoch."""
+        return self.seed * 100_003 + number
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (batch, 3, height, width) to floats, channels last in memory."""
+    mean, std = (t.to(images.device).view(1, 3, 1, 1) for t in (MEAN, STD))
+    return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def cut_out(images: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Blank one square of each image; corners: (2, batch), the top rows and the left columns."""
+    line = torch.arange(INPUT_SIZE, device=images.device)
+    inside = (line >= corners[:, :, None]) & (line < corners[:, :, None] + side)  # (2, batch, 32)
+    return images.masked_fill(inside[0, :, None, :, None] & inside[1, :, None, None, :], 0)
+
+
+def make_clouds(count: int, generator: torch.Generator) -> Tensor:
+    """Pictures of nothing (count, 3, 32, 32), normalised: random colours on grids of 1 to 32 cells a side,
+    enlarged, that is from plain colours over clouds to noise."""
+    device, each = generator.device, math.ceil(count / len(CLOUD_GRIDS))
+    grids = [torch.randint(256, (each, 3, n, n), generator=generator, device=device) for n in CLOUD_GRIDS]
+    clouds = [F.interpolate(grid.float(), INPUT_SIZE, mode="bilinear") for grid in grids]
+    return normalise(torch.cat(clouds)[:count])
+
+
+def choose_hard_examples(task: Task, batches: Batches, report: Report) -> Tensor:
+    """Which images each epoch trains on, bool (epochs, images): of each batch the part with the highest
+    loss under a small network, which learns on a quarter of the batches meanwhile."""
+    hard = torch.zeros(task.epochs, len(batches.labels), dtype=torch.bool, device=batches.device)
+    if is_first_process():
+        net = build(PROXY, batches).train()
+        progress = Progress(net, task.epochs * len(batches), 0)
+        report.begin(task.epochs, len(batches), 0, describe(batches.device))
+        for number in range(task.epochs):
+            for images, indices in batches.views(number, whole=True):
+                learns = progress.steps % PROXY_LEARNS_EVERY == 0
+                with torch.set_grad_enabled(learns):
+                    loss, _ = losses(net, images, batches.targets[indices])
+                hardest = loss.detach().topk(math.ceil(task.recipe.keep * len(loss))).indices
+                hard[number, indices[hardest]] = True
+                if learns:
+                    loss[hardest].sum().backward()
+                progress.step(learns=learns)
+                report.step()
+    if dist.is_initialized():
+        dist.broadcast(hard, 0)
+    return hard
+
+
+class Progress:
+    """The optimizers, and the learning rates that fall linearly to zero under them."""
+
+    def __init__(self, net: Net, steps: int, whiten_steps: int) -> None:
+        def group(params: list[Any], lr: float) -> dict[str, Any]:
+            return {"params": params, "lr": lr, "initial_lr": lr, "weight_decay": WEIGHT_DECAY / lr}
+
+        named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+        biases = group([p for name, p in named if "norm" in name], BIAS_LR)
+        groups = [group([net.whiten.bias], BIAS_LR), biases, group([net.head.weight], HEAD_LR)]
+        self.sgd = torch.optim.SGD(groups, momentum=SGD_MOMENTUM, nesterov=True)
+        self.muon = Muon([p for _, p in named if p.ndim == 4], lr=FILTER_LR, momentum=MUON_MOMENTUM)
+        self.steps, self._total, self._whiten_total = 0, steps, whiten_steps
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        return self.steps / self._total
+
+    @property
+    def filter_lr(self) -> float:
+        return self.muon.param_groups[0]["lr"]
+
+    def step(self, *, learns: bool = True) -> None:
+        for group in self.sgd.param_groups:
+            group["lr"] = group["initial_lr"] * (1 - self.share)
+        whiten = self.sgd.param_groups[0]
+        whiten["lr"] = BIAS_LR * max(0.0, 1 - self.steps / max(1, self._whiten_total))
+        self.muon.param_groups[0]["lr"] = FILTER_LR * (1 - self.share)
+        if learns:
+            for optimizer in (self.sgd, self.muon):
+                optimizer.step()
+                optimizer.zero_grad()
+        self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sgd": self.sgd.state_dict(), "muon": self.muon.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sgd.load_state_dict(state["sgd"])
+        self.muon.load_state_dict(state["muon"])
+        self.steps = state["steps"]
+
+
+class Lookahead:
+    """Slow weights that follow the network's and pull it back, more so as the run goes on."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self.slow = {name: value.clone() for name, value in self._floats()}
+
+    def update(self, share: float) -> None:
+        self._pull(0.95**LOOKAHEAD_STEPS * share**3)
+
+    def finish(self) -> None:
+        self._pull(1.0)
+
+    def _pull(self, decay: float) -> None:
+        for name, value in self._floats():
+            value.copy_(self.slow[name].lerp_(value, 1 - decay))
+
+    def _floats(self) -> list[tuple[str, Tensor]]:
+        return [(name, t) for name, t in self._net.state_dict().items() if t.is_floating_point()]
+
+
+def synchronise(net: Net) -> None:
+    """Under torchrun: sum the gradients and average the batch norms' statistics, in one exchange, so that
+    every process takes the same step."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in net.parameters() if p.grad is not None]
+    statistics = [b for b in net.buffers() if b.is_floating_point()]
+    flat = torch.cat([t.flatten() for t in (*gradients, *statistics)])
+    dist.all_reduce(flat)
+    sizes = [t.numel() for t in (*gradients, *statistics)]
+    for tensor, part in zip((*gradients, *statistics), flat.split(sizes), strict=True):
+        tensor.copy_(part.view_as(tensor))
+    for tensor in statistics:
+        tensor /= dist.get_world_size()
+
+
+def is_first_process() -> bool:
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def save(checkpoint: Path, task: Task, state: dict[str, Any]) -> None:
+    """Write a checkpoint that says what it is of, in one rename."""
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    partial = checkpoint.with_suffix(".partial")
+    torch.save(state | {"of": task.identity}, partial)
+    partial.replace(checkpoint)
+
+
+def load(checkpoint: Path, task: Task, device: torch.device) -> dict[str, Any]:
+    """Raises OtherRun."""
+    try:
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        of = state["of"]
+    except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise OtherRun(f"{checkpoint} cannot be read ({error}); remove it to start anew") from error
+    if of != task.identity:
+        raise OtherRun(f"{checkpoint} is of another run ({of}); remove it to start anew")
+    return state
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions run on matrix or vector units here."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(torch.cpu.get_capabilities().get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
+
+
+def describe(device: torch.device) -> str:
+    """The hardware, for cards and people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    units = torch.cpu.get_capabilities()
+    best = next((unit for unit in ("amx_bf16", "avx512_bf16") if units.get(unit)), "float32")
+    return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {best}"
