@@ -1,8 +1,8 @@
 """What can go wrong in the worker.
 
 InferenceError
-├── ArtifactError        the model artifact is missing, damaged or of an unknown format; the worker
-│                        does not start
+├── ArtifactError        a model artifact is missing, damaged or of an unknown format; it is refused,
+│                        and the worker goes on with the one that it has
 └── ClassificationError  the model could not answer for one image; its prediction fails, alone
 """
 
@@ -12,7 +12,7 @@ class InferenceError(Exception):
 
 
 class ArtifactError(InferenceError):
-    """The artifact cannot be served; the text says which file and why."""
+    """The artifact cannot be served; the text says why, in words for whoever published it."""
 
 
 class ClassificationError(InferenceError):

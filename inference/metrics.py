@@ -15,10 +15,10 @@ IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # up to the largest max_
 class Metrics:
     """Counts batches and the outcomes they gave."""
 
-    def __init__(self, model: str, device: str) -> None:
+    def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        Info("inference_model", "What answers.", registry=registry).info({"version": model, "device": device})
+        self._model = Info("inference_model", "What answers.", registry=registry)
         self._queue_seconds = Histogram(
             "inference_queue_seconds", "From the upload to the claim.", buckets=SECONDS, registry=registry
         )
@@ -30,6 +30,10 @@ class Metrics:
         )
         outcomes = Counter("inference_outcomes", "Predictions finished.", ["status"], registry=registry)
         self._outcomes = {status: outcomes.labels(status) for status in ("succeeded", "failed")}
+
+    def show_model(self, version: str, device: str) -> None:
+        """Say what answers from now on."""
+        self._model.info({"version": version, "device": device})
 
     def count_batch(self, outcomes: Sequence[Outcome], run: Run) -> None:
         """Count one batch and those of its outcomes that were written."""

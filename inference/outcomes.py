@@ -48,15 +48,18 @@ UPDATE predictions SET
     prediction = outcome.prediction,
     confidence = outcome.confidence,
     probabilities = outcome.probabilities::jsonb,
-    model = CASE WHEN outcome.status = 'succeeded' THEN $8::text END,
+    energy = outcome.energy,
+    unfamiliar = outcome.unfamiliar,
+    model = CASE WHEN outcome.status = 'succeeded' THEN $10::text END,
     error_title = outcome.error_title,
     error_detail = outcome.error_detail,
     completed_at = clock_timestamp(),
-    batch_size = $9::integer,
-    predict_ms = $10::double precision
-FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::double precision[], $5::text[], $6::text[],
-            $7::text[])
-    AS given (id, attempt, prediction, confidence, probabilities, error_title, error_detail)
+    batch_size = $11::integer,
+    predict_ms = $12::double precision
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::double precision[], $5::text[],
+            $6::double precision[], $7::boolean[], $8::text[], $9::text[])
+    AS given (id, attempt, prediction, confidence, probabilities, energy, unfamiliar, error_title,
+              error_detail)
 CROSS JOIN LATERAL (SELECT given.*,
     CASE WHEN given.error_title IS NULL THEN 'succeeded' ELSE 'failed' END AS status) AS outcome
 WHERE predictions.id = outcome.id AND predictions.attempt = outcome.attempt
@@ -97,6 +100,8 @@ class Outcome:
     confidence: float | None = None
     probabilities: str | None = None
     """JSON as the row stores it."""
+    energy: float | None = None
+    unfamiliar: bool | None = None
     error_title: str | None = None
     error_detail: str | None = None
 
@@ -105,13 +110,21 @@ class Outcome:
         return "succeeded" if self.error_title is None else "failed"
 
     @classmethod
-    def succeeded(cls, claim: Claim, classes: Sequence[str], probabilities: NDArray[np.float32]) -> "Outcome":
+    def succeeded(
+        cls,
+        claim: Claim,
+        classes: Sequence[str],
+        probabilities: NDArray[np.float32],
+        energy: float,
+        *,
+        unfamiliar: bool | None,
+    ) -> "Outcome":
         """probabilities: floats (classes,), in the order of `classes`."""
         order = np.argsort(-probabilities, kind="stable")
         ranked = [(classes[int(index)], round(float(probabilities[index]), 6)) for index in order]
         stored = [{"label": label, "probability": probability} for label, probability in ranked]
         label, confidence = ranked[0]
-        return cls(claim, label, confidence, json.dumps(stored))
+        return cls(claim, label, confidence, json.dumps(stored), energy, unfamiliar)
 
     @classmethod
     def given_up(cls, claim: Claim) -> "Outcome":
@@ -165,6 +178,8 @@ class Database:
             [outcome.prediction for outcome in outcomes],
             [outcome.confidence for outcome in outcomes],
             [outcome.probabilities for outcome in outcomes],
+            [outcome.energy for outcome in outcomes],
+            [outcome.unfamiliar for outcome in outcomes],
             [outcome.error_title for outcome in outcomes],
             [outcome.error_detail for outcome in outcomes],
         )

@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     """Where the messages are: amqp://user:password@host:port/cifar."""
 
     models_path: Path = Path("models")
-    """Folder of artifacts; its file `active` names the version to serve."""
+    """Folder of artifacts, one for each version. The table `models` says which one is served."""
 
     max_batch_size: int = Field(64, ge=1, le=1024)
     """Images in one forward pass. Lower: less throughput under load. Higher: the unlucky wait longer

@@ -1,6 +1,7 @@
 """The task `inference.classify`: claim, one forward pass, write, then acknowledge."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from inference.outcomes import Claim, Database, Outcome, Run
 
 logger = logging.getLogger(__name__)
 
+Answer = tuple[NDArray[np.float32], np.float32]
+
 SKIPPED = "skipped: already terminal, deleted, or claimed again"
 
 
@@ -29,15 +32,21 @@ class Classify(BatchTask):
         self, classifier: Classifier, database: Database, metrics: Metrics, max_batch_size: int
     ) -> None:
         super().__init__()
-        self.classifier = classifier
         self.database = database
         self.metrics = metrics
         self.max_batch_size = max_batch_size
+        self.serve(classifier)
+
+    def serve(self, classifier: Classifier) -> None:
+        """Answer with this from the next batch on; from any thread."""
+        self.classifier = classifier
+        self.metrics.show_model(classifier.version, classifier.device_name)
 
     def describe(self) -> dict[str, Any]:
+        classifier = self.classifier
         return {
-            "model": self.classifier.version,
-            "device": self.classifier.device_name,
+            "model": classifier.version,
+            "device": classifier.device_name,
             "batches": self.collector.batches,
         }
 
@@ -62,33 +71,43 @@ class Classify(BatchTask):
         """Run the claims and store their outcomes, one each; returns those that were written."""
         if not claims:
             return []
+        classifier = self.classifier  # once: a swap must not come between an answer and its model's name
         started = time.perf_counter()
-        answers = self.answer([claim.pixels for claim in claims])
+        answers = answer(classifier, [claim.pixels for claim in claims])
         predict_ms = (time.perf_counter() - started) * 1000
         outcomes = [
-            Outcome.failed(claim, "Classification failed", str(answer))
-            if isinstance(answer, ClassificationError)
-            else Outcome.succeeded(claim, self.classifier.classes, answer)
-            for claim, answer in zip(claims, answers, strict=True)
+            _conclude(claim, classifier, answer) for claim, answer in zip(claims, answers, strict=True)
         ]
-        run = Run(self.classifier.version, len(claims), round(predict_ms, 3))
+        run = Run(classifier.version, len(claims), round(predict_ms, 3))
         written = self.database.write(outcomes, run)
         finished = [outcome for outcome in outcomes if outcome.claim.id in written]
         self.metrics.count_batch(finished, run)
         _log(finished, request_ids, run)
         return finished
 
-    def answer(self, images: Sequence[bytes]) -> list[NDArray[np.float32] | ClassificationError]:
-        """Probabilities for each image. When the batch raises, each image is tried alone, so that
-        only the one at fault fails."""
-        try:
-            return list(self.classifier(images))
-        except Exception:
-            if len(images) > 1:
-                logger.exception("a batch of %d raised; its images run one by one", len(images))
-                return [answer for image in images for answer in self.answer([image])]
-            logger.exception("an image could not be classified")
-            return [ClassificationError("The model could not process this image; try another one.")]
+
+def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | ClassificationError]:
+    """Probabilities (classes,) and energy for each image. When the batch raises, each image is tried
+    alone, so that only the one at fault fails."""
+    try:
+        return list(zip(*classifier(images), strict=True))
+    except Exception:
+        if len(images) > 1:
+            logger.exception("a batch of %d raised; its images run one by one", len(images))
+            return [given for image in images for given in answer(classifier, [image])]
+        logger.exception("an image could not be classified")
+        return [ClassificationError("The model could not process this image; try another one.")]
+
+
+def _conclude(claim: Claim, classifier: Classifier, answer: Answer | ClassificationError) -> Outcome:
+    if isinstance(answer, ClassificationError):
+        return Outcome.failed(claim, "Classification failed", str(answer))
+    probabilities, energy = answer[0], round(float(answer[1]), 6)
+    if not math.isfinite(energy) or not np.isfinite(probabilities).all():
+        detail = "The model's answer for this image is no number; try another image."
+        return Outcome.failed(claim, "Classification failed", detail)
+    unfamiliar = classifier.is_unfamiliar(energy)
+    return Outcome.succeeded(claim, classifier.classes, probabilities, energy, unfamiliar=unfamiliar)
 
 
 def _parse_id(arguments: Sequence[Any]) -> UUID | Exception:

@@ -1,6 +1,6 @@
 """The worker's entry point: `celery -A inference.worker worker`.
 
-Builds the one classifier, the one database and the Celery app.
+Waits for a model that can be served, then builds the database, the task and the Celery app.
 """
 
 import logging
@@ -12,11 +12,13 @@ from celery.worker.control import Panel
 from kombu.entity import Exchange, Queue
 
 from inference import logs
-from inference.classifier import choose_device, load_active
+from inference.classifier import choose_device
 from inference.metrics import Metrics
 from inference.outcomes import Database
+from inference.registry import Registry
 from inference.settings import Settings
 from inference.tasks import Classify
+from inference.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +27,14 @@ SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
 
 
 def create_app(settings: Settings) -> Celery:
-    """The Celery app with its one task. Raises ArtifactError when there is no model to serve."""
+    """The Celery app with its one task; takes until there are a database and a model to serve."""
     logs.configure()
     logs.replace_celery_s()
     torch.set_num_threads(settings.cpu_threads)
-    database = Database(settings.database_url.get_secret_value())
-    classifier = load_active(settings.models_path, choose_device())
+    address = settings.database_url.get_secret_value()
+    watcher = Watcher(Registry(address), settings.models_path, choose_device(), settings.max_batch_size)
+    classifier = watcher.wait_for_model()  # nothing is consumed yet, so messages wait in the queue
+    database = Database(address)
     app = Celery("inference", broker=settings.broker_url.get_secret_value(), set_as_current=True)
     app.conf.update(
         # The broker's definitions file declares everything; here it is only named.
@@ -62,12 +66,15 @@ def create_app(settings: Settings) -> Celery:
         if command.type == "control" and name != "heartbeat":
             Panel.data.pop(name, None)
     app.events.dispatcher_cls = "inference.batching:Events"
-    metrics = Metrics(classifier.version, classifier.device_name)
+    metrics = Metrics()
     if settings.metrics_address:
         metrics.serve(settings.metrics_address)
     task = Classify(classifier, database, metrics, settings.max_batch_size)
     app.register_task(task)
     signals.worker_ready.connect(lambda **_: logger.info("worker ready", extra=task.describe()), weak=False)
+    signals.worker_init.connect(lambda **_: watcher.start(task.serve), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: watcher.stop(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: watcher.join(), weak=False)
     # While the database is away a batch waits for it; a worker that stops must not.
     signals.worker_shutting_down.connect(lambda **_: database.stop(), weak=False)
     signals.worker_shutdown.connect(lambda **_: database.close(), weak=False)

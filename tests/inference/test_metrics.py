@@ -54,14 +54,19 @@ def test_a_prediction_that_is_given_up_counts_as_failed() -> None:
 
 def test_prometheus_is_answered_at_the_address_of_the_setting() -> None:
     (port,) = find_free_ports(1)
-    server, thread = Metrics("m1", "cpu").serve(f"127.0.0.1:{port}")
+    metrics = Metrics()
+    metrics.show_model("m0", "cpu")
+    metrics.show_model("m1", "cpu")
+    server, thread = metrics.serve(f"127.0.0.1:{port}")
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            assert b'inference_model_info{device="cpu",version="m1"} 1.0' in answer.read()
+            body = answer.read()
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+    assert b'inference_model_info{device="cpu",version="m1"} 1.0' in body
+    assert body.count(b"inference_model_info{") == 1
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1:9100", "0.0.0.0:9100", "[::]:9100"])

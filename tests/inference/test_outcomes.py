@@ -34,7 +34,8 @@ async def queue(database: asyncpg.Connection, count: int = 1) -> list[uuid.UUID]
 
 
 def succeed(claim: Claim) -> Outcome:
-    return Outcome.succeeded(claim, CLASSES, np.array([0.25, 0.75], dtype=np.float32))
+    probabilities = np.array([0.25, 0.75], dtype=np.float32)
+    return Outcome.succeeded(claim, CLASSES, probabilities, -3.5, unfamiliar=True)
 
 
 async def test_a_claim_gives_the_pixels_and_marks_the_rows(
@@ -70,9 +71,11 @@ async def test_outcomes_are_written_together_each_its_own(
     assert (row["status"], row["prediction"], row["confidence"]) == ("succeeded", "dog", 0.75)
     assert json.loads(row["probabilities"])[1] == {"label": "cat", "probability": 0.25}
     assert (row["model"], row["batch_size"], row["predict_ms"]) == ("m1", 2, 3.5)
+    assert (row["energy"], row["unfamiliar"]) == (-3.5, True)
     row = await database.fetchrow("SELECT * FROM predictions WHERE id = $1", bad.id)
     assert row is not None
     assert (row["status"], row["error_title"], row["prediction"]) == ("failed", "Failed", None)
+    assert (row["energy"], row["unfamiliar"]) == (None, None)
 
 
 async def test_a_terminal_or_deleted_row_cannot_be_claimed(

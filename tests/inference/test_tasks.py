@@ -1,5 +1,6 @@
 """The task: every call of a batch gets exactly one answer, and a bad image fails alone."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +16,7 @@ from inference.outcomes import Claim, Outcome, Run
 from inference.tasks import SKIPPED, Classify
 
 POISON = b"\xff" * 3072
+NOT_A_NUMBER = b"\x01" * 3072
 
 
 class Rows:
@@ -46,19 +48,28 @@ class Fenced(Rows):
 
 
 class Model:
-    """Says 'dog' for a bright first pixel, else 'cat'; raises when a batch holds POISON."""
+    """Says 'dog' for a bright first pixel, else 'cat'; raises when a batch holds POISON. The second
+    byte is how well it knows the image."""
 
     classes = ("cat", "dog")
-    version = "m1"
+    device_name = "cpu"
 
-    def __call__(self, images: Sequence[bytes]) -> NDArray[np.float32]:
+    def __init__(self, version: str = "m1") -> None:
+        self.version = version
+
+    def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if POISON in images:
             raise RuntimeError("poison")
-        return np.array([[1 - i[0] / 255, i[0] / 255] for i in images], dtype=np.float32)
+        probabilities = [[1 - i[0] / 255, i[0] / 255] for i in images]
+        energies = [math.nan if i == NOT_A_NUMBER else -float(i[1]) for i in images]
+        return np.array(probabilities, np.float32), np.array(energies, np.float32)
+
+    def is_unfamiliar(self, energy: float) -> bool | None:
+        return energy > -3 if self.version == "m1" else None
 
 
 def classify(rows: Rows) -> Classify:
-    return Classify(Model(), rows, Metrics("m1", "cpu"), 8)  # pyright: ignore[reportArgumentType]
+    return Classify(Model(), rows, Metrics(), 8)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture
@@ -86,6 +97,41 @@ def test_a_poison_image_fails_alone(ids: list[UUID]) -> None:
     failed = [outcome for outcome in rows.outcomes if outcome.error_title]
     assert [outcome.claim.id for outcome in failed] == [ids[1]]
     assert "try another" in (failed[0].error_detail or "")
+
+
+def test_an_answer_that_is_no_number_fails_alone(ids: list[UUID]) -> None:
+    rows = Rows({ids[0]: bytes(3072), ids[1]: NOT_A_NUMBER})
+    good, bad = classify(rows).run_batch(calls(ids[:2]))
+    assert good.startswith("cat")
+    assert isinstance(bad, ClassificationError)
+
+
+def test_an_outcome_says_whether_the_image_is_unfamiliar(ids: list[UUID]) -> None:
+    rows = Rows({ids[0]: bytes([0, 9]) * 1536, ids[1]: bytes([0, 1]) * 1536})
+    task = classify(rows)
+    task.run_batch(calls(ids[:2]))
+    verdicts = {outcome.claim.id: (outcome.energy, outcome.unfamiliar) for outcome in rows.outcomes}
+    assert verdicts == {ids[0]: (-9, False), ids[1]: (-1, True)}
+    task.serve(Model("m2"))  # pyright: ignore[reportArgumentType]
+    task.run_batch(calls(ids[:1]))
+    assert (rows.outcomes[-1].energy, rows.outcomes[-1].unfamiliar) == (-9, None)
+
+
+def test_a_swap_in_the_middle_of_a_batch_is_seen_by_the_next_one(ids: list[UUID]) -> None:
+    class Swapping(Model):
+        def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            task.serve(Model("m2"))  # pyright: ignore[reportArgumentType]
+            return super().__call__(images)
+
+    rows = Rows({id: bytes(3072) for id in ids})
+    task = classify(rows)
+    task.serve(Swapping())  # pyright: ignore[reportArgumentType]
+    task.run_batch(calls(ids[:2]))
+    task.run_batch(calls(ids[2:]))
+    assert [run.model for run in rows.runs] == ["m1", "m2"]
+    assert rows.outcomes[0].unfamiliar is True
+    assert rows.outcomes[-1].unfamiliar is None
+    assert task.describe()["model"] == "m2"
 
 
 def test_a_row_that_cannot_be_claimed_is_skipped(ids: list[UUID]) -> None:

@@ -27,9 +27,10 @@ from tqdm import tqdm
 
 from backend.settings import Settings
 from backend.uploads import decode
-from inference.classifier import choose_device, load_active
+from inference.classifier import choose_device, load
 from scripts.local import stack
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError, find_free_ports
+from tests.conftest import SHIPPED_MODEL
 
 STATE = REPOSITORY / ".local/bench"
 GROUPS = {
@@ -87,7 +88,7 @@ def main() -> None:
 def measure_forward(images: Sequence[bytes], repeats: int = 15) -> float:
     """CPU-milliseconds an image of the model alone, in batches of 64 on one thread."""
     torch.set_num_threads(1)
-    classifier = load_active(REPOSITORY / "models", choose_device())
+    classifier = load(SHIPPED_MODEL, choose_device())
     settings = Settings.model_validate({"database_url": "postgresql://x", "broker_url": "amqp://x"})
     pixels = [decode(image, settings) for image in images]
     batch = list(itertools.islice(itertools.cycle(pixels), REFERENCE_BATCH))

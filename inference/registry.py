@@ -1,0 +1,156 @@
+"""The table `models`, as the workers keep it: which versions there are, and which one is active.
+
+The active version is the one activated last among those without an error. Every statement that changes
+the table notifies the channel `models`, even one that finds nothing to change, so none runs without need.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+
+CHANNEL = "models"
+TIMEOUTS: dict[str, int] = {
+    "connect_timeout": 5,
+    # A server that vanished without a word is noticed: this connection may never send much.
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+
+# What is active, whether a worker has begun to serve it since, whether anything could be made active, and
+# which of the names have no row yet.
+LOOK = """
+SELECT active.version, coalesce(active.served_at >= active.activated_at, false),
+    EXISTS (SELECT FROM models WHERE error IS NULL),
+    ARRAY(SELECT name FROM unnest($1::text[]) WITH ORDINALITY AS given (name, place)
+          WHERE NOT EXISTS (SELECT FROM models WHERE version = name) ORDER BY place)
+FROM (VALUES (1)) AS always
+LEFT JOIN (SELECT version, activated_at, served_at FROM models
+           WHERE error IS NULL AND activated_at IS NOT NULL
+           ORDER BY activated_at DESC LIMIT 1) AS active ON true
+"""
+
+# One registration at a time, so that each sees what the one before it made active.
+TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('models'))"
+
+# Add a version that can be served, and make it the active one if nothing else is, or if its card asks for
+# that: always, or (the default) when it is better on the same test images.
+REGISTER = """
+WITH active AS (SELECT card FROM models
+                WHERE error IS NULL AND activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1)
+INSERT INTO models (version, card, activated_at)
+SELECT $1, found.card, CASE WHEN
+        active.card IS NULL
+        OR found.card ->> 'activation' = 'always'
+        OR (coalesce(found.card ->> 'activation', 'better') = 'better'
+            AND found.card #>> '{data,test_sha256}' = active.card #>> '{data,test_sha256}'
+            AND found.card -> 'accuracy' > active.card -> 'accuracy')
+    THEN clock_timestamp() END
+FROM (VALUES ($2::jsonb)) AS found (card) LEFT JOIN active ON true
+ON CONFLICT DO NOTHING
+RETURNING activated_at IS NOT NULL
+"""
+
+# Add a version that cannot be served, with the reason.
+REGISTER_REFUSED = """
+INSERT INTO models (version, card, error) VALUES ($1, $2::jsonb, $3) ON CONFLICT DO NOTHING RETURNING true
+"""
+
+# Refuse a version that could be served when it was found: what was active before it is active again.
+REFUSE = "UPDATE models SET error = $2 WHERE version = $1 AND error IS NULL"
+
+# Nothing is active, and something could be: take what was found last.
+ACTIVATE_LATEST = """
+UPDATE models SET activated_at = clock_timestamp()
+WHERE version = (SELECT version FROM models WHERE error IS NULL ORDER BY found_at DESC, version DESC LIMIT 1)
+    AND NOT EXISTS (SELECT FROM models WHERE error IS NULL AND activated_at IS NOT NULL)
+"""
+
+# Say that a worker serves the version from now on.
+MARK_SERVED = "UPDATE models SET served_at = clock_timestamp() WHERE version = $1"
+
+STATEMENTS: dict[str, LiteralString] = {
+    "LOOK": LOOK,
+    "TAKE_TURNS": TAKE_TURNS,
+    "REGISTER": REGISTER,
+    "REGISTER_REFUSED": REGISTER_REFUSED,
+    "REFUSE": REFUSE,
+    "ACTIVATE_LATEST": ACTIVATE_LATEST,
+    "MARK_SERVED": MARK_SERVED,
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """What the table says."""
+
+    active: str | None
+    is_served: bool
+    """Whether a worker has begun to serve the active version since it became that."""
+    has_usable: bool
+    unknown: Sequence[str]
+    """Versions in the folder that have no row."""
+
+
+class Registry:
+    """One connection that listens, for one thread. Every method raises psycopg.Error; after that,
+    `disconnect`, and the next call connects again."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def look(self, versions: Sequence[str]) -> View:
+        """Read the table; `versions` are those in the folder."""
+        ((active, is_served, has_usable, unknown),) = self._execute(LOOK, list(versions))
+        return View(active, is_served, has_usable, unknown)
+
+    def register(self, version: str, card: dict[str, Any]) -> bool | None:
+        """Add a version that can be served; returns whether it is active now, None when it was there."""
+        with self._open().transaction():
+            self._execute(TAKE_TURNS)
+            rows = self._execute(REGISTER, version, json.dumps(card))
+        return rows[0][0] if rows else None
+
+    def register_refused(self, version: str, card: dict[str, Any], reason: str) -> bool:
+        """Add a version that cannot be served; returns whether it was not there."""
+        return bool(self._execute(REGISTER_REFUSED, version, json.dumps(card), reason))
+
+    def refuse(self, version: str, reason: str) -> None:
+        self._execute(REFUSE, version, reason)
+
+    def activate_latest(self) -> None:
+        self._execute(ACTIVATE_LATEST)
+
+    def mark_served(self, version: str) -> None:
+        self._execute(MARK_SERVED, version)
+
+    def wait(self, seconds: float) -> None:
+        """Until someone changes the table, or this time is over."""
+        for _ in self._open().notifies(timeout=seconds, stop_after=1):
+            pass
+
+    def disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _execute(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
+        cursor = self._open().execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    def _open(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                self._url,
+                autocommit=True,
+                cursor_factory=psycopg.RawCursor,
+                application_name="inference models",
+                **TIMEOUTS,  # pyright: ignore[reportArgumentType]
+            )
+            self._connection.execute(f"LISTEN {CHANNEL}")
+        return self._connection

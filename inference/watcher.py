@@ -1,0 +1,203 @@
+"""Keeps a worker on the active version: finds new models, registers them, swaps.
+
+A model is loaded, verified and warmed up in this thread while the old one goes on serving. The swap itself
+is one assignment, which the next batch sees. While the database is away the worker serves what it has.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import torch
+
+from inference import artifact
+from inference.classifier import Classifier, load
+from inference.errors import ArtifactError
+from inference.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+SETTLE_SECONDS = 5.0
+"""A version that is not right is looked at again until it has been left alone for so long: someone may be
+copying it. Lower: a slow copy is refused. Higher: a broken version is told of later."""
+LATER_SECONDS = 30.0
+"""Until a version that failed for a reason of the machine's (no memory left, say) is tried again."""
+NEXT_STEP = "Train it again, or put the whole folder there once more under another name."
+
+
+class Watcher:
+    """Watches the table of models and their folder for one worker."""
+
+    def __init__(self, registry: Registry, models: Path, device: torch.device, max_batch_size: int) -> None:
+        self.registry = registry
+        self.models = models
+        self.device = device
+        self.max_batch_size = max_batch_size
+        self.classifier: Classifier | None = None
+        """What the worker serves, as far as this thread has brought it."""
+        self._serve: Callable[[Classifier], None] | None = None
+        self._marked: str | None = None
+        self._later: dict[str, float] = {}
+        self._complaint = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+
+    def wait_for_model(self) -> Classifier:
+        """The active version, as soon as there is one that can be served."""
+        while True:
+            self.turn()
+            if self.classifier is not None:
+                return self.classifier
+            self._rest()
+
+    def start(self, serve: Callable[[Classifier], None]) -> None:
+        """From now on hand each version that becomes the active one to `serve`."""
+        self._serve = serve
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it does within a second, or after the model that it is loading."""
+        self._stopping.set()
+
+    def join(self) -> None:
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self.turn()
+            self._rest()
+        self.registry.disconnect()
+
+    def turn(self) -> None:
+        """Look once, and do what is to be done; never raises."""
+        try:
+            self.look()
+        except psycopg.Error as error:
+            self._complain(f"the table of models cannot be read: {str(error).strip()}")
+            self.registry.disconnect()
+        except OSError as error:
+            self._complain(f"the folder of models cannot be read: {error}")
+        except Exception:
+            logger.exception("looking for models failed")
+        else:
+            found = self.classifier is not None
+            self._complain("" if found else f"{self.models} holds no model that can be served")
+
+    def look(self) -> None:
+        """Register what is new in the folder, then serve what is active."""
+        versions = artifact.list_versions(self.models)
+        view = self.registry.look(versions)
+        for version in view.unknown:
+            if self._stopping.is_set():
+                return
+            self.register(version)
+        view = self.registry.look(versions) if view.unknown else view
+        while not self._stopping.is_set():
+            if view.active is None:
+                if not view.has_usable:
+                    return
+                self.registry.activate_latest()
+            elif self.classifier and view.active == self.classifier.version:
+                self._mark(view.active, is_served=view.is_served)
+                return
+            elif not self.switch(view.active):
+                return
+            view = self.registry.look(versions)
+
+    def register(self, version: str) -> None:
+        """Give a version its row, if it can be said whether it can be served."""
+        if self._is_postponed(version):
+            return
+        folder = self.models / version
+        card: dict[str, Any] = {}
+        try:
+            card = artifact.read_card(folder)
+            load(folder, self.device)
+            active = self.registry.register(version, card)
+            if active is not None:
+                logger.info("model registered", extra={"model": version, "active": active})
+            return
+        except ArtifactError as error:
+            reason = str(error)
+        except RecursionError:
+            card, reason = {}, "its card is nested too deeply"
+        except psycopg.Error as error:
+            if (error.sqlstate or "")[:2] not in ("22", "54"):  # bad data, too complex
+                raise
+            card, reason = {}, f"the database does not take its card: {error.diag.message_primary}"
+        except Exception:
+            self._postpone(version)
+            return
+        if abs(time.time() - artifact.last_change(folder)) < SETTLE_SECONDS:
+            return
+        reason = _explain(reason)
+        if self.registry.register_refused(version, card, reason):
+            logger.warning("model refused", extra={"model": version, "error": reason})
+
+    def switch(self, version: str) -> bool:
+        """Load a version beside the one that is served, then serve it; returns whether to look again."""
+        if self._is_postponed(version):
+            return False
+        started = time.monotonic()
+        try:
+            classifier = load(self.models / version, self.device)
+            classifier.warm_up(self.max_batch_size)
+        except ArtifactError as error:
+            reason = _explain(f"It can no longer be loaded: {error}")
+            self.registry.refuse(version, reason)
+            logger.warning("model refused", extra={"model": version, "error": reason})
+            return True
+        except Exception:
+            self._postpone(version)
+            return False
+        previous = self.classifier and self.classifier.version
+        self.classifier = classifier
+        self._marked = None
+        if self._serve:
+            self._serve(classifier)
+        seconds = round(time.monotonic() - started, 3)
+        logger.info("model loaded", extra={"model": version, "previous": previous, "seconds": seconds})
+        return True
+
+    def _mark(self, version: str, *, is_served: bool) -> None:
+        """Tell the table, when this worker has just begun to serve the version or nobody has told yet."""
+        if self._serve and (version != self._marked or not is_served):
+            self.registry.mark_served(version)
+            self._marked = version
+
+    def _rest(self) -> None:
+        """Until the table changes, at most one second."""
+        try:
+            self.registry.wait(TICK_SECONDS)
+        except psycopg.Error:  # the next turn says so
+            self.registry.disconnect()
+            self._stopping.wait(TICK_SECONDS)
+
+    def _is_postponed(self, version: str) -> bool:
+        return time.monotonic() < self._later.get(version, 0.0)
+
+    def _postpone(self, version: str) -> None:
+        logger.exception("the model %s could not be tried; again in %.0f s", version, LATER_SECONDS)
+        self._later[version] = time.monotonic() + LATER_SECONDS
+
+    def _complain(self, complaint: str) -> None:
+        """Say once what is wrong, and once that it no longer is."""
+        if complaint != self._complaint:
+            serving = (
+                self.classifier.version if self.classifier else "nothing; the messages wait in the queue"
+            )
+            level = logging.WARNING if complaint else logging.INFO
+            logger.log(level, "%s; serving %s", complaint or "all is well with the models", serving)
+            self._complaint = complaint
+
+
+def _explain(reason: str) -> str:
+    """The reason as the table takes and people read it: it may quote what someone put into a file."""
+    text = "".join(character if character.isprintable() else "?" for character in reason)
+    return f"{text[:500].rstrip('.')}. {NEXT_STEP}"

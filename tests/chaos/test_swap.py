@@ -1,0 +1,288 @@
+"""Models swapped in a real worker that answers without a pause."""
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from backend.broker import Broker
+from backend.messages import classify
+from scripts.local.config import REPOSITORY, Config, find_free_ports
+from tests.conftest import SHIPPED_MODEL, eventually
+
+FIRST, SECOND = "2026-01-01-first", "2026-01-02-second"
+A_SECOND = 60  # uploads: about half of what one core classifies
+PIXELS = [os.urandom(3072) for _ in range(16)]
+
+
+def copy_shipped(models: Path, version: str, **card: Any) -> Path:
+    """The model that ships, under another name, in one rename."""
+    partial_folder = models / f".{version}"
+    partial_folder.mkdir()
+    whole = json.loads((SHIPPED_MODEL / "card.json").read_text()) | {"version": version} | card
+    (partial_folder / "card.json").write_text(json.dumps(whole))
+    (partial_folder / "model.safetensors").write_bytes((SHIPPED_MODEL / "model.safetensors").read_bytes())
+    return partial_folder.rename(models / version)
+
+
+@dataclass
+class Worker:
+    """A real worker with a folder of models of its own."""
+
+    process: subprocess.Popen[bytes]
+    models: Path
+    log: Path
+    metrics: str
+
+    def lines(self, text: str) -> list[str]:
+        return [line for line in self.log.read_text().splitlines() if text in line]
+
+
+@contextmanager
+def run_worker(servers: Config, folder: Path) -> Generator[Worker]:
+    models, log = folder / "models", folder / "worker.log"
+    models.mkdir(exist_ok=True)
+    (port,) = find_free_ports(1)
+    command = [f"{Path(sys.executable).parent}/celery", "-A", "inference.worker", "worker"]
+    command += ["--loglevel", "WARNING", "-n", f"{uuid.uuid4()}@test", "--without-gossip", "--without-mingle"]
+    environment = os.environ | {
+        "DATABASE_URL": servers.database_url("worker"),
+        "BROKER_URL": servers.broker_url("worker"),
+        "MODELS_PATH": str(models),
+        "METRICS_ADDRESS": f"127.0.0.1:{port}",
+    }
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=file, stderr=file)
+        try:
+            yield Worker(process, models, log, f"http://127.0.0.1:{port}/metrics")
+            process.terminate()
+            assert process.wait(20) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+async def publish(
+    servers: Config, database: asyncpg.Connection
+) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+    """Stores one more image and publishes its message, as the backend does."""
+    broker = Broker(servers.broker_url("backend"), lambda _event: None)
+    await broker.open()
+
+    async def connected() -> bool:
+        return broker.connected
+
+    await eventually(connected)
+    pixels = itertools.cycle(PIXELS)
+    rows = await asyncpg.connect(servers.database_url("backend"))  # the other may be in use
+
+    async def publish() -> None:
+        id = uuid.uuid4()
+        await rows.execute(
+            """INSERT INTO predictions (id, filename, "timestamp", pixels)
+               VALUES ($1, 'x.png', clock_timestamp(), $2)""",
+            id,
+            next(pixels),
+        )
+        await broker.publish([classify(id)])
+
+    yield publish
+    await broker.close()
+    await rows.close()
+
+
+async def upload(publish: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """A_SECOND images each second, whether or not they are answered."""
+    started = time.monotonic()
+    for number in range(int(seconds * A_SECOND)):
+        await asyncio.sleep(max(0.0, started + number / A_SECOND - time.monotonic()))
+        await publish()
+
+
+async def count(database: asyncpg.Connection, condition: str) -> int:
+    return int(await database.fetchval(f"SELECT count(*) FROM predictions WHERE {condition}") or 0)
+
+
+async def none_left(database: asyncpg.Connection) -> bool:
+    return await count(database, "completed_at IS NULL") == 0
+
+
+async def is_served(database: asyncpg.Connection, version: str) -> bool:
+    served = await database.fetchval(
+        "SELECT served_at >= activated_at FROM models WHERE version = $1", version
+    )
+    return bool(served)
+
+
+async def activate(database: asyncpg.Connection, version: str) -> None:
+    await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = $1", version)
+
+
+async def wait_until_served(database: asyncpg.Connection, version: str, seconds: float = 30) -> None:
+    await eventually(partial(is_served, database, version), seconds)
+
+
+async def read_latencies_ms(database: asyncpg.Connection) -> list[float]:
+    rows = await database.fetch(
+        """SELECT (extract(epoch FROM completed_at - "timestamp") * 1000)::double precision AS ms
+           FROM predictions"""
+    )
+    return [row["ms"] for row in rows]
+
+
+@asynccontextmanager
+async def away(database: asyncpg.Connection) -> AsyncGenerator[None]:
+    """The database lets no worker in."""
+    await database.execute("ALTER ROLE worker NOLOGIN")
+    await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
+    try:
+        yield
+    finally:
+        await database.execute("ALTER ROLE worker LOGIN")
+
+
+async def test_predictions_flow_while_versions_are_swapped_back_and_forth(
+    servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
+) -> None:
+    with run_worker(servers, tmp_path) as worker:
+        copy_shipped(worker.models, FIRST)
+        await wait_until_served(database, FIRST, 60)
+        copy_shipped(worker.models, SECOND, activation="never")
+        await upload(publish, 3)  # the first passes are slow
+        await eventually(partial(none_left, database), 60)
+        await database.execute("TRUNCATE predictions")
+
+        await upload(publish, 5)
+        await eventually(partial(none_left, database), 60)
+        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 5 * A_SECOND
+        quiet = await read_latencies_ms(database)
+        await database.execute("TRUNCATE predictions")
+
+        swaps = 0
+        flow = asyncio.create_task(upload(publish, 10))
+        for version in itertools.cycle([SECOND, FIRST]):
+            await activate(database, version)
+            await wait_until_served(database, version)
+            swaps += 1
+            await asyncio.sleep(0.2)
+            if flow.done():
+                break
+        await flow
+        await eventually(partial(none_left, database), 60)
+        swapping = await read_latencies_ms(database)
+
+        assert await count(database, "status = 'succeeded'") == 10 * A_SECOND
+        assert await count(database, "attempt > 1") == 0
+        models = await database.fetch("SELECT model, count(*) FROM predictions GROUP BY model")
+        assert {row["model"] for row in models} == {FIRST, SECOND}
+        # One transaction wrote one batch.
+        batches = await database.fetch(
+            """SELECT count(DISTINCT model) AS models, count(*) AS rows, max(batch_size) AS batch_size
+               FROM predictions GROUP BY changed"""
+        )
+        assert {(row["models"], row["rows"] - row["batch_size"]) for row in batches} == {(1, 0)}
+        assert swaps > 2
+        for name, latencies in (("without swaps", quiet), (f"with {swaps} swaps in 10 s", swapping)):
+            cuts = statistics.quantiles(latencies, n=100)
+            print(f"{name}: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, n {len(latencies)}")
+        print(*worker.lines("model loaded")[-3:], sep="\n")
+
+        active = await database.fetchval("SELECT version FROM models ORDER BY activated_at DESC LIMIT 1")
+        async with httpx.AsyncClient() as client:
+            figures = (await client.get(worker.metrics)).text
+        assert f'version="{active}"' in figures
+        assert figures.count("inference_model_info{") == 1
+
+
+async def test_a_worker_waits_for_a_model_and_keeps_what_is_queued(
+    servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
+) -> None:
+    async def said_so() -> bool:
+        return bool(worker.lines("holds no model that can be served"))
+
+    with run_worker(servers, tmp_path) as worker:
+        await publish()
+        await eventually(said_so, 60)
+        worker.process.terminate()
+        assert worker.process.wait(5) == -signal.SIGTERM  # it does not insist on a model
+
+    with run_worker(servers, tmp_path) as worker:
+        (worker.models / FIRST).mkdir()
+        await eventually(said_so, 60)
+        assert await count(database, "status = 'queued'") == 1
+        copy_shipped(worker.models, SECOND)
+        await eventually(partial(none_left, database), 60)
+        assert await count(database, f"status = 'succeeded' AND model = '{SECOND}'") == 1
+        refused = await eventually(
+            lambda: database.fetchval("SELECT error FROM models WHERE version = $1", FIRST)
+        )
+        assert "card.json cannot be read" in refused
+
+
+async def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
+    servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
+) -> None:
+    with run_worker(servers, tmp_path) as worker:
+        copy_shipped(worker.models, FIRST)
+        await wait_until_served(database, FIRST, 60)
+        folder = copy_shipped(worker.models, SECOND)
+
+        async def registered() -> Any:
+            return await database.fetchval("SELECT true FROM models WHERE version = $1", SECOND)
+
+        await eventually(registered)
+        with (folder / "model.safetensors").open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\1")
+        flow = asyncio.create_task(upload(publish, 2))
+        await activate(database, SECOND)
+        refused = await eventually(
+            lambda: database.fetchval("SELECT error FROM models WHERE version = $1", SECOND)
+        )
+        await flow
+        await eventually(partial(none_left, database), 60)
+        assert "SHA-256 differs" in refused
+        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 2 * A_SECOND
+
+
+async def test_a_swap_that_finds_the_database_away_happens_when_it_is_back(
+    servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
+) -> None:
+    with run_worker(servers, tmp_path) as worker:
+        copy_shipped(worker.models, FIRST)
+        copy_shipped(worker.models, SECOND, activation="never")
+        await wait_until_served(database, FIRST, 60)
+
+        async def complained() -> bool:
+            return bool(worker.lines("the table of models cannot be read"))
+
+        flow = asyncio.create_task(upload(publish, 6))
+        await eventually(lambda: count(database, "status = 'succeeded'"))
+        async with away(database):
+            await activate(database, SECOND)
+            await eventually(complained)
+            assert not await is_served(database, SECOND)
+        await wait_until_served(database, SECOND)
+        await flow
+        await eventually(partial(none_left, database), 60)
+        assert await count(database, "status = 'succeeded'") == 6 * A_SECOND
+        models = await database.fetch("SELECT DISTINCT model FROM predictions")
+        assert {row["model"] for row in models} == {FIRST, SECOND}
+        assert worker.process.poll() is None

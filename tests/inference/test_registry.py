@@ -1,0 +1,151 @@
+"""Which version is active: the rule in SQL, against the real table."""
+
+import time
+from collections.abc import Generator
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+
+from inference.registry import Registry
+from scripts.local.config import Config
+
+
+@pytest.fixture
+def registry(servers: Config) -> Generator[Registry]:
+    registry = Registry(servers.database_url("worker"))
+    yield registry
+    registry.disconnect()
+
+
+def card(accuracy: float | None = 0.9, test: str | None = "same", **more: Any) -> dict[str, Any]:
+    return {"accuracy": accuracy, "data": {"test_sha256": test}} | more
+
+
+@pytest.mark.parametrize("activation", [None, "better", "always", "never"])
+async def test_the_first_version_is_active_for_something_must_serve(
+    activation: str | None, registry: Registry, database: asyncpg.Connection
+) -> None:
+    assert registry.register("v1", {"activation": activation} if activation else {})
+    assert registry.look([]).active == "v1"
+
+
+@pytest.mark.parametrize(
+    ("found", "becomes_active"),
+    [
+        (card(0.91), True),
+        (card(0.91, activation="better"), True),
+        (card(0.9), False),
+        (card(0.89), False),
+        (card(0.91, test="other"), False),
+        (card(0.91, test=None), False),
+        (card(None), False),
+        ({"accuracy": 0.91}, False),
+        ({}, False),
+        (card(0.91, activation="never"), False),
+        (card(0.1, test="other", activation="always"), True),
+        ({"activation": "always"}, True),
+    ],
+    ids=str,
+)
+async def test_a_further_version_is_active_when_it_is_better_or_told_to_be(
+    found: dict[str, Any], *, becomes_active: bool, registry: Registry, database: asyncpg.Connection
+) -> None:
+    registry.register("v1", card())
+    assert registry.register("v2", found) is becomes_active
+    assert registry.look([]).active == ("v2" if becomes_active else "v1")
+
+
+async def test_a_version_is_compared_with_the_active_one_not_with_the_best(
+    registry: Registry, database: asyncpg.Connection
+) -> None:
+    registry.register("v1", card(0.9))
+    registry.register("v2", card(0.95))
+    await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = 'v1'")
+    assert registry.look([]).active == "v1"
+    assert registry.register("v3", card(0.92))
+
+
+async def test_a_version_is_registered_once(registry: Registry, database: asyncpg.Connection) -> None:
+    assert registry.register("v1", card(0.9))
+    assert registry.register("v1", card(0.1)) is None
+    assert not registry.register_refused("v1", {}, "broken")
+    assert await database.fetchval("SELECT card ->> 'accuracy' FROM models") == "0.9"
+
+
+async def test_a_refused_version_is_never_active_and_gives_way_to_the_one_before(
+    registry: Registry, database: asyncpg.Connection
+) -> None:
+    assert registry.register_refused("v0", {}, "broken")
+    assert registry.look([]).active is None
+    assert not registry.look([]).has_usable
+    registry.register("v1", card(0.8))
+    registry.register("v2", card(0.9))
+    registry.refuse("v2", "damaged")
+    assert registry.look([]).active == "v1"
+    assert await database.fetchval("SELECT error FROM models WHERE version = 'v2'") == "damaged"
+    assert registry.register("v3", card(0.85))  # better than v1, which is the active one again
+
+
+async def test_when_nothing_is_active_any_more_the_latest_usable_version_is(
+    registry: Registry, database: asyncpg.Connection
+) -> None:
+    registry.register("v1", card(0.9))
+    for version in ("v2", "v3"):
+        registry.register(version, card(0.1))
+    registry.register_refused("v4", {}, "broken")
+    registry.refuse("v1", "damaged")
+    view = registry.look([])
+    assert (view.active, view.has_usable) == (None, True)
+    registry.activate_latest()
+    assert registry.look([]).active == "v3"
+    registry.activate_latest()
+    assert registry.look([]).active == "v3"
+
+
+async def test_a_look_names_what_has_no_row_in_the_order_given(
+    registry: Registry, database: asyncpg.Connection
+) -> None:
+    registry.register("v2", card())
+    registry.register_refused("v4", {}, "broken")
+    assert registry.look(["v1", "v2", "v3", "v4"]).unknown == ["v1", "v3"]
+
+
+async def test_a_version_counts_as_served_until_it_is_activated_anew(
+    registry: Registry, database: asyncpg.Connection
+) -> None:
+    registry.register("v1", card())
+    assert not registry.look([]).is_served
+    registry.mark_served("v1")
+    assert registry.look([]).is_served
+    await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = 'v1'")
+    assert not registry.look([]).is_served
+
+
+async def test_two_workers_that_register_at_once_take_turns(
+    servers: Config, registry: Registry, database: asyncpg.Connection
+) -> None:
+    """Else both would find nothing active, and the one that asked for `never` could win."""
+    with psycopg.connect(servers.database_url("worker")) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtext('models'))")
+        registry.look([])
+        registry._open().execute("SET lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            registry.register("v1", card())
+
+
+async def test_a_card_that_the_database_does_not_take_is_told_apart(
+    registry: Registry, database: asyncpg.Connection
+) -> None:
+    with pytest.raises(psycopg.DataError):
+        registry.register("v1", {"name": "\0"})
+    assert registry.look(["v1"]).unknown == ["v1"]
+
+
+async def test_waiting_ends_with_a_change(registry: Registry, database: asyncpg.Connection) -> None:
+    registry.look([])
+    await database.execute("INSERT INTO models (version, card) VALUES ('v1', '{}')")
+    started = time.monotonic()
+    registry.wait(30)
+    assert time.monotonic() - started < 10

@@ -1,0 +1,345 @@
+"""The watcher: finds, verifies, registers, swaps; and what it does when things are broken or away."""
+
+import json
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import torch
+
+from inference import watcher as watching
+from inference.classifier import Classifier
+from inference.registry import Registry
+from inference.watcher import Watcher
+from scripts.local.config import Config
+from tests.conftest import eventually
+from tests.inference.artifacts import encode, make_tensors, publish
+
+CPU = torch.device("cpu")
+BATCH = 4
+
+Make = Callable[..., Watcher]
+
+
+@pytest.fixture
+def make(servers: Config, tmp_path: Path) -> Generator[Make]:
+    """Makes watchers of the folder `tmp_path`; each is stopped at the end."""
+    made: list[Watcher] = []
+
+    def make(url: str | None = None) -> Watcher:
+        registry = Registry(url or servers.database_url("worker"))
+        made.append(Watcher(registry, tmp_path, CPU, BATCH))
+        return made[-1]
+
+    yield make
+    for watcher in made:
+        watcher.stop()
+        watcher.join()
+        watcher.registry.disconnect()
+
+
+def settle(folder: Path) -> None:
+    """Make it look as if nobody had touched it for a minute."""
+    then = time.time() - 60
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (then, then))
+
+
+async def fetch(database: asyncpg.Connection, version: str) -> Any:
+    return await database.fetchrow("SELECT * FROM models WHERE version = $1", version)
+
+
+async def activate(database: asyncpg.Connection, version: str) -> None:
+    await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = $1", version)
+
+
+def serving(watcher: Watcher) -> str | None:
+    return watcher.classifier and watcher.classifier.version
+
+
+async def test_what_is_in_the_folder_is_registered_with_its_card_and_the_best_is_served(
+    make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    publish(tmp_path, "v1", accuracy=0.8)
+    publish(tmp_path, "v2", accuracy=0.9, pictures=3)
+    publish(tmp_path, "v3", accuracy=0.7)
+    watcher = make()
+    assert watcher.wait_for_model().version == "v2"
+    rows = await database.fetch("SELECT * FROM models ORDER BY found_at")
+    assert [(row["version"], bool(row["activated_at"]), row["error"]) for row in rows] == [
+        ("v1", True, None),
+        ("v2", True, None),
+        ("v3", False, None),
+    ]
+    assert json.loads(rows[1]["card"])["pictures"] == 3
+    assert rows[1]["served_at"] is None  # it is loaded; the worker does not consume yet
+
+
+async def test_a_new_version_is_found_and_served_and_the_old_one_can_come_back(
+    make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    publish(tmp_path, "v1")
+    watcher = make()
+    served: list[str] = []
+    watcher.wait_for_model()
+    watcher.start(lambda classifier: served.append(classifier.version))
+
+    async def is_served(version: str) -> bool:
+        row = await fetch(database, version)
+        return bool(row and row["served_at"] and row["served_at"] >= row["activated_at"])
+
+    await eventually(partial(is_served, "v1"), 5)
+    publish(tmp_path, ".partial", version="v2", model=encode(tensors=make_tensors(1)), accuracy=0.95)
+    (tmp_path / ".partial").rename(tmp_path / "v2")
+    await eventually(partial(is_served, "v2"), 5)
+    await activate(database, "v1")
+    await eventually(partial(is_served, "v1"), 5)
+    assert served == ["v2", "v1"]
+    await activate(database, "v1")  # again, while it is served
+    await eventually(partial(is_served, "v1"), 5)
+    assert served == ["v2", "v1"]
+
+
+async def test_an_activation_is_heard_not_waited_for(
+    make: Make, database: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "TICK_SECONDS", 60)
+    publish(tmp_path, "v1")
+    publish(tmp_path, "v2", accuracy=0.1)
+    watcher = make()
+    watcher.wait_for_model()
+    watcher.start(lambda _: None)
+    await activate(database, "v2")
+
+    async def swapped() -> bool:
+        return serving(watcher) == "v2"
+
+    try:
+        await eventually(swapped, 5)
+    finally:
+        watcher.stop()
+        await database.execute("NOTIFY models")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda folder: (folder / "card.json").unlink(), "card.json cannot be read: No such file"),
+        (lambda folder: (folder / "card.json").write_text("{"), "card.json is not JSON"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "SHA-256 differs"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors cannot be read"),
+    ],
+)
+async def test_a_broken_version_is_refused_with_a_reason_and_what_to_do(
+    break_it: Callable[[Path], object],
+    words: str,
+    make: Make,
+    database: asyncpg.Connection,
+    tmp_path: Path,
+) -> None:
+    publish(tmp_path, "v1")
+    folder = publish(tmp_path, "v2", activation="always")
+    break_it(folder)
+    settle(folder)
+    watcher = make()
+    watcher.turn()
+    row = await fetch(database, "v2")
+    assert words in row["error"]
+    assert row["error"].endswith("another name.")
+    assert row["activated_at"] is None
+    assert serving(watcher) == "v1"
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ('{"name": "nul \\u0000"', "does not take its card"),
+        ('{"deep": ' + "[" * 900 + "]" * 900, None),
+        ('{"huge": 1e400', "does not take its card|nested|Out of range|not JSON"),
+    ],
+    ids=["nul", "deep", "huge"],
+)
+async def test_a_card_that_cannot_be_stored_is_refused(
+    card: str, words: str | None, make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path)
+    whole = (folder / "card.json").read_text()
+    (folder / "card.json").write_text(f"{card}, {whole[1:]}")
+    settle(folder)
+    make().turn()
+    row = await fetch(database, "v1")
+    assert row is not None  # one way or the other
+    if words:
+        assert row["card"] == "{}"
+        assert any(word in row["error"] for word in words.split("|"))
+
+
+async def test_a_reason_that_quotes_a_file_can_be_stored(
+    make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    settle(publish(tmp_path, model=encode(tensors=make_tensors() | {"nul \0\n": torch.zeros(1)})))
+    make().turn()
+    assert "no layer uses the tensor nul ??. Train" in (await fetch(database, "v1"))["error"]
+
+
+async def test_a_version_that_is_being_copied_is_given_time(
+    make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path)
+    model = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(model[:500])
+    watcher = make()
+    watcher.turn()
+    assert await fetch(database, "v1") is None
+    (folder / "model.safetensors").write_bytes(model)
+    watcher.turn()
+    assert (await fetch(database, "v1"))["error"] is None
+    assert serving(watcher) == "v1"
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_one_goes_on(
+    damage: str, make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    publish(tmp_path, "v1")
+    folder = publish(tmp_path, "v2", accuracy=0.1)
+    watcher = make()
+    watcher.turn()
+    assert serving(watcher) == "v1"
+    if damage == "changed":
+        (folder / "model.safetensors").write_bytes(encode(tensors=make_tensors(1)))
+    else:
+        folder.rename(tmp_path / ".away")
+    before = watcher.classifier
+    await activate(database, "v2")
+    watcher.turn()
+    assert "can no longer be loaded" in (await fetch(database, "v2"))["error"]
+    assert watcher.classifier is before
+    assert watcher.registry.look([]).active == "v1"
+
+
+async def test_a_worker_that_starts_goes_back_to_the_newest_version_that_still_loads(
+    make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        publish(tmp_path, f"v{number}", activation="always")
+    publish(tmp_path, "v4", activation="never")
+    make().turn()
+    for number in (1, 2, 3):
+        (tmp_path / f"v{number}/model.safetensors").write_bytes(b"x")
+    watcher = make()
+    watcher.turn()
+    assert serving(watcher) == "v4"  # never activated, but nothing else is left
+    rows = await database.fetch("SELECT version FROM models WHERE error IS NOT NULL ORDER BY version")
+    assert [row["version"] for row in rows] == ["v1", "v2", "v3"]
+
+
+async def test_without_a_model_it_waits_and_says_so_once(
+    make: Make,
+    database: asyncpg.Connection,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "active").write_text("v1\n")
+    settle_me = publish(tmp_path, "v1", format="layers/1")
+    settle(settle_me)
+    watcher = make()
+    for _ in range(3):
+        watcher.turn()
+    assert watcher.classifier is None
+    told = [record.getMessage() for record in caplog.records]
+    assert [text for text in told if "no model that can be served" in text] == [
+        f"{tmp_path} holds no model that can be served; serving nothing; the messages wait in the queue"
+    ]
+    publish(tmp_path, "v2")
+    assert watcher.wait_for_model().version == "v2"
+
+
+async def test_a_fault_of_the_machine_condemns_no_version(
+    make: Make, database: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Classifier:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    publish(tmp_path, "v1")
+    watcher = make()
+    watcher.turn()
+    publish(tmp_path, "v2", activation="always")
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "load", fail)
+        watcher.turn()
+    assert await fetch(database, "v2") is None
+    watcher.turn()  # not yet
+    assert await fetch(database, "v2") is None
+    monkeypatch.setattr(watching, "LATER_SECONDS", 0)
+    watcher._later.clear()
+    watcher.turn()
+    assert serving(watcher) == "v2"
+
+
+@asynccontextmanager
+async def away(database: asyncpg.Connection) -> AsyncGenerator[None]:
+    """The database lets no worker in."""
+    await database.execute("ALTER ROLE worker NOLOGIN")
+    await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
+    try:
+        yield
+    finally:
+        await database.execute("ALTER ROLE worker LOGIN")
+
+
+async def test_while_the_database_is_away_it_goes_on_and_afterwards_it_catches_up(
+    make: Make, database: asyncpg.Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path, "v1")
+    publish(tmp_path, "v2", accuracy=0.1)
+    watcher = make()
+    watcher.wait_for_model()
+    watcher.start(lambda _: None)
+
+    async def complained() -> bool:
+        return any("cannot be read" in record.getMessage() for record in caplog.records)
+
+    async def swapped() -> bool:
+        row = await fetch(database, "v2")
+        return serving(watcher) == "v2" and row["served_at"] is not None
+
+    async with away(database):
+        await activate(database, "v2")
+        await eventually(complained)
+        assert serving(watcher) == "v1"
+    await eventually(swapped)
+
+
+async def test_the_swap_happens_even_if_the_database_goes_away_in_the_middle(
+    make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    publish(tmp_path, "v1")
+    publish(tmp_path, "v2", accuracy=0.1)
+    watcher = make()
+    watcher.turn()
+
+    def serve(_: Classifier) -> None:
+        watcher.registry._open().close()  # before it can be told
+
+    watcher._serve = serve
+    await activate(database, "v2")
+    watcher.turn()
+    assert serving(watcher) == "v2"
+    assert (await fetch(database, "v2"))["served_at"] is None
+    watcher.turn()
+    assert (await fetch(database, "v2"))["served_at"] is not None
+
+
+def test_it_waits_for_a_database_and_stops_when_told(make: Make) -> None:
+    watcher = make("postgresql://x:x@127.0.0.1:1/x")
+    watcher.start(lambda _: None)
+    watcher.stop()
+    watcher.join()
+    assert not watcher._thread.is_alive()
