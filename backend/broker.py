@@ -18,11 +18,10 @@ from aio_pika.exceptions import AMQPError, ChannelClosed
 from aio_pika.robust_connection import RobustConnection
 from aiormq.exceptions import ChannelInvalidStateError
 
-from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, EXCHANGE, ROUTING_KEY, ClassifyMessage
+from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, TaskMessage
 
 logger = logging.getLogger(__name__)
 
-QUEUE = "inference"
 EVENTS_EXCHANGE = "celeryev"
 RECONNECT_SECONDS = 1
 CONNECT_TIMEOUT_SECONDS = 5
@@ -69,15 +68,17 @@ class Broker:
             return False
         return self._connection.connected.is_set()
 
-    async def publish(self, messages: Sequence[ClassifyMessage]) -> None:
+    async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages together and wait for the broker's confirms.
 
         Raises BrokerAway when some did not come in time; those messages may or may not have arrived.
         """
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):  # one for all: a timer each took 4% of the backend
-                exchange = await self._open_channel().get_exchange(EXCHANGE, ensure=False)
-                confirms = (_publish(exchange, message) for message in messages)
+                channel = self._open_channel()
+                queues = {message.queue for message in messages}
+                exchanges = {name: await channel.get_exchange(name, ensure=False) for name in queues}
+                confirms = (_publish(exchanges[message.queue], message) for message in messages)
                 outcomes = await asyncio.gather(*confirms, return_exceptions=True)
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
             raise BrokerAway(f"{len(messages)} messages unconfirmed: {error!r}") from error
@@ -85,7 +86,7 @@ class Broker:
         if failures:
             raise BrokerAway(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
 
-    async def announce(self, messages: Sequence[ClassifyMessage]) -> None:
+    async def announce(self, messages: Sequence[TaskMessage]) -> None:
         """Tell Flower that messages were published; it shows them as pending from now on.
 
         Nothing depends on it: no confirm, and a failure is only logged.
@@ -102,14 +103,14 @@ class Broker:
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
             logger.warning("Flower was not told of %d messages: %r", len(messages), error)
 
-    async def inspect(self) -> QueueState:
-        """How many messages wait, and how many workers listen. Raises BrokerAway."""
+    async def inspect(self, queue: str) -> QueueState:
+        """How many messages wait in a queue, and how many workers listen to it. Raises BrokerAway."""
         if self._connection is None or not self.connected:
             raise BrokerAway("not connected")
         try:
             async with asyncio.timeout(DEADLINE_SECONDS), self._connection.channel() as channel:
-                queue = await channel.declare_queue(QUEUE, passive=True)
-                counts = queue.declaration_result
+                declared = await channel.declare_queue(queue, passive=True)
+                counts = declared.declaration_result
                 return QueueState(counts.message_count or 0, counts.consumer_count or 0)
         except (AMQPError, ChannelClosed, OSError, TimeoutError, RuntimeError) as error:
             raise BrokerAway(repr(error)) from error
@@ -156,7 +157,7 @@ class Broker:
             self._hear(event)
 
 
-async def _publish(exchange: AbstractExchange, message: ClassifyMessage) -> None:
+async def _publish(exchange: AbstractExchange, message: TaskMessage) -> None:
     task_id = str(message.id)
     await exchange.publish(
         aio_pika.Message(
@@ -168,6 +169,6 @@ async def _publish(exchange: AbstractExchange, message: ClassifyMessage) -> None
             message_id=task_id,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         ),
-        ROUTING_KEY,
+        message.queue,
         mandatory=True,
     )

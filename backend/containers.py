@@ -16,7 +16,7 @@ import aiohttp
 from aiodocker.containers import DockerContainer
 from pydantic import TypeAdapter, ValidationError
 
-from backend.schemas import Container, ContainerState
+from backend.schemas.health import Container, ContainerState
 
 logger = logging.getLogger(__name__)
 

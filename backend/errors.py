@@ -11,9 +11,15 @@ ServiceError
 ├── NoFile                 422  no part named `file`, or not multipart at all
 ├── TooManyFiles           413  more files than one request may carry
 ├── NothingAccepted        422  several files, and not one of them could be taken
-├── BadParameter           422  a query parameter or header that cannot be understood
+├── BadParameter           422  a query parameter, header or body that cannot be understood
 ├── UnknownPrediction      404  no prediction has this id
+├── UnknownTraining        404  no training has this id
+├── UnknownModel           404  no worker has found a model of this version
+├── UnknownPicture         404  the model has no such picture, or none that can be shown
+├── TrainingEnded          409  it cannot be canceled any more
+├── ModelRefused           409  the model cannot be served
 ├── Overloaded             429  too many predictions wait already
+├── TooManyTrainings       429  too many trainings wait or run already
 └── DatabaseAway           503  nothing can be stored or read now
 
 `title` is fixed for a class; `detail` says what happened here and what to do next.
@@ -94,9 +100,34 @@ class UnknownPrediction(ServiceError):
     status, title = 404, "Unknown prediction"
 
 
+class UnknownTraining(ServiceError):
+    status, title = 404, "Unknown training"
+
+
+class UnknownModel(ServiceError):
+    status, title = 404, "Unknown model"
+
+
+class UnknownPicture(ServiceError):
+    status, title = 404, "Unknown picture"
+
+
+class TrainingEnded(ServiceError):
+    status, title = 409, "The training has ended"
+
+
+class ModelRefused(ServiceError):
+    status, title = 409, "The model cannot be served"
+
+
 class Overloaded(ServiceError):
     status, title = 429, "Too many predictions are waiting"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
+class TooManyTrainings(ServiceError):
+    status, title = 429, "Too many trainings are waiting"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "60"}
 
 
 class DatabaseAway(ServiceError):

@@ -17,13 +17,16 @@ from uuid import UUID
 
 import asyncpg
 
+from backend.database import Database
 from backend.errors import DatabaseAway
 from backend.predictions import Predictions
-from backend.schemas import TERMINAL, Prediction
+from backend.schemas import TERMINAL
+from backend.schemas.predictions import Prediction
+from backend.signals import Signals
 
 logger = logging.getLogger(__name__)
 
-PROGRESS, OUTCOMES = "progress", "outcomes"  # the channels of schema.sql
+PROGRESS, OUTCOMES, TRAININGS = "progress", "outcomes", "trainings"  # channels of schema.sql
 TICK_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
 CONNECT_TIMEOUT_SECONDS = 5
@@ -63,11 +66,13 @@ EVERY = UUID(int=0)  # stands for all predictions
 
 
 class Changes:
-    """Watches the table and hands each change to its subscribers."""
+    """Watches the tables: hands each change of a prediction to its subscribers, wakes those of a training."""
 
-    def __init__(self, predictions: Predictions, database_url: str) -> None:
+    def __init__(self, database: Database, predictions: Predictions, database_url: str) -> None:
+        self._database = database
         self._predictions = predictions
         self._database_url = database_url
+        self.trainings = Signals()
         self._followed: Readers = defaultdict(set)
         self._awaited: Readers = defaultdict(set)
         self._wake = asyncio.Event()
@@ -83,6 +88,7 @@ class Changes:
         self._closed = True
         for subscription in set[Subscription]().union(*self._followed.values(), *self._awaited.values()):
             subscription.close()
+        self.trainings.close()
 
     async def stop(self) -> None:
         self.close()
@@ -92,8 +98,8 @@ class Changes:
 
     @property
     def streams(self) -> int:
-        """Readers that follow one prediction or all."""
-        return sum(len(readers) for readers in self._followed.values())
+        """Readers that follow predictions or a training."""
+        return sum(len(readers) for readers in self._followed.values()) + self.trainings.count
 
     def follow(self, id: UUID) -> AbstractContextManager[Subscription]:
         """Each new status of one prediction. Subscribe first, read the current status second."""
@@ -131,8 +137,10 @@ class Changes:
                 try:
                     await connection.add_listener(PROGRESS, self._on_notification)
                     await connection.add_listener(OUTCOMES, self._on_notification)
+                    await connection.add_listener(TRAININGS, self._on_training)
                     self.listening = True
                     self._wake.set()  # something may have happened before we listened
+                    self.trainings.wake_all()
                     await closed.wait()
                 finally:
                     self.listening = False
@@ -148,13 +156,16 @@ class Changes:
         if not ids.isdisjoint(self._followed) or (channel == OUTCOMES and not ids.isdisjoint(self._awaited)):
             self._wake.set()
 
+    def _on_training(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        self.trainings.wake(UUID(str(payload)))
+
     async def _read(self) -> None:
         """Read what changed when told to, and at a slow tick in case the telling was missed."""
         since: str | None = None
         while True:
             try:
                 if since is None:
-                    since = await self._predictions.snapshot()
+                    since = await self._database.snapshot()
                 try:
                     async with asyncio.timeout(TICK_SECONDS):
                         await self._wake.wait()
@@ -178,7 +189,7 @@ class Changes:
             ids = list(self._followed), list(self._awaited)
             changed, snapshot = await self._predictions.read_changed_among(since, *ids)
         else:
-            return await self._predictions.snapshot()
+            return await self._database.snapshot()
         for number, prediction in enumerate(changed, start=1):
             # Only the last event of this read may claim that everything in it was seen.
             seen = snapshot if number == len(changed) else since

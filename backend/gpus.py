@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pynvml
 from pynvml import NVMLError
 
-from backend.schemas import Gpu, GpuProcess, MigDevice
+from backend.schemas.health import Gpu, GpuProcess, MigDevice
 
 T = TypeVar("T")
 

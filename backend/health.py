@@ -8,10 +8,11 @@ from typing import Generic, TypeVar
 
 from backend.broker import Broker, BrokerAway
 from backend.containers import Containers, ContainersUnavailable
+from backend.database import PING, Database
 from backend.errors import DatabaseAway
 from backend.gpus import Gpus, GpusUnavailable
-from backend.predictions import PING, Predictions
-from backend.schemas import (
+from backend.messages import INFERENCE
+from backend.schemas.health import (
     BrokerHealth,
     Components,
     DatabaseHealth,
@@ -77,15 +78,15 @@ class Checks:
 
     def __init__(
         self,
-        predictions: Predictions,
+        database: Database,
         broker: Broker,
         workers: Workers,
         containers: Containers,
         gpus: Gpus,
     ) -> None:
         self._workers = workers
-        self._database = Question(lambda: predictions.fetch(PING))
-        self._queue = Question(broker.inspect)
+        self._database = Question(lambda: database.fetch(PING))
+        self._queue = Question(lambda: broker.inspect(INFERENCE))
         self._containers = Question(containers.read)
         self._gpus = Question(gpus.read)
         self._report: asyncio.Task[Health] | None = None

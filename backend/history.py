@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from backend.database import Database
 from backend.errors import BadParameter
-from backend.predictions import COLUMNS, Predictions, to_prediction
-from backend.schemas import Prediction
+from backend.predictions import COLUMNS, to_prediction
+from backend.schemas.predictions import Prediction
 
 # A page of the history: conditions, order and limit are put in by `history_statement`.
 HISTORY = f"SELECT {COLUMNS} FROM predictions WHERE {{conditions}} ORDER BY id {{order}} LIMIT :limit"
@@ -33,14 +34,12 @@ class Page:
     previous: str | None
 
 
-async def read_page(
-    predictions: Predictions, limit: int, cursor: str | None, filters: Mapping[str, Any]
-) -> Page:
+async def read_page(database: Database, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> Page:
     """A page of the history, newest first. Raises BadParameter for a bad cursor."""
     direction, edge = decode_cursor(cursor) if cursor else ("older", None)
     parameters = dict(filters) | ({direction: edge} if edge else {})
     statement = history_statement(list(parameters), direction)
-    rows = list(await predictions.fetch(statement, {**parameters, "limit": limit + 1}))
+    rows = list(await database.fetch(statement, {**parameters, "limit": limit + 1}))
     more, rows = len(rows) > limit, rows[:limit]
     if direction == "newer":
         rows.reverse()

@@ -17,19 +17,23 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from backend import errors, logs
 from backend.broker import Broker
 from backend.containers import Containers
+from backend.database import Database
 from backend.events import Changes
 from backend.gpus import Gpus
 from backend.health import Checks
 from backend.metrics import Metrics
+from backend.models import Models
 from backend.observer import API, Observer
 from backend.predictions import Predictions
 from backend.relay import Relay
-from backend.routes import Services, history, metrics, predict, probes, streams
+from backend.routes import Services, history, metrics, models, predict, probes, streams, trainings
 from backend.settings import Settings
+from backend.trainings import Trainings
 from backend.workers import Workers
 
 DESCRIPTION = """Classifies images. Upload with `POST /api/predict`; follow the prediction live at its
-`events`; every accepted image and its outcome is kept in the history."""
+`events`; every accepted image and its outcome is kept in the history. Train with `POST /api/trainings`, watch
+each epoch at the training's `events`, and serve what it published, or any other of `GET /api/models`."""
 DECODER_THREADS = 2
 SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
 
@@ -60,7 +64,7 @@ def build_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=lambda route: _operation_id(route),
     )
-    for part in (predict, history, streams, probes):
+    for part in (predict, history, streams, trainings, models, probes):
         app.include_router(part.router, prefix=API)
     app.include_router(metrics.router)
     app.add_middleware(Observer)
@@ -90,22 +94,35 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
             "server_settings": {"application_name": "backend"},
         },
     )
-    predictions = Predictions(engine)
+    database = Database(engine)
+    predictions, runs = Predictions(database), Trainings(database)
     workers = Workers()
     broker = Broker(settings.broker_url.get_secret_value(), workers.hear)
-    relay = Relay(predictions, broker)
-    changes = Changes(predictions, database_url)
+    relay = Relay(predictions, runs, broker)
+    changes = Changes(database, predictions, database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
-    checks = Checks(predictions, broker, workers, containers, gpus)
-    figures = Metrics(predictions, relay, changes)
+    checks = Checks(database, broker, workers, containers, gpus)
+    figures = Metrics(database, relay, changes)
     decoders = ThreadPoolExecutor(DECODER_THREADS, "decoder")
     await broker.open()
     relay.start()
     changes.start()
     containers.start()
     try:
-        yield Services(settings, predictions, broker, relay, changes, checks, figures, decoders)
+        yield Services(
+            settings=settings,
+            database=database,
+            predictions=predictions,
+            trainings=runs,
+            models=Models(database, settings.models_path),
+            broker=broker,
+            relay=relay,
+            changes=changes,
+            checks=checks,
+            metrics=figures,
+            decoders=decoders,
+        )
     finally:
         checks.stop()
         await changes.stop()

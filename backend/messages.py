@@ -1,7 +1,7 @@
-"""The task message: Celery's protocol, version 2, written by hand.
+"""The task messages: Celery's protocol, version 2, written by hand.
 
-A frozen value without I/O. `docs/message-protocol.md` is the contract, and the golden file in
-`tests/contract/` holds its bytes.
+A frozen value without I/O. `docs/message-protocol.md` is the contract, and the golden files in
+`tests/contract/` hold its bytes.
 """
 
 import json
@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-TASK = "inference.classify"
-EXCHANGE = "inference"
-ROUTING_KEY = "inference"
+INFERENCE, TRAINING = "inference", "training"  # queues; each one's exchange and routing key are named like it
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 @dataclass(frozen=True)
-class ClassifyMessage:
-    """Ask a worker to classify the stored image `id`. Its task id is the prediction's id."""
+class TaskMessage:
+    """Ask a worker to look at the row `id`, which is the task's id, too."""
 
+    task: str
+    queue: str
     id: UUID
     request_id: str | None = None
-    """Of the upload, for the worker's log; a message published again has none."""
+    """Of the request that made the row, for the worker's log; a message published again has none."""
 
     def __str__(self) -> str:
-        return f"{TASK}({self.id})"
+        return f"{self.task}({self.id})"
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class ClassifyMessage:
         task_id = str(self.id)
         return {
             "lang": "py",
-            "task": TASK,
+            "task": self.task,
             "id": task_id,
             "root_id": task_id,
             "parent_id": None,
@@ -54,7 +54,7 @@ class ClassifyMessage:
         return {
             "type": "task-sent",
             "uuid": task_id,
-            "name": TASK,
+            "name": self.task,
             "args": f"('{task_id}',)",
             "kwargs": "{}",
             "root_id": task_id,
@@ -62,12 +62,22 @@ class ClassifyMessage:
             "retries": 0,
             "eta": None,
             "expires": None,
-            "queue": ROUTING_KEY,
-            "exchange": EXCHANGE,
-            "routing_key": ROUTING_KEY,
+            "queue": self.queue,
+            "exchange": self.queue,
+            "routing_key": self.queue,
         }
 
     @property
     def body(self) -> bytes:
         """[args, kwargs, embed]"""
         return json.dumps([[str(self.id)], {}, EMBED]).encode()
+
+
+def classify(id: UUID, request_id: str | None = None) -> TaskMessage:
+    """Classify the stored image of one prediction."""
+    return TaskMessage("inference.classify", INFERENCE, id, request_id)
+
+
+def train(id: UUID, request_id: str | None = None) -> TaskMessage:
+    """Run one training."""
+    return TaskMessage("training.train", TRAINING, id, request_id)

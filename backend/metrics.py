@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from backend.database import Database
 from backend.events import Changes
-from backend.predictions import Predictions
 from backend.relay import Relay
-from backend.schemas import Gpu
+from backend.schemas.health import Gpu
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # a wait lasts 60 at most
 
@@ -15,7 +15,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # a
 class Metrics:
     """Counts what is told; reads what others know when Prometheus asks."""
 
-    def __init__(self, predictions: Predictions, relay: Relay, changes: Changes) -> None:
+    def __init__(self, database: Database, relay: Relay, changes: Changes) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._requests = Counter(
@@ -41,7 +41,7 @@ class Metrics:
             ("relay_waiting", "Messages not yet handed to the broker.", lambda: relay.waiting),
             ("relay_relayed", "Messages published again in the last ten seconds.", lambda: relay.relayed),
             ("stream_subscribers", "Event streams that are open.", lambda: changes.streams),
-            ("database_connections_in_use", "Of the pool.", lambda: predictions.connections_in_use),
+            ("database_connections_in_use", "Of the pool.", lambda: database.connections_in_use),
         ):
             Gauge(f"backend_{name}", text, registry=registry).set_function(read)
         self._gpus = {

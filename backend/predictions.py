@@ -2,26 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Row
 from uuid_utils.compat import uuid7
 
-from backend.errors import BadParameter, DatabaseAway, UnknownPrediction
-from backend.schemas import Prediction
+from backend.database import Database
+from backend.errors import UnknownPrediction
+from backend.schemas.predictions import Prediction
 
 COLUMNS = """id, filename, status::text AS status, prediction, confidence,
-    probabilities::text AS probabilities, model, error_title, error_detail, "timestamp", started_at,
-    completed_at, batch_size, predict_ms, feedback"""
+    probabilities::text AS probabilities, model, energy, unfamiliar, error_title, error_detail, "timestamp",
+    started_at, completed_at, batch_size, predict_ms, feedback"""
 
 # Store accepted uploads; committed when it returns.
 INSERT = """
@@ -54,9 +50,6 @@ CHANGED_SINCE_AMONG = CHANGED_SINCE.replace(
 ORDER BY""",
 )
 
-# Where a stream starts.
-SNAPSHOT = "SELECT pg_current_snapshot()::text AS snapshot"
-
 # What is under way, for a stream that starts; the newest, should there be very many.
 UNFINISHED = f"""
 SELECT {COLUMNS}, pg_current_snapshot()::text AS snapshot FROM predictions
@@ -78,20 +71,15 @@ WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds'
 ORDER BY id LIMIT 2000
 """
 
-# The database answers.
-PING = "SELECT 1"
-
 STATEMENTS = {
     "INSERT": INSERT,
     "READ": READ,
     "READ_PIXELS": READ_PIXELS,
     "CHANGED_SINCE": CHANGED_SINCE,
     "CHANGED_SINCE_AMONG": CHANGED_SINCE_AMONG,
-    "SNAPSHOT": SNAPSHOT,
     "UNFINISHED": UNFINISHED,
     "COUNT_UNFINISHED": COUNT_UNFINISHED,
     "LOST": LOST,
-    "PING": PING,
 }
 
 MAX_ROWS_PER_INSERT = 512
@@ -115,19 +103,12 @@ class NewPrediction:
 
 
 class Predictions:
-    """Reads and writes rows.
+    """Reads and writes rows. Everything raises what Database.fetch does."""
 
-    Raises DatabaseAway when there is no answer in time, BadParameter for values that it cannot take.
-    """
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
-
-    @property
-    def connections_in_use(self) -> int:
-        return cast("QueuePool", self._engine.pool).checkedout()
 
     async def insert(self, rows: Sequence[NewPrediction]) -> None:
         """Store rows; they are committed when this returns.
@@ -143,66 +124,49 @@ class Predictions:
 
     async def read(self, id: UUID) -> tuple[Prediction, str]:
         """A prediction and the snapshot that it was read in. Raises UnknownPrediction."""
-        rows = await self.fetch(READ, {"id": id})
+        rows = await self._database.fetch(READ, {"id": id})
         if not rows:
             raise _unknown(id)
         return to_prediction(rows[0]), rows[0].snapshot
 
     async def read_pixels(self, id: UUID) -> bytes:
         """The stored 32 x 32 x 3 bytes. Raises UnknownPrediction."""
-        rows = await self.fetch(READ_PIXELS, {"id": id})
+        rows = await self._database.fetch(READ_PIXELS, {"id": id})
         if not rows:
             raise _unknown(id)
         return rows[0].pixels
 
     async def read_unfinished(self) -> tuple[list[Prediction], str]:
         """What is under way, oldest first, and the snapshot to go on from."""
-        snapshot = await self.snapshot()  # before the rows: what changes in between is sent again
-        rows = await self.fetch(UNFINISHED)
+        snapshot = await self._database.snapshot()  # before the rows: what changes in between is sent again
+        rows = await self._database.fetch(UNFINISHED)
         return [to_prediction(row) for row in reversed(rows)], snapshot
 
-    async def snapshot(self) -> str:
-        (row,) = await self.fetch(SNAPSHOT)
-        return row.snapshot
+    async def count_unfinished(self) -> int:
+        (row,) = await self._database.fetch(COUNT_UNFINISHED)
+        return row.unfinished
+
+    async def find_lost(self, *, queue_is_empty: bool) -> list[UUID]:
+        """The rows whose message must be lost, oldest first."""
+        return [row.id for row in await self._database.fetch(LOST, {"queue_is_empty": queue_is_empty})]
 
     async def read_changed(self, since: str) -> tuple[list[Prediction], str]:
         """What changed since the snapshot `since`, and the new snapshot.
 
         Raises BadParameter when `since` is not a snapshot.
         """
-        return self._split(await self.fetch(CHANGED_SINCE, {"since": since}))
+        return self._split(await self._database.fetch(CHANGED_SINCE, {"since": since}))
 
     async def read_changed_among(
         self, since: str, followed: Sequence[UUID], awaited: Sequence[UUID] = ()
     ) -> tuple[list[Prediction], str]:
         """The same of some predictions: each new status of `followed`, only the outcome of `awaited`."""
         parameters = {"since": since, "followed": list(followed), "awaited": list(awaited)}
-        return self._split(await self.fetch(CHANGED_SINCE_AMONG, parameters))
+        return self._split(await self._database.fetch(CHANGED_SINCE_AMONG, parameters))
 
     @staticmethod
     def _split(rows: Sequence[Row[Any]]) -> tuple[list[Prediction], str]:
         return [to_prediction(row) for row in rows if row.id is not None], rows[0].snapshot
-
-    async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
-        """Run one statement, committed by itself, and return its rows. Raises DatabaseAway."""
-        async with self._connect() as connection:
-            found = await connection.execute(text(statement), parameters)
-            return found.all() if found.returns_rows else []
-
-    @asynccontextmanager
-    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
-        try:
-            async with self._engine.connect() as connection:
-                yield connection
-        except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
-            code = getattr(getattr(error, "orig", None), "sqlstate", None) or "08000"
-            # connection, refused login, no such database, resources, the operator's shutdown
-            if code.startswith(("08", "28", "3D", "53", "57")):
-                raise DatabaseAway("The service cannot reach its database; try again shortly.") from error
-            if code.startswith("22"):  # a value that the database cannot take, such as a NUL in a text
-                detail = "A value in the request has characters or a form that cannot be used here."
-                raise BadParameter(detail) from error
-            raise
 
     async def _write_waiting(self) -> None:
         try:
@@ -224,7 +188,7 @@ class Predictions:
                     "timestamps": [row.timestamp for row in chunk],
                     "pixels": [row.pixels for row in chunk],
                 }
-                await self.fetch(INSERT, columns)
+                await self._database.fetch(INSERT, columns)
         except Exception as error:
             failure = error
         for _, stored in group:
@@ -249,6 +213,8 @@ def to_prediction(row: Row[Any]) -> Prediction:
             "confidence": row.confidence,
             "probabilities": json.loads(row.probabilities) if row.probabilities else [],
             "model": row.model,
+            "energy": row.energy,
+            "unfamiliar": row.unfamiliar,
             "error": {"title": row.error_title, "detail": row.error_detail} if row.error_title else None,
             "timestamp": row.timestamp,
             "started_at": row.started_at,

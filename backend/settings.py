@@ -1,5 +1,7 @@
 """The backend's settings, read from the environment once, by the application factory."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
@@ -37,6 +39,9 @@ class Settings(BaseSettings):
 
     docker_label: str = "com.docker.compose.project=cifar"
     """What this deployment's containers are labeled with; others are not reported."""
+
+    models_path: Path = Path("models")
+    """Folder of models, for their pictures; what a model is worth is in the database. Read only."""
 
     database_connections: int = Field(8, ge=1)
     """Connections of one backend. Lower: requests wait for one another. Higher: less room for other

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from backend.schemas import Worker
+from backend.schemas.health import Worker
 
 SILENT_SECONDS = 10.0
 FORGET_SECONDS = 600.0  # a worker that is silent for so long was replaced or removed

@@ -1,4 +1,4 @@
-"""The HTTP API, a module for each part: predict, history, streams, probes; and /metrics."""
+"""The HTTP API, a module for each part: predict, history, streams, trainings, models, probes, metrics."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,14 +8,17 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from backend.broker import Broker
+from backend.database import Database
 from backend.errors import PROBLEM_JSON
 from backend.events import Changes
 from backend.health import Checks
 from backend.metrics import Metrics
+from backend.models import Models
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.schemas import Problem
 from backend.settings import Settings
+from backend.trainings import Trainings
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,10 @@ class Services:
     """What the application factory built, for the routes to use."""
 
     settings: Settings
+    database: Database
     predictions: Predictions
+    trainings: Trainings
+    models: Models
     broker: Broker
     relay: Relay
     changes: Changes
@@ -39,11 +45,12 @@ def services(request: Request) -> Services:
 
 # Said here, for Python's own phrases changed between 3.11 and 3.13.
 MEANINGS = {
-    404: "There is no such prediction.",
+    404: "There is no such prediction, training, model or picture.",
+    409: "Not as things stand; `detail` says why.",
     413: "More bytes, pixels or files than are taken.",
     415: "Not an image of a supported format.",
     422: "A value or a file that cannot be used.",
-    429: "Too many predictions are waiting; `Retry-After` says when to try again.",
+    429: "Too many of them are waiting; `Retry-After` says when to try again.",
     503: "The database is away; `Retry-After` says when to try again.",
 }
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from backend.history import read_page, time_bound
 from backend.routes import as_json, problems, services
-from backend.schemas import Prediction, PredictionPage, Status
+from backend.schemas import Status
+from backend.schemas.predictions import Prediction, PredictionPage
 from backend.uploads import INPUT_SIZE
 
 router = APIRouter(prefix="/predictions", tags=["predictions"])
@@ -54,7 +55,7 @@ async def list_predictions(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(description="`next` or `previous` of another page.")] = None,
 ) -> Response:
-    page = await read_page(services(request).predictions, limit, cursor, filters.parameters())
+    page = await read_page(services(request).database, limit, cursor, filters.parameters())
     return as_json(PredictionPage(results=page.rows, next=page.next, previous=page.previous))
 
 

@@ -10,9 +10,11 @@ from fastapi import APIRouter, Header, Request, Response
 from backend import logs
 from backend.errors import NothingAccepted, Overloaded, ServiceError, UploadError
 from backend.events import wait_for
+from backend.messages import classify
 from backend.predictions import NewPrediction
 from backend.routes import Services, as_json, problems, services
-from backend.schemas import TERMINAL, Failure, Metrics, Prediction, PredictionBatch, Refused, Urls
+from backend.schemas import TERMINAL, Failure
+from backend.schemas.predictions import Metrics, Prediction, PredictionBatch, Refused, Urls
 from backend.settings import Settings
 from backend.uploads import Upload, decode, decode_small, read_files
 
@@ -139,7 +141,8 @@ async def store(serve: Services, rows: list[NewPrediction], wait_seconds: float)
 async def commit(serve: Services, rows: list[NewPrediction]) -> None:
     """Store rows, and see to it that they are published, counted and told in the log."""
     await serve.predictions.insert(rows)
-    serve.relay.publish_soon([row.id for row in rows], logs.request_id.get())
+    request_id = logs.request_id.get()
+    serve.relay.publish_soon(classify(row.id, request_id) for row in rows)
     serve.metrics.count_accepted(len(rows))
     logger.info("uploads accepted", extra={"prediction_ids": [str(row.id) for row in rows]})
 
@@ -175,6 +178,8 @@ def as_queued(row: NewPrediction) -> Prediction:
         confidence=None,
         probabilities=[],
         model=None,
+        energy=None,
+        unfamiliar=None,
         error=None,
         timestamp=row.timestamp,
         started_at=None,

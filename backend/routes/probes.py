@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from backend.errors import DatabaseAway
 from backend.routes import as_json, problems, services
-from backend.schemas import Health
+from backend.schemas.health import Health
 
 router = APIRouter(prefix="/health", tags=["health"])
 

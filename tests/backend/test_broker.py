@@ -24,6 +24,6 @@ async def test_channels_that_cannot_be_set_up_are_tried_again(
 
         await eventually(tried_twice)
     assert broker.connected
-    assert (await broker.inspect()).consumers == 0
+    assert (await broker.inspect("inference")).consumers == 0
     async with asyncio.timeout(5):
         await broker.close()

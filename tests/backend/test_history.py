@@ -94,6 +94,17 @@ async def test_one_prediction_and_what_the_model_saw(api: Api, database: asyncpg
     assert (image.size, image.mode, image.getpixel((5, 5))) == ((32, 32), "RGB", (127, 127, 127))
 
 
+async def test_a_prediction_tells_whether_the_image_is_unfamiliar(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    place = f"/api/predictions/{await insert(database, 0, 'cat')}"
+    prediction = (await api.client.get(place)).json()
+    assert (prediction["energy"], prediction["unfamiliar"]) == (None, None)
+    await database.execute("UPDATE predictions SET energy = -1.25, unfamiliar = true")
+    prediction = (await api.client.get(place)).json()
+    assert (prediction["energy"], prediction["unfamiliar"]) == (-1.25, True)
+
+
 @pytest.mark.parametrize("part", ["", "/image", "/events"])
 async def test_an_unknown_id_is_a_problem(part: str, api: Api) -> None:
     assert_problem(await api.client.get(f"/api/predictions/{uuid4()}{part}"), 404, "GET /api/predictions")

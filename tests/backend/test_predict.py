@@ -34,7 +34,7 @@ def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str
 async def test_an_upload_is_stored_queued_and_published(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
-    before = (await api.services.broker.inspect()).depth
+    before = (await api.services.broker.inspect("inference")).depth
     answer = await api.upload(cat)
     prediction = answer.json()
     assert answer.status_code == 202
@@ -45,7 +45,7 @@ async def test_an_upload_is_stored_queued_and_published(
     assert len(stored["pixels"]) == 32 * 32 * 3
 
     async def published() -> bool:
-        return (await api.services.broker.inspect()).depth == before + 1
+        return (await api.services.broker.inspect("inference")).depth == before + 1
 
     await eventually(published)
 

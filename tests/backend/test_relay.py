@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import aio_pika
 import asyncpg
 
-from backend.messages import ClassifyMessage
+from backend.messages import TaskMessage, classify, train
 from backend.relay import Relay
+from scripts.local.config import Config
 from tests.backend.conftest import Api
+from tests.backend.test_trainings import CLAIM, SUCCEED, start
+from tests.conftest import eventually
 
 
 async def age(database: asyncpg.Connection, id: str, seconds: int) -> None:
@@ -22,10 +26,7 @@ async def age(database: asyncpg.Connection, id: str, seconds: int) -> None:
 
 
 async def lost(api: Api, *, queue_is_empty: bool) -> list[str]:
-    from backend.predictions import LOST
-
-    rows = await api.services.predictions.fetch(LOST, {"queue_is_empty": queue_is_empty})
-    return [str(row.id) for row in rows]
+    return [str(id) for id in await api.services.predictions.find_lost(queue_is_empty=queue_is_empty)]
 
 
 async def test_a_row_that_waits_though_the_queue_is_empty_has_lost_its_message(
@@ -74,6 +75,58 @@ async def test_a_message_published_again_is_given_time(
     assert await api.services.relay.relay_lost() == []
 
 
+async def test_a_training_that_waits_though_the_queue_is_empty_has_lost_its_message(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    id = UUID((await start(api))["id"])
+    find_lost = api.services.trainings.find_lost
+    assert await find_lost(queue_is_empty=True) == []
+    await database.execute("""UPDATE trainings SET "timestamp" = now() - interval '6 seconds'""")
+    assert await find_lost(queue_is_empty=True) == [id]
+    assert await find_lost(queue_is_empty=False) == []
+    await database.execute(CLAIM, id)
+    assert await find_lost(queue_is_empty=True) == []
+
+
+async def test_a_training_whose_worker_went_silent_has_lost_it(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    id = UUID((await start(api))["id"])
+    await database.execute(CLAIM, id)
+    lost: list[tuple[bool, bool]] = []
+    for seconds in (15, 25, 3600):
+        silence = timedelta(seconds=seconds)
+        await database.execute("UPDATE trainings SET seen_at = now() - $1::interval", silence)
+        found = [await api.services.trainings.find_lost(queue_is_empty=empty) for empty in (True, False)]
+        lost.append((found[0] == [id], found[1] == [id]))
+    # A message that waits for an hour with others needs no company.
+    assert lost == [(False, False), (True, True), (True, False)]
+    await database.execute(SUCCEED, id)
+    assert await api.services.trainings.find_lost(queue_is_empty=True) == []
+
+
+async def test_a_training_that_lost_its_message_is_published_again_and_given_time(
+    api: Api, database: asyncpg.Connection, servers: Config
+) -> None:
+    async def published() -> bool:
+        return (await api.services.broker.inspect("training")).depth > 0
+
+    reader = await aio_pika.connect(servers.broker_url("backend"))
+    async with reader:
+        queue = await (await reader.channel()).declare_queue("training", passive=True)
+        await queue.purge()
+        id = (await start(api))["id"]
+        await eventually(published)
+        await queue.purge()
+        await database.execute("""UPDATE trainings SET "timestamp" = now() - interval '6 seconds'""")
+        await eventually(published)  # by the relay's own tick
+        message = await queue.get(timeout=5)
+        assert message is not None
+        await message.ack()
+        assert (message.headers["task"], message.headers["id"]) == ("training.train", id)
+    assert await api.services.relay.relay_lost_trainings() == []
+
+
 class SlowBroker:
     """Confirms when it is told to."""
 
@@ -81,22 +134,23 @@ class SlowBroker:
         self.confirms = asyncio.Event()
         self.published: list[UUID] = []
 
-    async def publish(self, messages: Sequence[ClassifyMessage]) -> None:
+    async def publish(self, messages: Sequence[TaskMessage]) -> None:
         await self.confirms.wait()
         self.published += [message.id for message in messages]
 
-    async def announce(self, messages: Sequence[ClassifyMessage]) -> None:
+    async def announce(self, messages: Sequence[TaskMessage]) -> None:
         pass
 
 
 async def test_a_stop_ends_the_publishing_that_is_under_way_and_what_waits(api: Api) -> None:
     broker = SlowBroker()
-    relay = Relay(api.services.predictions, broker)  # pyright: ignore[reportArgumentType]
+    serve = api.services
+    relay = Relay(serve.predictions, serve.trainings, broker)  # pyright: ignore[reportArgumentType]
     relay.start()
     first, second = uuid4(), uuid4()
-    relay.publish_soon([first])
+    relay.publish_soon([classify(first)])
     await asyncio.sleep(0)
-    relay.publish_soon([second])
+    relay.publish_soon([train(second)])
     stopping = asyncio.create_task(relay.stop())
     await asyncio.sleep(0)
     broker.confirms.set()

@@ -32,7 +32,11 @@ def closure(member: str) -> set[str]:
     [
         ("backend", {"fastapi", "aio-pika", "asyncpg", "pillow"}, {"torch", "celery", "kombu", "numpy"}),
         ("inference", {"torch", "celery", "psycopg-binary"}, {"fastapi", "aio-pika", "torchvision"}),
-        ("training", {"torch", "torchvision"}, {"fastapi", "aio-pika", "asyncpg"}),
+        (
+            "training",
+            {"torch", "torchvision", "celery", "psycopg-binary"},
+            {"fastapi", "aio-pika", "asyncpg"},
+        ),
     ],
 )
 def test_an_image_holds_what_its_service_needs_and_no_other_s(

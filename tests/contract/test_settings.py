@@ -7,14 +7,27 @@ import pytest
 from backend.settings import Settings as BackendSettings
 from inference.settings import Settings as InferenceSettings
 from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY
+from training.settings import Settings as TrainingSettings
 
 FIELDS = {
     (service, name)
-    for service, settings in (("backend", BackendSettings), ("inference", InferenceSettings))
+    for service, settings in (
+        ("backend", BackendSettings),
+        ("inference", InferenceSettings),
+        ("training", TrainingSettings),
+    )
     for name in settings.model_fields
 }
 SECRETS = {"database_url", "broker_url"}
-SET_BY_COMPOSE = {"models_path", "docker_url", "docker_label", "metrics_address", "alive_file"}
+SET_BY_COMPOSE = {
+    "models_path",
+    "data_sets",
+    "cache_path",
+    "docker_url",
+    "docker_label",
+    "metrics_address",
+    "alive_file",
+}
 
 
 def service_block(service: str) -> str:

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
-from backend import history, predictions
-from inference import outcomes
-from scripts.local.config import Config
+from backend import database as connection
+from backend import history, models, predictions, trainings
+from inference import outcomes, registry
+from training import runs
 
 FILTERS = [name for name in history.CONDITIONS if name not in ("older", "newer")]
 HISTORY = {
@@ -19,10 +20,13 @@ HISTORY = {
     for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
     for direction in ("older", "newer")
 }
+MODULES = (connection, predictions, trainings, models)
+STATEMENTS = {f"{m.__name__} {name}": sql for m in MODULES for name, sql in m.STATEMENTS.items()}
 BACKEND = {
     name: str(text(statement).compile(dialect=dialect()))
-    for name, statement in {**predictions.STATEMENTS, **HISTORY}.items()
+    for name, statement in {**STATEMENTS, **HISTORY}.items()
 }
+WORKER = {**outcomes.STATEMENTS, **registry.STATEMENTS}
 
 
 @pytest.mark.parametrize("name", BACKEND)
@@ -30,12 +34,19 @@ async def test_the_backend_s_statement_fits_the_schema(name: str, database: asyn
     assert await database.prepare(BACKEND[name])
 
 
-@pytest.mark.parametrize("name", outcomes.STATEMENTS)
+@pytest.mark.parametrize("name", WORKER)
 async def test_the_worker_s_statement_fits_the_schema(name: str, database: asyncpg.Connection) -> None:
-    assert await database.prepare(outcomes.STATEMENTS[name])
+    assert await database.prepare(WORKER[name])
 
 
-@pytest.mark.parametrize("module", [predictions, outcomes])
+@pytest.mark.parametrize("name", runs.STATEMENTS)
+async def test_the_training_worker_s_statement_fits_the_schema(
+    name: str, database: asyncpg.Connection
+) -> None:
+    assert await database.prepare(runs.STATEMENTS[name])
+
+
+@pytest.mark.parametrize("module", [*MODULES, outcomes, registry, runs])
 def test_no_statement_is_left_out_of_the_list(module: object) -> None:
     words = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
     statements = {
@@ -99,6 +110,28 @@ async def test_the_schema_refuses_a_row_that_contradicts_itself(
 
 
 @pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ("status = 'succeeded', completed_at = now()", "training_success_has_a_model"),
+        ("status = 'failed', completed_at = now()", "training_failure_has_a_reason"),
+        ("completed_at = now()", "training_has_an_end"),
+        ("status = 'canceled'", "training_has_an_end"),
+        ("epochs = 0", "epochs_are_countable"),
+        ("activation = 'maybe'", "activation_is_known"),
+    ],
+)
+async def test_the_schema_refuses_a_training_that_contradicts_itself(
+    change: str, broken: str, database: asyncpg.Connection
+) -> None:
+    await database.execute(
+        """INSERT INTO trainings (id, recipe, seed, activation, "timestamp")
+           VALUES (gen_random_uuid(), 'fast', 0, 'better', now())"""
+    )
+    with pytest.raises(asyncpg.CheckViolationError, match=broken):
+        await database.execute(f"UPDATE trainings SET {change}")
+
+
+@pytest.mark.parametrize(
     ("user", "statement"),
     [
         ("backend", "UPDATE predictions SET prediction = 'cat'"),
@@ -109,12 +142,29 @@ async def test_the_schema_refuses_a_row_that_contradicts_itself(
         ("worker", "TRUNCATE predictions"),
         ("worker", "CREATE TABLE mine (id int)"),
         ("backend", "COPY predictions TO PROGRAM 'cat'"),
+        ("backend", "UPDATE trainings SET model = 'x'"),
+        ("backend", "UPDATE trainings SET seen_at = now()"),
+        ("backend", "DELETE FROM trainings"),
+        ("backend", "DELETE FROM epochs"),
+        ("backend", "UPDATE epochs SET accuracy = 1"),
+        ("backend", "INSERT INTO models (version, card) VALUES ('x', '{}')"),
+        ("backend", "UPDATE models SET card = '{}'"),
+        ("backend", "UPDATE models SET error = NULL"),
+        ("backend", "UPDATE models SET served_at = now()"),
+        ("worker", "SELECT FROM trainings"),
+        ("worker", "UPDATE models SET card = '{}'"),
+        ("worker", "DELETE FROM models"),
+        ("training", "SELECT FROM predictions"),
+        ("training", "INSERT INTO trainings (id, recipe) VALUES (gen_random_uuid(), 'fast')"),
+        ("training", "UPDATE trainings SET recipe = 'x'"),
+        ("training", "DELETE FROM trainings"),
+        ("training", "UPDATE epochs SET accuracy = 1"),
+        ("training", "UPDATE models SET activated_at = now()"),
     ],
 )
-async def test_a_service_may_do_no_more_than_it_does(user: str, statement: str, servers: Config) -> None:
-    connection = await asyncpg.connect(servers.database_url(user))
-    try:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute(statement)
-    finally:
-        await connection.close()
+async def test_a_service_may_do_no_more_than_it_does(
+    user: str, statement: str, database: asyncpg.Connection
+) -> None:
+    await database.execute(f"SET ROLE {user}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await database.execute(statement)

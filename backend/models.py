@@ -1,0 +1,119 @@
+"""The models that inference workers found: the backend's SQL for the table `models`.
+
+A card is a file that somebody put into the folder of models: whatever is in it, it is shown as far as it
+makes sense, and never breaks an answer.
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from sqlalchemy import Row
+
+from backend.database import Database
+from backend.errors import ModelRefused, UnknownModel
+from backend.pictures import find_pictures, read_picture
+from backend.schemas.models import Model, ModelDetail
+from backend.schemas.trainings import NAME
+
+T = TypeVar("T")
+
+# The version served is the one activated last among those without an error.
+ACTIVE = """
+SELECT version FROM models WHERE error IS NULL AND activated_at IS NOT NULL
+ORDER BY activated_at DESC, version DESC LIMIT 1
+"""
+
+COLUMNS = f"""version, version IS NOT DISTINCT FROM ({ACTIVE.strip()}) AS active, error, found_at,
+    activated_at, served_at, (card -> 'accuracy')::text AS accuracy,
+    (card -> 'calibration_error')::text AS calibration_error, (card -> 'classes')::text AS classes,
+    CASE jsonb_typeof(card -> 'training') WHEN 'object' THEN (card -> 'training') - 'curve' END::text
+        AS training,
+    (card -> 'data')::text AS data"""
+
+# Every version, the latest found first.
+LIST = f"SELECT {COLUMNS} FROM models ORDER BY found_at DESC, version DESC"
+
+# One version with its whole card.
+READ = f"SELECT {COLUMNS}, card::text AS card FROM models WHERE version = :version"
+
+# Make a version the one to serve, unless it is already: its workers would be waited for in vain. Later
+# than every activation before, even if the clock was set back.
+ACTIVATE = f"""
+UPDATE models SET activated_at = GREATEST(
+    clock_timestamp(), (SELECT max(activated_at) FROM models) + interval '1 microsecond')
+WHERE version = :version AND error IS NULL AND version IS DISTINCT FROM ({ACTIVE.strip()})
+"""
+
+STATEMENTS = {"ACTIVE": ACTIVE, "LIST": LIST, "READ": READ, "ACTIVATE": ACTIVATE}
+
+NUMBER = TypeAdapter[float](Annotated[float, Field(strict=True, allow_inf_nan=False)])
+TEXTS = TypeAdapter(list[str])
+MEMBERS = TypeAdapter(dict[str, JsonValue])
+ANYTHING = TypeAdapter[JsonValue](JsonValue)
+
+
+class Models:
+    """Reads and activates versions. Everything raises what Database.fetch does."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database = database
+        self._folder = folder
+
+    async def read_all(self) -> list[Model]:
+        """Every version, the latest found first."""
+        rows = await self._database.fetch(LIST)
+        versions = [row.version for row in rows]
+        drawn = await asyncio.to_thread(lambda: [find_pictures(self._folder, name) for name in versions])
+        return [Model.model_validate(to_members(row, names)) for row, names in zip(rows, drawn, strict=True)]
+
+    async def read(self, version: str) -> ModelDetail:
+        """One version with its card. Raises UnknownModel."""
+        row = await self._find(version)
+        names = await asyncio.to_thread(find_pictures, self._folder, version)
+        return ModelDetail.model_validate({**to_members(row, names), "card": lenient(ANYTHING, row.card)})
+
+    async def activate(self, version: str) -> ModelDetail:
+        """Make a version the one to serve. Raises UnknownModel, ModelRefused."""
+        if (error := (await self._find(version)).error) is not None:
+            detail = f"It cannot be served: {error.rstrip('.')}. Choose another of GET /api/models."
+            raise ModelRefused(detail)
+        await self._database.fetch(ACTIVATE, {"version": version})
+        return await self.read(version)
+
+    async def read_picture(self, version: str, name: str) -> bytes:
+        """A PNG of one version. Raises UnknownModel, UnknownPicture."""
+        await self._find(version)
+        return await asyncio.to_thread(read_picture, self._folder, version, name)
+
+    async def _find(self, version: str) -> Row[Any]:
+        rows = await self._database.fetch(READ, {"version": version}) if re.fullmatch(NAME, version) else []
+        if not rows:
+            raise UnknownModel("There is no model of this version; GET /api/models lists those there are.")
+        return rows[0]
+
+
+def to_members(row: Row[Any], pictures: Sequence[str]) -> dict[str, Any]:
+    """A row as the API shows it, but for its card."""
+    place = f"/api/models/{row.version}"
+    return {
+        **row._asdict(),
+        "accuracy": lenient(NUMBER, row.accuracy),
+        "calibration_error": lenient(NUMBER, row.calibration_error),
+        "classes": lenient(TEXTS, row.classes),
+        "training": lenient(MEMBERS, row.training),
+        "data": lenient(MEMBERS, row.data),
+        "pictures": [{"name": name, "url": f"{place}/pictures/{name}"} for name in pictures],
+        "urls": {"self": place, "card": place, "activate": f"{place}/activate"},
+    }
+
+
+def lenient(kind: TypeAdapter[T], text: str | None) -> T | None:
+    """A part of a card, or None where it is missing or of another kind."""
+    try:
+        return kind.validate_json(text) if text is not None else None
+    except ValidationError:
+        return None

@@ -1,0 +1,50 @@
+"""The pictures beside a model: PNG files in its folder, which anyone may have put there.
+
+A name is one of four, a version one that a worker registered; still nothing is followed: no link, no
+device, nothing that only calls itself a picture.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from backend.errors import UnknownPicture
+
+NAMES = ("learning-curve", "confusion", "reliability", "mistakes")
+MAX_BYTES = 8 * 2**20
+PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # the signature, and the chunk that must be the first
+
+
+def find_pictures(models: Path, version: str) -> list[str]:
+    """The names of the pictures that a version has."""
+    found: list[str] = []
+    for name in NAMES:
+        try:
+            read_picture(models, version, name, len(PNG_START))
+        except UnknownPicture:
+            continue
+        found.append(name)
+    return found
+
+
+def read_picture(models: Path, version: str, name: str, limit: int = MAX_BYTES) -> bytes:
+    """The content of one picture, or its first `limit` bytes. Raises UnknownPicture."""
+    if name not in NAMES:
+        raise UnknownPicture(f"There are these pictures of a model: {', '.join(NAMES)}.")
+    try:
+        folder = os.open(models / version, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            # Without blocking: a pipe would wait for its writer.
+            file = os.open(f"{name}.png", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        finally:
+            os.close(folder)
+        try:
+            status = os.fstat(file)
+            content = os.read(file, limit) if stat.S_ISREG(status.st_mode) else b""
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise UnknownPicture("This model has no such picture; GET its address for those it has.") from error
+    if status.st_size > MAX_BYTES or not content.startswith(PNG_START):
+        raise UnknownPicture("The file of this picture is no PNG or too large; train another model.")
+    return content

@@ -1,0 +1,143 @@
+"""Trainings: start one, watch it, withdraw it."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import ValidationError
+
+from backend import logs
+from backend.errors import BadParameter, RequestTooLarge
+from backend.history import decode_cursor, encode_cursor
+from backend.messages import train
+from backend.routes import as_json, problems, services
+from backend.routes.streams import LastEventId, NothingNew
+from backend.schemas import TERMINAL
+from backend.schemas.trainings import Training, TrainingDetail, TrainingPage, TrainingRequest
+from backend.signals import Signal
+from backend.training_events import TrainingEvent, follow_curve
+from backend.trainings import NOTHING, Reading
+
+logger = logging.getLogger(__name__)
+router = APIRouter(prefix="/trainings", tags=["trainings"])
+
+MAX_BODY_BYTES = 4096
+BODY = {
+    "requestBody": {
+        "description": "May be left out: then everything is at its default.",
+        "content": {"application/json": {"schema": TrainingRequest.model_json_schema()}},
+    }
+}
+
+
+@router.post(
+    "",
+    summary="Start a training",
+    status_code=202,
+    response_model=Training,
+    responses=problems(413, 422, 429, 503),
+    openapi_extra=BODY,
+)
+async def start_training(request: Request) -> Response:
+    """Queue a training. The model that it publishes is registered, and served if `activation` has it so."""
+    serve = services(request)
+    training = await serve.trainings.insert(await read_request(request))
+    serve.relay.publish_soon([train(training.id, logs.request_id.get())])
+    logger.info("training accepted", extra={"training": str(training.id)})
+    return as_json(training, 202, {"Location": training.urls.self})
+
+
+@router.get(
+    "", summary="The trainings, newest first", response_model=TrainingPage, responses=problems(422, 503)
+)
+async def list_trainings(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(description="`next` of another page.")] = None,
+) -> Response:
+    older = decode_cursor(cursor)[1] if cursor else None
+    found = await services(request).trainings.read_page(limit + 1, older)
+    page = found[:limit]
+    after = encode_cursor("older", page[-1].id) if len(found) > limit else None
+    return as_json(TrainingPage(results=page, next=after))
+
+
+@router.get(
+    "/{id}",
+    summary="One training with its curve",
+    response_model=TrainingDetail,
+    responses=problems(404, 422, 503),
+)
+async def read_training(id: UUID, request: Request) -> Response:
+    reading = await services(request).trainings.read(id)
+    curve = [epoch for epoch, _ in reading.epochs]
+    return as_json(TrainingDetail(**dict(reading.training), curve=curve))
+
+
+@router.post(
+    "/{id}/cancel",
+    summary="Withdraw a training",
+    response_model=Training,
+    responses=problems(404, 409, 422, 503),
+)
+async def cancel_training(id: UUID, request: Request) -> Response:
+    """It is canceled at once; a worker that runs it stops within a second. Doing it twice does no harm."""
+    training = await services(request).trainings.cancel(id)
+    logger.info("training canceled", extra={"training": str(id)})
+    return as_json(training)
+
+
+async def open_training(
+    id: UUID, request: Request, last_event_id: LastEventId = None
+) -> AsyncIterator[tuple[Reading, Signal]]:
+    """Subscribe to one training and read what the reader misses. Raises UnknownTraining, NothingNew."""
+    serve = services(request)
+    with serve.changes.trainings.follow(id) as signal:
+        reading = await serve.trainings.read(id, last_event_id or NOTHING)
+        if reading.training.status in TERMINAL and reading.seen and not reading.epochs:
+            raise NothingNew
+        yield reading, signal
+
+
+@router.get(
+    "/{id}/events",
+    summary="Follow one training",
+    response_class=EventSourceResponse,
+    responses={204: {"description": "The terminal event was seen already."}, **problems(404, 422, 503)},
+)
+async def follow_training(
+    request: Request, opened: Annotated[tuple[Reading, Signal], Depends(open_training)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `training`, its current status and each change of it, and `epoch`, those so far
+    and each new one. Ends after the terminal `training`.
+
+    `Last-Event-ID` resumes with the epochs that were not seen.
+    """
+    async for event in follow_curve(services(request).trainings, *opened):
+        yield as_event(event)
+
+
+async def read_request(request: Request) -> TrainingRequest:
+    """The body under a cap, checked; an empty one asks for the defaults.
+
+    Raises RequestTooLarge, BadParameter.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            detail = f"The body may have {MAX_BODY_BYTES:,} bytes; see /docs for what it may say."
+            raise RequestTooLarge(detail)
+    try:
+        return TrainingRequest.model_validate_json(body.strip() or b"{}")
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
+        raise BadParameter(f"{'; '.join(found)}. See /docs for what is accepted.") from error
+
+
+def as_event(event: TrainingEvent) -> ServerSentEvent:
+    name = "training" if isinstance(event.content, Training) else "epoch"
+    return ServerSentEvent(raw_data=event.content.model_dump_json(), event=name, id=event.snapshot)

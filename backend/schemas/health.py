@@ -1,0 +1,106 @@
+"""The shapes of the health report."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+
+class DatabaseHealth(BaseModel):
+    status: Literal["ok", "down"]
+    latency_ms: float | None
+    detail: str | None = None
+
+
+class BrokerHealth(BaseModel):
+    status: Literal["ok", "down"]
+    latency_ms: float | None
+    queue_depth: Annotated[int | None, Field(description="Messages that no worker has taken yet.")]
+    consumers: int | None
+    detail: str | None = None
+
+
+class Worker(BaseModel):
+    name: str
+    status: Literal["ok", "silent"]
+    model: str
+    device: str
+    last_seen: datetime
+    predictions_per_second: Annotated[float, Field(description="Over the last ten seconds.")]
+    batches_per_second: float
+
+
+class InferenceHealth(BaseModel):
+    status: Literal["ok", "degraded", "down"]
+    model: Annotated[str | None, Field(description="Version served; the newest if workers differ.")]
+    device: str | None
+    last_seen: datetime | None
+    workers: list[Worker]
+    detail: str | None = None
+
+
+ContainerState = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
+
+
+class Container(BaseModel):
+    name: str
+    service: str | None
+    state: ContainerState
+    health: Annotated[str | None, Field(description="starting, healthy or unhealthy, if it is checked.")]
+    started_at: datetime | None
+    restarts: int
+    cpu_percent: Annotated[float | None, Field(description="100 is one core.")]
+    memory_bytes: int | None
+
+
+class GpuProcess(BaseModel):
+    pid: int
+    memory_used_bytes: int | None
+
+
+class MigDevice(BaseModel):
+    """A part of a GPU in MIG mode: what CUDA sees instead of the whole."""
+
+    name: str | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+
+
+class Gpu(BaseModel):
+    """One GPU. A figure that its driver cannot give is null."""
+
+    index: int
+    name: str | None
+    memory_used_bytes: Annotated[int | None, Field(description="With what the driver keeps for itself.")]
+    memory_total_bytes: int | None
+    utilization_percent: Annotated[
+        int | None, Field(description="Share of the last moments in which a kernel ran; null in MIG mode.")
+    ]
+    temperature_c: int | None
+    power_w: float | None
+    processes: Annotated[list[GpuProcess] | None, Field(description="Those that compute.")]
+    mig_mode: Annotated[
+        Literal["on", "off"] | None,
+        Field(description="Multi-Instance GPU; null if the GPU has no such mode."),
+    ]
+    mig_devices: Annotated[
+        list[MigDevice], Field(description="The parts it is cut into; none if not in MIG mode.")
+    ]
+    detail: Annotated[str | None, Field(description="What is wrong with this GPU, if anything.")] = None
+
+
+class Components(BaseModel):
+    database: DatabaseHealth
+    broker: BrokerHealth
+    inference: InferenceHealth
+    containers: list[Container]
+    containers_unavailable: Annotated[str | None, Field(description="Why there is no list.")] = None
+    gpus: list[Gpu]
+    gpus_unavailable: Annotated[str | None, Field(description="Why there is no list.")] = None
+
+
+class Health(BaseModel):
+    """`ok`; `degraded`: predictions are served, but something is missing; `down`: they are not."""
+
+    status: Literal["ok", "degraded", "down"]
+    components: Components

@@ -1,0 +1,176 @@
+"""The runs: the backend's SQL for the tables `trainings` and `epochs`, each statement with its purpose."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+from uuid_utils.compat import uuid7
+
+from backend.database import Database
+from backend.errors import TooManyTrainings, TrainingEnded, UnknownTraining
+from backend.schemas.trainings import Epoch, Training, TrainingRequest
+
+COLUMNS = """id, recipe, seed, epochs, data, activation, status::text AS status, phase, device, model,
+    error_title, error_detail, "timestamp", started_at, completed_at"""
+
+# Store an accepted training, unless too many wait or run; committed when it returns.
+INSERT = f"""
+INSERT INTO trainings (id, recipe, seed, epochs, data, activation, "timestamp")
+SELECT CAST(:id AS uuid), CAST(:recipe AS text), CAST(:seed AS bigint), CAST(:epochs AS integer),
+       CAST(:data AS text), CAST(:activation AS text), CAST(:timestamp AS timestamptz)
+WHERE (SELECT count(*) FROM trainings WHERE status IN ('queued', 'running')) < CAST(:most AS integer)
+RETURNING {COLUMNS}
+"""
+
+# One training, the snapshot that it was read in, and whether an earlier one shows it as it is now.
+READ = f"""
+SELECT {COLUMNS}, changed::text AS changed, pg_current_snapshot()::text AS snapshot,
+       pg_visible_in_snapshot(changed, CAST(CAST(:since AS text) AS pg_snapshot)) AS seen
+FROM trainings WHERE id = :id
+"""
+
+# Its epochs that one snapshot shows and an earlier one does not.
+READ_EPOCHS = """
+SELECT number, loss, accuracy, validation_accuracy, learning_rate, images_per_second, seconds_left,
+       "timestamp", changed::text AS changed
+FROM epochs
+WHERE training = :id
+    AND pg_visible_in_snapshot(changed, CAST(CAST(:until AS text) AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(changed, CAST(CAST(:since AS text) AS pg_snapshot))
+ORDER BY number
+"""
+
+# A page, newest first.
+LIST = f"""
+SELECT {COLUMNS} FROM trainings
+WHERE CAST(:older AS uuid) IS NULL OR id < CAST(:older AS uuid)
+ORDER BY id DESC LIMIT :limit
+"""
+
+# Withdraw a training that has not ended; a worker that runs it sees that.
+CANCEL = f"""
+UPDATE trainings SET status = 'canceled', completed_at = clock_timestamp()
+WHERE id = :id AND status IN ('queued', 'running')
+RETURNING {COLUMNS}
+"""
+
+# How many wait or run.
+COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM trainings WHERE status IN ('queued', 'running')"
+
+# Rows whose message must be lost: queued for seconds though the queue is empty, or running without a word
+# from a worker. While other messages wait the latter is said for a minute: more would only pile up.
+LOST = """
+SELECT id FROM trainings
+WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds' AND CAST(:queue_is_empty AS boolean)
+    OR status = 'running' AND COALESCE(seen_at, started_at) < now() - interval '20 seconds'
+        AND (CAST(:queue_is_empty AS boolean)
+             OR COALESCE(seen_at, started_at) > now() - interval '80 seconds')
+ORDER BY id
+"""
+
+STATEMENTS = {
+    "INSERT": INSERT,
+    "READ": READ,
+    "READ_EPOCHS": READ_EPOCHS,
+    "LIST": LIST,
+    "CANCEL": CANCEL,
+    "COUNT_UNFINISHED": COUNT_UNFINISHED,
+    "LOST": LOST,
+}
+
+MAX_UNFINISHED = 20
+NOTHING = "1:1:"  # the snapshot that shows nothing at all
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A training, and its epochs that an earlier snapshot did not show, as one snapshot shows them.
+
+    With each stands the transaction that wrote it.
+    """
+
+    training: Training
+    changed: int
+    seen: bool
+    """The training itself is as the earlier snapshot showed it."""
+    epochs: Sequence[tuple[Epoch, int]]
+    snapshot: str
+
+
+class Trainings:
+    """Reads and writes runs. Everything raises what Database.fetch does."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._inserting = asyncio.Lock()
+
+    async def insert(self, asked: TrainingRequest) -> Training:
+        """Store a training; it is committed when this returns. Raises TooManyTrainings."""
+        id = uuid7()
+        timestamp = datetime.fromtimestamp((id.int >> 80) / 1000, UTC)
+        values = {**asked.model_dump(), "id": id, "timestamp": timestamp, "most": MAX_UNFINISHED}
+        async with self._inserting:  # or those that come together would not count one another
+            rows = await self._database.fetch(INSERT, values)
+        if not rows:
+            detail = f"{MAX_UNFINISHED} trainings wait or run already; cancel one, or wait until one ends."
+            raise TooManyTrainings(detail)
+        return to_training(rows[0])
+
+    async def read(self, id: UUID, since: str = NOTHING) -> Reading:
+        """A training with the epochs since a snapshot; without one, with all of them.
+
+        Raises UnknownTraining, and BadParameter when `since` is not a snapshot.
+        """
+        rows = await self._database.fetch(READ, {"id": id, "since": since})
+        if not rows:
+            raise _unknown(id)
+        row = rows[0]
+        parameters = {"id": id, "since": since, "until": row.snapshot}
+        epochs = await self._database.fetch(READ_EPOCHS, parameters)
+        found = [(Epoch.model_validate(epoch, from_attributes=True), int(epoch.changed)) for epoch in epochs]
+        return Reading(to_training(row), int(row.changed), row.seen, found, row.snapshot)
+
+    async def read_page(self, limit: int, older: UUID | None) -> list[Training]:
+        """At most `limit`, newest first, of those older than one id."""
+        rows = await self._database.fetch(LIST, {"limit": limit, "older": older})
+        return [to_training(row) for row in rows]
+
+    async def cancel(self, id: UUID) -> Training:
+        """Withdraw a training; doing it twice does no harm. Raises UnknownTraining, TrainingEnded."""
+        rows = await self._database.fetch(CANCEL, {"id": id})
+        if rows:
+            return to_training(rows[0])
+        training = (await self.read(id)).training
+        if training.status != "canceled":
+            detail = f"It has {training.status} already; only a training that waits or runs can be canceled."
+            raise TrainingEnded(f"{detail} POST /api/trainings starts another.")
+        return training
+
+    async def count_unfinished(self) -> int:
+        (row,) = await self._database.fetch(COUNT_UNFINISHED)
+        return row.unfinished
+
+    async def find_lost(self, *, queue_is_empty: bool) -> list[UUID]:
+        """The rows whose message must be lost, oldest first."""
+        return [row.id for row in await self._database.fetch(LOST, {"queue_is_empty": queue_is_empty})]
+
+
+def to_training(row: Row[Any]) -> Training:
+    """A row as the API shows it."""
+    place = f"/api/trainings/{row.id}"
+    error = {"title": row.error_title, "detail": row.error_detail or ""} if row.error_title else None
+    urls = {
+        "self": place,
+        "events": f"{place}/events",
+        "cancel": f"{place}/cancel",
+        "model": f"/api/models/{row.model}" if row.model else None,
+    }
+    return Training.model_validate({**row._asdict(), "error": error, "urls": urls})
+
+
+def _unknown(id: UUID) -> UnknownTraining:
+    return UnknownTraining(f"No training has the id {id}; GET /api/trainings lists those there are.")

@@ -1,0 +1,283 @@
+"""Models over HTTP: what is told of them, which is served, and their pictures, whatever is in the files."""
+
+import json
+import os
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from pathlib import Path
+
+import asyncpg
+import pytest
+from PIL import Image
+
+from backend.pictures import MAX_BYTES, NAMES
+from backend.settings import Settings
+from tests.backend.conftest import Api, Serve
+from tests.backend.test_predict import assert_problem
+
+CARD = {
+    "version": "m-1",
+    "classes": ["cat", "dog"],
+    "accuracy": 0.94,
+    "calibration_error": 0.011,
+    "data": {"name": "CIFAR-10", "train_images": 50000, "test_sha256": "ab"},
+    "training": {"recipe": "fast", "seconds": 12.5, "curve": [{"number": 1, "loss": 2.1}]},
+}
+
+Add = Callable[..., Awaitable[None]]
+
+
+def png() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (4, 3)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of models, beside something secret."""
+    (tmp_path / "secret.png").write_bytes(png())
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+@pytest.fixture
+async def api(serve: Serve, settings: Settings, folder: Path) -> Api:
+    return await serve(settings.model_copy(update={"models_path": folder}))
+
+
+@pytest.fixture
+def add(database: asyncpg.Connection) -> Add:
+    """Play the worker: register a version."""
+
+    async def register(
+        version: str, card: object = CARD, error: str | None = None, activated: str | None = None
+    ) -> None:
+        text = card if isinstance(card, str) else json.dumps(card)
+        await database.execute(
+            """INSERT INTO models (version, card, error, activated_at)
+               VALUES ($1, $2::jsonb, $3, $4::text::timestamptz)""",
+            *(version, text, error, activated),
+        )
+
+    return register
+
+
+async def active(api: Api) -> list[str]:
+    models = (await api.client.get("/api/models")).json()["results"]
+    return [model["version"] for model in models if model["active"]]
+
+
+async def test_without_models_the_list_is_empty(api: Api) -> None:
+    assert (await api.client.get("/api/models")).json() == {"results": []}
+
+
+async def test_models_are_listed_the_latest_found_first_with_what_their_cards_say(api: Api, add: Add) -> None:
+    await add("m-1", activated="2026-01-01T00:00:00Z")
+    await add("m-2", {}, error="The file's SHA-256 is not the card's; publish it again.")
+    second, first = (await api.client.get("/api/models")).json()["results"]
+    assert [first["version"], second["version"]] == ["m-1", "m-2"]
+    assert (first["accuracy"], first["calibration_error"], first["classes"]) == (0.94, 0.011, ["cat", "dog"])
+    assert first["training"] == {"recipe": "fast", "seconds": 12.5}
+    assert first["data"] == CARD["data"]
+    assert (first["active"], first["error"], first["served_at"]) == (True, None, None)
+    assert first["activated_at"] == "2026-01-01T00:00:00Z"
+    assert first["pictures"] == []
+    place = "/api/models/m-1"
+    assert first["urls"] == {"self": place, "card": place, "activate": f"{place}/activate"}
+    assert "card" not in first
+    parts = ("accuracy", "calibration_error", "classes", "training", "data", "activated_at")
+    assert [second[part] for part in parts] == [None] * 6
+    assert (second["active"], "SHA-256" in second["error"]) == (False, True)
+
+
+async def test_one_model_has_its_whole_card(api: Api, add: Add) -> None:
+    await add("m-1")
+    assert (await api.client.get("/api/models/m-1")).json()["card"] == CARD
+
+
+DEEP = "[" * 3000 + "]" * 3000
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "[]",
+        "null",
+        "3",
+        '"text"',
+        '{"accuracy": "high", "classes": "cat", "training": [], "data": 5, "calibration_error": true}',
+        '{"accuracy": {}, "classes": [1, 2], "training": "curve", "data": [1], "calibration_error": []}',
+        '{"accuracy": 1e400, "calibration_error": -1e999}',
+        '{"accuracy": ' + "9" * 10_000 + ', "calibration_error": null}',
+        '{"accuracy": null, "training": ' + DEEP + ', "data": {"deep": ' + DEEP + "}}",
+    ],
+    ids=["list", "null", "number", "text", "kinds", "other kinds", "infinite", "long", "deep"],
+)
+async def test_a_card_of_nonsense_is_shown_as_far_as_it_makes_sense(card: str, api: Api, add: Add) -> None:
+    await add("m-1", card)
+    (listed,) = (await api.client.get("/api/models")).json()["results"]
+    one = await api.client.get("/api/models/m-1")
+    assert one.status_code == 200
+    for model in (listed, one.json()):
+        parts = ("accuracy", "calibration_error", "classes", "training", "data")
+        assert [model[part] for part in parts] == [None] * 5
+
+
+async def test_numbers_without_an_end_inside_a_card_do_not_break_the_answer(api: Api, add: Add) -> None:
+    endless = "9" * 400 + ".5"
+    card = f'{{"data": {{"name": {endless}}}, "training": {{"seconds": -{endless}}}, "accuracy": 1}}'
+    await add("m-1", card)
+    model = (await api.client.get("/api/models/m-1")).json()
+    assert (model["accuracy"], model["data"], model["training"]) == (1, {"name": None}, {"seconds": None})
+
+
+async def test_the_model_activated_last_without_an_error_is_the_active_one(
+    api: Api, add: Add, database: asyncpg.Connection
+) -> None:
+    await add("m-1", activated="2026-01-01T00:00:00Z")
+    await add("m-2", activated="2026-01-02T00:00:00Z")
+    await add("m-3", activated="2026-01-03T00:00:00Z", error="It gave no finite probabilities.")
+    await add("m-4")
+    assert await active(api) == ["m-2"]
+    await database.execute("UPDATE models SET error = 'It is gone.' WHERE version = 'm-2'")
+    assert await active(api) == ["m-1"]
+
+
+async def test_activating_makes_a_model_the_active_one_and_tells_the_workers(
+    api: Api, add: Add, database: asyncpg.Connection
+) -> None:
+    await add("m-1", activated="2999-01-01T00:00:00Z")  # by a clock that was set back since
+    await add("m-2")
+    told: list[object] = []
+    await database.add_listener("models", lambda *args: told.append(args))
+    answer = await api.client.post("/api/models/m-2/activate")
+    assert answer.status_code == 200
+    assert (answer.json()["active"], answer.json()["card"]) == (True, CARD)
+    assert await active(api) == ["m-2"]
+    await database.execute("SELECT 1")
+    assert len(told) == 1
+
+
+async def test_activating_the_active_model_changes_nothing(
+    api: Api, add: Add, database: asyncpg.Connection
+) -> None:
+    await add("m-1", activated="2026-01-01T00:00:00Z")
+    answer = await api.client.post("/api/models/m-1/activate")
+    assert (answer.status_code, answer.json()["active"]) == (200, True)
+    assert answer.json()["activated_at"] == "2026-01-01T00:00:00Z"
+
+
+async def test_a_model_with_an_error_cannot_be_activated(api: Api, add: Add) -> None:
+    await add("m-1", activated="2026-01-01T00:00:00Z")
+    await add("m-2", error="A tensor is missing.")
+    answer = await api.client.post("/api/models/m-2/activate")
+    assert_problem(answer, 409, "A tensor is missing", "GET /api/models")
+    assert await active(api) == ["m-1"]
+
+
+@pytest.mark.parametrize(
+    "version", ["m-9", ".runs", "%00", "a%00b", "..", "%2e%2e", "x" * 101, "%C3%A9", "a%0A", "%ff"]
+)
+@pytest.mark.parametrize("part", ["", "/activate", "/pictures/confusion"])
+async def test_an_unknown_model_is_a_problem(version: str, part: str, api: Api) -> None:
+    method = "POST" if part == "/activate" else "GET"
+    answer = await api.client.request(method, f"/api/models/{version}{part}")
+    assert_problem(answer, answer.status_code)
+    assert answer.status_code in (404, 405)  # 405: the client itself resolves `..`
+
+
+async def test_the_pictures_that_are_there_are_listed_and_given(api: Api, add: Add, folder: Path) -> None:
+    await add("m-1")
+    (folder / "m-1").mkdir()
+    for name in ("confusion", "learning-curve", "something-else"):
+        (folder / f"m-1/{name}.png").write_bytes(png())
+    (listed,) = (await api.client.get("/api/models")).json()["results"]
+    assert [picture["name"] for picture in listed["pictures"]] == ["learning-curve", "confusion"]
+    answer = await api.client.get(listed["pictures"][1]["url"])
+    assert (answer.status_code, answer.content) == (200, png())
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "immutable" in answer.headers["cache-control"]
+    again = await api.client.get(
+        listed["pictures"][1]["url"], headers={"If-None-Match": answer.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def link_folder(place: Path) -> None:
+    elsewhere = place.parents[2] / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / place.name).write_bytes(png())
+    place.parent.rmdir()
+    place.parent.symlink_to(elsewhere)
+
+
+def make_large(place: Path) -> None:
+    place.write_bytes(png())
+    os.truncate(place, MAX_BYTES + 1)
+
+
+TRICKS: dict[str, Callable[[Path], object]] = {
+    "a link": lambda place: place.symlink_to(place.parents[2] / "secret.png"),
+    "a relative link": lambda place: place.symlink_to("../../secret.png"),
+    "a link to nothing": lambda place: place.symlink_to("nothing"),
+    "a linked folder": link_folder,
+    "a folder": lambda place: place.mkdir(),
+    "a pipe": lambda place: os.mkfifo(place),
+    "empty": lambda place: place.write_bytes(b""),
+    "HTML": lambda place: place.write_bytes(b"<script>alert(1)</script>"),
+    "HTML after a signature": lambda place: place.write_bytes(b"\x89PNG\r\n\x1a\n<script>"),
+    "JPEG": lambda place: place.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(100)),
+    "too large": make_large,
+    "absent": lambda place: place.exists(),
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+async def test_what_is_no_picture_of_the_folder_itself_is_neither_listed_nor_given(
+    trick: str, api: Api, add: Add, folder: Path
+) -> None:
+    await add("m-1")
+    (folder / "m-1").mkdir()
+    TRICKS[trick](folder / "m-1/confusion.png")
+    assert (await api.client.get("/api/models/m-1")).json()["pictures"] == []
+    assert_problem(await api.client.get("/api/models/m-1/pictures/confusion"), 404, "Unknown picture")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("secret", "confusion.png", "../m-1/confusion", "%2e%2e%2fm-1%2fconfusion", "..%2f..%2fsecret"),
+        *("%2fetc%2fpasswd", "confusion%00", "", "CONFUSION", "model.safetensors", "card.json"),
+    ],
+)
+async def test_a_name_that_is_none_of_the_four_gives_nothing(
+    name: str, api: Api, add: Add, folder: Path
+) -> None:
+    await add("m-1")
+    (folder / "m-1").mkdir()
+    (folder / "m-1/confusion.png").write_bytes(png())
+    answer = await api.client.get(f"/api/models/m-1/pictures/{name}")
+    assert_problem(answer, 404)
+
+
+async def test_an_unknown_name_is_answered_with_those_there_are(api: Api, add: Add) -> None:
+    await add("m-1")
+    answer = await api.client.get("/api/models/m-1/pictures/loss")
+    assert_problem(answer, 404, "Unknown picture", *NAMES)
+
+
+async def test_a_folder_without_a_row_has_no_pictures(api: Api, folder: Path) -> None:
+    (folder / "m-1").mkdir()
+    (folder / "m-1/confusion.png").write_bytes(png())
+    assert_problem(await api.client.get("/api/models/m-1/pictures/confusion"), 404, "Unknown model")
+
+
+async def test_without_the_folder_models_are_told_all_the_same(
+    serve: Serve, settings: Settings, add: Add, folder: Path
+) -> None:
+    api = await serve(settings.model_copy(update={"models_path": folder / "nowhere"}))
+    await add("m-1")
+    (model,) = (await api.client.get("/api/models")).json()["results"]
+    assert (model["accuracy"], model["pictures"]) == (0.94, [])

@@ -1,0 +1,238 @@
+"""The live curve: the current state first, each epoch once, resumed without a gap, and an end."""
+
+import asyncio
+import json
+from typing import Any
+
+import asyncpg
+import pytest
+from httpx_sse import ServerSentEvent, aconnect_sse
+
+from backend.training_events import cut
+from tests.backend.conftest import Api
+from tests.backend.test_predict import assert_problem
+from tests.backend.test_trainings import CLAIM, EPOCH, FAIL, SUCCEED, start
+from tests.conftest import eventually
+
+
+def tell(events: list[ServerSentEvent]) -> list[Any]:
+    """Events in short: a training by its status, an epoch by its number."""
+    contents = [json.loads(event.data) for event in events]
+    names = {"training": "status", "epoch": "number"}
+    return [content[names[event.event]] for event, content in zip(events, contents, strict=True)]
+
+
+async def add_epochs(database: asyncpg.Connection, id: str, *numbers: int) -> None:
+    for number in numbers:
+        await database.execute(EPOCH, id, number)
+
+
+@pytest.fixture
+async def training(api: Api, database: asyncpg.Connection) -> dict[str, Any]:
+    """A training that runs."""
+    training = await start(api)
+    await database.execute(CLAIM, training["id"])
+    return training
+
+
+class Reader:
+    """Collects a stream's events; `until` waits for as many."""
+
+    def __init__(self, api: Api, url: str) -> None:
+        self.events: list[ServerSentEvent] = []
+        self.done = asyncio.create_task(self._read(api, url))
+
+    async def until(self, count: int) -> None:
+        async def enough() -> bool:
+            return len(self.events) >= count
+
+        await eventually(enough)
+
+    async def _read(self, api: Api, url: str) -> None:
+        async with asyncio.timeout(30), aconnect_sse(api.client, "GET", url) as stream:
+            async for event in stream.aiter_sse():
+                self.events.append(event)
+
+
+async def test_a_stream_shows_states_and_epochs_as_they_come_and_ends(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    training = await start(api)
+    id = training["id"]
+    reader = Reader(api, training["urls"]["events"])
+    await reader.until(1)
+    await database.execute(CLAIM, id)
+    await reader.until(2)
+    for number in (1, 2):
+        await add_epochs(database, id, number)
+        await reader.until(2 + number)
+    await database.execute("UPDATE trainings SET phase = 'evaluating' WHERE id = $1", id)
+    await reader.until(5)
+    await database.execute(SUCCEED, id)
+    await reader.done
+    assert tell(reader.events) == ["queued", "running", 1, 2, "running", "succeeded"]
+    assert {event.event for event in reader.events} == {"training", "epoch"}
+    assert "curve" not in json.loads(reader.events[0].data)
+    assert json.loads(reader.events[4].data)["phase"] == "evaluating"
+    assert json.loads(reader.events[2].data)["validation_accuracy"] == 0.5
+
+
+async def test_a_stream_starts_with_the_current_state_and_the_epochs_so_far(
+    api: Api, database: asyncpg.Connection, training: dict[str, Any]
+) -> None:
+    await add_epochs(database, training["id"], 1, 2, 3)
+    assert tell(await api.follow(training["urls"]["events"], 4)) == ["running", 1, 2, 3]
+
+
+@pytest.mark.parametrize("end", [SUCCEED, FAIL])
+async def test_a_training_that_has_ended_is_its_epochs_and_then_its_outcome(
+    end: str, api: Api, database: asyncpg.Connection, training: dict[str, Any]
+) -> None:
+    await add_epochs(database, training["id"], 1, 2)
+    await database.execute(end, training["id"])
+    events = await api.follow(training["urls"]["events"], 10)
+    assert tell(events)[:2] == [1, 2]
+    assert [event.event for event in events] == ["epoch", "epoch", "training"]
+
+
+async def test_a_reader_that_saw_the_outcome_is_told_to_stop(
+    api: Api, database: asyncpg.Connection, training: dict[str, Any]
+) -> None:
+    await add_epochs(database, training["id"], 1)
+    await database.execute(SUCCEED, training["id"])
+    epoch, outcome = await api.follow(training["urls"]["events"], 10)
+    headers = {"Last-Event-ID": outcome.id}
+    assert (await api.client.get(training["urls"]["events"], headers=headers)).status_code == 204
+    resumed = await api.follow(training["urls"]["events"], 10, **{"Last-Event-ID": epoch.id})
+    assert tell(resumed) == ["succeeded"]
+
+
+async def test_a_stream_resumes_after_any_event_without_a_gap_or_a_double(
+    api: Api, database: asyncpg.Connection, training: dict[str, Any]
+) -> None:
+    await add_epochs(database, training["id"], 1, 2, 3)
+    url = training["urls"]["events"]
+    events = await api.follow(url, 4)  # read together, and yet each is a place to resume from
+    await add_epochs(database, training["id"], 4, 5)
+    for event, missed in zip(events, ([1, 2, 3, 4, 5], [2, 3, 4, 5], [3, 4, 5], [4, 5]), strict=True):
+        resumed = await api.follow(url, 1 + len(missed), **{"Last-Event-ID": event.id})
+        assert tell(resumed) == ["running", *missed]
+    await database.execute(SUCCEED, training["id"])
+    assert tell(await api.follow(url, 10, **{"Last-Event-ID": events[2].id})) == [3, 4, 5, "succeeded"]
+
+
+async def test_an_epoch_whose_commit_is_late_is_not_missed(
+    api: Api, database: asyncpg.Connection, training: dict[str, Any], servers: Any
+) -> None:
+    late = await asyncpg.connect(servers.database_url("cifar"))
+    try:
+        transaction = late.transaction()
+        await transaction.start()
+        await late.execute(EPOCH, training["id"], 1)  # takes the earlier number, is committed second
+        await add_epochs(database, training["id"], 2)
+        url = training["urls"]["events"]
+        events = await api.follow(url, 2)
+        assert tell(events) == ["running", 2]
+        await transaction.commit()
+        resumed = await api.follow(url, 2, **{"Last-Event-ID": events[-1].id})
+        assert tell(resumed) == ["running", 1]
+    finally:
+        await late.close()
+
+
+async def test_a_sign_of_life_alone_is_no_event(
+    api: Api, database: asyncpg.Connection, training: dict[str, Any]
+) -> None:
+    reader = Reader(api, training["urls"]["events"])
+    await reader.until(1)
+    for _ in range(3):
+        await database.execute("UPDATE trainings SET seen_at = now() WHERE id = $1", training["id"])
+    await add_epochs(database, training["id"], 1)
+    await reader.until(2)
+    await database.execute(SUCCEED, training["id"])
+    await reader.done
+    assert tell(reader.events) == ["running", 1, "succeeded"]
+
+
+async def test_a_cancel_ends_the_stream(api: Api, training: dict[str, Any]) -> None:
+    reader = Reader(api, training["urls"]["events"])
+    await reader.until(1)
+    await api.client.post(training["urls"]["cancel"])
+    await reader.done
+    assert tell(reader.events) == ["running", "canceled"]
+
+
+async def test_an_epoch_is_seen_though_the_listening_connection_was_lost(
+    api: Api, database: asyncpg.Connection, training: dict[str, Any]
+) -> None:
+    reader = Reader(api, training["urls"]["events"])
+    await reader.until(1)
+    await database.execute(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"""
+    )
+    await add_epochs(database, training["id"], 1)
+    await reader.until(2)
+    await database.execute(SUCCEED, training["id"])
+    await reader.done
+    assert tell(reader.events) == ["running", 1, "succeeded"]
+
+
+async def test_two_readers_see_the_same_and_one_training_is_not_another_s(
+    api: Api, database: asyncpg.Connection, training: dict[str, Any]
+) -> None:
+    other = await start(api)
+    readers = [Reader(api, training["urls"]["events"]) for _ in range(2)]
+    for reader in readers:
+        await reader.until(1)
+    await add_epochs(database, other["id"], 1)
+    await add_epochs(database, training["id"], 2)
+    await database.execute(SUCCEED, training["id"])
+    for reader in readers:
+        await reader.done
+        assert tell(reader.events) == ["running", 2, "succeeded"]
+
+
+async def test_closing_ends_open_streams_and_a_reader_that_left_is_forgotten(
+    api: Api, training: dict[str, Any]
+) -> None:
+    signals = api.services.changes.trainings
+    await api.follow(training["urls"]["events"], 1)
+
+    async def forgotten() -> bool:
+        return signals.count == 0
+
+    await eventually(forgotten)
+    reader = Reader(api, training["urls"]["events"])
+    await reader.until(1)
+    assert api.services.changes.streams == 1
+    api.services.changes.close()
+    await reader.done
+    assert tell(reader.events) == ["running"]
+
+
+@pytest.mark.parametrize("id", ["x", "1:2", "9:1:", "0:0:"])
+async def test_an_event_id_that_is_none_is_a_problem(id: str, api: Api, training: dict[str, Any]) -> None:
+    answer = await api.client.get(training["urls"]["events"], headers={"Last-Event-ID": id})
+    assert_problem(answer, 422, "cannot be used")
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "transaction", "part"),
+    [
+        ("10:15:", 12, "10:12:"),
+        ("10:15:10,13", 12, "10:12:10"),
+        ("10:15:10,13", 14, "10:14:10,13"),
+        ("10:15:", 9, "9:9:"),
+        ("10:15:10,13", 10, "10:10:"),
+        ("10:15:", 20, "10:15:"),
+    ],
+)
+async def test_the_part_of_a_snapshot_before_a_transaction(
+    snapshot: str, transaction: int, part: str, database: asyncpg.Connection
+) -> None:
+    assert cut(snapshot, transaction) == part
+    visible = """SELECT array_agg(x) FROM generate_series(1, 30) AS x
+                 WHERE pg_visible_in_snapshot(x::text::xid8, $1::text::pg_snapshot)"""
+    whole, seen = [await database.fetchval(visible, text) or [] for text in (snapshot, part)]
+    assert seen == [x for x in whole if x < transaction]

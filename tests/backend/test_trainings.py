@@ -1,0 +1,243 @@
+"""Trainings over HTTP: what is accepted, listed, withdrawn, and refused with what words."""
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from backend.settings import Settings
+from backend.trainings import MAX_UNFINISHED
+from tests.backend.conftest import Api, Serve
+from tests.backend.test_predict import assert_problem
+from tests.conftest import eventually
+
+CLAIM = """UPDATE trainings SET status = 'running', phase = 'training', device = 'CPU', epochs = 8,
+    started_at = now(), seen_at = now(), attempt = attempt + 1 WHERE id = $1"""
+SUCCEED = "UPDATE trainings SET status = 'succeeded', model = 'm-1', completed_at = now() WHERE id = $1"
+FAIL = """UPDATE trainings SET status = 'failed', error_title = 'Training crashed',
+    error_detail = 'Out of memory.', completed_at = now() WHERE id = $1"""
+EPOCH = """INSERT INTO epochs (training, number, loss, accuracy, validation_accuracy, learning_rate,
+    images_per_second, seconds_left) VALUES ($1, $2, 1.5, 0.4, 0.5, 0.01, 4000, 60)"""
+
+
+async def start(api: Api, **asked: object) -> dict[str, Any]:
+    answer = await api.client.post("/api/trainings", json=asked)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+async def depth(api: Api) -> int:
+    return (await api.services.broker.inspect("training")).depth
+
+
+async def test_a_training_is_stored_answered_with_its_address_and_published(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    before = await depth(api)
+    asked = {"recipe": "accurate", "seed": 2**31 - 1, "epochs": 30, "data": "my-birds.zip"}
+    answer = await api.client.post("/api/trainings", json=asked | {"activation": "never"})
+    training = answer.json()
+    assert answer.status_code == 202
+    place = f"/api/trainings/{training['id']}"
+    assert answer.headers["location"] == place
+    assert {name: training[name] for name in asked} == asked
+    urls = {"self": place, "events": f"{place}/events", "cancel": f"{place}/cancel", "model": None}
+    assert training["urls"] == urls
+    row = await database.fetchrow("SELECT * FROM trainings WHERE id = $1", training["id"])
+    assert row is not None
+    assert (row["status"], row["recipe"], row["seed"]) == ("queued", "accurate", 2**31 - 1)
+    assert (row["epochs"], row["data"], row["activation"]) == (30, "my-birds.zip", "never")
+
+    async def published() -> bool:
+        return await depth(api) == before + 1
+
+    await eventually(published)
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"{}"])
+async def test_a_training_without_wishes_has_the_defaults(body: bytes, api: Api) -> None:
+    answer = await api.client.post("/api/trainings", content=body)
+    assert answer.status_code == 202
+    training = answer.json()
+    names = ("recipe", "seed", "epochs", "data", "activation", "status", "phase", "model", "error")
+    found = [training[name] for name in names]
+    assert found == ["fast", 0, None, None, "better", "queued", None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ('{"seed": -1}', "seed"),
+        ('{"seed": 2147483648}', "seed"),
+        ('{"seed": 1.5}', "seed"),
+        ('{"seed": "1"}', "seed"),
+        ('{"seed": true}', "seed"),
+        ('{"seed": 1e999}', "seed"),
+        ('{"epochs": 0}', "epochs"),
+        ('{"epochs": 1001}', "epochs"),
+        ('{"recipe": "slow"}', "recipe"),
+        ('{"recipe": null}', "recipe"),
+        ('{"activation": "perhaps"}', "activation"),
+        ('{"data": "../secrets"}', "data"),
+        ('{"data": "/etc/passwd"}', "data"),
+        ('{"data": ".hidden"}', "data"),
+        ('{"data": "a\\u0000b"}', "data"),
+        ('{"data": "birds\\n"}', "data"),
+        ('{"data": ""}', "data"),
+        (json.dumps({"data": "a" * 101}), "data"),
+        ('{"sed": 1}', "sed"),
+        ('{"id": "x"}', "id"),
+        ("[]", "body"),
+        ("null", "body"),
+        ("{", "body"),
+        ("\x00", "body"),
+        ("[" * 2000, "body"),
+        ('{"recipe": "\\ud800"}', "body"),
+    ],
+)
+async def test_a_wish_that_makes_no_sense_is_refused(
+    body: str, word: str, api: Api, database: asyncpg.Connection
+) -> None:
+    answer = await api.client.post("/api/trainings", content=body)
+    assert_problem(answer, 422, "Bad parameter", word, "/docs")
+    assert await database.fetchval("SELECT count(*) FROM trainings") == 0
+
+
+@pytest.mark.parametrize("size", [5_000, 5_000_000])
+async def test_a_huge_body_is_refused(size: int, api: Api) -> None:
+    answer = await api.client.post("/api/trainings", content=b" " * size)
+    assert_problem(answer, 413, "4,096", "/docs")
+
+
+async def test_no_more_than_twenty_may_wait_however_they_come(api: Api) -> None:
+    answers = await asyncio.gather(*(api.client.post("/api/trainings") for _ in range(MAX_UNFINISHED + 5)))
+    refused = [answer for answer in answers if answer.status_code != 202]
+    assert len(refused) == 5
+    for answer in refused:
+        assert_problem(answer, 429, "Too many trainings", "cancel one")
+        assert int(answer.headers["retry-after"]) > 0
+    accepted = next(answer.json() for answer in answers if answer.status_code == 202)
+    assert (await api.client.post(accepted["urls"]["cancel"])).status_code == 200
+    assert (await api.client.post("/api/trainings")).status_code == 202
+
+
+async def test_the_list_is_newest_first_in_pages(api: Api) -> None:
+    ids = [(await start(api, seed=seed))["id"] for seed in range(5)]
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 2}
+    sizes: list[int] = []
+    while True:
+        page = (await api.client.get("/api/trainings", params=query)).json()
+        seen += [training["id"] for training in page["results"]]
+        sizes.append(len(page["results"]))
+        if page["next"] is None:
+            break
+        query["cursor"] = page["next"]
+    assert (seen, sizes) == (ids[::-1], [2, 2, 1])
+    assert "curve" not in page["results"][0]
+
+
+async def test_an_empty_list_is_a_page(api: Api) -> None:
+    assert (await api.client.get("/api/trainings")).json() == {"results": [], "next": None}
+
+
+BAD_PAGES = [{"limit": 0}, {"limit": 201}, {"cursor": "x"}, {"cursor": "\x00"}]
+
+
+@pytest.mark.parametrize("query", BAD_PAGES, ids=str)
+async def test_a_bad_page_is_a_problem(query: dict[str, Any], api: Api) -> None:
+    assert_problem(await api.client.get("/api/trainings", params=query), 422, "Bad parameter")
+
+
+async def test_one_training_has_its_curve_in_order(api: Api, database: asyncpg.Connection) -> None:
+    training = await start(api)
+    await database.execute(CLAIM, training["id"])
+    for number in (2, 1):
+        await database.execute(EPOCH, training["id"], number)
+    found = (await api.client.get(training["urls"]["self"])).json()
+    seen = [found[name] for name in ("status", "phase", "device", "epochs")]
+    assert seen == ["running", "training", "CPU", 8]
+    assert [epoch["number"] for epoch in found["curve"]] == [1, 2]
+    first = found["curve"][0]
+    assert (first["loss"], first["accuracy"], first["validation_accuracy"]) == (1.5, 0.4, 0.5)
+    assert (first["learning_rate"], first["images_per_second"], first["seconds_left"]) == (0.01, 4000, 60)
+    assert first["timestamp"]
+
+
+async def test_a_loss_that_is_no_number_does_not_break_the_answer(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    training = await start(api)
+    await database.execute(EPOCH.replace("1.5", "'NaN'").replace("60)", "'Infinity')"), training["id"], 1)
+    answer = await api.client.get(training["urls"]["self"])
+    assert answer.status_code == 200
+    (epoch,) = answer.json()["curve"]
+    assert (epoch["loss"], epoch["seconds_left"]) == (None, None)
+
+
+async def test_an_outcome_is_told_with_the_model_or_the_reason(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    good, bad = await start(api), await start(api)
+    await database.execute(SUCCEED, good["id"])
+    await database.execute(FAIL, bad["id"])
+    good, bad = [(await api.client.get(training["urls"]["self"])).json() for training in (good, bad)]
+    assert (good["status"], good["model"]) == ("succeeded", "m-1")
+    assert good["urls"]["model"] == "/api/models/m-1"
+    assert bad["error"] == {"title": "Training crashed", "detail": "Out of memory."}
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+async def test_a_training_that_has_not_ended_can_be_withdrawn_more_than_once(
+    status: str, api: Api, database: asyncpg.Connection
+) -> None:
+    training = await start(api)
+    if status == "running":
+        await database.execute(CLAIM, training["id"])
+    answer = await api.client.post(training["urls"]["cancel"])
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "canceled"
+    assert answer.json()["completed_at"] is not None
+    again = await api.client.post(training["urls"]["cancel"])
+    assert (again.status_code, again.json()) == (200, answer.json())
+
+
+@pytest.mark.parametrize(("end", "word"), [(SUCCEED, "succeeded"), (FAIL, "failed")])
+async def test_a_training_that_has_ended_cannot_be_withdrawn(
+    end: str, word: str, api: Api, database: asyncpg.Connection
+) -> None:
+    training = await start(api)
+    await database.execute(end, training["id"])
+    answer = await api.client.post(training["urls"]["cancel"])
+    assert_problem(answer, 409, word, "POST /api/trainings")
+
+
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [("GET", ""), ("GET", "/events"), ("POST", "/cancel")],
+    ids=["read", "follow", "end"],
+)
+async def test_an_unknown_training_is_a_problem(method: str, part: str, api: Api) -> None:
+    answer = await api.client.request(method, f"/api/trainings/{uuid4()}{part}")
+    assert_problem(answer, 404, "Unknown training", "GET /api/trainings")
+    assert_problem(await api.client.request(method, f"/api/trainings/no-id{part}"), 422, "id")
+
+
+async def test_without_a_broker_a_training_is_accepted_all_the_same(
+    serve: Serve, settings: Settings, database: asyncpg.Connection
+) -> None:
+    away = settings.model_copy(update={"broker_url": type(settings.broker_url)("amqp://x:x@127.0.0.1:1/x")})
+    await start(await serve(away))
+    assert await database.fetchval("SELECT count(*) FROM trainings") == 1
+
+
+async def test_without_a_database_a_training_is_refused_in_words(serve: Serve, settings: Settings) -> None:
+    gone = type(settings.database_url)("postgresql://x:x@127.0.0.1:1/x")
+    api = await serve(settings.model_copy(update={"database_url": gone}))
+    for answer in (await api.client.post("/api/trainings"), await api.client.get("/api/models")):
+        assert isinstance(answer, httpx.Response)
+        assert_problem(answer, 503, "database", "again")
