@@ -13,8 +13,10 @@ SECRETS = (
     "postgres",
     "database_backend",
     "database_worker",
+    "database_training",
     "broker_backend",
     "broker_worker",
+    "broker_training",
     "monitor",
     "supervisor",
 )
@@ -29,7 +31,7 @@ PORTS = (
     "flower",
     "supervisor",
 )
-PROGRAMS = ("epmd", "postgres", "rabbitmq", "backend", "inference", "flower", "nginx")
+PROGRAMS = ("epmd", "postgres", "rabbitmq", "backend", "inference", "training", "flower", "nginx")
 
 
 class SetupError(Exception):
@@ -46,13 +48,24 @@ class Config:
     secrets: Mapping[str, str]
 
     def database_url(self, user: str) -> str:
-        """For the services `backend` and `worker`, or for the owner, `cifar`."""
+        """For the services `backend`, `worker` and `training`, or for the owner, `cifar`."""
         password = self.secrets["postgres" if user == "cifar" else f"database_{user}"]
         return f"postgresql://{user}:{password}@127.0.0.1:{self.ports['postgres']}/cifar"
 
     def broker_url(self, user: str) -> str:
         password = self.secrets["monitor" if user == "monitor" else f"broker_{user}"]
         return f"amqp://{user}:{password}@127.0.0.1:{self.ports['amqp']}/cifar"
+
+    @property
+    def models(self) -> Path:
+        """The folder of models: the repository's, unless the stack has one of its own."""
+        own = self.state / "models"
+        return own if own.is_dir() else REPOSITORY / "models"
+
+    @property
+    def data_sets(self) -> Path:
+        """Where the data sets are that a training may name."""
+        return self.state / "data-sets"
 
     @property
     def address(self) -> str:

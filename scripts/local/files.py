@@ -19,7 +19,7 @@ from scripts.local.config import (
 
 def write_files(config: Config, programs: tuple[str, ...]) -> Path:
     """Write every server's configuration; returns supervisord's."""
-    for folder in ("log", "run", "rabbitmq", "nginx"):
+    for folder in ("log", "run", "rabbitmq", "nginx", "data-sets"):
         (config.state / folder).mkdir(exist_ok=True)
     _write_rabbitmq(config)
     write_nginx(config)
@@ -66,6 +66,7 @@ def _write_rabbitmq(config: Config) -> None:
     passwords = {
         "BROKER_BACKEND_PASSWORD": config.secrets["broker_backend"],
         "BROKER_WORKER_PASSWORD": config.secrets["broker_worker"],
+        "BROKER_TRAINING_PASSWORD": config.secrets["broker_training"],
         "MONITOR_PASSWORD": config.secrets["monitor"],
     }
     write_private(
@@ -177,6 +178,7 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
                 "DATABASE_URL": config.database_url("backend"),
                 "BROKER_URL": config.broker_url("backend"),
                 "MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES),
+                "MODELS_PATH": str(config.models),
             }
             return [*command, *flags], environment, "stopwaitsecs=15\n"
         case "inference":
@@ -187,8 +189,20 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
                 "DATABASE_URL": config.database_url("worker"),
                 "BROKER_URL": config.broker_url("worker"),
             }
-            environment["MODELS_PATH"] = str(REPOSITORY / "models")
+            environment["MODELS_PATH"] = str(config.models)
             environment["METRICS_ADDRESS"] = f"127.0.0.1:{ports['inference_metrics']}"
+            return [*command, *flags], environment, "stopwaitsecs=30\n"
+        case "training":
+            command = [f"{binaries}/celery", "-A", "training.worker", "worker", "--loglevel", "WARNING"]
+            flags = ["-n", "training@localhost", "--without-gossip", "--without-mingle"]
+            environment = {
+                "PYTHONUNBUFFERED": "1",
+                "DATABASE_URL": config.database_url("training"),
+                "BROKER_URL": config.broker_url("training"),
+                "MODELS_PATH": str(config.models),
+                "DATA_SETS": str(config.data_sets),
+                "CACHE_PATH": str(config.state / "data"),
+            }
             return [*command, *flags], environment, "stopwaitsecs=30\n"
         case "flower":
             command = [f"{binaries}/celery", "flower", "--address=127.0.0.1", f"--port={ports['flower']}"]

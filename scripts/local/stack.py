@@ -154,7 +154,7 @@ def apply_schema(config: Config) -> None:
             raise SetupError(f"schema.sql could not be applied: {applied.stderr.strip()}")
     passwords = "".join(
         f"ALTER ROLE {user} PASSWORD '{config.secrets[f'database_{user}']}';"
-        for user in ("backend", "worker")
+        for user in ("backend", "worker", "training")
     )
     if psql("cifar", passwords).returncode != 0:
         raise SetupError(

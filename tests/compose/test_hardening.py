@@ -11,7 +11,7 @@ from scripts.local.config import REPOSITORY
 from tests.compose.conftest import Compose
 
 ALL = ["--profile", "*"]
-HAVE_NO_HEALTH_CHECK = {"socket-proxy", "training"}  # no shell in its image; runs when told to
+HAVE_NO_HEALTH_CHECK = {"socket-proxy"}  # no shell in its image
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_every_service_is_watched_and_restarted(services: dict[str, Any]) -> Non
     for name, service in services.items():
         if name not in HAVE_NO_HEALTH_CHECK:
             assert service["healthcheck"]["test"], name
-        assert service["restart"] == ("no" if name == "training" else "unless-stopped"), name
+        assert service["restart"] == "unless-stopped", name
 
 
 def test_only_the_proxy_publishes_a_port(services: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from tests.compose.conftest import PROJECT, Compose
 from tests.conftest import SAMPLES, eventually
 from tests.e2e.conftest import open_page
 
-SERVICES = {"proxy", "backend", "inference", "db", "rabbitmq", "flower", "socket-proxy"}
+SERVICES = {"proxy", "backend", "inference", "training", "db", "rabbitmq", "flower", "socket-proxy"}
 CAT = (SAMPLES / "cat.jpg").read_bytes()
 
 
@@ -147,6 +147,45 @@ async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose) -
         await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
         # Its own scripts may trip over a graph that has no figures yet; our policy must not.
         complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
+
+
+TWO_COLOURS = """
+import numpy as np; from pathlib import Path; from PIL import Image
+random = np.random.default_rng(0)
+for split, count in (("train", 100), ("test", 20)):
+    for channel, name in enumerate(("reddish", "greenish")):
+        folder = Path("/data/sets/colours") / split / name
+        folder.mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 200, (32, 32, 3), dtype=np.uint8)
+            pixels[..., channel] |= 128
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+"""
+
+
+async def test_a_training_is_followed_and_its_model_answers_until_another_is_activated(
+    running: Compose, client: httpx.AsyncClient
+) -> None:
+    (shipped,) = (await client.get("/api/models")).json()["results"]
+    assert shipped["active"]
+    assert len(shipped["pictures"]) == 4
+    running("exec", "-T", "training", "python", "-c", TWO_COLOURS)
+    asked = {"data": "colours", "epochs": 2, "activation": "always"}
+    training = (await client.post("/api/trainings", json=asked)).json()
+    async with asyncio.timeout(240), aconnect_sse(client, "GET", training["urls"]["events"]) as stream:
+        events = [(event.event, json.loads(event.data)) async for event in stream.aiter_sse() if event.data]
+    assert [event["number"] for kind, event in events if kind == "epoch"] == [1, 2]
+    _, ended = events[-1]
+    assert ended["status"] == "succeeded", ended
+    assert (await classify(client))["model"] == ended["model"]
+    picture = await client.get(f"{ended['urls']['model']}/pictures/confusion")
+    assert picture.headers["content-type"] == "image/png"
+    assert (await client.post(shipped["urls"]["activate"])).status_code == 200
+
+    async def shipped_answers() -> bool:
+        return (await classify(client))["model"] == shipped["version"]
+
+    await eventually(shipped_answers)
 
 
 async def test_more_backends_and_workers_share_the_work_as_they_come_and_go(

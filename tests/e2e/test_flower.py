@@ -44,10 +44,15 @@ async def test_every_page_that_flower_links_to_opens(flower: httpx.AsyncClient, 
     assert {link.split("/")[2].split("?")[0] for link in seen} >= {"tasks", "task", "worker", "broker"}
 
 
-async def test_the_broker_page_knows_the_queue(flower: httpx.AsyncClient) -> None:
+async def test_the_broker_page_knows_the_queues(flower: httpx.AsyncClient) -> None:
     async def knows() -> bool:
-        cells = re.findall(r"<td[^>]*>([^<]+)</td>", (await flower.get("/flower/broker")).text)
-        return cells[:1] == ["inference"] and cells[-1] == "1"  # its one consumer
+        rows = (await flower.get("/flower/broker")).text.split("<tr")
+        cells = [re.findall(r"<td[^>]*>([^<]+)</td>", row) for row in rows]
+        # The name first, the number of its consumers last: an idle worker takes from each.
+        return {(row[0].strip(), row[-1].strip()) for row in cells if row} == {
+            ("inference", "1"),
+            ("training", "1"),
+        }
 
     await eventually(knows, 30)
 

@@ -1,0 +1,185 @@
+"""A training's whole story over HTTP: started, watched, and its model answers the next upload."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from httpx_sse import aconnect_sse
+from playwright.async_api import Page, expect
+
+from scripts.local import stack
+from scripts.local.config import Config
+from tests.conftest import eventually, write_two_colours
+from tests.e2e.test_story import read_log
+
+SECONDS = 300  # the training process has torch to load, and goes last on the cores that it shares
+
+
+@pytest.fixture(scope="module")
+def colours(system: Config) -> str:
+    """Two classes in the folder of data sets."""
+    root = system.data_sets / "colours"
+    write_two_colours(root, train=150, test=20)
+    return root.name
+
+
+@pytest.fixture
+async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client; the model that was served before the test is served after it again."""
+    async with httpx.AsyncClient(base_url=system.address, timeout=60) as client:
+        before = await served(client)
+        yield client
+        if await served(client) != before:
+            answer = await client.post(f"/api/models/{before}/activate")
+            assert answer.status_code == 200, answer.text
+
+            async def back() -> bool:
+                return await served(client) == before
+
+            await eventually(back, 30)
+
+
+async def served(client: httpx.AsyncClient) -> str:
+    """The version that answers an upload now."""
+    return (await classify(client))["model"]
+
+
+async def classify(client: httpx.AsyncClient, image: bytes | None = None) -> dict[str, Any]:
+    image = image or (Path(__file__).parents[2] / "ui/public/samples/cat.jpg").read_bytes()
+    answer = await client.post("/api/predict", files={"file": image}, headers={"Prefer": "wait=30"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def start(client: httpx.AsyncClient, **options: Any) -> dict[str, Any]:
+    answer = await client.post("/api/trainings", json=options)
+    assert answer.status_code == 202, answer.text
+    training = answer.json()
+    assert answer.headers["location"].endswith(training["urls"]["self"])
+    return training
+
+
+async def follow(client: httpx.AsyncClient, training: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Every event until the stream ends."""
+    async with (
+        asyncio.timeout(SECONDS),
+        aconnect_sse(client, "GET", training["urls"]["events"], timeout=SECONDS) as stream,
+    ):
+        events = [event async for event in stream.aiter_sse()]
+    return [(event.event, json.loads(event.data)) for event in events if event.data]  # some only keep it open
+
+
+async def test_a_training_is_watched_and_its_model_answers_the_next_upload(
+    system: Config, colours: str, client: httpx.AsyncClient
+) -> None:
+    training = await start(client, data=colours, epochs=3, seed=1, activation="always")
+    assert (training["status"], training["data"]) == ("queued", colours)
+    events = await follow(client, training)
+    statuses = list(dict.fromkeys(event["status"] for kind, event in events if kind == "training"))
+    assert statuses[-2:] == ["running", "succeeded"], events[-1]
+    assert [event["number"] for kind, event in events if kind == "epoch"] == [1, 2, 3]
+    kind, last = events[-1]
+    assert kind == "training"
+    assert last["model"] and last["device"]
+    reddish = (system.data_sets / colours / "test/reddish/0.png").read_bytes()
+    prediction = await classify(client, reddish)  # the very next one
+    assert prediction["model"] == last["model"]
+    assert {row["label"] for row in prediction["probabilities"]} == {"reddish", "greenish"}
+
+    whole = (await client.get(training["urls"]["self"])).json()
+    assert [epoch["number"] for epoch in whole["curve"]] == [1, 2, 3]
+    model = (await client.get(last["urls"]["model"])).json()
+    assert (model["active"], model["error"]) == (True, None)
+    assert {picture["name"] for picture in model["pictures"]} >= {"learning-curve", "confusion"}
+    for picture in model["pictures"]:
+        assert (await client.get(picture["url"])).content.startswith(b"\x89PNG")
+
+    told = [line for line in read_log(system, "training") if line.get("training_id") == training["id"]]
+    assert (told[0]["message"], told[-1]["message"]) == ("training started", "training ended")
+    login = ("monitor", system.secrets["monitor"])
+
+    async def shown() -> bool:
+        answer = await client.get(f"/flower/api/task/info/{training['id']}", auth=login)
+        return answer.status_code == 200 and answer.json()["state"] == "SUCCESS"
+
+    await eventually(shown)
+
+
+async def test_a_person_starts_a_training_in_the_browser_watches_its_curve_and_withdraws_it(
+    page: Page, colours: str, client: httpx.AsyncClient
+) -> None:
+    await page.goto("/")
+    await page.get_by_role("link", name="Models").click()
+    version = await served(client)
+    entry = page.get_by_role("article", name=version)
+    await expect(entry).to_contain_text("Active")
+    await entry.locator("summary").click()
+    pictures = entry.locator("img")
+    await expect(pictures).to_have_count(4)
+    for picture in await pictures.all():
+        await picture.scroll_into_view_if_needed()  # they are loaded when somebody looks
+        await expect(picture).to_have_js_property("complete", value=True)
+        assert await picture.evaluate("picture => picture.naturalWidth") > 300
+
+    await page.get_by_label("Data set (optional)").fill(colours)
+    await page.get_by_label("Epochs (optional)").fill("1000")
+    await page.get_by_role("button", name="Train", exact=True).click()
+    run = page.locator("article", has=page.locator("#run-title"))
+    await expect(run.get_by_role("img")).to_have_accessible_name(
+        re.compile("accuracy after epoch [0-9]+ of 1000"), timeout=SECONDS * 1000
+    )
+    await run.get_by_role("button", name="Cancel").click()
+    await expect(run.locator(".run-status")).to_contain_text("Canceled", ignore_case=True)
+
+
+async def test_a_canceled_training_says_so_at_once_and_leaves_no_model(
+    system: Config, colours: str, client: httpx.AsyncClient
+) -> None:
+    models = {path.name for path in system.models.iterdir()}
+    training = await start(client, data=colours, epochs=1000, activation="always")
+
+    async def measured() -> bool:
+        return len((await client.get(training["urls"]["self"])).json()["curve"]) > 0
+
+    await eventually(measured, SECONDS)
+    answer = await client.post(training["urls"]["cancel"])
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+
+    async def swept() -> bool:
+        return list((system.models / ".runs").iterdir()) == []
+
+    await eventually(swept, 10)
+    assert {path.name for path in system.models.iterdir()} - {".runs"} == models - {".runs"}
+
+
+async def test_a_training_whose_worker_is_killed_goes_on_where_it_was(
+    system: Config, colours: str, client: httpx.AsyncClient
+) -> None:
+    training = await start(client, data=colours, epochs=4, activation="never")
+
+    async def measured() -> bool:
+        return len((await client.get(training["urls"]["self"])).json()["curve"]) > 0
+
+    await eventually(measured, SECONDS)
+    (worker,) = [process for process in stack.processes(system) if process["name"] == "training"]
+    os.kill(worker["pid"], signal.SIGKILL)
+    events = await follow(client, training)
+    assert events[-1][1]["status"] == "succeeded", events[-1]
+    assert [event["number"] for kind, event in events if kind == "epoch"] == [1, 2, 3, 4]
+    told = [line for line in read_log(system, "training") if line.get("training_id") == training["id"]]
+    assert [line["attempt"] for line in told if line["message"] == "training started"] == [1, 2]
+
+
+async def test_a_data_set_that_is_not_there_fails_its_training_in_words(client: httpx.AsyncClient) -> None:
+    training = await start(client, data="no-such-data")
+    kind, last = (await follow(client, training))[-1]
+    assert (kind, last["status"]) == ("training", "failed")
+    assert last["error"]["title"] == "Data set not found"
+    assert "'no-such-data'" in last["error"]["detail"]

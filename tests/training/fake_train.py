@@ -1,0 +1,85 @@
+"""Stands for `python -m training.train` in tests of its worker; the recipe says how it behaves.
+
+It keeps to the real one's contract: JSON lines on standard output, a checkpoint after each epoch that a
+next attempt goes on from, and its own end when its standard input ends.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+EPOCHS = 3
+VERSION = "2027-01-01-0123abcd"
+
+
+def say(**message: Any) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def end_with_worker() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--activation", required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--report", choices=["json"], required=True)
+    options = parser.parse_args()
+    threading.Thread(target=end_with_worker, daemon=True).start()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    with (options.cache / "runs").open("a") as file:  # a line for each attempt
+        said = {"pid": os.getpid(), "arguments": sys.argv[1:], "nice": os.nice(0)}
+        secrets = [name for name in os.environ if name in ("DATABASE_URL", "BROKER_URL")]
+        file.write(json.dumps({**said, "secrets": secrets}) + "\n")
+    behave(options)
+
+
+def behave(options: argparse.Namespace) -> None:
+    if options.recipe == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say(phase="reading")
+    match options.recipe:
+        case "crash":
+            print("Traceback (most recent call last):\n\0ZeroDivisionError: by zero", file=sys.stderr)
+            sys.exit(1)
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "bad-data":
+            print("train: train/cat/7.png cannot be read as an image; remove it", file=sys.stderr)
+            sys.exit(2)
+        case "silent":
+            sys.exit(0)
+        case _:
+            pass
+    say(epochs=options.epochs, device="a test's device")
+    say(phase="training")
+    print("this line is no report", flush=True)
+    done = int(options.checkpoint.read_text()) if options.checkpoint.exists() else 0
+    for number in range(done + 1, options.epochs + 1):
+        loss = float("nan") if options.recipe == "diverge" and number == 2 else 2.0 / number
+        figures = {"accuracy": 0.5, "validation_accuracy": 0.4, "learning_rate": 0.1}
+        rest = {"images_per_second": 1000.5, "seconds_left": float(options.epochs - number)}
+        say(epoch={"number": number, "loss": loss, **figures, **rest})
+        options.checkpoint.write_text(str(number))
+        if options.recipe in ("hang", "deaf") or (options.recipe == "hang-once" and done == 0):
+            time.sleep(600)
+    say(phase="publishing")
+    say(published=VERSION)
+
+
+if __name__ == "__main__":
+    main()
