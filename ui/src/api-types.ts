@@ -123,6 +123,166 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/trainings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The trainings, newest first */
+        get: operations["list_trainings"];
+        put?: never;
+        /**
+         * Start a training
+         * @description Queue a training. The model that it publishes is registered, and served if `activation` has it so.
+         */
+        post: operations["start_training"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/trainings/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One training with its curve */
+        get: operations["read_training"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/trainings/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Withdraw a training
+         * @description It is canceled at once; a worker that runs it stops within a second. Doing it twice does no harm.
+         */
+        post: operations["cancel_training"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/trainings/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow one training
+         * @description Server-sent events: `training`, its current status and each change of it, and `epoch`, those so far
+         *     and each new one. Ends after the terminal `training`.
+         *
+         *     `Last-Event-ID` resumes with the epochs that were not seen.
+         */
+        get: operations["follow_training"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The models, the latest found first
+         * @description Every version that an inference worker has found, those that it refuses included.
+         */
+        get: operations["list_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One model with its card */
+        get: operations["read_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{version}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a model the one to serve
+         * @description The workers load it beside the one they serve, and swap between two batches.
+         *
+         *     `served_at` tells when the first of them has.
+         */
+        post: operations["activate_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{version}/pictures/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A picture of a model
+         * @description PNG: how it learned, what it confuses, how far its confidence can be trusted, what it got wrong.
+         */
+        get: operations["read_model_picture"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/health": {
         parameters: {
             query?: never;
@@ -258,8 +418,51 @@ export interface components {
             detail?: string | null;
         };
         /**
+         * Epoch
+         * @description One measured pass over the training images.
+         */
+        Epoch: {
+            /**
+             * Number
+             * @description From 1.
+             */
+            number: number;
+            /**
+             * Loss
+             * @description Mean cross-entropy an image, on what was trained on.
+             */
+            loss: number;
+            /**
+             * Accuracy
+             * @description On the augmented images that were trained on.
+             */
+            accuracy: number;
+            /**
+             * Validation Accuracy
+             * @description On the held-out part of the training images.
+             */
+            validation_accuracy: number;
+            /**
+             * Learning Rate
+             * @description At the epoch's end.
+             */
+            learning_rate: number;
+            /** Images Per Second */
+            images_per_second: number;
+            /**
+             * Seconds Left
+             * @description Until the last epoch's end, estimated.
+             */
+            seconds_left: number;
+            /**
+             * Timestamp
+             * Format: date-time
+             */
+            timestamp: string;
+        };
+        /**
          * Failure
-         * @description Why a prediction failed or a file was refused, and what to do next.
+         * @description Why a prediction or a training failed, or a file was refused, and what to do next.
          */
         Failure: {
             /** Title */
@@ -391,11 +594,171 @@ export interface components {
             memory_total_bytes: number | null;
         };
         /**
+         * Model
+         * @description One published version. What its card does not say, or says in no usable form, is null.
+         */
+        Model: {
+            /** Version */
+            version: string;
+            /**
+             * Active
+             * @description The one that is, or is about to be, served.
+             */
+            active: boolean;
+            /**
+             * Error
+             * @description Why it cannot be served.
+             */
+            error: string | null;
+            /**
+             * Found At
+             * Format: date-time
+             */
+            found_at: string;
+            /**
+             * Activated At
+             * @description When it was last made the one to serve.
+             */
+            activated_at: string | null;
+            /**
+             * Served At
+             * @description When a worker last began to serve it.
+             */
+            served_at: string | null;
+            /**
+             * Accuracy
+             * @description On the test images, one view, as served.
+             */
+            accuracy: number | null;
+            /**
+             * Calibration Error
+             * @description How far the confidence is from the share that is right, on average.
+             */
+            calibration_error: number | null;
+            /** Classes */
+            classes: string[] | null;
+            /**
+             * Training
+             * @description How it was trained, from its card, without the curve.
+             */
+            training: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Data
+             * @description What it was trained and tested on.
+             */
+            data: {
+                [key: string]: unknown;
+            } | null;
+            /** Pictures */
+            pictures: components["schemas"]["Picture"][];
+            urls: components["schemas"]["ModelUrls"];
+        };
+        /**
+         * ModelDetail
+         * @description One published version with its whole card.
+         */
+        ModelDetail: {
+            /** Version */
+            version: string;
+            /**
+             * Active
+             * @description The one that is, or is about to be, served.
+             */
+            active: boolean;
+            /**
+             * Error
+             * @description Why it cannot be served.
+             */
+            error: string | null;
+            /**
+             * Found At
+             * Format: date-time
+             */
+            found_at: string;
+            /**
+             * Activated At
+             * @description When it was last made the one to serve.
+             */
+            activated_at: string | null;
+            /**
+             * Served At
+             * @description When a worker last began to serve it.
+             */
+            served_at: string | null;
+            /**
+             * Accuracy
+             * @description On the test images, one view, as served.
+             */
+            accuracy: number | null;
+            /**
+             * Calibration Error
+             * @description How far the confidence is from the share that is right, on average.
+             */
+            calibration_error: number | null;
+            /** Classes */
+            classes: string[] | null;
+            /**
+             * Training
+             * @description How it was trained, from its card, without the curve.
+             */
+            training: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Data
+             * @description What it was trained and tested on.
+             */
+            data: {
+                [key: string]: unknown;
+            } | null;
+            /** Pictures */
+            pictures: components["schemas"]["Picture"][];
+            urls: components["schemas"]["ModelUrls"];
+            /**
+             * Card
+             * @description card.json as it was published; null when it cannot be shown.
+             */
+            card: unknown;
+        };
+        /**
+         * ModelList
+         * @description Every version, the latest found first.
+         */
+        ModelList: {
+            /** Results */
+            results: components["schemas"]["Model"][];
+        };
+        /** ModelUrls */
+        ModelUrls: {
+            /** Self */
+            self: string;
+            /**
+             * Card
+             * @description The same address: the whole card is in it.
+             */
+            card: string;
+            /** Activate */
+            activate: string;
+        };
+        /** Picture */
+        Picture: {
+            /**
+             * Name
+             * @description learning-curve, confusion, reliability or mistakes.
+             */
+            name: string;
+            /** Url */
+            url: string;
+        };
+        /**
          * Prediction
          * @description One uploaded image and its outcome.
          * @example {
          *       "completed_at": "2026-11-24T08:15:30.141Z",
          *       "confidence": 0.971204,
+         *       "energy": -9.21,
          *       "filename": "cat.png",
          *       "id": "019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41",
          *       "metrics": {
@@ -418,6 +781,7 @@ export interface components {
          *       "started_at": "2026-11-24T08:15:30.128Z",
          *       "status": "succeeded",
          *       "timestamp": "2026-11-24T08:15:30.123Z",
+         *       "unfamiliar": false,
          *       "urls": {
          *         "events": "/api/predictions/019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41/events",
          *         "image": "/api/predictions/019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41/image",
@@ -459,6 +823,16 @@ export interface components {
              * @description Version of the model that answered.
              */
             model: string | null;
+            /**
+             * Energy
+             * @description Minus the log-sum-exp of the logits: the higher, the less familiar.
+             */
+            energy: number | null;
+            /**
+             * Unfamiliar
+             * @description Probably none of the classes; null if the model has no threshold for it.
+             */
+            unfamiliar: boolean | null;
             error: components["schemas"]["Failure"] | null;
             /**
              * Timestamp
@@ -537,6 +911,198 @@ export interface components {
             /** Filename */
             filename: string;
             error: components["schemas"]["Failure"];
+        };
+        /**
+         * Training
+         * @description One run of the training service.
+         * @example {
+         *       "activation": "better",
+         *       "device": "NVIDIA H100 80GB HBM3",
+         *       "epochs": 8,
+         *       "id": "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30",
+         *       "phase": "training",
+         *       "recipe": "fast",
+         *       "seed": 0,
+         *       "started_at": "2026-11-24T08:20:00.041Z",
+         *       "status": "running",
+         *       "timestamp": "2026-11-24T08:20:00.000Z",
+         *       "urls": {
+         *         "cancel": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/cancel",
+         *         "events": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/events",
+         *         "self": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
+         *       }
+         *     }
+         */
+        Training: {
+            /**
+             * Id
+             * Format: uuid
+             * @description Version 7: sorts by time.
+             */
+            id: string;
+            /** Recipe */
+            recipe: string;
+            /** Seed */
+            seed: number;
+            /**
+             * Epochs
+             * @description In all; null until a worker knows.
+             */
+            epochs: number | null;
+            /**
+             * Data
+             * @description The data set's name; null is CIFAR-10.
+             */
+            data: string | null;
+            /**
+             * Activation
+             * @enum {string}
+             */
+            activation: "better" | "always" | "never";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "canceled";
+            /**
+             * Phase
+             * @description What it does: reading, training, evaluating, …
+             */
+            phase: string | null;
+            /**
+             * Device
+             * @description Where it runs.
+             */
+            device: string | null;
+            /**
+             * Model
+             * @description Version of the model that it published.
+             */
+            model: string | null;
+            error: components["schemas"]["Failure"] | null;
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description When it was accepted.
+             */
+            timestamp: string;
+            /** Started At */
+            started_at: string | null;
+            /** Completed At */
+            completed_at: string | null;
+            urls: components["schemas"]["TrainingUrls"];
+        };
+        /**
+         * TrainingDetail
+         * @description One run with its curve.
+         * @example {
+         *       "activation": "better",
+         *       "device": "NVIDIA H100 80GB HBM3",
+         *       "epochs": 8,
+         *       "id": "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30",
+         *       "phase": "training",
+         *       "recipe": "fast",
+         *       "seed": 0,
+         *       "started_at": "2026-11-24T08:20:00.041Z",
+         *       "status": "running",
+         *       "timestamp": "2026-11-24T08:20:00.000Z",
+         *       "urls": {
+         *         "cancel": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/cancel",
+         *         "events": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/events",
+         *         "self": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
+         *       }
+         *     }
+         */
+        TrainingDetail: {
+            /**
+             * Id
+             * Format: uuid
+             * @description Version 7: sorts by time.
+             */
+            id: string;
+            /** Recipe */
+            recipe: string;
+            /** Seed */
+            seed: number;
+            /**
+             * Epochs
+             * @description In all; null until a worker knows.
+             */
+            epochs: number | null;
+            /**
+             * Data
+             * @description The data set's name; null is CIFAR-10.
+             */
+            data: string | null;
+            /**
+             * Activation
+             * @enum {string}
+             */
+            activation: "better" | "always" | "never";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "canceled";
+            /**
+             * Phase
+             * @description What it does: reading, training, evaluating, …
+             */
+            phase: string | null;
+            /**
+             * Device
+             * @description Where it runs.
+             */
+            device: string | null;
+            /**
+             * Model
+             * @description Version of the model that it published.
+             */
+            model: string | null;
+            error: components["schemas"]["Failure"] | null;
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description When it was accepted.
+             */
+            timestamp: string;
+            /** Started At */
+            started_at: string | null;
+            /** Completed At */
+            completed_at: string | null;
+            urls: components["schemas"]["TrainingUrls"];
+            /**
+             * Curve
+             * @description The epochs so far, in order.
+             */
+            curve: components["schemas"]["Epoch"][];
+        };
+        /**
+         * TrainingPage
+         * @description A page of the trainings, newest first.
+         */
+        TrainingPage: {
+            /** Results */
+            results: components["schemas"]["Training"][];
+            /**
+             * Next
+             * @description Pass as `cursor` for the page of older ones.
+             */
+            next: string | null;
+        };
+        /** TrainingUrls */
+        TrainingUrls: {
+            /** Self */
+            self: string;
+            /** Events */
+            events: string;
+            /** Cancel */
+            cancel: string;
+            /**
+             * Model
+             * @description Of the model, once it is published.
+             */
+            model: string | null;
         };
         /** Urls */
         Urls: {
@@ -646,7 +1212,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Too many predictions are waiting; `Retry-After` says when to try again. */
+            /** @description Too many of them are waiting; `Retry-After` says when to try again. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -738,7 +1304,7 @@ export interface operations {
                     "application/json": components["schemas"]["Prediction"];
                 };
             };
-            /** @description There is no such prediction. */
+            /** @description There is no such prediction, training, model or picture. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -787,7 +1353,7 @@ export interface operations {
                     "image/png": unknown;
                 };
             };
-            /** @description There is no such prediction. */
+            /** @description There is no such prediction, training, model or picture. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -846,7 +1412,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description There is no such prediction. */
+            /** @description There is no such prediction, training, model or picture. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -894,6 +1460,502 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": unknown;
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_trainings: {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description `next` of another page. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrainingPage"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    start_training: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description May be left out: then everything is at its default. */
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /**
+                     * Recipe
+                     * @description `accurate` takes longer, and is worth more.
+                     * @default fast
+                     * @enum {string}
+                     */
+                    recipe?: "fast" | "accurate";
+                    /**
+                     * Seed
+                     * @description The same seed starts from the same weights.
+                     * @default 0
+                     */
+                    seed?: number;
+                    /**
+                     * Epochs
+                     * @description Null: as many as the recipe has.
+                     */
+                    epochs?: number | null;
+                    /**
+                     * Data
+                     * @description A name in the worker's folder of data sets. Null: CIFAR-10.
+                     */
+                    data?: string | null;
+                    /**
+                     * Activation
+                     * @description Serve its model if it is `better` than the one served, `always` or `never`.
+                     * @default better
+                     * @enum {string}
+                     */
+                    activation?: "better" | "always" | "never";
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Training"];
+                };
+            };
+            /** @description More bytes, pixels or files than are taken. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many of them are waiting; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_training: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrainingDetail"];
+                };
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_training: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Training"];
+                };
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not as things stand; `detail` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    follow_training: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Resume after this event. */
+                "last-event-id"?: string | null;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description The terminal event was seen already. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelList"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelDetail"];
+                };
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    activate_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelDetail"];
+                };
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not as things stand; `detail` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_model_picture: {
+        parameters: {
+            query?: never;
+            header?: {
+                "if-none-match"?: string | null;
+            };
+            path: {
+                version: string;
+                /** @description learning-curve, confusion, reliability or mistakes */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": unknown;
+                };
+            };
+            /** @description It is the one that `If-None-Match` names. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description A value or a file that cannot be used. */

@@ -1,7 +1,16 @@
-import type { components } from "./api-types";
+import type { components, operations } from "./api-types";
 
 export type Prediction = components["schemas"]["Prediction"];
 export type PredictionPage = components["schemas"]["PredictionPage"];
+export type Epoch = components["schemas"]["Epoch"];
+export type Model = components["schemas"]["Model"];
+export type ModelList = components["schemas"]["ModelList"];
+export type Training = components["schemas"]["Training"];
+export type TrainingDetail = components["schemas"]["TrainingDetail"];
+export type TrainingPage = components["schemas"]["TrainingPage"];
+export type NewTraining = NonNullable<
+  operations["start_training"]["requestBody"]
+>["content"]["application/json"];
 
 /** What the service answered instead of what was asked, or that it could not be reached. */
 export class ApiProblem extends Error {
@@ -23,6 +32,11 @@ export class ApiProblem extends Error {
 
 export function unreachable(): ApiProblem {
   return new ApiProblem(0, "The service cannot be reached", "Check your connection, then try again.");
+}
+
+/** What to show of whatever was thrown. */
+export function asProblem(error: unknown): ApiProblem {
+  return error instanceof ApiProblem ? error : unreachable();
 }
 
 /** Reads RFC 9457 JSON; anything else, such as a proxy's HTML page, becomes words of our own. */
@@ -75,12 +89,37 @@ export async function readSample(name: string): Promise<File> {
   return new File([await answer.blob()], `${name}.jpg`, { type: "image/jpeg" });
 }
 
-async function readJson<T>(address: string): Promise<T> {
-  return (await request(address)).json();
+export function readModels(): Promise<ModelList> {
+  return readJson("/api/models");
 }
 
-async function request(address: string): Promise<Response> {
-  const answer = await fetch(address).catch(() => {
+export function activateModel({ urls }: Model): Promise<Model> {
+  return readJson(urls.activate, { method: "POST" });
+}
+
+export function readTrainings(limit: number): Promise<TrainingPage> {
+  return readJson(`/api/trainings?limit=${limit}`);
+}
+
+export function readTraining({ urls }: Training): Promise<TrainingDetail> {
+  return readJson(urls.self);
+}
+
+export function startTraining(wanted: NewTraining): Promise<Training> {
+  const headers = { "Content-Type": "application/json" };
+  return readJson("/api/trainings", { method: "POST", headers, body: JSON.stringify(wanted) });
+}
+
+export function cancelTraining({ urls }: Training): Promise<Training> {
+  return readJson(urls.cancel, { method: "POST" });
+}
+
+async function readJson<T>(address: string, init?: RequestInit): Promise<T> {
+  return (await request(address, init)).json();
+}
+
+async function request(address: string, init?: RequestInit): Promise<Response> {
+  const answer = await fetch(address, init).catch(() => {
     throw unreachable();
   });
   if (!answer.ok) throw parseProblem(answer.status, await answer.text());

@@ -1,4 +1,4 @@
-import type { Prediction } from "./api";
+import type { Epoch, Prediction, Training } from "./api";
 
 const language = "en";
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
@@ -28,9 +28,40 @@ export function formatPercent(fraction: number): string {
   return `${Math.min(percent, 99.9).toFixed(1)}%`;
 }
 
+/** A measured share, such as an accuracy: to the hundredth, since that is what versions differ by. */
+export function formatShare(fraction: number): string {
+  return `${(fraction * 100).toFixed(2)}%`;
+}
+
+/** Two units at most: nobody waits by the second for what takes an hour. */
+export function formatSpan(seconds: number): string {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
 export function formatDuration(ms: number): string {
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** A run as it was asked for. */
+export function describeTraining({ recipe, seed, data }: Training): string {
+  return `${recipe} · ${data ?? "CIFAR-10"} · seed ${seed}`;
+}
+
+export function describeStatus({ status, phase, device, model }: Training): string {
+  if (status === "queued") return "Waiting for a worker";
+  if (status === "running") return `Running: ${phase ?? "starting"}${device ? ` on ${device}` : ""}`;
+  if (status === "succeeded") return `Published ${model}`;
+  return status === "failed" ? "Failed" : "Canceled";
+}
+
+/** How long a run has still to go, by what its latest epoch estimated and when. */
+export function estimateSecondsLeft({ seconds_left, timestamp }: Epoch, now: number): number {
+  const passed = Math.max(0, now - Date.parse(timestamp)) / 1000; // clocks differ
+  return Math.max(0, seconds_left - passed);
 }
 
 /** The small print under an outcome. */

@@ -1,4 +1,4 @@
-import { ApiProblem, type PageRequest, readPage, readPrediction, unreachable } from "./api";
+import { asProblem, type PageRequest, readPage, readPrediction } from "./api";
 import { PAGE, type PredictionStore } from "./predictions";
 
 export async function readNewest(store: PredictionStore): Promise<void> {
@@ -22,6 +22,6 @@ async function orProblem(store: PredictionStore, read: () => Promise<void>): Pro
   try {
     await read();
   } catch (error) {
-    store.setHistoryProblem(error instanceof ApiProblem ? error : unreachable());
+    store.setHistoryProblem(asProblem(error));
   }
 }

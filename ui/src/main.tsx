@@ -2,8 +2,10 @@ import { createRoot } from "react-dom/client";
 import { uploadImage } from "./api";
 import { App } from "./components/App";
 import { catchUp, readNewest } from "./history";
+import { ModelStore } from "./models";
 import { PredictionStore } from "./predictions";
 import { followPredictions } from "./stream";
+import { TrainingStore } from "./trainings";
 import { UploadQueue } from "./uploads";
 import "./style.css";
 
@@ -21,4 +23,8 @@ followPredictions({
 void readNewest(store);
 
 const place = document.getElementById("app");
-if (place) createRoot(place).render(<App store={store} queue={queue} />);
+if (place) {
+  createRoot(place).render(
+    <App store={store} queue={queue} models={new ModelStore()} trainings={new TrainingStore()} />,
+  );
+}

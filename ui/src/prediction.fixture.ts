@@ -11,6 +11,8 @@ export function makePrediction(members: Partial<Prediction> = {}): Prediction {
     confidence: null,
     probabilities: [],
     model: null,
+    energy: null,
+    unfamiliar: null,
     error: null,
     timestamp: "2026-11-24T08:15:30.123Z",
     started_at: null,

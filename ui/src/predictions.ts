@@ -33,7 +33,7 @@ export function merge(known: Prediction | undefined, incoming: Prediction): Pred
   return changedAt(incoming) >= changedAt(known) ? incoming : known;
 }
 
-export function isTerminal({ status }: Prediction): boolean {
+export function isTerminal({ status }: Pick<Prediction, "status">): boolean {
   return status !== "queued" && status !== "running";
 }
 

@@ -1,20 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { FakeEventSource } from "./event-source.fixture";
 import { makePrediction } from "./prediction.fixture";
-import { followPredictions } from "./stream";
-
-/** Stands in for the browser's own, which jsdom does not have. */
-class FakeEventSource extends EventTarget {
-  static readonly CLOSED = 2;
-  static opened: FakeEventSource[] = [];
-  readyState = 1;
-  onopen = () => {};
-  onerror = () => {};
-
-  constructor(readonly url: string) {
-    super();
-    FakeEventSource.opened.push(this);
-  }
-}
+import { followPredictions, followTraining } from "./stream";
+import { makeEpoch, makeTraining } from "./training.fixture";
 
 const onPrediction = vi.fn();
 const onConnection = vi.fn();
@@ -32,8 +20,7 @@ afterEach(() => {
 });
 
 test("an event named prediction hands its prediction on", () => {
-  const data = JSON.stringify(makePrediction());
-  FakeEventSource.opened[0]?.dispatchEvent(new MessageEvent("prediction", { data }));
+  FakeEventSource.opened[0]?.say("prediction", makePrediction());
   expect(onPrediction).toHaveBeenCalledWith(makePrediction());
 });
 
@@ -52,4 +39,27 @@ test("a stream that an error status has closed is opened anew, and once", () => 
   expect(FakeEventSource.opened).toHaveLength(2);
   FakeEventSource.opened[1]?.onopen();
   expect(onConnection).toHaveBeenLastCalledWith("live");
+});
+
+test("a training's stream hands on runs and epochs until it is closed", () => {
+  const handlers = { onTraining: vi.fn(), onEpoch: vi.fn(), onConnection: vi.fn() };
+  const close = followTraining("/api/trainings/1/events", handlers);
+  const source = FakeEventSource.opened[1];
+  source?.say("training", makeTraining());
+  source?.say("epoch", makeEpoch(1));
+  expect(handlers.onTraining).toHaveBeenCalledWith(makeTraining());
+  expect(handlers.onEpoch).toHaveBeenCalledWith(makeEpoch(1));
+  close();
+  expect(source?.readyState).toBe(FakeEventSource.CLOSED);
+});
+
+test("a stream that was closed while it waits to be opened anew stays closed", () => {
+  const handlers = { onTraining: vi.fn(), onEpoch: vi.fn(), onConnection: vi.fn() };
+  const close = followTraining("/api/trainings/1/events", handlers);
+  const source = FakeEventSource.opened[1];
+  if (source) source.readyState = FakeEventSource.CLOSED;
+  source?.onerror();
+  close();
+  vi.advanceTimersByTime(60_000);
+  expect(FakeEventSource.opened).toHaveLength(2);
 });

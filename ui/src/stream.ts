@@ -1,23 +1,59 @@
-import type { Prediction } from "./api";
+import type { Epoch, Prediction, Training } from "./api";
 import type { Connection } from "./predictions";
 
 const REOPEN_MS = 3000;
 
+type OnConnection = (connection: Connection) => void;
+type OnEvent = Record<string, (event: MessageEvent) => void>;
+
 type Handlers = {
   onPrediction: (prediction: Prediction) => void;
-  onConnection: (connection: Connection) => void;
+  onConnection: OnConnection;
 };
 
-/** The one event stream of the page. It never gives up. */
+/** The one event stream that the page always has. */
 export function followPredictions({ onPrediction, onConnection }: Handlers): void {
-  const source = new EventSource("/api/events");
-  source.onopen = () => onConnection("live");
-  source.addEventListener("prediction", (event) => onPrediction(JSON.parse(event.data)));
-  source.onerror = () => {
-    onConnection("reconnecting");
-    // After a dropped connection EventSource tries again by itself; after an error status it does not.
-    if (source.readyState === EventSource.CLOSED) {
-      setTimeout(() => followPredictions({ onPrediction, onConnection }), REOPEN_MS);
-    }
+  follow("/api/events", { prediction: (event) => onPrediction(JSON.parse(event.data)) }, onConnection);
+}
+
+type TrainingHandlers = {
+  onTraining: (training: Training) => void;
+  onEpoch: (epoch: Epoch) => void;
+  onConnection: OnConnection;
+};
+
+/** A run's own stream, for as long as it is looked at: browsers allow six connections to a host. */
+export function followTraining(
+  address: string,
+  { onTraining, onEpoch, onConnection }: TrainingHandlers,
+): () => void {
+  return follow(
+    address,
+    {
+      training: (event) => onTraining(JSON.parse(event.data)),
+      epoch: (event) => onEpoch(JSON.parse(event.data)),
+    },
+    onConnection,
+  );
+}
+
+/** It never gives up; the function that it returns ends it. */
+function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): () => void {
+  let source: EventSource;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const open = () => {
+    source = new EventSource(address);
+    source.onopen = () => onConnection("live");
+    for (const [name, handle] of Object.entries(onEvent)) source.addEventListener(name, handle);
+    source.onerror = () => {
+      onConnection("reconnecting");
+      // After a dropped connection EventSource tries again by itself; after an error status it does not.
+      if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, REOPEN_MS);
+    };
+  };
+  open();
+  return () => {
+    clearTimeout(timer);
+    source.close();
   };
 }

@@ -1,45 +1,35 @@
-import { useCallback, useEffect, useSyncExternalStore } from "react";
-import type { PredictionStore, Upload } from "../predictions";
+import { useEffect, useSyncExternalStore } from "react";
+import type { ModelStore } from "../models";
+import type { PredictionStore } from "../predictions";
+import type { TrainingStore } from "../trainings";
 import type { UploadQueue } from "../uploads";
-import { Cards } from "./Cards";
-import { DropZone } from "./DropZone";
+import { parseView, type View, watchView } from "../view";
 import { Header } from "./Header";
-import { HistoryList } from "./HistoryList";
-import { Samples } from "./Samples";
+import { ModelsView } from "./ModelsView";
+import { UploadView } from "./UploadView";
 
-export function App({ store, queue }: { store: PredictionStore; queue: UploadQueue }) {
+const titles: Record<View, string> = {
+  upload: "Image classification",
+  models: "Models · Image classification",
+};
+
+type Props = { store: PredictionStore; queue: UploadQueue; models: ModelStore; trainings: TrainingStore };
+
+export function App({ store, queue, models, trainings }: Props) {
   const snapshot = useSyncExternalStore(store.subscribe, store.getSnapshot);
-  const add = useCallback((files: readonly File[]) => queue.add(files), [queue]);
-  const tryAgain = useCallback((...uploads: Upload[]) => queue.tryAgain(uploads), [queue]);
-  usePaste(add);
+  const view = useSyncExternalStore(watchView, () => parseView(window.location.hash));
+  useEffect(() => {
+    document.title = titles[view];
+  }, [view]);
 
   return (
     <>
-      <Header connection={snapshot.connection} />
-      <main>
-        <section className="start" aria-label="Upload">
-          <DropZone onFiles={add} />
-          <Samples onFiles={add} />
-        </section>
-        <Cards
-          cards={snapshot.cards}
-          further={snapshot.further}
-          onTryAgain={tryAgain}
-          onClear={() => store.clearFinished()}
-        />
-        <HistoryList store={store} snapshot={snapshot} />
-      </main>
+      <Header connection={snapshot.connection} view={view} />
+      {view === "models" ? (
+        <ModelsView models={models} trainings={trainings} />
+      ) : (
+        <UploadView store={store} snapshot={snapshot} queue={queue} />
+      )}
     </>
   );
-}
-
-function usePaste(onFiles: (files: readonly File[]) => void): void {
-  useEffect(() => {
-    const paste = (event: ClipboardEvent) => {
-      const files = [...(event.clipboardData?.files ?? [])];
-      if (files.length > 0) onFiles(files);
-    };
-    document.addEventListener("paste", paste);
-    return () => document.removeEventListener("paste", paste);
-  }, [onFiles]);
 }

@@ -1,7 +1,7 @@
 import type { Prediction } from "../api";
 import { formatPercent } from "../format";
 
-const TOP = 5;
+export const TOP = 5;
 
 /** The most probable labels; empty bars hold the place until they are known. */
 export function ConfidenceBars({ probabilities }: Pick<Prediction, "probabilities">) {

@@ -1,4 +1,5 @@
 import type { Connection } from "../predictions";
+import { addresses, type View } from "../view";
 
 const words: Record<Connection, string> = {
   connecting: "Connecting…",
@@ -11,7 +12,7 @@ const meanings: Record<Connection, string> = {
   reconnecting: "The stream of live updates broke off; it is being opened again",
 };
 
-export function Header({ connection }: { connection: Connection }) {
+export function Header({ connection, view }: { connection: Connection; view: View }) {
   return (
     <header className="top">
       <div className="top-row">
@@ -22,7 +23,13 @@ export function Header({ connection }: { connection: Connection }) {
         <span className={`connection ${connection}`} role="status" title={meanings[connection]}>
           {words[connection]}
         </span>
-        <nav aria-label="Other pages">
+        <nav aria-label="Pages">
+          <a href={addresses.upload} aria-current={view === "upload" ? "page" : undefined}>
+            Upload
+          </a>
+          <a href={addresses.models} aria-current={view === "models" ? "page" : undefined}>
+            Models
+          </a>
           <a href="/docs">API</a>
           <a href="/flower/">Flower</a>
           <a href="/rabbitmq/">RabbitMQ</a>

@@ -1,29 +1,21 @@
-import { memo, useEffect, useState } from "react";
+import { memo } from "react";
 import type { Prediction } from "../api";
 import { formatAge, formatMoment, formatPercent } from "../format";
 import { readNewest, readOlder } from "../history";
 import type { PredictionStore, Snapshot } from "../predictions";
-
-const MINUTE_MS = 60_000;
+import { Notice } from "./Notice";
+import { useNow } from "./now";
+import { Unfamiliar } from "./Unfamiliar";
 
 export function HistoryList({ store, snapshot }: { store: PredictionStore; snapshot: Snapshot }) {
   const { history, hasOlder, historyRead, historyProblem } = snapshot;
-  const now = useNow();
+  const now = useNow(30_000);
   return (
     <section aria-labelledby="history-title">
       <div className="section-title">
         <h2 id="history-title">History</h2>
       </div>
-      {historyProblem && (
-        <div className="notice" role="alert">
-          <p>
-            <strong>{historyProblem.title}.</strong> {historyProblem.detail}
-          </p>
-          <button type="button" className="button" onClick={() => readNewest(store)}>
-            Try again
-          </button>
-        </div>
-      )}
+      {historyProblem && <Notice problem={historyProblem} onTryAgain={() => readNewest(store)} />}
       {historyRead && history.length === 0 && (
         <p className="nothing">Nothing yet. Every prediction shows here.</p>
       )}
@@ -42,7 +34,7 @@ export function HistoryList({ store, snapshot }: { store: PredictionStore; snaps
 }
 
 const Entry = memo(function Entry({ prediction, age }: { prediction: Prediction; age: string }) {
-  const { filename, status, confidence, timestamp, urls, error } = prediction;
+  const { filename, status, confidence, timestamp, unfamiliar, urls, error } = prediction;
   return (
     <li>
       <img className="pixels" src={urls.image} alt="" width="40" height="40" loading="lazy" />
@@ -50,6 +42,8 @@ const Entry = memo(function Entry({ prediction, age }: { prediction: Prediction;
         {filename}
       </span>
       <span className={`outcome ${status}`} title={error ? `${error.title}. ${error.detail}` : undefined}>
+        {unfamiliar && <Unfamiliar />}
+        {unfamiliar && <span className="guess">closest guess</span>}
         {status === "succeeded" ? prediction.prediction : status}
         {status === "succeeded" && confidence !== null && (
           <span className="confidence">{formatPercent(confidence)}</span>
@@ -61,12 +55,3 @@ const Entry = memo(function Entry({ prediction, age }: { prediction: Prediction;
     </li>
   );
 });
-
-function useNow(): number {
-  const [now, setNow] = useState(() => Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), MINUTE_MS / 2);
-    return () => clearInterval(timer);
-  }, []);
-  return now;
-}

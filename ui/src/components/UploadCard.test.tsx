@@ -77,3 +77,17 @@ test("a prediction that failed says why", () => {
   screen.getByText("Tried too often");
   screen.getByText("Three attempts broke off.");
 });
+
+test("an image that looks like no class is said to, with the label as a guess and as many rows", () => {
+  const accepted: Stage = { at: "accepted", id: succeeded.id };
+  const { rerender } = render(card(accepted, { ...succeeded, unfamiliar: true }));
+  screen.getByText("Looks like none of the model's classes");
+  screen.getByText("Closest guess");
+  expect(screen.getAllByRole("listitem")).toHaveLength(4);
+
+  for (const unfamiliar of [false, null]) {
+    rerender(card(accepted, { ...succeeded, unfamiliar }));
+    expect(screen.queryByText(/none of the model/)).toBeNull();
+    expect(screen.queryByText("Closest guess")).toBeNull();
+  }
+});

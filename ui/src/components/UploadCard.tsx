@@ -2,8 +2,9 @@ import { memo } from "react";
 import type { Prediction } from "../api";
 import { describeMetrics, formatPercent } from "../format";
 import type { Stage, Upload } from "../predictions";
-import { ConfidenceBars } from "./ConfidenceBars";
+import { ConfidenceBars, TOP } from "./ConfidenceBars";
 import { Thumbnail } from "./Thumbnail";
+import { Unfamiliar } from "./Unfamiliar";
 
 type Props = {
   upload: Upload;
@@ -26,10 +27,12 @@ export const UploadCard = memo(function UploadCard({ upload, prediction, onTryAg
           {file.name}
         </p>
         <p className="headline" aria-live="polite">
+          {prediction?.unfamiliar && <span className="guess">Closest guess</span>}
           {words}
           {prediction?.status === "succeeded" && prediction.confidence !== null && (
             <span className="confidence">{formatPercent(prediction.confidence)}</span>
           )}
+          {prediction?.unfamiliar && <Unfamiliar />}
         </p>
         <Body upload={upload} prediction={prediction} onTryAgain={onTryAgain} />
       </div>
@@ -59,7 +62,11 @@ function Body({ upload, prediction, onTryAgain }: Props) {
   }
   if (prediction?.error) return <p className="detail">{prediction.error.detail}</p>;
   if (prediction?.status === "canceled") return <p className="detail">It was withdrawn before it ran.</p>;
-  if (prediction?.status === "succeeded") return <ConfidenceBars probabilities={prediction.probabilities} />;
+  if (prediction?.status === "succeeded") {
+    // What is said of an unfamiliar image takes the place of its last bar, so that the height stays.
+    const { probabilities, unfamiliar } = prediction;
+    return <ConfidenceBars probabilities={unfamiliar ? probabilities.slice(0, TOP - 1) : probabilities} />;
+  }
   if (stage.at === "sending") {
     return <progress max={1} value={stage.fraction} aria-label={`Uploading ${file.name}`} />;
   }

@@ -1,0 +1,62 @@
+import { act, cleanup, render, screen } from "@testing-library/react";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { ModelStore } from "../models";
+import { makePrediction } from "../prediction.fixture";
+import { PredictionStore } from "../predictions";
+import { TrainingStore } from "../trainings";
+import { UploadQueue } from "../uploads";
+import { App } from "./App";
+
+beforeEach(() => {
+  window.location.hash = "";
+  vi.stubGlobal("fetch", async () => Response.json({ results: [], next: null }));
+});
+
+afterEach(() => {
+  cleanup();
+  vi.unstubAllGlobals();
+});
+
+function show() {
+  const store = new PredictionStore((publish) => publish());
+  const queue = new UploadQueue(store, vi.fn());
+  render(<App store={store} queue={queue} models={new ModelStore()} trainings={new TrainingStore()} />);
+  return store;
+}
+
+async function goTo(hash: string) {
+  await act(async () => {
+    window.location.hash = hash;
+    window.dispatchEvent(new HashChangeEvent("hashchange"));
+  });
+}
+
+test("uploading is what shows first, and the models are a link away and back", async () => {
+  show();
+  screen.getByLabelText("Choose images");
+  const link = screen.getByRole("link", { name: "Models" });
+  expect(link.getAttribute("aria-current")).toBeNull();
+
+  await goTo(link.getAttribute("href") ?? "");
+  screen.getByRole("heading", { name: "Models" });
+  screen.getByRole("heading", { name: "Train" });
+  expect(screen.getByRole("link", { name: "Models" }).getAttribute("aria-current")).toBe("page");
+  expect(screen.queryByLabelText("Choose images")).toBeNull();
+  expect(document.title).toContain("Models");
+
+  await goTo("#/");
+  screen.getByLabelText("Choose images");
+});
+
+test("the history says which image looks like no class", () => {
+  const store = show();
+  const succeeded = makePrediction({
+    status: "succeeded",
+    prediction: "cat",
+    confidence: 0.5,
+    unfamiliar: true,
+  });
+  act(() => store.receiveNewest({ results: [succeeded], next: null, previous: null }));
+  const entry = screen.getByText("cat.png").closest("li");
+  expect(entry?.textContent).toContain("Looks like none of the model's classes");
+});

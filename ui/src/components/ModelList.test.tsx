@@ -1,0 +1,76 @@
+import { cleanup, fireEvent, render, screen, within } from "@testing-library/react";
+import { afterEach, expect, test, vi } from "vitest";
+import type { Model } from "../api";
+import { ModelStore } from "../models";
+import { makeModel } from "../training.fixture";
+import { ModelList } from "./ModelList";
+
+afterEach(() => {
+  cleanup();
+  vi.unstubAllGlobals();
+});
+
+function show(...models: Model[]) {
+  const store = new ModelStore();
+  store.receive(store.ask(), models);
+  render(<ModelList store={store} snapshot={store.getSnapshot()} />);
+}
+
+const names = ["learning-curve", "confusion", "reliability", "mistakes"];
+const pictures = names.map((name) => ({ name, url: `/api/models/v/pictures/${name}` }));
+
+test("a model says what it is worth, and which one is active", () => {
+  show(makeModel({ version: "new" }), makeModel({ version: "old", active: true }));
+  const [first, second] = screen.getAllByRole("article");
+  expect(first?.textContent).toContain("Accuracy94.12%");
+  expect(first?.textContent).toContain("Calibration error1.67%");
+  expect(first?.textContent).toContain("Recipefast");
+  expect(within(second as HTMLElement).getByText("Active").className).toBe("badge");
+  expect(screen.getAllByRole("button").map((button) => button.getAttribute("aria-label"))).toEqual([
+    "Activate new",
+  ]);
+});
+
+test("a refused model says why and cannot be activated, and what its card lacks is left out", () => {
+  const nothing = { accuracy: null, calibration_error: null, training: null, data: null, classes: null };
+  show(makeModel({ error: "Its weights are cut short.", ...nothing }));
+  screen.getByText("Its weights are cut short.");
+  expect(screen.queryByRole("button")).toBeNull();
+  expect(screen.getAllByRole("term").map((term) => term.textContent)).toEqual(["Found"]);
+});
+
+test("an activation that fails shows the problem's detail", async () => {
+  const asked = vi.fn(async () =>
+    Response.json({ title: "It cannot be served", detail: "The file has changed." }, { status: 409 }),
+  );
+  vi.stubGlobal("fetch", asked);
+  show(makeModel({ version: "v" }));
+  fireEvent.click(screen.getByRole("button", { name: "Activate v" }));
+  expect((await screen.findByRole("alert")).textContent).toContain("The file has changed.");
+  expect(asked).toHaveBeenCalledExactlyOnceWith("/api/models/v/activate", { method: "POST" });
+});
+
+test("pictures are fetched once somebody asks, and a missing one is not shown", () => {
+  show(makeModel({ pictures }));
+  expect(screen.queryAllByRole("img")).toEqual([]);
+  const details = screen.getByText("Pictures").closest("details") as HTMLDetailsElement;
+  details.open = true;
+  fireEvent(details, new Event("toggle"));
+  const images = screen.getAllByRole("img");
+  expect(images.map((image) => [image.getAttribute("src"), image.getAttribute("loading")])).toEqual(
+    pictures.map(({ url }) => [url, "lazy"]),
+  );
+  for (const image of images) expect(image.getAttribute("alt")).toBeTruthy();
+  fireEvent.error(images[0] as HTMLElement);
+  expect(screen.getAllByRole("img")).toHaveLength(3);
+});
+
+test("of many models the active one is among those on show", () => {
+  const models = Array.from({ length: 9 }, (_, place) =>
+    makeModel({ version: `v${place}`, active: place === 8 }),
+  );
+  show(...models);
+  expect(screen.getAllByRole("article")).toHaveLength(7);
+  fireEvent.click(screen.getByRole("button", { name: "Show all 9" }));
+  expect(screen.getAllByRole("article")).toHaveLength(9);
+});

@@ -1,0 +1,35 @@
+import type { Training } from "../api";
+import { describeTraining, formatAge, formatMoment } from "../format";
+import { useNow } from "./now";
+
+type Props = {
+  trainings: readonly Training[];
+  shown: Training | null;
+  onSelect: (id: string) => void;
+};
+
+export function TrainingList({ trainings, shown, onSelect }: Props) {
+  const now = useNow(30_000);
+  return (
+    <div>
+      <h3 id="runs-title">Recent runs</h3>
+      <ul className="runs" aria-labelledby="runs-title">
+        {trainings.map((training) => (
+          <li key={training.id}>
+            <button
+              type="button"
+              aria-current={training.id === shown?.id}
+              onClick={() => onSelect(training.id)}
+            >
+              <span className="run-name">{describeTraining(training)}</span>
+              <span className={`outcome ${training.status}`}>{training.status}</span>
+              <time dateTime={training.timestamp} title={formatMoment(training.timestamp)}>
+                {formatAge(training.timestamp, now)}
+              </time>
+            </button>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}

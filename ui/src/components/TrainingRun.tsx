@@ -1,0 +1,79 @@
+import { useRef } from "react";
+import type { Epoch, Training } from "../api";
+import { describeStatus, describeTraining, estimateSecondsLeft, formatSpan } from "../format";
+import { type Connection, isTerminal } from "../predictions";
+import { cancel } from "../training-requests";
+import type { TrainingStore } from "../trainings";
+import { useAction } from "./action";
+import { type Fact, Facts } from "./Facts";
+import { LearningCurve } from "./LearningCurve";
+import { Notice } from "./Notice";
+import { useNow } from "./now";
+
+type Props = {
+  store: TrainingStore;
+  training: Training;
+  curve: readonly Epoch[];
+  connection: Connection;
+};
+
+/** The run being looked at: what it does, how well it learns, how it ended. */
+export function TrainingRun({ store, training, curve, connection }: Props) {
+  const ended = isTerminal(training);
+  const latest = curve.at(-1);
+  const heading = useRef<HTMLHeadingElement>(null);
+  const onCanceled = () => heading.current?.focus(); // the button that had the focus is gone
+  return (
+    <article className="panel" aria-labelledby="run-title">
+      <div className="panel-title">
+        <h3 id="run-title" ref={heading} tabIndex={-1}>
+          {describeTraining(training)}
+        </h3>
+        {!ended && <Cancel key={training.id} store={store} training={training} onCanceled={onCanceled} />}
+      </div>
+      <p className={`run-status ${training.status}`} aria-live="polite">
+        {describeStatus(training)}
+        {!ended && connection === "reconnecting" && " (reconnecting…)"}
+      </p>
+      {training.error && (
+        <p className="why">
+          <strong>{training.error.title}.</strong> {training.error.detail}
+        </p>
+      )}
+      {latest && <Figures training={training} latest={latest} />}
+      {latest && <LearningCurve curve={curve} total={training.epochs} />}
+      {!latest && !ended && <p className="nothing">The curve begins with the end of the first epoch.</p>}
+    </article>
+  );
+}
+
+function Figures({ training, latest }: { training: Training; latest: Epoch }) {
+  const now = useNow(1000);
+  const { number, loss, images_per_second } = latest;
+  const underWay = training.status === "running" && training.phase === "training";
+  const left = estimateSecondsLeft(latest, now);
+  const facts: Fact[] = [
+    ["Epoch", training.epochs ? `${number} of ${training.epochs}` : String(number)],
+    ["Loss", loss.toFixed(3)],
+    ["Images/s", Math.round(images_per_second).toLocaleString("en")],
+  ];
+  if (underWay) facts.push(["Time left", left < 1 ? "any moment" : `about ${formatSpan(left)}`]);
+  return <Facts facts={facts} />;
+}
+
+type CancelProps = Pick<Props, "store" | "training"> & { onCanceled: () => void };
+
+function Cancel({ store, training, onCanceled }: CancelProps) {
+  const { act, busy, problem } = useAction(async () => {
+    await cancel(store, training);
+    onCanceled();
+  });
+  return (
+    <>
+      <button type="button" className="button" disabled={busy} onClick={act}>
+        Cancel
+      </button>
+      {problem && <Notice problem={problem} />}
+    </>
+  );
+}

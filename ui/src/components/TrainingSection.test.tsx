@@ -1,0 +1,117 @@
+import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { Training } from "../api";
+import { FakeEventSource } from "../event-source.fixture";
+import { makeEpoch, makeTraining, makeTrainingId } from "../training.fixture";
+import { TrainingStore } from "../trainings";
+import { TrainingSection } from "./TrainingSection";
+
+const running = makeTraining({ status: "running", phase: "reading", epochs: 8 });
+const other = makeTraining({ id: makeTrainingId(2), seed: 7 });
+const failed = makeTraining({
+  status: "failed",
+  completed_at: "2026-11-24T08:21:00Z",
+  error: { title: "Training crashed", detail: "It ran out of memory." },
+});
+
+const onEnd = vi.fn();
+let answer: (address: string, init?: RequestInit) => Response;
+
+beforeEach(() => {
+  FakeEventSource.opened = [];
+  onEnd.mockReset();
+  answer = () => Response.json({ results: [], next: null });
+  vi.stubGlobal("EventSource", FakeEventSource);
+  vi.stubGlobal("fetch", async (address: string, init?: RequestInit) => answer(address, init));
+});
+
+afterEach(() => {
+  cleanup();
+  vi.unstubAllGlobals();
+});
+
+function show(...trainings: Training[]) {
+  const store = new TrainingStore();
+  store.receivePage(store.ask(), { results: trainings, next: null });
+  return { store, ...render(<TrainingSection store={store} onEnd={onEnd} />) };
+}
+
+function openStreams(): string[] {
+  return FakeEventSource.opened
+    .filter(({ readyState }) => readyState !== FakeEventSource.CLOSED)
+    .map(({ url }) => url);
+}
+
+test("one stream is open, that of the run looked at, and none once the view is left", () => {
+  const { unmount } = show(other, running);
+  expect(openStreams()).toEqual([running.urls.events]);
+  fireEvent.click(screen.getByRole("button", { name: /seed 7/ }));
+  expect(openStreams()).toEqual([other.urls.events]);
+  unmount();
+  expect(openStreams()).toEqual([]);
+});
+
+test("a run is followed from its first epoch to its model", () => {
+  show(running);
+  const [stream] = FakeEventSource.opened;
+  screen.getByText("Running: reading");
+  act(() => {
+    stream?.say("training", { ...running, phase: "training", device: "a GPU" });
+    stream?.say("epoch", makeEpoch(1));
+    stream?.say("epoch", makeEpoch(2, { loss: 0.4321, images_per_second: 12345.6 }));
+  });
+  expect(screen.getByText("Running: training on a GPU").getAttribute("aria-live")).toBe("polite");
+  for (const figure of ["2 of 8", "0.432", "12,346"]) screen.getByText(figure);
+  screen.getByRole("img", { name: /after epoch 2 of 8, 60.0% held out, 50.0% trained on/ });
+
+  act(() => stream?.say("training", { ...running, status: "succeeded", phase: null, model: "v2" }));
+  screen.getByText("Published v2");
+  expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
+  expect(onEnd).toHaveBeenCalledOnce();
+  expect(openStreams()).toEqual([]);
+});
+
+test("a run that failed says why, and its curve is read instead of followed", async () => {
+  answer = () => Response.json({ ...failed, curve: [makeEpoch(1)] });
+  show(failed);
+  screen.getByText("Training crashed.");
+  screen.getByText("It ran out of memory.");
+  await screen.findByRole("img", { name: /Learning curve/ });
+  expect(FakeEventSource.opened).toEqual([]);
+});
+
+test("canceling asks the service, and shows what it says instead", async () => {
+  const asked: string[] = [];
+  answer = (address, init) => {
+    asked.push(`${init?.method} ${address}`);
+    return Response.json({ title: "It has ended", detail: "It succeeded a moment ago." }, { status: 409 });
+  };
+  show(running);
+  fireEvent.click(screen.getByRole("button", { name: "Cancel" }));
+  expect((await screen.findByRole("alert")).textContent).toContain("It succeeded a moment ago.");
+  expect(asked).toEqual([`POST ${running.urls.cancel}`]);
+});
+
+test("the form leaves to the service what is left empty, and shows the run that it started", async () => {
+  const bodies: unknown[] = [];
+  answer = (_, init) => {
+    bodies.push(JSON.parse(String(init?.body)));
+    return Response.json(other, { status: 202 });
+  };
+  show(running);
+  fireEvent.change(screen.getByLabelText("Recipe"), { target: { value: "accurate" } });
+  fireEvent.change(screen.getByLabelText("Seed"), { target: { value: "7" } });
+  fireEvent.click(screen.getByRole("button", { name: "Train" }));
+  await screen.findByRole("heading", { name: "fast · CIFAR-10 · seed 7" });
+  expect(bodies).toEqual([{ recipe: "accurate", seed: 7, epochs: null, data: null, activation: "better" }]);
+  expect(openStreams()).toEqual([other.urls.events]);
+});
+
+test("a run that the service does not take shows the problem", async () => {
+  answer = () =>
+    Response.json({ title: "Too many trainings wait", detail: "Cancel one of them." }, { status: 429 });
+  show();
+  fireEvent.change(screen.getByLabelText("Epochs (optional)"), { target: { value: "3" } });
+  fireEvent.click(screen.getByRole("button", { name: "Train" }));
+  expect((await screen.findByRole("alert")).textContent).toContain("Cancel one of them.");
+});

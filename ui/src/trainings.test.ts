@@ -1,0 +1,81 @@
+import { describe, expect, test } from "vitest";
+import type { Epoch } from "./api";
+import { makeEpoch, makeTraining, makeTrainingId } from "./training.fixture";
+import { addEpoch, chooseShown, RECENT, TrainingStore } from "./trainings";
+
+const queued = makeTraining();
+const running = makeTraining({ status: "running", phase: "reading" });
+const canceled = makeTraining({ status: "canceled", completed_at: "2026-11-24T08:21:00Z" });
+
+describe("the run that is looked at", () => {
+  const ended = { ...canceled, id: makeTrainingId(5) };
+  const last = { ...queued, id: makeTrainingId(4) };
+  const next = { ...queued, id: makeTrainingId(3) };
+  const first = { ...running, id: makeTrainingId(2) };
+
+  test("is the one selected, else what runs, what runs next, what ran last", () => {
+    expect(chooseShown([ended, last, next, first], last.id)).toBe(last);
+    expect(chooseShown([ended, last, next, first], null)).toBe(first);
+    expect(chooseShown([ended, last, next], null)).toBe(next);
+    expect(chooseShown([ended, canceled], null)).toBe(ended);
+    expect(chooseShown([], null)).toBeNull();
+  });
+});
+
+describe("a curve", () => {
+  const numbers = (curve: readonly { number: number }[]) => curve.map(({ number }) => number);
+
+  test("has each epoch once and in order, also when a stream tells all of them again", () => {
+    let curve: readonly Epoch[] = [makeEpoch(1), makeEpoch(2)];
+    for (const number of [1, 2, 3]) curve = addEpoch(curve, makeEpoch(number));
+    expect(numbers(curve)).toEqual([1, 2, 3]);
+  });
+
+  test("of a run that began anew forgets what was measured before", () => {
+    const before = [makeEpoch(1), makeEpoch(2), makeEpoch(3)];
+    const anew = makeEpoch(1, { timestamp: makeEpoch(9).timestamp });
+    expect(addEpoch(before, anew)).toEqual([anew]);
+  });
+});
+
+describe("the store", () => {
+  test("lists runs newest first and shows the curve of the one looked at", () => {
+    const store = new TrainingStore();
+    store.receive(running);
+    store.receive({ ...queued, id: makeTrainingId(2) });
+    store.receiveEpoch(running.id, makeEpoch(1));
+    expect(store.getSnapshot().trainings.map(({ id }) => id)).toEqual([makeTrainingId(2), running.id]);
+    expect(store.getSnapshot().curve).toEqual([makeEpoch(1)]);
+    store.select(makeTrainingId(2));
+    expect(store.getSnapshot().curve).toEqual([]);
+  });
+
+  test("does not take a page that was asked for before an event for newer than the event", () => {
+    const store = new TrainingStore();
+    store.receive(queued);
+    const asked = store.ask();
+    store.receive(running);
+    store.receivePage(asked, { results: [queued], next: null });
+    expect(store.getSnapshot().shown).toBe(running);
+    store.receivePage(store.ask(), { results: [queued], next: null }); // a worker that shut down put it back
+    expect(store.getSnapshot().shown).toBe(queued);
+  });
+
+  test("never undoes an outcome", () => {
+    const store = new TrainingStore();
+    store.receive(canceled);
+    store.receive(running);
+    expect(store.getSnapshot().shown).toBe(canceled);
+  });
+
+  test("keeps the recent runs, and the one looked at besides", () => {
+    const store = new TrainingStore();
+    store.receive(canceled);
+    store.select(canceled.id);
+    for (let number = 2; number < RECENT + 9; number++) {
+      store.receive({ ...canceled, id: makeTrainingId(number) });
+    }
+    expect(store.getSnapshot().trainings).toHaveLength(RECENT);
+    expect(store.getSnapshot().shown).toBe(canceled);
+  });
+});

@@ -1,0 +1,113 @@
+/** What this page knows of the trainings: the recent runs, and the curve of those looked at. No React. */
+import type { ApiProblem, Epoch, Training, TrainingPage } from "./api";
+import type { Connection } from "./predictions";
+import { isTerminal } from "./predictions";
+import { Store } from "./store";
+
+export const RECENT = 20; // as many as may be unfinished, so that no such run is left out
+
+export type TrainingsSnapshot = {
+  trainings: readonly Training[]; // newest first
+  read: boolean;
+  problem: ApiProblem | null;
+  shown: Training | null; // the run being looked at
+  curve: readonly Epoch[]; // of that run
+  connection: Connection; // of that run's stream
+};
+
+/** The one selected; else what runs, what runs next, what ran last. Trainings come newest first. */
+export function chooseShown(trainings: readonly Training[], selected: string | null): Training | null {
+  return (
+    trainings.find(({ id }) => id === selected) ??
+    trainings.find(({ status }) => status === "running") ??
+    trainings.findLast(({ status }) => status === "queued") ??
+    trainings[0] ??
+    null
+  );
+}
+
+/** The curve with one more epoch. A run that began anew takes the place of what it had measured before. */
+export function addEpoch(curve: readonly Epoch[], epoch: Epoch): readonly Epoch[] {
+  const measured = Date.parse(epoch.timestamp);
+  const kept = curve.filter(
+    ({ number, timestamp }) =>
+      number < epoch.number || (number > epoch.number && Date.parse(timestamp) > measured),
+  );
+  return [...kept, epoch].sort((a, b) => a.number - b.number);
+}
+
+export class TrainingStore extends Store<TrainingsSnapshot> {
+  #known = new Map<string, { training: Training; revision: number }>();
+  #curves = new Map<string, readonly Epoch[]>();
+  #selected: string | null = null;
+  #revision = 0;
+
+  constructor() {
+    super({ trainings: [], read: false, problem: null, shown: null, curve: [], connection: "connecting" });
+  }
+
+  /** To call before a page is read: what changes after it is newer than the page. */
+  ask(): number {
+    return this.#revision;
+  }
+
+  receive(training: Training): void {
+    this.#keep(training);
+    this.#publish();
+  }
+
+  receivePage(asked: number, page: TrainingPage): void {
+    for (const training of page.results) {
+      if ((this.#known.get(training.id)?.revision ?? 0) <= asked) this.#keep(training);
+    }
+    this.#publish({ read: true, problem: null });
+  }
+
+  receiveEpoch(id: string, epoch: Epoch): void {
+    this.setCurve(id, addEpoch(this.#curves.get(id) ?? [], epoch));
+  }
+
+  setCurve(id: string, curve: readonly Epoch[]): void {
+    this.#curves.set(id, curve);
+    this.#publish();
+  }
+
+  hasCurve(id: string): boolean {
+    return this.#curves.has(id);
+  }
+
+  select(id: string): void {
+    this.#selected = id;
+    this.#publish();
+  }
+
+  setConnection(connection: Connection): void {
+    this.change({ connection });
+  }
+
+  setProblem(problem: ApiProblem): void {
+    this.change({ problem });
+  }
+
+  /** An outcome is never overwritten by something older. */
+  #keep(training: Training): void {
+    const known = this.#known.get(training.id)?.training;
+    if (known && isTerminal(known) && !isTerminal(training)) return;
+    this.#known.set(training.id, { training, revision: ++this.#revision });
+  }
+
+  #publish(members: Partial<TrainingsSnapshot> = {}): void {
+    const trainings = [...this.#known.values()]
+      .map(({ training }) => training)
+      .sort((a, b) => (a.id < b.id ? 1 : -1)); // ids sort by time
+    const shown = chooseShown(trainings, this.#selected);
+    const listed = trainings.slice(0, RECENT);
+    for (const { id } of trainings.slice(RECENT)) {
+      if (id === shown?.id) continue;
+      this.#known.delete(id);
+      this.#curves.delete(id);
+    }
+    const curve = (shown && this.#curves.get(shown.id)) ?? [];
+    this.change({ trainings: listed, shown, curve, ...members });
+  }
+}
