@@ -13,8 +13,8 @@ Where the tricks come from: frozen patch whitening and Dirac initialisation (mod
 weight decay and momentum, a scaled learning rate for the biases (Keller Jordan, airbench,
 arXiv:2404.00498), cutout (DeVries & Taylor, arXiv:1708.04552), Nesterov SGD (Sutskever et al., ICML 2013),
 Muon for the filters (model.py), look-ahead (Zhang et al., NeurIPS 2019), hard examples chosen by a
-small proxy network (airbench96_faster), distillation (Hinton et al., arXiv:1503.02531), pictures of
-nothing (outlier exposure, Hendrycks et al., ICLR 2019).
+small proxy network (airbench96_faster; no recipe uses it now), distillation (Hinton et al.,
+arXiv:1503.02531), pictures of nothing (outlier exposure, Hendrycks et al., ICLR 2019).
 """
 
 import hashlib
