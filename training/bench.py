@@ -1,8 +1,8 @@
 """Give the training command several times, each with another seed, and print what it reaches and takes.
 
-"training" is the time from the images in memory to the trained network, the proxy and a GPU's
-first-time set-up included; "all" is the wall clock of the whole command, from the start of Python to
-the published artifact. Nothing is kept.
+"training" is from the images on the device to the trained network, without a GPU's warm-up, validation
+and checkpoints; airbench counts so, too, but adds one evaluation by six views. "all" is the wall clock
+of the whole command, from the start of Python to the published artifact. Nothing is kept.
 """
 
 import argparse

@@ -22,6 +22,7 @@ from training.recipe import has_fast_bfloat16
 Floats = NDArray[np.float32]
 BINS = 15
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60
+FAINT = 0.15  # contrast that is left of noise of 210 pixels a side when it is scaled down: 32 / 210
 FAMILIAR_SHARE = 0.98  # of the held-out images pass the energy threshold
 
 
@@ -113,10 +114,15 @@ def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def fit_temperature(logits: Tensor, labels: Labels) -> float:
-    """The divisor of the logits that minimises the negative log-likelihood (Guo et al., 2017)."""
+    """The divisor of the logits that minimises the negative log-likelihood (Guo et al., 2017).
+
+    One more image of each class is counted with every image (after Platt, "Probabilistic outputs for support
+    vector machines", 1999): where no answer is wrong, the best divisor would be zero otherwise.
+    """
     log_temperature = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], lr=0.1, max_iter=100)
-    targets = torch.from_numpy(labels)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+    count, classes = logits.shape
+    targets = (F.one_hot(torch.from_numpy(labels), classes) * count + 1) / (count + classes)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -145,10 +151,8 @@ def as_uploaded(images: Images) -> Images:
     """The images as photos that people upload: 480 pixels wide, JPEG of quality 60, scaled back."""
 
     def take_and_scale(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        photo, file = (
-            Image.fromarray(image).resize((UPLOAD_SIDE, UPLOAD_SIDE), Image.Resampling.BICUBIC),
-            (io.BytesIO()),
-        )
+        photo = Image.fromarray(image).resize((UPLOAD_SIDE, UPLOAD_SIDE), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
         photo.save(file, "JPEG", quality=UPLOAD_QUALITY)
         return np.asarray(Image.open(file).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.LANCZOS))
 
@@ -158,8 +162,9 @@ def as_uploaded(images: Images) -> Images:
 
 
 def make_outsiders(images: Images, seed: int) -> dict[str, Images]:
-    """Up to 1,000 pictures of each of three kinds that belong to no class: noise, plain colours, and these
-    images with their 8-pixel tiles shuffled."""
+    """Up to 1,000 pictures of each of four kinds that belong to no class: noise, the same with as little
+    contrast as a large picture of noise has when it is scaled down, plain colours, and these images with
+    their 8-pixel tiles shuffled."""
     random = np.random.default_rng(seed)
     count, tile = min(1000, len(images)), 8
     per_side = INPUT_SIZE // tile
@@ -167,8 +172,10 @@ def make_outsiders(images: Images, seed: int) -> dict[str, Images]:
     tiles = tiles.reshape(count, per_side**2, tile, tile, 3)
     shuffled = np.stack([picture[random.permutation(per_side**2)] for picture in tiles])
     shuffled = shuffled.reshape(count, per_side, per_side, tile, tile, 3).swapaxes(2, 3)
+    noise = random.integers(0, 256, (count, INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8)
     return {
-        "noise": random.integers(0, 256, (count, INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8),
+        "noise": noise,
+        "faint noise": (127.5 + FAINT * (noise - 127.5)).astype(np.uint8),
         "plain colours": np.broadcast_to(
             random.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8), (count, INPUT_SIZE, INPUT_SIZE, 3)
         ).copy(),

@@ -8,8 +8,8 @@ out. `card.json` says what the model is and how good, and its pictures show it.
 
 import hashlib
 import json
-import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,14 @@ def fold(net: Net, mean: Tensor, std: Tensor, temperature: float) -> nn.Sequenti
     return model.to(memory_format=torch.channels_last)  # pyright: ignore
 
 
-def write_model(model: nn.Sequential, path: Path) -> None:
-    """Write the layers and weights of a folded network as one safetensors file."""
+def write_model(model: nn.Sequential, path: Path, created: str) -> None:
+    """Write the layers and weights of a folded network as one safetensors file.
+
+    `created` makes files of the same weights differ, so that each run publishes a version of its own.
+    """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     layers = json.dumps([_describe(layer) for layer in model])
-    save_file(tensors, path, metadata={"format": FORMAT, "layers": layers})
+    save_file(tensors, path, metadata={"format": FORMAT, "layers": layers, "created": created})
 
 
 def read_model(path: Path) -> nn.Sequential:
@@ -93,15 +96,19 @@ def ask_teacher(artifact: Path, images: Images, classes: Sequence[str], device: 
     """A published version's probabilities (count, classes) for images and their mirror images together,
     at the temperature that it was trained at. Raises TeacherError."""
     model = read_model(artifact / MODEL_FILE).to(device)
-    card = json.loads((artifact / CARD_FILE).read_text())
-    if card["classes"] != list(classes):
-        raise TeacherError(f"{artifact} knows other classes than the data: {', '.join(card['classes'])}")
+    try:
+        card = json.loads((artifact / CARD_FILE).read_text())
+        known, temperature = [str(name) for name in card["classes"]], float(card["temperature"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TeacherError(f"{artifact / CARD_FILE} cannot be read: {error!r}") from error
+    if known != list(classes):
+        raise TeacherError(f"{artifact} knows other classes than the data: {', '.join(known)}")
     logits = model[:-1]
 
     def both_ways(batch: Tensor) -> Tensor:
         return (logits(batch) + logits(batch.flip(2))) / 2
 
-    return (predict(both_ways, images, device) * card["temperature"]).softmax(1)
+    return (predict(both_ways, images, device) * temperature).softmax(1)
 
 
 def publish(
@@ -111,22 +118,19 @@ def publish(
 
     The version is the day and the first eight digits of the model file's SHA-256.
     """
-    partial = models / f".partial-{os.getpid()}"
-    partial.mkdir(parents=True)
+    models.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=models))
+    partial.chmod(0o755)  # the worker may run as another user
     try:
-        write_model(model, partial / MODEL_FILE)
-        (partial / MODEL_FILE).chmod(0o644)  # the worker may run as another user
+        write_model(model, partial / MODEL_FILE, card["created"])
+        (partial / MODEL_FILE).chmod(0o644)
         sha256 = hashlib.sha256((partial / MODEL_FILE).read_bytes()).hexdigest()
         version = f"{card['created'][:10]}-{sha256[:8]}"
         card = {"version": version, "format": FORMAT, "sha256": sha256, **card}
         (partial / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
         for name, png in pictures.items():
             (partial / f"{name}.png").write_bytes(png)
-        artifact = models / version
-        if artifact.exists():  # the same weights to the last bit: the same run, published before
-            shutil.rmtree(partial)
-            return artifact
-        return partial.rename(artifact)
+        return partial.rename(models / version)
     except BaseException:
         shutil.rmtree(partial)
         raise

@@ -17,6 +17,7 @@ SHEET = (5, 8)  # rows and columns of the sheet of mistakes
 
 def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> dict[str, bytes]:
     """PNG files by name: learning-curve, confusion, reliability, mistakes."""
+    classes = [name.replace("$", r"\$") for name in classes]  # which would begin a formula
     figures = {
         "learning-curve": draw_learning_curve(curve),
         "confusion": draw_confusion(answers, classes),
@@ -44,7 +45,7 @@ def draw_learning_curve(curve: Sequence[Epoch]) -> Figure:
 
 
 def draw_confusion(answers: Answers, classes: Sequence[str]) -> Figure:
-    side = max(5.0, 0.6 * len(classes) + 1.5)
+    side = min(max(5.0, 0.6 * len(classes) + 1.5), 25.0)
     figure = Figure(figsize=(side + 0.5, side), layout="constrained")
     axes = figure.add_subplot()
     counts = answers.confusion()
@@ -56,9 +57,10 @@ def draw_confusion(answers: Answers, classes: Sequence[str]) -> Figure:
                 dark = shares[row, column] > 0.5
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8,
                           color="white" if dark else INK)  # fmt: skip
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=45, ha="right")
-    axes.set_yticks(ticks, classes)
+    if len(classes) <= 60:
+        ticks = range(len(classes))
+        axes.set_xticks(ticks, classes, rotation=45, ha="right")
+        axes.set_yticks(ticks, classes)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion of the test images")
     return figure
 

@@ -2,8 +2,7 @@
 
 fast, 2.0M parameters, 10 epochs: 89.97% single view, 91.02% six views, 1,008 s (n = 1; two cores of an AMD
 EPYC, AVX-512 BF16).
-accurate, 9.9M parameters, 28 epochs: not measured yet as it stands. With the hardest half of each batch alone
-(keep=0.5) it failed, at 73.29%.
+accurate, 9.9M parameters, 16 epochs: not measured yet.
 
 On the JPEG copy of CIFAR-10; training/LOG.md has every run, those that failed, too. "Single view" is one
 forward pass, as served; "six views" averages shifted and mirrored copies.
@@ -12,9 +11,9 @@ Where the tricks come from: frozen patch whitening and Dirac initialisation (mod
 (Szegedy et al., CVPR 2016), reflect-padded random crops, alternating flip, learning rates decoupled from
 weight decay and momentum, a scaled learning rate for the biases (Keller Jordan, airbench,
 arXiv:2404.00498), cutout (DeVries & Taylor, arXiv:1708.04552), Nesterov SGD (Sutskever et al., ICML 2013),
-Muon for the filters (model.py), look-ahead (Zhang et al., NeurIPS 2019), hard examples chosen by a
-small proxy network (airbench96_faster; no recipe uses it now), distillation (Hinton et al.,
-arXiv:1503.02531), pictures of nothing (outlier exposure, Hendrycks et al., ICLR 2019).
+Muon for the filters (model.py), look-ahead (Zhang et al., NeurIPS 2019), distillation (Hinton et al.,
+arXiv:1503.02531), pictures of nothing (outlier exposure, Hendrycks et al., ICLR 2019). Left out on
+purpose: hard examples chosen by a proxy network (docs/decisions/0015).
 """
 
 import hashlib
@@ -23,6 +22,7 @@ import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,6 @@ class Recipe:
     epochs: int
     shift: int  # pixels, each way, of the random crop
     cutout: int = 0  # side of the square that is blanked; 0 is none
-    keep: float = 1.0  # the part of each batch, its hardest images, that is trained on
     lookahead: bool = False
     clouds: float = 0.06  # pictures of nothing for each image, which are to look like no class
 
@@ -57,13 +56,12 @@ ACCURATE = Recipe(
     "accurate",
     widths=(128, 384, 512),
     depth=3,
-    epochs=28,
+    epochs=16,
     shift=4,
     cutout=12,
     lookahead=True,
 )
 RECIPES = {recipe.name: recipe for recipe in (FAST, ACCURATE)}
-PROXY = Recipe("proxy", widths=(32, 64, 64), depth=2, epochs=0, shift=0)  # trained beside, then dropped
 
 BATCH_SIZE = 2000
 SMALL_BATCH_SIZE, STEPS = 100, 20  # of less data the batches are smaller, so that an epoch has some steps
@@ -73,7 +71,6 @@ SGD_MOMENTUM, MUON_MOMENTUM = 0.85, 0.6
 WEIGHT_DECAY = 2e-6 * BATCH_SIZE  # of biases and head; Muon keeps the norm of the filters itself
 WHITEN_BIAS_EPOCHS = 3  # then it is frozen
 LOOKAHEAD_STEPS = 5
-PROXY_LEARNS_EVERY = 4  # batches
 CLOUD_GRIDS = (1, 2, 3, 5, 8, 16, 32)
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465])
 STD = torch.tensor([0.2470, 0.2435, 0.2616])
@@ -105,45 +102,51 @@ class Fitted:
 
     net: Net
     curve: list[Epoch]
-    seconds: float  # spent in training, before a resumption, too
+    seconds: float  # of training steps, before a resumption, too: no warm-up, validation or checkpoint
 
 
 class OtherRun(Exception):
     """A checkpoint cannot bring on the run: it belongs to another one, or cannot be read."""
 
 
+class Diverged(Exception):
+    """The loss became infinite or no number; the text says what to do."""
+
+
 def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | None = None) -> Fitted:
     """Train a fresh network.
 
     At the end of each epoch `checkpoint`, if given, is written; one that is there is resumed. Under
-    torchrun each process takes its share of every batch. Raises OtherRun.
+    torchrun each process takes its share of every batch. Raises OtherRun, Diverged.
     """
-    begun = time.monotonic()
-    torch.manual_seed(task.seed)
     torch.backends.cudnn.benchmark = True
     batches = Batches(task, device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # for Muon, which needs no more than TF32
+        report.phase("warming up")
+        warm_up(task, batches)
+        torch.cuda.synchronize(device)
+    begun = time.monotonic()
+    torch.manual_seed(task.seed)
     net = build(task.recipe, batches)
     progress = Progress(net, task.epochs * len(batches), WHITEN_BIAS_EPOCHS * len(batches))
     lookahead = Lookahead(net) if task.recipe.lookahead else None
     curve: list[Epoch] = []
-    hard = None
+    trained = time.monotonic() - begun
     if checkpoint and checkpoint.exists():
         state = load(checkpoint, task, device)
         net.load_state_dict(state["net"])
         progress.load_state_dict(state["progress"])
         if lookahead:
             lookahead.slow = state["slow"]
-        curve, hard, begun = [Epoch(**e) for e in state["curve"]], state["hard"], begun - state["seconds"]
-    elif task.recipe.keep < 1:
-        report.phase("choosing examples")
-        hard = choose_hard_examples(task, batches, report)
+        curve, trained = [Epoch(**e) for e in state["curve"]], state["seconds"]
     report.phase("training")
     report.begin(task.epochs, len(batches), len(curve), describe(device))
     for number in range(len(curve), task.epochs):
         started = time.monotonic()
         totals = torch.zeros(3, device=device)  # loss, correct, images
         net.train()
-        for images, targets, indices in batches.epoch(number, hard):
+        for images, targets, indices in batches.epoch(number):
             loss, logits = losses(net, images, targets)
             loss.sum().backward()
             synchronise(net)
@@ -160,7 +163,10 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
         if dist.is_initialized():
             dist.all_reduce(totals)
         loss_sum, correct, count = totals.tolist()
+        if not math.isfinite(loss_sum):
+            raise Diverged(f"in epoch {number + 1} the loss became infinite; try another seed")
         seconds = time.monotonic() - started
+        trained += seconds
         epoch = Epoch(
             number=number + 1,
             loss=loss_sum / count,
@@ -176,13 +182,23 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
                 "net": net.state_dict(),
                 "progress": progress.state_dict(),
                 "slow": lookahead and lookahead.slow,
-                "hard": hard,
                 "curve": [asdict(epoch) for epoch in curve],
-                "seconds": time.monotonic() - begun,
+                "seconds": trained,
             }
             save(checkpoint, task, state)
         report.epoch(epoch)
-    return Fitted(net.eval(), curve, time.monotonic() - begun)
+    return Fitted(net.eval(), curve, trained)
+
+
+def warm_up(task: Task, batches: "Batches") -> None:
+    """Take a step with a network that is thrown away: a GPU's libraries start, and cuDNN looks for its
+    fastest algorithms, which takes seconds."""
+    net = build(task.recipe, batches)
+    images, targets, _ = next(batches.epoch(0))
+    loss, _ = losses(net, images, targets)
+    loss.sum().backward()
+    synchronise(net)
+    Progress(net, steps=1, whiten_steps=1).step()
 
 
 def build(recipe: Recipe, batches: "Batches") -> Net:
@@ -222,8 +238,8 @@ def accuracy(net: Net, split: Split, device: torch.device) -> float:
 class Batches:
     """Shuffled, augmented batches. The images stay on the device as uint8, padded by reflection.
 
-    An epoch depends on the seed and its number alone, so the proxy sees the crops that the network will
-    see, and a resumed run sees those that it would have seen.
+    An epoch depends on the seed and its number alone, so a resumed run sees the crops that it would have
+    seen.
     """
 
     def __init__(self, task: Task, device: torch.device) -> None:
@@ -247,43 +263,34 @@ class Batches:
         middle = slice(self.recipe.shift, self.recipe.shift + INPUT_SIZE)
         return normalise(self.images[:count, :, middle, middle])
 
-    def epoch(self, number: int, hard: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """This process's share of an epoch, with pictures of nothing after the images of each batch:
-        normalised images (batch + some, 3, 32, 32), targets (batch + some, classes), indices (batch,)."""
-        generator = torch.Generator(self.device).manual_seed(self._seed(number + 1))
-        classes = self.targets.shape[1]
-        for images, indices in self.views(number, hard):
-            clouds = make_clouds(math.ceil(self.recipe.clouds * len(images)), generator)
-            targets = F.pad(self.targets[indices], (0, 0, 0, len(clouds)), value=1 / classes)
-            yield torch.cat((images, clouds)), targets, indices
-
-    def views(
-        self, number: int, hard: Tensor | None = None, *, whole: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images (batch, 3, 32, 32) and their indices (batch,): of the images that `hard`
-        (epochs, images) names for this epoch, and of these the process's share unless `whole`.
+        normalised images (batch + some, 3, 32, 32), targets (batch + some, classes), indices (batch,).
 
         Flips alternate: a random half is mirrored in the first epoch, the other half in the second, and
         so on, so that two epochs together show each image both ways.
         """
-        count, recipe = len(self.labels), self.recipe
+        count, classes = self.targets.shape
+        recipe, device = self.recipe, self.device
         generator = torch.Generator().manual_seed(self._seed(number + 1))
-        order = torch.randperm(count, generator=generator).to(self.device)
-        places = torch.randint(2 * recipe.shift + 1, (2, count), generator=generator).to(self.device)
-        holes = torch.randint(INPUT_SIZE - recipe.cutout + 1, (2, count), generator=generator)
-        holes = holes.to(self.device)
-        mirrored = (self.mirrored_first ^ bool(number % 2)).to(self.device)
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        cloud_generator = torch.Generator(device).manual_seed(self._seed(number + 1) + 10_007 * rank)
+        order = torch.randperm(count, generator=generator).to(device)
+        places = torch.randint(2 * recipe.shift + 1, (2, count), generator=generator).to(device)
+        holes = torch.randint(INPUT_SIZE - recipe.cutout + 1, (2, count), generator=generator).to(device)
+        mirrored = (self.mirrored_first ^ bool(number % 2)).to(device)
         crops = self.images.unfold(2, INPUT_SIZE, 1).unfold(3, INPUT_SIZE, 1)  # (count, 3, y, x, 32, 32)
-        for batch in order.chunk(len(self)):
-            indices = batch if hard is None else batch[hard[number, batch]]
-            if dist.is_initialized() and not whole:
-                indices = indices[dist.get_rank() :: dist.get_world_size()]
+        for indices in order.chunk(len(self)):
+            if dist.is_initialized():
+                indices = indices[rank :: dist.get_world_size()]
             images = crops[indices, :, places[0, indices], places[1, indices]]  # (batch, 3, 32, 32)
             images = torch.where(mirrored[indices].view(-1, 1, 1, 1), images.flip(3), images)
             images = normalise(images)
             if recipe.cutout:
                 images = cut_out(images, holes[:, indices], recipe.cutout)
-            yield images, indices
+            clouds = make_clouds(math.ceil(recipe.clouds * len(images)), cloud_generator)
+            targets = F.pad(self.targets[indices], (0, 0, 0, len(clouds)), value=1 / classes)
+            yield torch.cat((images, clouds)), targets, indices
 
     def _seed(self, number: int) -> int:
         """0 is for the whole run, 1 for its first epoch."""
@@ -292,8 +299,14 @@ class Batches:
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 (batch, 3, height, width) to floats, channels last in memory."""
-    mean, std = (t.to(images.device).view(1, 3, 1, 1) for t in (MEAN, STD))
+    mean, std = _mean_and_std(images.device)
     return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Each (1, 3, 1, 1); copied once, since a copy to a GPU waits for all that it has to do."""
+    return MEAN.to(device).view(1, 3, 1, 1), STD.to(device).view(1, 3, 1, 1)
 
 
 def cut_out(images: Tensor, corners: Tensor, side: int) -> Tensor:
@@ -305,35 +318,14 @@ def cut_out(images: Tensor, corners: Tensor, side: int) -> Tensor:
 
 def make_clouds(count: int, generator: torch.Generator) -> Tensor:
     """Pictures of nothing (count, 3, 32, 32), normalised: random colours on grids of 1 to 32 cells a side,
-    enlarged, that is from plain colours over clouds to noise."""
+    enlarged, that is from plain colours over clouds to noise, and of any contrast."""
     device, each = generator.device, math.ceil(count / len(CLOUD_GRIDS))
+    chosen = torch.randperm(each * len(CLOUD_GRIDS), generator=generator, device=device)[:count]
     grids = [torch.randint(256, (each, 3, n, n), generator=generator, device=device) for n in CLOUD_GRIDS]
     clouds = [F.interpolate(grid.float(), INPUT_SIZE, mode="bilinear") for grid in grids]
-    return normalise(torch.cat(clouds)[:count])
-
-
-def choose_hard_examples(task: Task, batches: Batches, report: Report) -> Tensor:
-    """Which images each epoch trains on, bool (epochs, images): of each batch the part with the highest
-    loss under a small network, which learns on a quarter of the batches meanwhile."""
-    hard = torch.zeros(task.epochs, len(batches.labels), dtype=torch.bool, device=batches.device)
-    if is_first_process():
-        net = build(PROXY, batches).train()
-        progress = Progress(net, task.epochs * len(batches), 0)
-        report.begin(task.epochs, len(batches), 0, describe(batches.device))
-        for number in range(task.epochs):
-            for images, indices in batches.views(number, whole=True):
-                learns = progress.steps % PROXY_LEARNS_EVERY == 0
-                with torch.set_grad_enabled(learns):
-                    loss, _ = losses(net, images, batches.targets[indices])
-                hardest = loss.detach().topk(math.ceil(task.recipe.keep * len(loss))).indices
-                hard[number, indices[hardest]] = True
-                if learns:
-                    loss[hardest].sum().backward()
-                progress.step(learns=learns)
-                report.step()
-    if dist.is_initialized():
-        dist.broadcast(hard, 0)
-    return hard
+    colours = torch.randint(256, (count, 3, 1, 1), generator=generator, device=device).float()
+    contrasts = torch.rand((count, 1, 1, 1), generator=generator, device=device)
+    return normalise(colours.lerp(torch.cat(clouds)[chosen], contrasts))
 
 
 class Progress:
@@ -359,16 +351,15 @@ class Progress:
     def filter_lr(self) -> float:
         return self.muon.param_groups[0]["lr"]
 
-    def step(self, *, learns: bool = True) -> None:
+    def step(self) -> None:
         for group in self.sgd.param_groups:
             group["lr"] = group["initial_lr"] * (1 - self.share)
         whiten = self.sgd.param_groups[0]
         whiten["lr"] = BIAS_LR * max(0.0, 1 - self.steps / max(1, self._whiten_total))
         self.muon.param_groups[0]["lr"] = FILTER_LR * (1 - self.share)
-        if learns:
-            for optimizer in (self.sgd, self.muon):
-                optimizer.step()
-                optimizer.zero_grad()
+        for optimizer in (self.sgd, self.muon):
+            optimizer.step()
+            optimizer.zero_grad()
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -424,7 +415,7 @@ def is_first_process() -> bool:
 def save(checkpoint: Path, task: Task, state: dict[str, Any]) -> None:
     """Write a checkpoint that says what it is of, in one rename."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_suffix(".partial")
+    partial = checkpoint.with_name(f"{checkpoint.name}.partial")
     torch.save(state | {"of": task.identity}, partial)
     partial.replace(checkpoint)
 
@@ -434,7 +425,9 @@ def load(checkpoint: Path, task: Task, device: torch.device) -> dict[str, Any]:
     try:
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         of = state["of"]
-    except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (
+        OSError, EOFError, RuntimeError, TypeError, ValueError, KeyError, pickle.UnpicklingError
+    ) as error:  # fmt: skip
         raise OtherRun(f"{checkpoint} cannot be read ({error}); remove it to start anew") from error
     if of != task.identity:
         raise OtherRun(f"{checkpoint} is of another run ({of}); remove it to start anew")

@@ -100,7 +100,7 @@ class JsonLines:
 
 
 class Silent:
-    """For processes that are not the first, and for benchmarks."""
+    """For processes that are not the first."""
 
     def phase(self, name: str) -> None: ...
 

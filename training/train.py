@@ -27,7 +27,8 @@ from training.model import INPUT_SIZE
 from training.recipe import RECIPES, Task
 from training.report import JsonLines, Report, Silent, Terminal
 
-HELD_OUT = 2000  # training images, at most a tenth: for validation, temperature and energy threshold
+# Training images for validation, temperature and energy threshold: a tenth, within these limits.
+MIN_HELD_OUT, MAX_HELD_OUT = 20, 2000
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,15 @@ def main() -> int:
         end_with_parent()
     try:
         run(options, JsonLines() if options.report == "json" else Terminal())
-    except (data.DataError, export.TeacherError, recipe.OtherRun) as error:
+    except (data.DataError, export.TeacherError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
+    except recipe.OtherRun as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 3
+    except recipe.Diverged as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 4
     except KeyboardInterrupt:
         print("\ntrain: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
         return 130
@@ -96,13 +103,14 @@ def parse_seed(text: str) -> int:
 def run(options: Options, report: Report) -> Path | None:
     """Train, measure and publish; returns the artifact's folder, None but in the first process.
 
-    Raises DataError, TeacherError, OtherRun.
+    Raises DataError, TeacherError, OtherRun, Diverged.
     """
     with processes() as device:
         if not recipe.is_first_process():
             report = Silent()
         report.phase("reading")
-        dataset = data.load(options.data, options.cache)
+        with first_process_first():
+            dataset = data.load(options.data, options.cache)
         task = prepare(options, dataset, device)
         checkpoint = options.checkpoint or options.models / ".runs" / f"{task.identity}.checkpoint"
         fitted = recipe.fit(task, device, report, checkpoint)
@@ -133,12 +141,22 @@ def processes() -> Generator[torch.device]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def first_process_first() -> Generator[None]:
+    """Under torchrun: the first process downloads and unpacks, then the others find it done."""
+    if not recipe.is_first_process():
+        dist.barrier()
+    yield
+    if dist.is_initialized() and recipe.is_first_process():
+        dist.barrier()
+
+
 def prepare(options: Options, dataset: Dataset, device: torch.device) -> Task:
     """Hold images out, and say what the others' answers are to be. Raises TeacherError."""
     order = np.random.default_rng(options.seed).permutation(len(dataset.train))
     held_out, train = (
         Split(dataset.train.images[part], dataset.train.labels[part])
-        for part in np.split(order, [min(HELD_OUT, len(order) // 10)])
+        for part in np.split(order, [max(MIN_HELD_OUT, min(MAX_HELD_OUT, len(order) // 10))])
     )
     chosen = RECIPES[options.recipe]
     if options.teacher:
@@ -173,12 +191,12 @@ def finish(
     }
     confusion = answers.confusion()
     card = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "activation": options.activation,
         "classes": dataset.classes,
         "input_size": INPUT_SIZE,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "temperature": round(temperature, 4),
+        "temperature": float(f"{temperature:.4g}"),
         "accuracy": round(answers.accuracy(), 4),
         "accuracy_six_views": round(six_views.accuracy(), 4),
         "accuracy_after_upload": round(after_upload.accuracy(), 4),

@@ -35,6 +35,15 @@ def test_the_temperature_of_overconfident_logits_is_found() -> None:
     assert evaluate.fit_temperature(honest * 3, labels) == pytest.approx(3, rel=0.05)
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_where_no_answer_is_wrong_the_temperature_is_still_finite(classes: int) -> None:
+    labels = np.arange(200) % classes
+    logits = torch.nn.functional.one_hot(torch.from_numpy(labels), classes).float()
+    temperature = evaluate.fit_temperature(logits, labels)
+    assert 0.01 < temperature < 1
+    assert (logits / temperature).softmax(1).max() < 0.9999
+
+
 def test_six_views_average_shifts_and_mirrors_with_their_weights() -> None:
     images = torch.zeros(1, 4, 4, 1, dtype=torch.uint8)
     images[0, 1, 0, 0] = 8  # in the corner column
@@ -45,6 +54,13 @@ def test_six_views_average_shifts_and_mirrors_with_their_weights() -> None:
     # As it is: 8, mirrored: 0. Up and left by one: the reflected row and column bring nothing to (1, 0).
     unshifted = (8 + 0) / 2
     assert evaluate.six_views(corner)(images).item() == pytest.approx(unshifted / 2)
+
+    # A pixel that only the view shifted up and left brings to (1, 0).
+    images[0, 1, 0, 0], images[0, 0, 1, 0] = 0, 8
+    assert evaluate.six_views(corner)(images).item() == pytest.approx((8 + 0) / 2 / 4)
+
+    everywhere = torch.full((1, 4, 4, 1), 8, dtype=torch.uint8)
+    assert evaluate.six_views(corner)(everywhere).item() == pytest.approx(8)
 
 
 def test_energy_is_low_for_a_clear_answer_and_the_threshold_lets_most_pass() -> None:

@@ -25,7 +25,7 @@ def answers(count: int, classes: int, *, right: bool = False) -> Answers:
     return Answers(logits, Split(images, labels))
 
 
-@pytest.mark.parametrize(("count", "classes"), [(300, 10), (3, 2), (200, 40)])
+@pytest.mark.parametrize(("count", "classes"), [(300, 10), (3, 2), (200, 40), (2000, 1000)])
 def test_every_version_gets_four_pictures(count: int, classes: int) -> None:
     names = [f"class {number}" for number in range(classes)]
     drawn = pictures.draw(answers(count, classes), names, CURVE)
@@ -34,6 +34,11 @@ def test_every_version_gets_four_pictures(count: int, classes: int) -> None:
         with Image.open(io.BytesIO(png)) as picture:
             assert picture.format == "PNG", name
             assert min(picture.size) > 300, name
+
+
+def test_a_class_may_have_any_name() -> None:
+    names = ["$%$", "a $b_$", "x^ \\frac", "snow \u2603"]
+    assert len(pictures.draw(answers(50, 4), names, CURVE)) == 4
 
 
 def test_a_model_without_a_mistake_has_a_sheet_that_says_so() -> None:

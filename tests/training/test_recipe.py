@@ -1,5 +1,8 @@
 """The recipe: what a batch holds, how rates fall, what a checkpoint brings back."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.local.config import REPOSITORY
 from training import recipe
 from training.data import Split
 from training.recipe import ACCURATE, BATCH_SIZE, FAST, Batches, Recipe, Task
 from training.report import Epoch, Silent
 
 CPU = torch.device("cpu")
-SMALL = Recipe("small", widths=(8, 8, 8), depth=3, epochs=4, shift=2, cutout=8, keep=0.5, lookahead=True)
+SMALL = Recipe("small", widths=(8, 8, 8), depth=3, epochs=4, shift=2, cutout=8, lookahead=True)
 
 
 def make_task(chosen: Recipe, images: np.ndarray, labels: np.ndarray, *, seed: int = 3) -> Task:
@@ -37,7 +41,8 @@ def test_flips_alternate_so_that_two_epochs_show_each_image_both_ways() -> None:
     batches = Batches(make_task(FAST, images, np.arange(50)), CPU)
     bright: list[dict[int, bool]] = []
     for number in (0, 1, 2):
-        ((views, indices),) = list(batches.views(number))
+        ((views, _, indices),) = list(batches.epoch(number))
+        views = views[: len(indices)]
         left = views[:, :, :, :8].mean((1, 2, 3)) > views[:, :, :, -8:].mean((1, 2, 3))
         bright.append(dict(zip(indices.tolist(), left.tolist(), strict=True)))
     assert all(bright[0][index] != bright[1][index] for index in range(50))
@@ -64,7 +69,9 @@ def test_crops_reach_every_place_and_no_further() -> None:
     images = np.repeat(image[None], 900, axis=0)
     batches = Batches(make_task(replace(FAST, shift=1), images, np.zeros(900, dtype=np.int64)), CPU)
     places = {
-        tuple(view.flatten()[:2].tolist()) for views, _ in batches.views(0) for view in views[:, :2, 5, 5]
+        tuple(view.tolist())
+        for views, _, indices in batches.epoch(0)
+        for view in views[: len(indices), :2, 5, 5]
     }
     # one of three rows, and of six columns: three as they are, three mirrored
     assert len(places) == 18
@@ -78,6 +85,27 @@ def test_pictures_of_nothing_come_after_the_images_and_are_to_look_like_no_class
     assert clouds == 6
     assert torch.equal(targets[len(indices) :], torch.full((clouds, 2), 0.5))
     assert torch.allclose(targets[: len(indices)].max(1).values, torch.tensor(0.9))
+
+
+@pytest.mark.parametrize("count", [6, 8, 30, 120])
+def test_pictures_of_nothing_are_of_every_kind_however_few_are_made(count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    made = torch.cat([recipe.make_clouds(count, generator) for _ in range(2100 // count)])
+    kinds = [roughness(cloud) for cloud in made]
+    plain, noisy = sum(kind < 0.01 for kind in kinds), sum(kind > 0.8 for kind in kinds)
+    assert 0.08 < plain / len(made) < 0.21  # a seventh
+    assert 0.08 < noisy / len(made) < 0.21
+
+
+def roughness(image: torch.Tensor) -> float:
+    """How much neighbours differ, for how much all do: 0 for a plain colour, about 1 for noise."""
+    spread = image.std((1, 2)).mean()
+    return float((image[:, :, 1:] - image[:, :, :-1]).abs().mean() / spread) if spread > 1e-4 else 0.0
+
+
+def test_a_run_that_diverges_ends_in_words(task: Task) -> None:
+    with pytest.raises(recipe.Diverged, match="in epoch 1 the loss"):
+        recipe.fit(replace(task, targets=task.targets * float("nan")), CPU, Silent())
 
 
 def test_a_square_is_cut_out_of_each_image() -> None:
@@ -99,20 +127,12 @@ def test_learning_rates_fall_to_zero_and_the_whitening_bias_first(task: Task) ->
     net = recipe.build(SMALL, Batches(task, CPU))
     progress = recipe.Progress(net, steps=80, whiten_steps=30)
     progress.steps = 30
-    progress.step(learns=False)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    progress.step()
     rates = [group["lr"] for group in progress.sgd.param_groups]
     assert rates == pytest.approx([0, 0.053 * 0.625, 0.67 * 0.625])
     assert progress.filter_lr == pytest.approx(0.24 * 0.625)
-
-
-def test_the_proxy_chooses_half_of_every_batch_and_prefers_what_is_wrongly_labelled(task: Task) -> None:
-    wrong = torch.arange(200) % 10 == 0
-    targets = torch.where(wrong[:, None], task.targets.flip(1), task.targets)
-    chosen = replace(task, epochs=12, targets=targets)
-    hard = recipe.choose_hard_examples(chosen, Batches(chosen, CPU), Silent())
-    assert hard.sum(1).tolist() == [100] * 12
-    late = hard[6:].float().mean(0)
-    assert late[wrong].mean() > late[~wrong].mean() + 0.2
 
 
 def test_lookahead_ends_on_the_slow_weights_and_follows_at_first() -> None:
@@ -127,6 +147,14 @@ def test_lookahead_ends_on_the_slow_weights_and_follows_at_first() -> None:
         net.weight += 1
     lookahead.finish()
     assert net.weight.item() == pytest.approx(start + 1)
+
+
+def test_a_warm_up_takes_a_step_and_leaves_no_trace(task: Task) -> None:
+    batches = Batches(task, CPU)
+    before = [indices for _, _, indices in batches.epoch(0)]
+    recipe.warm_up(task, batches)
+    after = [indices for _, _, indices in batches.epoch(0)]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 class Stop(Exception):
@@ -168,3 +196,14 @@ def test_a_damaged_checkpoint_is_refused_in_words(task: Task, tmp_path: Path) ->
     checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(recipe.OtherRun, match="cannot be read"):
         recipe.fit(task, CPU, Silent(), checkpoint)
+
+
+def test_two_processes_end_with_the_same_network(tmp_path: Path) -> None:
+    """Each trains on its half of every batch: without what they exchange they would differ."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [*torchrun, "-m", "tests.training.two_processes", str(tmp_path)],
+        check=True, cwd=REPOSITORY, timeout=180, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -50,10 +50,20 @@ def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None
     assert set(card["class_accuracy"]) == set(card["classes"])
     assert {"seed", "epochs", "seconds", "hardware", "versions"} <= set(card["training"])
     assert [epoch["number"] for epoch in card["training"]["curve"]] == [1, 2, 3, 4]
-    assert set(card["unfamiliar"]["detected"]) == {"noise", "plain colours", "shuffled tiles"}
+    assert set(card["unfamiliar"]["detected"]) == {"noise", "faint noise", "plain colours", "shuffled tiles"}
     assert {file.name for file in published.glob("*.png")} == {
         "learning-curve.png", "confusion.png", "reliability.png", "mistakes.png",
     }  # fmt: skip
+
+
+def test_the_same_run_again_is_a_version_of_its_own(
+    published: Path, two_colours: Path, tmp_path: Path
+) -> None:
+    """Else what it asks for, to be served for instance, would be lost with its card."""
+    again = train.run(options(two_colours, tmp_path, activation="always"), Silent())
+    assert again is not None
+    assert again.name != published.name
+    assert read_card(again)["activation"] == "always"
 
 
 def test_nothing_half_written_is_left_behind(published: Path) -> None:
