@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 TERM_SECONDS = 2.0
 LONGEST_REASON = 1000  # characters of the last line that are shown
-BAD_DATA = 2  # the exit status that says so
+BAD_DATA, OTHER_RUN, DIVERGED = 2, 3, 4  # the exit statuses that say so
 WORDS = "train: "  # how a reason for people begins
 SECRETS = ("DATABASE_URL", "BROKER_URL")
 # Large buffers come from a heap that keeps them, instead of being mapped anew at each step; and the bars that
@@ -137,6 +137,14 @@ def explain(status: int, last_words: str) -> TrainingFailed:
     said = f" It said last: {last_words[:LONGEST_REASON]}" if last_words else ""
     if status == BAD_DATA and last_words.startswith(WORDS):
         return TrainingFailed("Data cannot be used", last_words.removeprefix(WORDS)[:LONGEST_REASON])
+    if status == DIVERGED and last_words.startswith(WORDS):
+        return TrainingFailed("Training diverged", last_words.removeprefix(WORDS)[:LONGEST_REASON])
+    if status == OTHER_RUN and last_words.startswith(WORDS):
+        return TrainingFailed(
+            "Training cannot go on",
+            "Its checkpoint does not fit: the training service, or the data, was changed since it began. "
+            "Start another training.",
+        )
     if status >= 0:
         ended = "ended without publishing a model" if status == 0 else f"ended with exit status {status}"
         return TrainingFailed("Training crashed", f"The training process {ended}.{said}")

@@ -1,8 +1,13 @@
 """Labelled images as arrays: CIFAR-10 by download, or a folder tree or archive of one's own."""
 
 import hashlib
+import lzma
+import shutil
+import struct
 import tarfile
+import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +21,15 @@ from tqdm import tqdm
 from training.model import INPUT_SIZE
 
 MIN_TRAIN_IMAGES = 64
+MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # what a model's card may hold (docs/model-artifact.md)
+READING_ERRORS = (  # all that Pillow raises for files that end early or lie about themselves
+    EOFError, LookupError, OSError, OverflowError, SyntaxError, ValueError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+UNPACKING_ERRORS = (  # all that damaged, cut off or locked archives raise
+    EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError,
+    lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -71,8 +85,13 @@ def load(source: Path | None, cache: Path) -> Dataset:
         raise DataError(f"{source} does not exist; give a folder or archive with train/ and test/")
     root = _find_root(source if source.is_dir() else _unpack(source, cache))
     classes = _read_classes(root, "train")
-    if len(classes) < 2:
-        raise DataError(f"{root}/train holds one class, {classes[0]}; telling apart takes at least two")
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise DataError(f"{root}/train holds {len(classes)} classes; 2 to {MAX_CLASSES:,} can be told apart")
+    if bad := [c for c in classes if not c.strip() or not c.isprintable() or len(c) > MAX_CLASS_CHARACTERS]:
+        raise DataError(
+            f"{root}/train: {bad[0]!r} cannot be the name of a class; rename the folder, to at most "
+            f"{MAX_CLASS_CHARACTERS} letters, digits and the like"
+        )
     if missing := set(classes) ^ set(_read_classes(root, "test")):
         names = ", ".join(sorted(missing))
         raise DataError(f"{root}: train/ and test/ must hold the same class folders; one lacks {names}")
@@ -84,11 +103,11 @@ def load(source: Path | None, cache: Path) -> Dataset:
 
 
 def _find_root(folder: Path) -> Path:
-    """The folder with train/, which may be the only one in this one."""
+    """The folder with train/: this one, or the only one in it that has it."""
     if (folder / "train").is_dir():
         return folder
-    inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    return inside[0] if len(inside) == 1 and (inside[0] / "train").is_dir() else folder
+    inside = [entry for entry in folder.iterdir() if (entry / "train").is_dir()]
+    return inside[0] if len(inside) == 1 else folder
 
 
 def _download_cifar10(cache: Path) -> Dataset:
@@ -110,18 +129,50 @@ def _unpack(archive: Path, cache: Path) -> Path:
     """Unpack once, to a folder named by the archive's content."""
     with archive.open("rb") as file:
         root = cache / hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    if not root.exists():
-        partial = root.with_suffix(".partial")
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                tar.extractall(partial, filter="data")
-        elif zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
-                zipped.extractall(partial)  # noqa: S202 - it drops absolute paths and ..
-        else:
-            raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive")
-        partial.rename(root)
+    if root.exists():
+        return root
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
+        unpacked = Path(partial) / "images"
+        try:
+            _extract(archive, unpacked, shutil.disk_usage(cache).free // 2)
+        except UNPACKING_ERRORS as error:
+            raise DataError(f"{archive} cannot be unpacked ({error}); make it anew") from error
+        try:
+            unpacked.rename(root)
+        except OSError:
+            if not root.exists():  # else another process was faster
+                raise
     return root
+
+
+def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
+    """Write out what the archive holds, within `folder`. Raises DataError and UNPACKING_ERRORS."""
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            _check_size(archive, sum(member.size for member in tar), max_bytes)
+            tar.extractall(folder, filter=_refuse_links)  # noqa: S202 - the filter keeps within the folder
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            _check_size(archive, sum(member.file_size for member in zipped.infolist()), max_bytes)
+            zipped.extractall(folder)  # noqa: S202 - it drops absolute paths and .., and writes no links
+    else:
+        raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive")
+
+
+def _check_size(archive: Path, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise DataError(
+            f"{archive} would take {size:,} bytes, more than half of what is free on the disk; make room, or "
+            "scale the images down"
+        )
+
+
+def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """The standard filter, and no links, which could lead in circles."""
+    if not (member.isreg() or member.isdir()):
+        raise DataError(f"{member.name} in the archive is a link; put the file itself there")
+    return tarfile.data_filter(member, folder)
 
 
 def _read_classes(root: Path, part: str) -> list[str]:
@@ -135,7 +186,8 @@ def _read_classes(root: Path, part: str) -> list[str]:
 
 
 def _read_tree(folder: Path) -> Split:
-    """Every image, cropped to a square and scaled. Raises DataError that names the unreadable ones."""
+    """Every image, turned upright, on white, cropped to a square and scaled, as the service does with what is
+    uploaded. Raises DataError that names the unreadable ones."""
     try:
         files = make_dataset(str(folder), extensions=tuple(Image.registered_extensions()))
     except FileNotFoundError as error:  # a class without images; the text names it
@@ -146,9 +198,9 @@ def _read_tree(folder: Path) -> Split:
     for index, (path, _) in enumerate(bar):
         try:
             with Image.open(path) as image:
-                fitted = ImageOps.fit(image.convert("RGB"), (INPUT_SIZE, INPUT_SIZE))
-                images[index] = np.asarray(fitted)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                ImageOps.exif_transpose(image, in_place=True)
+                images[index] = np.asarray(_fit(image))
+        except READING_ERRORS as error:
             unreadable.append(f"{path} ({error})")
     if unreadable:
         examples = "; ".join(unreadable[:3])
@@ -156,3 +208,19 @@ def _read_tree(folder: Path) -> Split:
             f"{len(unreadable)} files cannot be read as images: {examples}; repair or remove them"
         )
     return Split(images, np.array([label for _, label in files], dtype=np.int64))
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    """RGB (32, 32); of sixteen bits a pixel the upper eight, of values without a known range their span."""
+    size = (INPUT_SIZE, INPUT_SIZE)
+    if image.has_transparency_data:
+        small = ImageOps.fit(image.convert("RGBA"), size)
+        return Image.alpha_composite(Image.new("RGBA", size, "white"), small).convert("RGB")
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(ImageOps.fit(image.convert("I"), size)) / 256
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        grey = np.asarray(ImageOps.fit(image.convert("F"), size))
+        grey = (grey - grey.min()) * (255 / max(float(np.ptp(grey)), 1e-9))
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    return ImageOps.fit(image.convert("RGB"), size)

@@ -1,7 +1,7 @@
 """One training run, from its claim to its outcome: the row is kept true while a child process trains."""
 
 import logging
-import math
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from training.child import Child
 from training.errors import Lost, Stopped, TrainingFailed
-from training.runs import FIGURES, Database, Run
+from training.runs import Database, Run
 from training.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ CHECK_SECONDS = 0.5  # a canceled run ends within a second: this, and the child'
 SEEN_SECONDS = 5.0
 NO_WORKER_SECONDS = 10.0  # no inference worker has found the model for so long: none is there
 SERVE_SECONDS = 30.0
+PARTIAL_SECONDS = 3600.0  # publishing takes a moment
 END_SECONDS = 10.0  # for the child to end by itself once it has published
 
 SKIPPED = "skipped: terminal, deleted, or another worker's"
@@ -119,7 +120,7 @@ class Runner:
     def _find_data(self, name: str | None) -> Path | None:
         if name is None:
             return None
-        there = sorted(path.name for path in self.data_sets.glob("[!.]*"))
+        there = sorted(path.name for path in self.data_sets.glob("[!.]*") if path.name.isprintable())
         if name in there:
             return self.data_sets / name
         raise TrainingFailed(
@@ -132,21 +133,15 @@ class Runner:
     def _follow(self, run: Run, child: Child, watch: "_Watch") -> str:
         """Keep what the child says; returns the version that it has published."""
         while True:
-            message = child.read(CHECK_SECONDS)
-            watch.check()
+            match message := child.read(CHECK_SECONDS):
+                case {"published": str(version)}:  # also for a worker that is to stop: it is done
+                    return version
+                case _:
+                    watch.check()
             match message:
                 case None:
                     pass
-                case {"published": str(version)}:
-                    return version
                 case {"epoch": dict(epoch)}:
-                    wrong = [name for name in FIGURES if not math.isfinite(float(epoch[name]))]
-                    if wrong:
-                        raise TrainingFailed(
-                            "Training diverged",
-                            f"In epoch {epoch['number']} {', '.join(wrong)} became infinite or no number; "
-                            "start it again with another seed.",
-                        )
                     self.database.add_epoch(run, epoch)
                 case {"phase": str(phase)}:
                     self.database.describe(run, phase=phase)
@@ -175,7 +170,12 @@ class Runner:
             self.stopping.wait(0.1)
 
     def _sweep(self) -> None:
-        """Remove the checkpoints of runs that are at their end, however they came to it."""
+        """Remove the checkpoints of runs that are at their end, however they came to it, and what processes
+        that were killed had not published yet."""
+        for folder in self.models.glob(".partial-*"):
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > PARTIAL_SECONDS:
+                    shutil.rmtree(folder)
         kept: dict[UUID, list[Path]] = {}
         for path in self.checkpoints.glob("*.checkpoint*"):
             with suppress(ValueError):

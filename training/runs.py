@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 STALE_SECONDS = 15.0  # a worker that has not said for so long that it lives has lost its run
 RETRY_SECONDS = 1.0
+# A server that vanished without a word is noticed.
+TIMEOUTS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
 
 # Take a run that is queued, or whose worker fell silent; one that has used up its attempts fails instead.
 CLAIM = """
@@ -213,7 +221,7 @@ class Database:
                 self._url,
                 autocommit=True,
                 cursor_factory=psycopg.RawCursor,
-                connect_timeout=5,
                 application_name="training",
+                **TIMEOUTS,  # pyright: ignore[reportArgumentType]
             )
         return self._connection

@@ -61,6 +61,9 @@ def behave(options: argparse.Namespace) -> None:
         case "bad-data":
             print("train: train/cat/7.png cannot be read as an image; remove it", file=sys.stderr)
             sys.exit(2)
+        case "other-run":
+            print("train: run.checkpoint is of another run", file=sys.stderr)
+            sys.exit(3)
         case "silent":
             sys.exit(0)
         case _:
@@ -70,10 +73,12 @@ def behave(options: argparse.Namespace) -> None:
     print("this line is no report", flush=True)
     done = int(options.checkpoint.read_text()) if options.checkpoint.exists() else 0
     for number in range(done + 1, options.epochs + 1):
-        loss = float("nan") if options.recipe == "diverge" and number == 2 else 2.0 / number
+        if options.recipe == "diverge" and number == 2:
+            print("train: in epoch 2 the loss became infinite; try another seed", file=sys.stderr)
+            sys.exit(4)
         figures = {"accuracy": 0.5, "validation_accuracy": 0.4, "learning_rate": 0.1}
         rest = {"images_per_second": 1000.5, "seconds_left": float(options.epochs - number)}
-        say(epoch={"number": number, "loss": loss, **figures, **rest})
+        say(epoch={"number": number, "loss": 2.0 / number, **figures, **rest})
         options.checkpoint.write_text(str(number))
         if options.recipe in ("hang", "deaf") or (options.recipe == "hang-once" and done == 0):
             time.sleep(600)

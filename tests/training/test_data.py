@@ -1,8 +1,10 @@
 """Data of one's own: read as it lies, or refused with what to change."""
 
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,13 +47,41 @@ def test_an_archive_is_unpacked_once_and_equals_its_folder(kind: str, tree: Path
     cache = tmp_path / "cache"
     first, again = data.load(archive, cache), data.load(archive, cache)
     assert first.fingerprint() == again.fingerprint() == data.load(tree, cache).fingerprint()
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(cache.iterdir())) == 1  # nothing half done is left
+
+
+def test_an_archive_that_holds_more_folders_is_read_from_the_one_with_the_images(
+    tree: Path, tmp_path: Path
+) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    (outer / "__MACOSX").mkdir()
+    tree.rename(outer / "flowers")
+    assert len(data.load(outer, tmp_path).train) == 80
+
+
+def test_sixteen_bits_a_pixel_keep_their_upper_eight(tree: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(tree / "test/dark/0.png")
+    assert (data.load(tree, tmp_path).test.images[0] == 156).all()
 
 
 def test_the_fingerprint_notices_one_changed_pixel(tree: Path, tmp_path: Path) -> None:
     before = data.load(tree, tmp_path).fingerprint()
     Image.new("RGB", (48, 40), (31, 0, 0)).save(tree / "train/dark/0.png")
     assert data.load(tree, tmp_path).fingerprint() != before
+
+
+def test_images_are_turned_upright_and_put_on_white_as_uploads_are(tree: Path, tmp_path: Path) -> None:
+    halves = Image.new("RGB", (40, 40), "red")
+    halves.paste("blue", (0, 0, 20, 40))  # on the left as it is stored, at the top once it is turned
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: the camera was turned to the left
+    halves.save(tree / "test/dark/0.png", exif=exif)
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tree / "test/dark/1.png")
+    turned, transparent, *_ = data.load(tree, tmp_path).test.images
+    assert turned[2, 16].tolist() == [0, 0, 255]
+    assert turned[-2, 16].tolist() == [255, 0, 0]
+    assert (transparent == 255).all()
 
 
 def spoil(tree: Path, how: str) -> Path:
@@ -67,6 +97,23 @@ def spoil(tree: Path, how: str) -> Path:
         case "too few":
             for file in (tree / "train").rglob("[1-9]*.png"):
                 file.unlink()
+        case "one class":
+            for part in ("train", "test"):
+                shutil.rmtree(tree / part / "light")
+        case "long name":
+            for part in ("train", "test"):
+                (tree / part / "light").rename(tree / part / ("light" * 30))
+        case "cut off archive":
+            with tarfile.open(tree / "whole.tar.gz", "w:gz") as tar:
+                tar.add(tree / "train", "train")
+            content = (tree / "whole.tar.gz").read_bytes()
+            (tree / "half.tar.gz").write_bytes(content[: len(content) // 2])
+            return tree / "half.tar.gz"
+        case "link":
+            (tree / "train/dark/again").symlink_to(".")
+            with tarfile.open(tree / "linked.tar", "w") as tar:
+                tar.add(tree / "train", "train")
+            return tree / "linked.tar"
         case "no archive":
             (tree / "file").write_text("hello")
             return tree / "file"
@@ -83,6 +130,10 @@ def spoil(tree: Path, how: str) -> Path:
         ("other classes", "same class folders"),
         ("broken image", "repair or remove"),
         ("too few", "at least 64"),
+        ("one class", "2 to 1,000"),
+        ("long name", "rename the folder"),
+        ("cut off archive", "cannot be unpacked"),
+        ("link", "is a link"),
         ("no archive", "neither a folder nor"),
     ],
 )
@@ -91,3 +142,15 @@ def test_unusable_data_is_refused_with_what_to_change(
 ) -> None:
     with pytest.raises(data.DataError, match=words):
         data.load(spoil(tree, how), tmp_path / "cache")
+
+
+def test_an_archive_that_would_fill_the_disk_is_not_unpacked(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "images.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tree, ".")
+    monkeypatch.setattr(data.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(data.DataError, match="make room"):
+        data.load(archive, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -253,6 +253,17 @@ async def test_a_killed_worker_takes_its_child_with_it_and_its_run_is_claimed_ag
 async def test_a_worker_with_no_broker_waits_and_one_that_has_it_says_that_it_lives(
     own: Worker, trainings: Trainings
 ) -> None:
+    there = own.environment["BROKER_URL"]
+    own.environment["BROKER_URL"] = "amqp://training:x@127.0.0.1:1/cifar"
+    with own.running() as process:
+
+        async def tried() -> bool:
+            return "Cannot connect" in own.log_file.read_text()
+
+        await eventually(tried)
+        assert process.poll() is None
+    assert not own.alive_file.exists()
+    own.environment["BROKER_URL"] = there
     with own.running():
 
         async def touched() -> bool:
@@ -325,6 +336,7 @@ async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, traini
         ("killed", "Training crashed", ["SIGKILL", "memory"]),
         ("silent", "Training crashed", ["without publishing"]),
         ("bad-data", "Data cannot be used", ["train/cat/7.png cannot be read as an image; remove it"]),
+        ("other-run", "Training cannot go on", ["was changed", "Start another"]),
         ("diverge", "Training diverged", ["epoch 2", "loss", "another seed"]),
     ],
 )
