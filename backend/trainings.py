@@ -14,8 +14,12 @@ from backend.database import Database
 from backend.errors import TooManyTrainings, TrainingEnded, UnknownTraining
 from backend.schemas.trainings import Epoch, Training, TrainingRequest
 
-COLUMNS = """id, recipe, seed, epochs, data, activation, status::text AS status, phase, device, model,
-    error_title, error_detail, "timestamp", started_at, completed_at"""
+# Its worker has not said for so long that it lives: it was killed, or has lost the database.
+SILENT = "coalesce(seen_at, started_at) < now() - interval '20 seconds'"
+
+COLUMNS = f"""id, recipe, seed, epochs, data, activation, status::text AS status, phase, device, model,
+    error_title, error_detail, "timestamp", started_at, completed_at,
+    status = 'running' AND {SILENT} AS silent"""
 
 # Store an accepted training, unless too many wait or run; committed when it returns.
 INSERT = f"""
@@ -51,10 +55,12 @@ WHERE CAST(:older AS uuid) IS NULL OR id < CAST(:older AS uuid)
 ORDER BY id DESC LIMIT :limit
 """
 
-# Withdraw a training that has not ended; a worker that runs it sees that.
+# Withdraw a training that has not ended; a worker that runs it sees that. Once a living worker publishes its
+# model it is too late: the model may be served already.
 CANCEL = f"""
 UPDATE trainings SET status = 'canceled', completed_at = clock_timestamp()
-WHERE id = :id AND status IN ('queued', 'running')
+WHERE id = :id AND (status = 'queued'
+    OR status = 'running' AND (phase IS DISTINCT FROM 'publishing' OR {SILENT}))
 RETURNING {COLUMNS}
 """
 
@@ -63,12 +69,12 @@ COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM trainings WHERE status IN
 
 # Rows whose message must be lost: queued for seconds though the queue is empty, or running without a word
 # from a worker. While other messages wait the latter is said for a minute: more would only pile up.
-LOST = """
+LOST = f"""
 SELECT id FROM trainings
 WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds' AND CAST(:queue_is_empty AS boolean)
-    OR status = 'running' AND COALESCE(seen_at, started_at) < now() - interval '20 seconds'
+    OR status = 'running' AND {SILENT}
         AND (CAST(:queue_is_empty AS boolean)
-             OR COALESCE(seen_at, started_at) > now() - interval '80 seconds')
+             OR coalesce(seen_at, started_at) > now() - interval '80 seconds')
 ORDER BY id
 """
 
@@ -145,6 +151,9 @@ class Trainings:
         if rows:
             return to_training(rows[0])
         training = (await self.read(id)).training
+        if training.status == "running":
+            detail = "It is publishing its model, and will have ended in a moment."
+            raise TrainingEnded(f"{detail} POST /api/models/VERSION/activate serves another model.")
         if training.status != "canceled":
             detail = f"It has {training.status} already; only a training that waits or runs can be canceled."
             raise TrainingEnded(f"{detail} POST /api/trainings starts another.")

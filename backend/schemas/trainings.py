@@ -60,6 +60,9 @@ class Training(BaseModel):
     status: Status
     phase: Annotated[str | None, Field(description="What it does: reading, training, evaluating, …")]
     device: Annotated[str | None, Field(description="Where it runs.")]
+    silent: Annotated[
+        bool, Field(description="It runs, but its worker has said nothing for 20 s; another goes on with it.")
+    ]
     model: Annotated[str | None, Field(description="Version of the model that it published.")]
     error: Failure | None
     timestamp: Annotated[datetime, Field(description="When it was accepted.")]
@@ -80,6 +83,7 @@ class Training(BaseModel):
                     "status": "running",
                     "phase": "training",
                     "device": "NVIDIA H100 80GB HBM3",
+                    "silent": False,
                     "model": None,
                     "error": None,
                     "timestamp": "2026-11-24T08:20:00.000Z",

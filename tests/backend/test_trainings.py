@@ -216,6 +216,28 @@ async def test_a_training_that_has_ended_cannot_be_withdrawn(
     assert_problem(answer, 409, word, "POST /api/trainings")
 
 
+async def test_a_training_that_publishes_its_model_cannot_be_withdrawn_unless_its_worker_is_gone(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    training = await start(api)
+    await database.execute(CLAIM, training["id"])
+    await database.execute("UPDATE trainings SET phase = 'publishing'")
+    answer = await api.client.post(training["urls"]["cancel"])
+    assert_problem(answer, 409, "It is publishing its model", "/activate serves another")
+    await database.execute("UPDATE trainings SET seen_at = now() - interval '21 s'")
+    answer = await api.client.post(training["urls"]["cancel"])
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+
+
+async def test_a_training_whose_worker_says_nothing_is_silent(api: Api, database: asyncpg.Connection) -> None:
+    training = await start(api)
+    assert not training["silent"]
+    await database.execute(CLAIM, training["id"])
+    assert not (await api.client.get(training["urls"]["self"])).json()["silent"]
+    await database.execute("UPDATE trainings SET seen_at = now() - interval '21 s'")
+    assert (await api.client.get(training["urls"]["self"])).json()["silent"]
+
+
 @pytest.mark.parametrize(
     ("method", "part"),
     [("GET", ""), ("GET", "/events"), ("POST", "/cancel")],

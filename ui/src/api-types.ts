@@ -923,6 +923,7 @@ export interface components {
          *       "phase": "training",
          *       "recipe": "fast",
          *       "seed": 0,
+         *       "silent": false,
          *       "started_at": "2026-11-24T08:20:00.041Z",
          *       "status": "running",
          *       "timestamp": "2026-11-24T08:20:00.000Z",
@@ -975,6 +976,11 @@ export interface components {
              */
             device: string | null;
             /**
+             * Silent
+             * @description It runs, but its worker has said nothing for 20 s; another goes on with it.
+             */
+            silent: boolean;
+            /**
              * Model
              * @description Version of the model that it published.
              */
@@ -1003,6 +1009,7 @@ export interface components {
          *       "phase": "training",
          *       "recipe": "fast",
          *       "seed": 0,
+         *       "silent": false,
          *       "started_at": "2026-11-24T08:20:00.041Z",
          *       "status": "running",
          *       "timestamp": "2026-11-24T08:20:00.000Z",
@@ -1054,6 +1061,11 @@ export interface components {
              * @description Where it runs.
              */
             device: string | null;
+            /**
+             * Silent
+             * @description It runs, but its worker has said nothing for 20 s; another goes on with it.
+             */
+            silent: boolean;
             /**
              * Model
              * @description Version of the model that it published.

@@ -51,8 +51,9 @@ export function describeTraining({ recipe, seed, data }: Training): string {
   return `${recipe} · ${data ?? "CIFAR-10"} · seed ${seed}`;
 }
 
-export function describeStatus({ status, phase, device, model }: Training): string {
+export function describeStatus({ status, phase, device, model, silent }: Training): string {
   if (status === "queued") return "Waiting for a worker";
+  if (silent) return "No word from its worker; another goes on with it when there is one";
   if (status === "running") return `Running: ${phase ?? "starting"}${device ? ` on ${device}` : ""}`;
   if (status === "succeeded") return `Published ${model}`;
   return status === "failed" ? "Failed" : "Canceled";

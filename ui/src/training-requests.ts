@@ -32,7 +32,7 @@ export async function cancel(store: TrainingStore, training: Training): Promise<
   store.receive(await cancelTraining(training));
 }
 
-/** The curve of a run that has ended: it does not change any more. */
+/** The whole curve of a run that has ended. */
 export async function readCurve(store: TrainingStore, ended: Training): Promise<void> {
   try {
     const { curve, ...training } = await readTraining(ended);
@@ -48,6 +48,7 @@ export function follow(store: TrainingStore, { id, urls }: Training, onEnd: () =
   store.setConnection("connecting");
   const close = followTraining(urls.events, {
     onTraining: (training) => {
+      if (isTerminal(training)) store.select(id); // whoever watched it sees how it ended
       store.receive(training);
       if (!isTerminal(training)) return;
       close();

@@ -18,6 +18,7 @@ export function makeTraining(members: Partial<Training> = {}): Training {
     status: "queued",
     phase: null,
     device: null,
+    silent: false,
     model: null,
     error: null,
     timestamp: "2026-11-24T08:20:00.000Z",

@@ -30,12 +30,6 @@ describe("a curve", () => {
     for (const number of [1, 2, 3]) curve = addEpoch(curve, makeEpoch(number));
     expect(numbers(curve)).toEqual([1, 2, 3]);
   });
-
-  test("of a run that began anew forgets what was measured before", () => {
-    const before = [makeEpoch(1), makeEpoch(2), makeEpoch(3)];
-    const anew = makeEpoch(1, { timestamp: makeEpoch(9).timestamp });
-    expect(addEpoch(before, anew)).toEqual([anew]);
-  });
 });
 
 describe("the store", () => {

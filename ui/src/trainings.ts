@@ -26,14 +26,10 @@ export function chooseShown(trainings: readonly Training[], selected: string | n
   );
 }
 
-/** The curve with one more epoch. A run that began anew takes the place of what it had measured before. */
+/** The curve with one more epoch, or with one told again. */
 export function addEpoch(curve: readonly Epoch[], epoch: Epoch): readonly Epoch[] {
-  const measured = Date.parse(epoch.timestamp);
-  const kept = curve.filter(
-    ({ number, timestamp }) =>
-      number < epoch.number || (number > epoch.number && Date.parse(timestamp) > measured),
-  );
-  return [...kept, epoch].sort((a, b) => a.number - b.number);
+  const others = curve.filter(({ number }) => number !== epoch.number);
+  return [...others, epoch].sort((a, b) => a.number - b.number);
 }
 
 export class TrainingStore extends Store<TrainingsSnapshot> {
@@ -70,10 +66,6 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
   setCurve(id: string, curve: readonly Epoch[]): void {
     this.#curves.set(id, curve);
     this.#publish();
-  }
-
-  hasCurve(id: string): boolean {
-    return this.#curves.has(id);
   }
 
   select(id: string): void {

@@ -1,7 +1,7 @@
 import { memo } from "react";
 import type { Epoch } from "../api";
 import { drawCurve, HEIGHT, PLOT, WIDTH } from "../curve";
-import { formatPercent } from "../format";
+import { formatShare } from "../format";
 
 type Props = { curve: readonly Epoch[]; total: number | null };
 
@@ -34,8 +34,8 @@ export const LearningCurve = memo(function LearningCurve({ curve, total }: Props
         <circle className="held-out" cx={end.x} cy={end.heldOut} r="3.5" />
       </svg>
       <figcaption>
-        <span className="key held-out">held out {formatPercent(latest.validation_accuracy)}</span>
-        <span className="key seen">trained on {formatPercent(latest.accuracy)}</span>
+        <span className="key held-out">held out {formatShare(latest.validation_accuracy)}</span>
+        <span className="key seen">trained on {formatShare(latest.accuracy)}</span>
       </figcaption>
     </figure>
   );
@@ -43,6 +43,6 @@ export const LearningCurve = memo(function LearningCurve({ curve, total }: Props
 
 function describe({ number, accuracy, validation_accuracy }: Epoch, total: number | null): string {
   const place = total ? `epoch ${number} of ${total}` : `epoch ${number}`;
-  const shares = `${formatPercent(validation_accuracy)} held out, ${formatPercent(accuracy)} trained on`;
+  const shares = `${formatShare(validation_accuracy)} held out, ${formatShare(accuracy)} trained on`;
   return `Learning curve: accuracy after ${place}, ${shares}`;
 }

@@ -1,6 +1,6 @@
 import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { Training } from "../api";
+import type { Epoch, Training } from "../api";
 import { FakeEventSource } from "../event-source.fixture";
 import { makeEpoch, makeTraining, makeTrainingId } from "../training.fixture";
 import { TrainingStore } from "../trainings";
@@ -36,6 +36,12 @@ function show(...trainings: Training[]) {
   return { store, ...render(<TrainingSection store={store} onEnd={onEnd} />) };
 }
 
+/** The page of runs is empty; one run has a curve. */
+function answerFor(training: Training & { curve: Epoch[] }) {
+  return (address: string) =>
+    Response.json(address === training.urls.self ? training : { results: [], next: null });
+}
+
 function openStreams(): string[] {
   return FakeEventSource.opened
     .filter(({ readyState }) => readyState !== FakeEventSource.CLOSED)
@@ -62,9 +68,11 @@ test("a run is followed from its first epoch to its model", () => {
   });
   expect(screen.getByText("Running: training on a GPU").getAttribute("aria-live")).toBe("polite");
   for (const figure of ["2 of 8", "0.432", "12,346"]) screen.getByText(figure);
-  screen.getByRole("img", { name: /after epoch 2 of 8, 60.0% held out, 50.0% trained on/ });
+  screen.getByRole("img", { name: /after epoch 2 of 8, 60.00% held out, 50.00% trained on/ });
 
-  act(() => stream?.say("training", { ...running, status: "succeeded", phase: null, model: "v2" }));
+  const ended = { ...running, status: "succeeded" as const, phase: null, model: "v2" };
+  answer = answerFor({ ...ended, curve: [1, 2].map((number) => makeEpoch(number)) });
+  act(() => stream?.say("training", ended));
   screen.getByText("Published v2");
   expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
   expect(onEnd).toHaveBeenCalledOnce();
@@ -78,6 +86,29 @@ test("a run that failed says why, and its curve is read instead of followed", as
   screen.getByText("It ran out of memory.");
   await screen.findByRole("img", { name: /Learning curve/ });
   expect(FakeEventSource.opened).toEqual([]);
+});
+
+test("a run that ends while it is watched stays in view, though another one waits", () => {
+  answer = answerFor({ ...failed, curve: [] });
+  show(other, running);
+  const [stream] = FakeEventSource.opened;
+  act(() => stream?.say("training", failed));
+  screen.getByText("Training crashed.");
+});
+
+test("a run that ended while another was watched shows the whole of its curve", async () => {
+  const { store } = show(other, running);
+  act(() => FakeEventSource.opened[0]?.say("epoch", makeEpoch(1)));
+  fireEvent.click(screen.getByRole("button", { name: /seed 7/ }));
+  answer = answerFor({ ...failed, curve: [1, 2, 3].map((number) => makeEpoch(number)) });
+  act(() => store.receivePage(store.ask(), { results: [failed], next: null }));
+  fireEvent.click(screen.getByRole("button", { name: /seed 0/ }));
+  await screen.findByRole("img", { name: /after epoch 3,/ });
+});
+
+test("a run whose worker is gone says so", () => {
+  show({ ...running, silent: true });
+  screen.getByText(/^No word from its worker/);
 });
 
 test("canceling asks the service, and shows what it says instead", async () => {

@@ -1,4 +1,5 @@
 import { useEffect, useSyncExternalStore } from "react";
+import type { Training } from "../api";
 import { isTerminal } from "../predictions";
 import { follow, readCurve, refreshTrainings } from "../training-requests";
 import type { TrainingStore } from "../trainings";
@@ -21,7 +22,7 @@ export function TrainingSection({ store, onEnd }: Props) {
         <h2 id="train-title">Train</h2>
       </div>
       <TrainForm store={store} />
-      {problem && <Notice problem={problem} onTryAgain={() => refreshTrainings(store)} />}
+      {problem && <Notice problem={problem} onTryAgain={() => readAgain(store, shown)} />}
       {shown && <TrainingRun store={store} training={shown} curve={curve} connection={connection} />}
       {read && trainings.length === 0 && <p className="nothing">No run yet. Its curve will grow here.</p>}
       {trainings.length > 0 && (
@@ -29,6 +30,11 @@ export function TrainingSection({ store, onEnd }: Props) {
       )}
     </section>
   );
+}
+
+async function readAgain(store: TrainingStore, shown: Training | null): Promise<void> {
+  await refreshTrainings(store);
+  if (shown && isTerminal(shown)) await readCurve(store, shown);
 }
 
 /** The one run looked at has a stream while it goes on, and its curve is read once when it does not. */
@@ -43,7 +49,7 @@ function useShown(store: TrainingStore, onEnd: () => void): void {
         onEnd();
       });
     }
-    if (shown && !store.hasCurve(shown.id)) void readCurve(store, shown);
+    if (shown) void readCurve(store, shown);
     return undefined;
   }, [store, shown?.id, ended]);
 }
