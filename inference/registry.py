@@ -38,7 +38,8 @@ LEFT JOIN (SELECT version, activated_at, served_at FROM models
 TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('models'))"
 
 # Add a version that can be served, and make it the active one if nothing else is, or if its card asks for
-# that: always, or (the default) when it is better on the same test images.
+# that: always, or (the default) when it is better on the same test images. Later than every activation
+# before, even if the clock was set back.
 REGISTER = """
 WITH active AS (SELECT card FROM models
                 WHERE error IS NULL AND activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1)
@@ -49,7 +50,7 @@ SELECT $1, found.card, CASE WHEN
         OR (coalesce(found.card ->> 'activation', 'better') = 'better'
             AND found.card #>> '{data,test_sha256}' = active.card #>> '{data,test_sha256}'
             AND found.card -> 'accuracy' > active.card -> 'accuracy')
-    THEN clock_timestamp() END
+    THEN GREATEST(clock_timestamp(), (SELECT max(activated_at) FROM models) + interval '1 microsecond') END
 FROM (VALUES ($2::jsonb)) AS found (card) LEFT JOIN active ON true
 ON CONFLICT DO NOTHING
 RETURNING activated_at IS NOT NULL
@@ -65,13 +66,14 @@ REFUSE = "UPDATE models SET error = $2 WHERE version = $1 AND error IS NULL"
 
 # Nothing is active, and something could be: take what was found last.
 ACTIVATE_LATEST = """
-UPDATE models SET activated_at = clock_timestamp()
+UPDATE models SET activated_at = GREATEST(
+    clock_timestamp(), (SELECT max(activated_at) FROM models) + interval '1 microsecond')
 WHERE version = (SELECT version FROM models WHERE error IS NULL ORDER BY found_at DESC, version DESC LIMIT 1)
     AND NOT EXISTS (SELECT FROM models WHERE error IS NULL AND activated_at IS NOT NULL)
 """
 
 # Say that a worker serves the version from now on.
-MARK_SERVED = "UPDATE models SET served_at = clock_timestamp() WHERE version = $1"
+MARK_SERVED = "UPDATE models SET served_at = GREATEST(clock_timestamp(), activated_at) WHERE version = $1"
 
 STATEMENTS: dict[str, LiteralString] = {
     "LOOK": LOOK,

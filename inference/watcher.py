@@ -27,7 +27,7 @@ SETTLE_SECONDS = 5.0
 copying it. Lower: a slow copy is refused. Higher: a broken version is told of later."""
 LATER_SECONDS = 30.0
 """Until a version that failed for a reason of the machine's (no memory left, say) is tried again."""
-NEXT_STEP = "Train it again, or put the whole folder there once more under another name."
+NEXT_STEP = "Train it again, or mend it and change its name, that of the folder and the one in the card."
 
 
 class Watcher:
@@ -92,6 +92,8 @@ class Watcher:
     def look(self) -> None:
         """Register what is new in the folder, then serve what is active."""
         versions = artifact.list_versions(self.models)
+        if not versions:  # a folder that is not mounted, say, proves nothing against what others serve
+            return
         view = self.registry.look(versions)
         for version in view.unknown:
             if self._stopping.is_set():

@@ -203,6 +203,7 @@ async def test_predictions_flow_while_versions_are_swapped_back_and_forth(
             cuts = statistics.quantiles(latencies, n=100)
             print(f"{name}: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, n {len(latencies)}")
         print(*worker.lines("model loaded")[-3:], sep="\n")
+        assert max(swapping) < max(quiet) + 3000  # far above what a swap costs, far below waiting for one
 
         active = await database.fetchval("SELECT version FROM models ORDER BY activated_at DESC LIMIT 1")
         async with httpx.AsyncClient() as client:

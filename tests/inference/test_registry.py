@@ -123,6 +123,18 @@ async def test_a_version_counts_as_served_until_it_is_activated_anew(
     assert not registry.look([]).is_served
 
 
+async def test_a_clock_that_was_set_back_activates_and_marks_all_the_same(
+    registry: Registry, database: asyncpg.Connection
+) -> None:
+    registry.register("v1", card())
+    await database.execute("UPDATE models SET activated_at = clock_timestamp() + interval '1 hour'")
+    registry.mark_served("v1")
+    assert registry.look([]).is_served
+    registry.register("v2", card(activation="always"))
+    assert registry.look([]).active == "v2"
+    assert not registry.look([]).is_served
+
+
 async def test_two_workers_that_register_at_once_take_turns(
     servers: Config, registry: Registry, database: asyncpg.Connection
 ) -> None:

@@ -151,7 +151,7 @@ async def test_a_broken_version_is_refused_with_a_reason_and_what_to_do(
     watcher.turn()
     row = await fetch(database, "v2")
     assert words in row["error"]
-    assert row["error"].endswith("another name.")
+    assert row["error"].endswith("in the card.")
     assert row["activated_at"] is None
     assert serving(watcher) == "v1"
 
@@ -222,6 +222,18 @@ async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_o
     assert "can no longer be loaded" in (await fetch(database, "v2"))["error"]
     assert watcher.classifier is before
     assert watcher.registry.look([]).active == "v1"
+
+
+async def test_a_worker_whose_folder_is_not_there_condemns_nothing(
+    make: Make, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path, "v1")
+    make().turn()
+    folder.rename(tmp_path / ".away")
+    lost = make()
+    lost.turn()
+    assert serving(lost) is None
+    assert (await fetch(database, "v1"))["error"] is None
 
 
 async def test_a_worker_that_starts_goes_back_to_the_newest_version_that_still_loads(
