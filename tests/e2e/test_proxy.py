@@ -131,6 +131,21 @@ async def test_a_prediction_s_id_finds_its_upload_in_the_access_log(
 # What is refused.
 
 
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://{host}.elsewhere.example"])
+@pytest.mark.parametrize("path", ["/api/trainings", "/api/predict", "/api/models/v1/activate"])
+async def test_a_page_of_another_site_may_change_nothing(
+    client: httpx.AsyncClient, path: str, origin: str
+) -> None:
+    foreign = {"Origin": origin.format(host=client.base_url.netloc.decode())}
+    assert_is_problem(await client.post(path, headers=foreign), 403, "From another site")
+
+
+async def test_our_own_pages_may_and_others_may_look(client: httpx.AsyncClient) -> None:
+    own = {"Origin": str(client.base_url).rstrip("/")}
+    assert (await client.post("/api/predict", headers=own)).status_code == 422
+    assert (await client.get("/api/models", headers={"Origin": "https://elsewhere.example"})).is_success
+
+
 @pytest.mark.parametrize(
     "path",
     [
