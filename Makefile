@@ -3,7 +3,8 @@ RUN := scripts/uv run --frozen --no-sync
 DATA ?=
 RECIPE ?= fast
 RUNS ?= 5
-TRAIN_FLAGS ?= --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
+TRAIN_FLAGS ?=
+RUN_FLAGS = --recipe $(RECIPE) $(if $(DATA),--data $(DATA)) $(TRAIN_FLAGS)
 # glibc would give large blocks back to the system and ask for them again at every step.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000
 
@@ -23,7 +24,7 @@ logs: ## Follow every log
 status: ## Show the processes and the health report
 	@$(RUN) python -m scripts.local status
 
-test: ## Install what is missing, check the code, run every test
+test: ## Install what is missing, check the code, run every test that needs no Docker
 	@scripts/bootstrap chromium
 	@$(MAKE) --no-print-directory check
 	@scripts/npm test
@@ -49,19 +50,19 @@ compose-test: ## Build, start, check, scale and stop the system with Docker Comp
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/compose -m docker
 
-train: ## Train and publish a model (DATA=folder or archive; RECIPE=accurate; default: download CIFAR-10)
+train: ## Train and publish a model (DATA=folder or archive; RECIPE=accurate; TRAIN_FLAGS=--help)
 	@scripts/bootstrap
-	@$(KEEP_MEMORY) $(RUN) python -m training.train $(TRAIN_FLAGS)
+	@$(KEEP_MEMORY) $(RUN) python -m training.train $(RUN_FLAGS)
 
-bench-train: ## Train a recipe RUNS times and print a table of time and accuracy (RUNS=5)
+bench-train: ## Train RUNS times (5) and print a table of time and accuracy (RECIPE, DATA as for train)
 	@scripts/bootstrap
-	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(TRAIN_FLAGS)
+	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
 bench: ## Measure throughput, latency and CPU time of a system of its own
 	@scripts/bootstrap
 	@$(RUN) python -m tests.load.bench
 
-e2e: ## Run the browser test alone
+e2e: ## Run the tests of the whole system alone, those in the browser too
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/e2e
 
