@@ -19,6 +19,7 @@ from backend.schemas.health import (
     Gpu,
     Health,
     InferenceHealth,
+    TrainingHealth,
 )
 from backend.workers import Workers
 
@@ -118,22 +119,24 @@ class Checks:
         database, broker, (containers, no_containers), (gpus, no_gpus) = await asyncio.gather(
             self.check_database(), self._check_broker(), _list(self._containers), _list(self._gpus)
         )
-        inference = self._check_inference()
+        inference, training = self._check_inference(), self._check_training()
         components = Components(
             database=database,
             broker=broker,
             inference=inference,
+            training=training,
             containers=containers,
             containers_unavailable=no_containers,
             gpus=gpus,
             gpus_unavailable=no_gpus,
         )
         needed = {database.status, broker.status, inference.status}
-        ailing = any(
+        ailing = training.status == "degraded" or any(
             container.state in ("restarting", "dead")
             or (container.state == "running" and container.health == "unhealthy")
             for container in containers
-        ) or any(gpu.detail for gpu in gpus)
+        )
+        ailing = ailing or any(gpu.detail for gpu in gpus)
         status = "down" if "down" in needed else "degraded" if ailing or "degraded" in needed else "ok"
         return Health(status=status, components=components)
 
@@ -167,6 +170,17 @@ class Checks:
             workers=workers,
             detail=detail,
         )
+
+    def _check_training(self) -> TrainingHealth:
+        workers = self._workers.report_training()
+        silent = sum(worker.status == "silent" for worker in workers)
+        if silent:
+            detail = f"{silent} of {len(workers)} workers went silent without saying goodbye"
+            return TrainingHealth(status="degraded", workers=workers, detail=detail)
+        if not workers:
+            detail = "no worker is heard; trainings wait until one is"
+            return TrainingHealth(status="down", workers=[], detail=detail)
+        return TrainingHealth(status="ok", workers=workers)
 
 
 async def _list(question: Question[list[T]]) -> tuple[list[T], str | None]:

@@ -1,8 +1,8 @@
 """The workers, as they describe themselves: Celery's own events, read natively.
 
-Every two seconds each worker says on the exchange `celeryev` how much it has done; ours add their
-model, their device and their batches. Nothing is stored: a backend that has just started knows a worker
-two seconds later.
+Every two seconds each worker says on the exchange `celeryev` that it lives and how much it has done; those of
+inference add their model, their device and their batches. Nothing is stored: a backend that has just
+started knows a worker two seconds later.
 """
 
 import time
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from backend.schemas.health import Worker
+from backend.messages import TRAINING
+from backend.schemas.health import TrainingWorker, Worker
 
 SILENT_SECONDS = 10.0
 FORGET_SECONDS = 600.0  # a worker that is silent for so long was replaced or removed
@@ -42,6 +43,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._heard: dict[str, _Heard] = {}
+        self._training_heard: dict[str, float] = {}
 
     def hear(self, event: Mapping[str, Any], now: float | None = None) -> None:
         """Take in one event. What is no worker of ours, or nonsense, is ignored."""
@@ -49,6 +51,11 @@ class Workers:
         match event:
             case {"type": "worker-offline", "hostname": str(name)}:
                 self._heard.pop(name, None)
+                self._training_heard.pop(name, None)
+            case {"type": "worker-online" | "worker-heartbeat", "hostname": str(name)} if name.startswith(
+                f"{TRAINING}@"
+            ):
+                self._training_heard[name] = now
             case {
                 "type": "worker-online" | "worker-heartbeat",
                 "hostname": str(name),
@@ -69,8 +76,21 @@ class Workers:
             case _:
                 pass
 
+    def report_training(self, now: float | None = None) -> list[TrainingWorker]:
+        """Every training worker heard in the last ten minutes, the latest first."""
+        now = time.monotonic() if now is None else now
+        self._training_heard = {n: at for n, at in self._training_heard.items() if now - at < FORGET_SECONDS}
+        return [
+            TrainingWorker(
+                name=name,
+                status="silent" if now - at > SILENT_SECONDS else "ok",
+                last_seen=datetime.fromtimestamp(time.time() - (now - at), UTC),
+            )
+            for name, at in sorted(self._training_heard.items(), key=lambda entry: -entry[1])
+        ]
+
     def report(self, now: float | None = None) -> list[Worker]:
-        """Every worker heard in the last ten minutes, the latest first."""
+        """Every inference worker heard in the last ten minutes, the latest first."""
         now = time.monotonic() if now is None else now
         self._heard = {n: heard for n, heard in self._heard.items() if now - heard.at < FORGET_SECONDS}
         workers: list[Worker] = []

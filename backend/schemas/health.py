@@ -39,6 +39,20 @@ class InferenceHealth(BaseModel):
     detail: str | None = None
 
 
+class TrainingWorker(BaseModel):
+    name: str
+    status: Literal["ok", "silent"]
+    last_seen: datetime
+
+
+class TrainingHealth(BaseModel):
+    """`down`: nobody trains. Predictions do not need it."""
+
+    status: Literal["ok", "degraded", "down"]
+    workers: list[TrainingWorker]
+    detail: str | None = None
+
+
 ContainerState = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 
 
@@ -93,6 +107,7 @@ class Components(BaseModel):
     database: DatabaseHealth
     broker: BrokerHealth
     inference: InferenceHealth
+    training: TrainingHealth
     containers: list[Container]
     containers_unavailable: Annotated[str | None, Field(description="Why there is no list.")] = None
     gpus: list[Gpu]

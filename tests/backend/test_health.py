@@ -15,7 +15,7 @@ from scripts.local.config import Config
 from tests.backend.conftest import Api, Serve
 from tests.conftest import eventually
 
-Heartbeat = Callable[[str], Awaitable[None]]
+Heartbeat = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ async def say(servers: Config) -> AsyncGenerator[Heartbeat]:
         channel = await connection.channel()
         exchange = await channel.get_exchange("celeryev", ensure=False)
 
-        async def publish(type: str) -> None:
-            event = {"type": type, "hostname": "inference@a", "model": "m1", "device": "CPU"}
+        async def publish(type: str, name: str = "inference@a") -> None:
+            event = {"type": type, "hostname": name, "model": "m1", "device": "CPU"}
             body = json.dumps(event | {"timestamp": time.time(), "processed": 0, "batches": 0}).encode()
             await exchange.publish(aio_pika.Message(body), type.replace("-", "."))
 
@@ -68,6 +68,34 @@ async def test_with_a_live_worker_all_is_well_until_it_leaves(api: Api, say: Hea
         return (await report(api))[0] == 503
 
     await eventually(down)
+
+
+async def test_a_training_worker_is_not_needed_but_missed_when_it_falls_silent(
+    api: Api, say: Heartbeat
+) -> None:
+    async def heard() -> bool:
+        await say("worker-heartbeat")
+        await say("worker-heartbeat", "training@a")
+        return (await report(api))[1]["components"]["training"]["status"] == "ok"
+
+    assert (await report(api))[1]["components"]["training"]["status"] == "down"
+    await eventually(heard)
+    workers = api.services.checks._workers
+    workers.hear({"type": "worker-heartbeat", "hostname": "training@a"}, now=time.monotonic() - 11)
+
+    async def missed() -> bool:
+        await say("worker-heartbeat")
+        status, health = await report(api)
+        return (status, health["status"]) == (200, "degraded")
+
+    await eventually(missed)
+    await say("worker-offline", "training@a")
+
+    async def well() -> bool:
+        await say("worker-heartbeat")
+        return (await report(api))[1]["status"] == "ok"
+
+    await eventually(well)
 
 
 async def test_those_who_ask_within_a_second_share_one_report(api: Api) -> None:

@@ -56,6 +56,19 @@ def test_heartbeats_that_waited_and_arrive_together_make_no_wild_rate() -> None:
     assert worker.predictions_per_second == pytest.approx(10)
 
 
+def test_a_training_worker_is_told_apart_and_known_by_its_name() -> None:
+    workers = Workers()
+    workers.hear({"type": "worker-heartbeat", "hostname": "training@a"}, now=100)
+    workers.hear(heartbeat(), now=100)
+    assert [worker.name for worker in workers.report(now=100)] == ["inference@a"]
+    assert [(w.name, w.status) for w in workers.report_training(now=100)] == [("training@a", "ok")]
+    assert [worker.status for worker in workers.report_training(now=111)] == ["silent"]
+    assert workers.report_training(now=701) == []
+    workers.hear({"type": "worker-heartbeat", "hostname": "training@a"}, now=800)
+    workers.hear({"type": "worker-offline", "hostname": "training@a"}, now=801)
+    assert workers.report_training(now=801) == []
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -7,6 +7,7 @@ import pytest
 from scripts.local import __main__ as commands
 from scripts.local import stack
 from scripts.local.config import Config
+from tests.conftest import eventually
 
 
 def test_it_names_what_is_still_missing_and_goes_on_when_all_is_well(
@@ -18,6 +19,14 @@ def test_it_names_what_is_still_missing_and_goes_on_when_all_is_well(
     monkeypatch.setattr(stack, "fetch_health", lambda _config: reports.pop(0))
     commands.wait_for_health(system)
     assert capsys.readouterr().out.splitlines() == ["waiting for backend", "waiting for inference"]
+
+
+async def test_its_training_worker_is_heard(system: Config) -> None:
+    async def heard() -> bool:
+        training = stack.fetch_health(system)["components"]["training"]
+        return training["status"] == "ok" and training["workers"][0]["name"] == "training@localhost"
+
+    await eventually(heard)
 
 
 def test_its_sample_is_classified(system: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -362,6 +362,7 @@ export interface components {
             database: components["schemas"]["DatabaseHealth"];
             broker: components["schemas"]["BrokerHealth"];
             inference: components["schemas"]["InferenceHealth"];
+            training: components["schemas"]["TrainingHealth"];
             /** Containers */
             containers: components["schemas"]["Container"][];
             /**
@@ -1090,6 +1091,21 @@ export interface components {
             curve: components["schemas"]["Epoch"][];
         };
         /**
+         * TrainingHealth
+         * @description `down`: nobody trains. Predictions do not need it.
+         */
+        TrainingHealth: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "ok" | "degraded" | "down";
+            /** Workers */
+            workers: components["schemas"]["TrainingWorker"][];
+            /** Detail */
+            detail?: string | null;
+        };
+        /**
          * TrainingPage
          * @description A page of the trainings, newest first.
          */
@@ -1115,6 +1131,21 @@ export interface components {
              * @description Of the model, once it is published.
              */
             model: string | null;
+        };
+        /** TrainingWorker */
+        TrainingWorker: {
+            /** Name */
+            name: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "ok" | "silent";
+            /**
+             * Last Seen
+             * Format: date-time
+             */
+            last_seen: string;
         };
         /** Urls */
         Urls: {
