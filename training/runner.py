@@ -133,14 +133,14 @@ class Runner:
     def _follow(self, run: Run, child: Child, watch: "_Watch") -> str:
         """Keep what the child says; returns the version that it has published."""
         while True:
-            match message := child.read(CHECK_SECONDS):
-                case {"published": str(version)}:  # also for a worker that is to stop: it is done
-                    return version
-                case _:
-                    watch.check()
+            message = child.read(CHECK_SECONDS)
+            if message is None or "published" not in message:  # else it is done, whatever the worker is told
+                watch.check()
             match message:
                 case None:
                     pass
+                case {"published": str(version)}:
+                    return version
                 case {"epoch": dict(epoch)}:
                     self.database.add_epoch(run, epoch)
                 case {"phase": str(phase)}:
