@@ -1,7 +1,7 @@
 """From images to a trained network: two recipes, read top to bottom.
 
 fast, 2.0M parameters, 10 epochs: 89.97% single view, 91.02% six views, 1,008 s (n = 1; two cores of an AMD
-EPYC, AVX-512 BF16).
+EPYC, AVX-512 BF16). With accurate as its teacher, 12 epochs: 90.44% and 91.29%; this one ships.
 accurate, 9.9M parameters, 16 epochs: 91.87% single view, 92.57% six views, 5,841 s (n = 1; the same, beside
 tests).
 
