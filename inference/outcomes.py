@@ -17,6 +17,8 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from inference.database import connect
+
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
@@ -218,14 +220,7 @@ class _Connection:
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            self._connection = psycopg.connect(
-                self._url,
-                autocommit=True,
-                cursor_factory=psycopg.RawCursor,
-                options=self._options,
-                connect_timeout=5,
-                application_name="inference",
-            )
+            self._connection = connect(self._url, "inference", self._options)
         return self._connection
 
     def close(self) -> None:

@@ -11,15 +11,9 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from inference.database import connect
+
 CHANNEL = "models"
-TIMEOUTS: dict[str, int] = {
-    "connect_timeout": 5,
-    # A server that vanished without a word is noticed: this connection may never send much.
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 10_000,
-}
 
 # What is active, whether a worker has begun to serve it since, whether anything could be made active, and
 # which of the names have no row yet.
@@ -147,12 +141,6 @@ class Registry:
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            self._connection = psycopg.connect(
-                self._url,
-                autocommit=True,
-                cursor_factory=psycopg.RawCursor,
-                application_name="inference models",
-                **TIMEOUTS,  # pyright: ignore[reportArgumentType]
-            )
+            self._connection = connect(self._url, "inference models")
             self._connection.execute(f"LISTEN {CHANNEL}")
         return self._connection

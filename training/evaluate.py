@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.data import Images, Labels, Split
+from training.hardware import has_fast_bfloat16
 from training.model import INPUT_SIZE
-from training.recipe import has_fast_bfloat16
 
 Floats = NDArray[np.float32]
 BINS = 15

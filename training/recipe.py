@@ -19,7 +19,6 @@ purpose: hard examples chosen by a proxy network (docs/decisions/0015).
 
 import hashlib
 import math
-import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -33,7 +32,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from training import checkpoints
 from training.data import Split
+from training.hardware import describe, has_fast_bfloat16
 from training.model import INPUT_SIZE, Muon, Net
 from training.report import Epoch, Report
 
@@ -106,10 +107,6 @@ class Fitted:
     seconds: float  # of training steps, before a resumption, too: no warm-up, validation or checkpoint
 
 
-class OtherRun(Exception):
-    """A checkpoint cannot bring on the run: it belongs to another one, or cannot be read."""
-
-
 class Diverged(Exception):
     """The loss became infinite or no number; the text says what to do."""
 
@@ -135,7 +132,7 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
     curve: list[Epoch] = []
     trained = time.monotonic() - begun
     if checkpoint and checkpoint.exists():
-        state = load(checkpoint, task, device)
+        state = checkpoints.load(checkpoint, task.identity, device)
         net.load_state_dict(state["net"])
         progress.load_state_dict(state["progress"])
         if lookahead:
@@ -186,7 +183,7 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
                 "curve": [asdict(epoch) for epoch in curve],
                 "seconds": trained,
             }
-            save(checkpoint, task, state)
+            checkpoints.save(checkpoint, task.identity, state)
         report.epoch(epoch)
     return Fitted(net.eval(), curve, trained)
 
@@ -411,41 +408,3 @@ def synchronise(net: Net) -> None:
 
 def is_first_process() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def save(checkpoint: Path, task: Task, state: dict[str, Any]) -> None:
-    """Write a checkpoint that says what it is of, in one rename."""
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_name(f"{checkpoint.name}.partial")
-    torch.save(state | {"of": task.identity}, partial)
-    partial.replace(checkpoint)
-
-
-def load(checkpoint: Path, task: Task, device: torch.device) -> dict[str, Any]:
-    """Raises OtherRun."""
-    try:
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        of = state["of"]
-    except (
-        OSError, EOFError, RuntimeError, TypeError, ValueError, KeyError, pickle.UnpicklingError
-    ) as error:  # fmt: skip
-        raise OtherRun(f"{checkpoint} cannot be read ({error}); remove it to start anew") from error
-    if of != task.identity:
-        raise OtherRun(f"{checkpoint} is of another run ({of}); remove it to start anew")
-    return state
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 convolutions run on matrix or vector units here."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(torch.cpu.get_capabilities().get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
-
-
-def describe(device: torch.device) -> str:
-    """The hardware, for cards and people."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    units = torch.cpu.get_capabilities()
-    best = next((unit for unit in ("amx_bf16", "avx512_bf16") if units.get(unit)), "float32")
-    return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {best}"

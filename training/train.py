@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from training import data, evaluate, export, pictures, recipe
+from training import checkpoints, data, evaluate, export, hardware, pictures, recipe
 from training.data import Dataset, Split
 from training.model import INPUT_SIZE
 from training.recipe import RECIPES, Task
@@ -55,7 +55,7 @@ def main() -> int:
     except (data.DataError, export.TeacherError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
-    except recipe.OtherRun as error:
+    except checkpoints.OtherRun as error:
         print(f"train: {error}", file=sys.stderr)
         return 3
     except recipe.Diverged as error:
@@ -226,8 +226,8 @@ def finish(
             "epochs": task.epochs,
             "seed": options.seed,
             "seconds": round(fitted.seconds, 1),
-            "precision": "bfloat16" if recipe.has_fast_bfloat16(device) else "float32",
-            "hardware": recipe.describe(device),
+            "precision": "bfloat16" if hardware.has_fast_bfloat16(device) else "float32",
+            "hardware": hardware.describe(device),
             "processes": dist.get_world_size() if dist.is_initialized() else 1,
             "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
             | {"python": platform.python_version()},

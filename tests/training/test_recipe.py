@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from scripts.local.config import REPOSITORY
-from training import recipe
+from training import checkpoints, recipe
 from training.data import Split
 from training.recipe import ACCURATE, BATCH_SIZE, FAST, Batches, Recipe, Task
 from training.report import Epoch, Silent
@@ -187,14 +187,14 @@ def test_a_checkpoint_of_another_run_is_refused(task: Task, tmp_path: Path) -> N
     checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(Stop):
         recipe.fit(task, CPU, StopAfter(1), checkpoint)
-    with pytest.raises(recipe.OtherRun, match="another run"):
+    with pytest.raises(checkpoints.OtherRun, match="another run"):
         recipe.fit(replace(task, seed=4), CPU, Silent(), checkpoint)
 
 
 def test_a_damaged_checkpoint_is_refused_in_words(task: Task, tmp_path: Path) -> None:
     checkpoint = tmp_path / "run.checkpoint"
     checkpoint.write_bytes(b"not a checkpoint")
-    with pytest.raises(recipe.OtherRun, match="cannot be read"):
+    with pytest.raises(checkpoints.OtherRun, match="cannot be read"):
         recipe.fit(task, CPU, Silent(), checkpoint)
 
 

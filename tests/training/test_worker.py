@@ -1,7 +1,6 @@
 """The training worker, a real one, with a small child that behaves as each test needs."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -9,11 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import aio_pika
 import asyncpg
@@ -25,62 +24,10 @@ from scripts.local import stack
 from scripts.local.config import REPOSITORY, Config
 from tests.conftest import eventually
 from tests.training.fake_train import VERSION
+from tests.training.harness import Trainings, Worker
 from training.runner import HANDED_BACK, Runner
 from training.runs import Database
 from training.settings import Settings
-
-OPTIONS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-
-class Worker:
-    """A worker process and the folders that it works in."""
-
-    def __init__(self, config: Config, folder: Path) -> None:
-        self.models, self.data_sets, self.cache = (folder / name for name in ("models", "sets", "cache"))
-        self.alive_file, self.log_file = folder / "alive", folder / "worker.log"
-        self.environment = os.environ | {
-            "DATABASE_URL": config.database_url("training"),
-            "BROKER_URL": config.broker_url("training"),
-            "MODELS_PATH": str(self.models),
-            "DATA_SETS": str(self.data_sets),
-            "CACHE_PATH": str(self.cache),
-            "ALIVE_FILE": str(self.alive_file),
-        }
-
-    def start(self) -> subprocess.Popen[bytes]:
-        flags = ["--loglevel", "WARNING", "-n", "training@test", "--without-gossip", "--without-mingle"]
-        celery = [str(Path(sys.executable).parent / "celery"), "-A", "tests.training.fake_worker", "worker"]
-        with self.log_file.open("ab") as log:
-            return subprocess.Popen(
-                [*celery, *flags], cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log
-            )
-
-    @contextmanager
-    def running(self) -> Generator[subprocess.Popen[bytes]]:
-        process = self.start()
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    @property
-    def attempts(self) -> list[dict[str, Any]]:
-        """What each child process has written about itself."""
-        file = self.cache / "runs"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        lines = self.log_file.read_text().splitlines()
-        return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]
-
-    def checkpoints(self) -> list[str]:
-        return sorted(path.name for path in (self.models / ".runs").glob("*"))
 
 
 @pytest.fixture(scope="module")
@@ -103,76 +50,6 @@ def worker(standing: tuple[Worker, subprocess.Popen[bytes]]) -> Worker:
 def own(servers: Config, tmp_path: Path) -> Worker:
     """A worker that the test starts and ends itself; the standing one must not run: use it first."""
     return Worker(servers, tmp_path)
-
-
-class Trainings:
-    """What the backend and an inference worker would do."""
-
-    def __init__(self, database: asyncpg.Connection, channel: aio_pika.abc.AbstractChannel) -> None:
-        self.database = database
-        self.channel = channel
-
-    async def add(self, recipe: str, **columns: Any) -> UUID:
-        id = uuid4()
-        row = {"id": id, "recipe": recipe, "seed": 7, "activation": "better", **columns}
-        places = ", ".join(f"${n}" for n in range(1, len(row) + 1))
-        await self.database.execute(
-            f"""INSERT INTO trainings ({", ".join(row)}, "timestamp") VALUES ({places}, now())""",
-            *row.values(),
-        )
-        return id
-
-    async def publish(self, id: object) -> None:
-        headers = {"task": "training.train", "id": str(id), "root_id": str(id), "lang": "py", "retries": 0}
-        body = json.dumps([[str(id)], {}, OPTIONS]).encode()
-        await self.publish_raw(body, headers, "application/json")
-
-    async def publish_raw(self, body: bytes, headers: dict[str, Any], content_type: str | None) -> None:
-        exchange = await self.channel.get_exchange("training", ensure=False)
-        message = aio_pika.Message(
-            body, headers=headers, content_type=content_type, content_encoding="utf-8", delivery_mode=2
-        )
-        await exchange.publish(message, "training", timeout=30)
-
-    async def start(self, recipe: str, **columns: Any) -> UUID:
-        id = await self.add(recipe, **columns)
-        await self.publish(id)
-        return id
-
-    async def row(self, id: UUID) -> asyncpg.Record:
-        row = await self.database.fetchrow("SELECT * FROM trainings WHERE id = $1", id)
-        assert row is not None
-        return row
-
-    async def until(self, id: UUID, *statuses: str, seconds: float = 20) -> asyncpg.Record:
-        async def reached() -> asyncpg.Record | None:
-            row = await self.row(id)
-            return row if row["status"] in statuses else None
-
-        return await eventually(reached, seconds)
-
-    async def until_epoch(self, id: UUID, number: int) -> None:
-        async def measured() -> Any:
-            return number in await self.epochs(id)
-
-        await eventually(measured, 20)
-
-    async def epochs(self, id: UUID) -> list[int]:
-        order = 'SELECT number FROM epochs WHERE training = $1 ORDER BY "timestamp"'
-        return [row["number"] for row in await self.database.fetch(order, id)]
-
-    async def serve(self, version: str = VERSION, error: str | None = None) -> None:
-        """As an inference worker that has found the model: it serves it, or refuses it."""
-        await self.database.execute(
-            """INSERT INTO models (version, card, error, activated_at, served_at)
-               VALUES ($1, '{}', $2, clock_timestamp(), clock_timestamp())""",
-            version,
-            error,
-        )
-
-    async def count(self, queue: str) -> int:
-        found = await self.channel.declare_queue(queue, passive=True)
-        return found.declaration_result.message_count or 0
 
 
 @pytest.fixture

@@ -1,0 +1,19 @@
+"""What a device is, and what it is fast at."""
+
+import torch
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions run on matrix or vector units here."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(torch.cpu.get_capabilities().get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
+
+
+def describe(device: torch.device) -> str:
+    """The hardware, for cards and people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    units = torch.cpu.get_capabilities()
+    best = next((unit for unit in ("amx_bf16", "avx512_bf16") if units.get(unit)), "float32")
+    return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {best}"
