@@ -69,7 +69,8 @@ def fold(net: Net, mean: Tensor, std: Tensor, temperature: float) -> nn.Sequenti
 def write_model(model: nn.Sequential, path: Path, created: str) -> None:
     """Write the layers and weights of a folded network as one safetensors file.
 
-    `created` makes files of the same weights differ, so that each run publishes a version of its own.
+    `created`, when the run's last epoch ended, makes files of the same weights differ: each run publishes a
+    version of its own, and one that is resumed after its last epoch the same one again.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     layers = json.dumps([_describe(layer) for layer in model])
@@ -114,7 +115,7 @@ def ask_teacher(artifact: Path, images: Images, classes: Sequence[str], device: 
 def publish(
     model: nn.Sequential, card: Mapping[str, Any], pictures: Mapping[str, bytes], models: Path
 ) -> Path:
-    """Write the artifact under `models` in one rename; returns its folder.
+    """Write the artifact under `models` in one rename, if it is not there; returns its folder.
 
     The version is the day and the first eight digits of the model file's SHA-256.
     """
@@ -126,6 +127,9 @@ def publish(
         (partial / MODEL_FILE).chmod(0o644)
         sha256 = hashlib.sha256((partial / MODEL_FILE).read_bytes()).hexdigest()
         version = f"{card['created'][:10]}-{sha256[:8]}"
+        if (models / version).exists():  # published by an attempt that was killed before it could say so
+            shutil.rmtree(partial)
+            return models / version
         card = {"version": version, "format": FORMAT, "sha256": sha256, **card}
         (partial / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
         for name, png in pictures.items():

@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ class Fitted:
     net: Net
     curve: list[Epoch]
     seconds: float  # of training steps, before a resumption, too: no warm-up, validation or checkpoint
+    ended: str  # when the last epoch did, ISO 8601; the same when the run is resumed after that
 
 
 class Diverged(Exception):
@@ -130,14 +132,15 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
     progress = Progress(net, task.epochs * len(batches), WHITEN_BIAS_EPOCHS * len(batches))
     lookahead = Lookahead(net) if task.recipe.lookahead else None
     curve: list[Epoch] = []
-    trained = time.monotonic() - begun
+    trained, ended = time.monotonic() - begun, ""
     if checkpoint and checkpoint.exists():
         state = checkpoints.load(checkpoint, task.identity, device)
         net.load_state_dict(state["net"])
         progress.load_state_dict(state["progress"])
         if lookahead:
             lookahead.slow = state["slow"]
-        curve, trained = [Epoch(**e) for e in state["curve"]], state["seconds"]
+        curve = [Epoch(**e) for e in state["curve"]]
+        trained, ended = state["seconds"], state["ended"]
     report.phase("training")
     report.begin(task.epochs, len(batches), len(curve), describe(device))
     for number in range(len(curve), task.epochs):
@@ -175,6 +178,7 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
             seconds_left=(time.monotonic() - started) * (task.epochs - number - 1),
         )
         curve.append(epoch)
+        ended = datetime.now(UTC).isoformat(timespec="milliseconds")
         if checkpoint and is_first_process():
             state = {
                 "net": net.state_dict(),
@@ -182,10 +186,11 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
                 "slow": lookahead and lookahead.slow,
                 "curve": [asdict(epoch) for epoch in curve],
                 "seconds": trained,
+                "ended": ended,
             }
             checkpoints.save(checkpoint, task.identity, state)
         report.epoch(epoch)
-    return Fitted(net.eval(), curve, trained)
+    return Fitted(net.eval(), curve, trained, ended)
 
 
 def warm_up(task: Task, batches: "Batches") -> None:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -191,7 +190,7 @@ def finish(
     }
     confusion = answers.confusion()
     card = {
-        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "created": fitted.ended,
         "activation": options.activation,
         "classes": dataset.classes,
         "input_size": INPUT_SIZE,

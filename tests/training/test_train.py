@@ -66,6 +66,20 @@ def test_the_same_run_again_is_a_version_of_its_own(
     assert read_card(again)["activation"] == "always"
 
 
+def test_a_run_that_is_resumed_after_its_last_epoch_publishes_no_second_version(
+    two_colours: Path, tmp_path: Path
+) -> None:
+    """As when its worker was killed before it could write that it is done."""
+    asked = options(two_colours, tmp_path, epochs=1, checkpoint=tmp_path / ".runs" / "mine.checkpoint")
+    first = train.run(asked, Silent())
+    assert first is not None
+    card = read_card(first)
+    assert train.run(asked, Silent()) == first
+    assert read_card(first) == card
+    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")] == [first.name]
+    assert not list(tmp_path.glob(".partial-*"))
+
+
 def test_nothing_half_written_is_left_behind(published: Path) -> None:
     assert [entry.name for entry in published.parent.iterdir() if entry.name != published.name] == [".runs"]
     assert not list((published.parent / ".runs").iterdir())
