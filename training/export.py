@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ def fold(net: Net, mean: Tensor, std: Tensor, temperature: float) -> nn.Sequenti
 def write_model(model: nn.Sequential, path: Path, created: str) -> None:
     """Write the layers and weights of a folded network as one safetensors file.
 
-    `created`, when the run's last epoch ended, makes files of the same weights differ: each run publishes a
-    version of its own, and one that is resumed after its last epoch the same one again.
+    `created` makes files of the same weights differ, so that each run publishes a version of its own.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     layers = json.dumps([_describe(layer) for layer in model])
@@ -115,11 +115,15 @@ def ask_teacher(artifact: Path, images: Images, classes: Sequence[str], device: 
 def publish(
     model: nn.Sequential, card: Mapping[str, Any], pictures: Mapping[str, bytes], models: Path
 ) -> Path:
-    """Write the artifact under `models` in one rename, if it is not there; returns its folder.
+    """Write the artifact under `models` in one rename; returns its folder.
 
-    The version is the day and the first eight digits of the model file's SHA-256.
+    A run that did so before, but was killed before it could say so, is not published again: `created`, when
+    its last epoch ended, tells. The version is the day and the first eight digits of the model file's
+    SHA-256.
     """
     models.mkdir(parents=True, exist_ok=True)
+    if artifact := _find_published(models, card["created"]):
+        return artifact
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=models))
     partial.chmod(0o755)  # the worker may run as another user
     try:
@@ -127,9 +131,6 @@ def publish(
         (partial / MODEL_FILE).chmod(0o644)
         sha256 = hashlib.sha256((partial / MODEL_FILE).read_bytes()).hexdigest()
         version = f"{card['created'][:10]}-{sha256[:8]}"
-        if (models / version).exists():  # published by an attempt that was killed before it could say so
-            shutil.rmtree(partial)
-            return models / version
         card = {"version": version, "format": FORMAT, "sha256": sha256, **card}
         (partial / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
         for name, png in pictures.items():
@@ -138,6 +139,14 @@ def publish(
     except BaseException:
         shutil.rmtree(partial)
         raise
+
+
+def _find_published(models: Path, created: str) -> Path | None:
+    for file in models.glob(f"{created[:10]}-*/{CARD_FILE}"):
+        with suppress(OSError):  # it may be anyone's
+            if f'"created": "{created}"' in file.read_text(errors="replace"):
+                return file.parent
+    return None
 
 
 def _describe(layer: nn.Module) -> dict[str, Any]:
