@@ -20,8 +20,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from training.data import Images
-from training.evaluate import predict
 from training.model import ConvGroup, Net
 
 FORMAT = "layers/2"
@@ -62,7 +60,7 @@ def fold(net: Net, mean: Tensor, std: Tensor, temperature: float) -> nn.Sequenti
         layers += _fold_group(group)  # pyright: ignore[reportArgumentType]
     head = nn.Linear(net.head.in_features, net.head.out_features, bias=False)
     head.weight.data = net.head.weight.data / (net.head.in_features * temperature)
-    layers += [nn.MaxPool2d(3), nn.Flatten(), head, nn.Softmax(dim=1)]
+    layers += [net.pool, nn.Flatten(), head, nn.Softmax(dim=1)]
     model = nn.Sequential(*layers).eval().to(net.head.weight.device)
     return model.to(memory_format=torch.channels_last)  # pyright: ignore
 
@@ -93,23 +91,25 @@ def read_model(path: Path) -> nn.Sequential:
     return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore
 
 
-def ask_teacher(artifact: Path, images: Images, classes: Sequence[str], device: torch.device) -> Tensor:
-    """A published version's probabilities (count, classes) for images and their mirror images together,
-    at the temperature that it was trained at. Raises TeacherError."""
-    model = read_model(artifact / MODEL_FILE).to(device)
+def read_teacher(artifact: Path, classes: Sequence[str], mean: Tensor, std: Tensor) -> nn.Sequential:
+    """A published network from normalised images (batch, 3, 32, 32) to calibrated logits (batch, classes).
+    Raises TeacherError."""
+    model = read_model(artifact / MODEL_FILE)
     try:
         card = json.loads((artifact / CARD_FILE).read_text())
-        known, temperature = [str(name) for name in card["classes"]], float(card["temperature"])
+        known = [str(name) for name in card["classes"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TeacherError(f"{artifact / CARD_FILE} cannot be read: {error!r}") from error
     if known != list(classes):
         raise TeacherError(f"{artifact} knows other classes than the data: {', '.join(known)}")
-    logits = model[:-1]
-
-    def both_ways(batch: Tensor) -> Tensor:
-        return (logits(batch) + logits(batch.flip(2))) / 2
-
-    return (predict(both_ways, images, device) * temperature).softmax(1)
+    theirs, ours = model[0], Normalise(mean, std)
+    if not (
+        isinstance(theirs, Normalise)
+        and torch.allclose(theirs.scale, ours.scale)
+        and torch.allclose(theirs.shift, ours.shift)
+    ):
+        raise TeacherError(f"{artifact} normalises images in another way than the recipes do")
+    return model[1:-1]
 
 
 def publish(
@@ -215,7 +215,7 @@ def _same(conv: nn.Conv2d) -> int:
 
 
 def _copy_conv(conv: nn.Conv2d) -> nn.Conv2d:
-    copy = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size[0])
+    copy = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size[0], padding=conv.padding[0])
     copy.load_state_dict(conv.state_dict())
     return copy
 

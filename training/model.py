@@ -45,23 +45,24 @@ class ConvGroup(nn.Module):
 class Net(nn.Module):
     """Normalised float images (batch, 3, 32, 32) to logits (batch, classes).
 
-    widths: channels of the three groups; depth: convolutions in each, 2 or 3.
+    widths: channels of the three groups; depth: convolutions in each, 2 or 3; padding: of the whitening, 0 or
+    1. The sides are 31, 15, 7 and 3, so each pooling drops the last row and column; padded, 33, 16, 8 and 4.
     """
 
-    def __init__(self, classes: int, widths: tuple[int, int, int], depth: int) -> None:
+    def __init__(self, classes: int, widths: tuple[int, int, int], depth: int, padding: int = 0) -> None:
         super().__init__()
-        self.whiten = nn.Conv2d(3, WHITEN_WIDTH, WHITEN_KERNEL)
+        self.whiten = nn.Conv2d(3, WHITEN_WIDTH, WHITEN_KERNEL, padding=padding)
         self.whiten.weight.requires_grad = False
         inputs = (WHITEN_WIDTH, *widths)
         self.groups = nn.Sequential(*(ConvGroup(a, b, depth) for a, b in zip(inputs, widths, strict=False)))
         self.activation = nn.GELU()
-        self.pool = nn.MaxPool2d(3)
+        self.pool = nn.MaxPool2d(3 + padding)
         self.head = nn.Linear(widths[-1], classes, bias=False)
         self.head.weight.data /= self.head.weight.data.std()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.whiten(x))  # (batch, 24, 31, 31)
-        x = self.groups(x)  # (batch, widths[2], 3, 3)
+        x = self.activation(self.whiten(x))  # (batch, 24, 31, 31), padded (..., 33, 33)
+        x = self.groups(x)  # (batch, widths[2], 3, 3), padded (..., 4, 4)
         x = self.pool(x).flatten(1)  # (batch, widths[2])
         return self.head(x) / x.shape[1]  # (batch, classes)
 

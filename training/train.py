@@ -81,7 +81,7 @@ def parse_options() -> Options:
         default="better",
         help="serve it: if it beats the active model on the same test images, always, or never [better]",
     )
-    parser.add_argument("--teacher", type=Path, help="learn what this published version answers")
+    parser.add_argument("--teacher", type=Path, help="learn what this published version answers to each crop")
     parser.add_argument("--checkpoint", type=Path, help="file to resume from [named by the run, in models/]")
     parser.add_argument("--report", choices=("terminal", "json"), default="terminal", help=argparse.SUPPRESS)
     return Options(**vars(parser.parse_args()))
@@ -110,7 +110,7 @@ def run(options: Options, report: Report) -> Path | None:
         report.phase("reading")
         with first_process_first():
             dataset = data.load(options.data, options.cache)
-        task = prepare(options, dataset, device)
+        task = prepare(options, dataset)
         checkpoint = options.checkpoint or options.models / ".runs" / f"{task.identity}.checkpoint"
         fitted = recipe.fit(task, device, report, checkpoint)
         if not recipe.is_first_process():
@@ -150,20 +150,26 @@ def first_process_first() -> Generator[None]:
         dist.barrier()
 
 
-def prepare(options: Options, dataset: Dataset, device: torch.device) -> Task:
-    """Hold images out, and say what the others' answers are to be. Raises TeacherError."""
+def prepare(options: Options, dataset: Dataset) -> Task:
+    """Hold images out, and say what is to be learned from the others. Raises TeacherError."""
     order = np.random.default_rng(options.seed).permutation(len(dataset.train))
     held_out, train = (
         Split(dataset.train.images[part], dataset.train.labels[part])
         for part in np.split(order, [max(MIN_HELD_OUT, min(MAX_HELD_OUT, len(order) // 10))])
     )
     chosen = RECIPES[options.recipe]
+    teacher = None
     if options.teacher:
-        targets = export.ask_teacher(options.teacher, train.images, dataset.classes, device)
-    else:
-        targets = recipe.smooth(torch.from_numpy(train.labels), len(dataset.classes))
+        teacher = export.read_teacher(options.teacher, dataset.classes, recipe.MEAN, recipe.STD)
     return Task(
-        chosen, options.epochs or chosen.epochs, options.seed, train, held_out, dataset.fingerprint(), targets
+        recipe=chosen,
+        epochs=options.epochs or chosen.epochs,
+        seed=options.seed,
+        train=train,
+        validation=held_out,
+        data=dataset.fingerprint(),
+        classes=len(dataset.classes),
+        teacher=teacher,
     )
 
 

@@ -18,11 +18,11 @@ from training.model import Net
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["plain", "residual"])
+@pytest.fixture(scope="module", params=[(2, 0), (3, 1)], ids=["plain", "residual, padded"])
 def net(request: pytest.FixtureRequest) -> Net:
     """A network whose batch norms have seen something, so that folding them has an effect."""
     torch.manual_seed(0)
-    net = Net(4, (16, 24, 32), depth=request.param)
+    net = Net(4, (16, 24, 32), *request.param)
     images = torch.randn(64, 3, 32, 32)
     net.set_whitening(images)
     net.train()

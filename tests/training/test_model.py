@@ -39,8 +39,18 @@ def test_the_input_of_a_deep_group_skips_its_last_two_convolutions() -> None:
 @pytest.mark.parametrize(("recipe", "millions"), [("fast", 2), ("accurate", 10)])
 def test_the_recipes_networks_have_the_size_that_their_names_promise(recipe: str, millions: int) -> None:
     chosen = RECIPES[recipe]
-    net = Net(10, chosen.widths, chosen.depth)
+    net = Net(10, chosen.widths, chosen.depth, chosen.padding)
     assert round(sum(p.numel() for p in net.parameters()) / 1e6) == millions
+
+
+@pytest.mark.parametrize(("padding", "side"), [(0, 3), (1, 4)])
+def test_padding_the_whitening_leaves_no_odd_side_to_cut_off(padding: int, side: int) -> None:
+    net = Net(10, (8, 8, 8), depth=2, padding=padding).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = net.groups(net.activation(net.whiten(images)))
+    assert features.shape == (2, 8, side, side)
+    assert net.pool(features).shape == (2, 8, 1, 1)
 
 
 def test_orthogonalising_brings_all_singular_values_near_one() -> None:

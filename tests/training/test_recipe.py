@@ -21,9 +21,8 @@ SMALL = Recipe("small", widths=(8, 8, 8), depth=3, epochs=4, shift=2, cutout=8, 
 
 
 def make_task(chosen: Recipe, images: np.ndarray, labels: np.ndarray, *, seed: int = 3) -> Task:
-    split = Split(images, labels)
-    targets = recipe.smooth(torch.from_numpy(labels % 2), 2)
-    return Task(chosen, chosen.epochs, seed, split, split, "data", targets)
+    split = Split(images, labels % 2)
+    return Task(chosen, chosen.epochs, seed, split, split, "data", classes=2)
 
 
 @pytest.fixture
@@ -87,6 +86,33 @@ def test_pictures_of_nothing_come_after_the_images_and_are_to_look_like_no_class
     assert torch.allclose(targets[: len(indices)].max(1).values, torch.tensor(0.9))
 
 
+class Brightness(torch.nn.Module):
+    """A teacher that tells two classes by how bright an image is."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor: torch.Tensor
+        self.register_buffer("factor", torch.tensor(factor))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        brightness = images.mean((1, 2, 3))
+        return torch.stack((brightness, -brightness), 1) * self.factor
+
+
+def test_a_teacher_answers_for_the_very_crops_that_the_student_sees() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), dtype=np.uint8)
+    task = replace(make_task(SMALL, images, np.arange(100)), teacher=Brightness(2.0))
+    ((views, targets, indices),) = list(Batches(task, CPU).epoch(0))
+    brightness = views[: len(indices)].mean((1, 2, 3))
+    assert torch.allclose(targets[: len(indices), 0], (4 * brightness).sigmoid(), atol=0.02)  # bfloat16
+    assert torch.equal(targets[len(indices) :], torch.full((6, 2), 0.5))
+
+
+def test_runs_with_other_teachers_are_other_runs(task: Task) -> None:
+    taught = [replace(task, teacher=teacher) for teacher in (None, Brightness(1), Brightness(2))]
+    assert len({each.identity for each in taught}) == 3
+
+
 @pytest.mark.parametrize("count", [6, 8, 30, 120])
 def test_pictures_of_nothing_are_of_every_kind_however_few_are_made(count: int) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -105,7 +131,7 @@ def roughness(image: torch.Tensor) -> float:
 
 def test_a_run_that_diverges_ends_in_words(task: Task) -> None:
     with pytest.raises(recipe.Diverged, match="in epoch 1 the loss"):
-        recipe.fit(replace(task, targets=task.targets * float("nan")), CPU, Silent())
+        recipe.fit(replace(task, teacher=Brightness(float("nan"))), CPU, Silent())
 
 
 def test_a_square_is_cut_out_of_each_image() -> None:
@@ -124,7 +150,7 @@ def test_little_data_is_cut_into_small_batches_so_that_an_epoch_has_steps() -> N
 
 
 def test_learning_rates_fall_to_zero_and_the_whitening_bias_first(task: Task) -> None:
-    net = recipe.build(SMALL, Batches(task, CPU))
+    net = recipe.build(task, Batches(task, CPU))
     progress = recipe.Progress(net, steps=80, whiten_steps=30)
     progress.steps = 30
     for parameter in net.parameters():

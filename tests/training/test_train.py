@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from scripts.local.config import REPOSITORY
-from training import export, train
+from training import export, recipe, train
 from training.report import Silent
 
 
@@ -95,12 +95,24 @@ def test_a_student_learns_what_its_teacher_answers(
     assert card["accuracy"] >= 0.9
 
 
-def test_a_teacher_of_other_classes_is_refused(published: Path, tmp_path: Path) -> None:
-    images = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+def test_a_teacher_that_does_not_fit_is_refused(published: Path, tmp_path: Path) -> None:
+    classes = read_card(published)["classes"]
     with pytest.raises(export.TeacherError, match="other classes"):
-        export.ask_teacher(published, images, ["cat", "dog"], torch.device("cpu"))
+        export.read_teacher(published, ["cat", "dog"], recipe.MEAN, recipe.STD)
+    with pytest.raises(export.TeacherError, match="normalises images"):
+        export.read_teacher(published, classes, recipe.MEAN, 2 * recipe.STD)
     with pytest.raises(export.TeacherError, match="cannot be read"):
-        export.ask_teacher(tmp_path, images, ["cat", "dog"], torch.device("cpu"))
+        export.read_teacher(tmp_path, classes, recipe.MEAN, recipe.STD)
+
+
+def test_a_teacher_answers_as_it_does_when_it_is_served(published: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    teacher = export.read_teacher(published, read_card(published)["classes"], recipe.MEAN, recipe.STD)
+    model = export.read_model(published / "model.safetensors")
+    with torch.no_grad():
+        told = teacher(recipe.normalise(torch.from_numpy(images).permute(0, 3, 1, 2)))
+        served = model[:-1](torch.from_numpy(images))
+    assert torch.allclose(told, served, atol=1e-3)
 
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
