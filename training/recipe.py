@@ -1,7 +1,8 @@
 """From images to a trained network: two recipes, read top to bottom.
 
 fast, 2.0M parameters, 10 epochs: 89.97% single view, 91.02% six views, 1,008 s (n = 1; two cores of an AMD
-EPYC, AVX-512 BF16). With accurate as its teacher, 12 epochs: 90.44% and 91.29%; this one ships.
+EPYC, AVX-512 BF16). With accurate as its teacher, 12 epochs: 90.44% and 91.29%; this one ships. (That teacher
+was asked once for each image, by an earlier version of this file.)
 accurate, 9.9M parameters, 18 epochs: 91.98% single view, 93.05% six views, 3,800 s (n = 1; the same, on a
 faster machine of that kind).
 
