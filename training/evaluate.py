@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.data import Images, Labels, Split
-from training.hardware import has_fast_bfloat16
+from training.hardware import forward
 from training.model import INPUT_SIZE
 
 Floats = NDArray[np.float32]
@@ -84,12 +84,11 @@ def predict(
 ) -> Tensor:
     """Run a model, uint8 (batch, 32, 32, 3) in, in the precision that it is served in; (count, classes)."""
     outputs: list[Tensor] = []
-    half = has_fast_bfloat16(device)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+    with torch.inference_mode():
         starts = range(0, len(images), batch_size)
         for start in tqdm(starts, desc="evaluating", unit="batch", disable=None):
             batch = torch.from_numpy(images[start : start + batch_size]).to(device)
-            outputs.append(logits(batch).float().cpu())
+            outputs.append(forward(logits, batch).cpu())
     return torch.cat(outputs)
 
 

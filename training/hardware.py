@@ -1,6 +1,9 @@
-"""What a device is, and what it is fast at."""
+"""What a device is, what it is fast at, and a forward pass that uses that."""
+
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -17,3 +20,10 @@ def describe(device: torch.device) -> str:
     units = torch.cpu.get_capabilities()
     best = next((unit for unit in ("amx_bf16", "avx512_bf16") if units.get(unit)), "float32")
     return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {best}"
+
+
+def forward(net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """A network's answers in float32, computed in bfloat16 where that is fast."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=has_fast_bfloat16(images.device)):
+        answers = net(images)
+    return answers.float()

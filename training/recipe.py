@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from training import checkpoints
 from training.data import Split
-from training.hardware import describe, has_fast_bfloat16
+from training.hardware import describe, forward
 from training.model import INPUT_SIZE, Muon, Net
 from training.report import Epoch, Report
 
@@ -222,13 +222,6 @@ def losses(net: Net, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Each image's loss (batch,) and logits (batch, classes)."""
     logits = forward(net, images)
     return F.cross_entropy(logits, targets, reduction="none"), logits
-
-
-def forward(net: nn.Module, images: Tensor) -> Tensor:
-    """Logits in float32, computed in bfloat16 where that is fast."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=has_fast_bfloat16(images.device)):
-        logits = net(images)
-    return logits.float()
 
 
 def smooth(labels: Tensor, classes: int) -> Tensor:
