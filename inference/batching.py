@@ -23,6 +23,8 @@ from celery.worker import consumer as celery_consumer
 from celery.worker import state, strategy
 from celery.worker.request import Request
 
+from inference.errors import DeviceLost
+
 logger = logging.getLogger(__name__)
 
 EVENTS_SECONDS = 0.1
@@ -59,7 +61,7 @@ class BatchTask(Task):
         """Run calls.
 
         Returns one value for each call, in order: what it gave, or the exception that it failed with.
-        Raising leaves every message to be delivered again.
+        Raising leaves every message to be delivered again; DeviceLost ends the process, too.
         """
 
     def run(self, *args: Any) -> Any:
@@ -125,6 +127,10 @@ class Collector:
             runtime = time.monotonic() - started
             for request, value in zip(batch, values, strict=True):
                 settle(request, value, runtime)
+        except DeviceLost:
+            # Its messages go back when the connection breaks; a new process waits until the model loads again.
+            logger.exception("nothing can be classified any more; the process ends")
+            os._exit(1)
         except Exception:
             logger.exception("a batch of %d was abandoned; its messages go back", len(batch))
             for request in batch:

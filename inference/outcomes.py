@@ -18,6 +18,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from inference.database import connect
+from inference.errors import Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -145,10 +146,6 @@ class Run:
     model: str
     batch_size: int
     predict_ms: float
-
-
-class Stopped(Exception):
-    """The worker is shutting down and the database is away: leave the messages to the broker."""
 
 
 class Database:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inference.batching import BatchTask, Call
 from inference.classifier import Classifier
-from inference.errors import ClassificationError
+from inference.errors import ClassificationError, DeviceLost
 from inference.metrics import Metrics
 from inference.outcomes import Claim, Database, Outcome, Run
 
@@ -88,7 +88,7 @@ class Classify(BatchTask):
 
 def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | ClassificationError]:
     """Probabilities (classes,) and energy for each image. When the batch raises, each image is tried
-    alone, so that only the one at fault fails."""
+    alone, so that only the one at fault fails. Raises DeviceLost when it is none of them."""
     try:
         return list(zip(*classifier(images), strict=True))
     except Exception:
@@ -96,6 +96,10 @@ def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | Cla
             logger.exception("a batch of %d raised; its images run one by one", len(images))
             return [given for image in images for given in answer(classifier, [image])]
         logger.exception("an image could not be classified")
+        try:
+            classifier.warm_up(1)
+        except Exception as error:
+            raise DeviceLost(f"a black image cannot be classified, either: {error!r}") from error
         return [ClassificationError("The model could not process this image; try another one.")]
 
 

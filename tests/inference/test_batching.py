@@ -9,6 +9,7 @@ from celery.worker import state
 
 from inference import batching
 from inference.batching import BatchTask, Call, Collector
+from inference.errors import DeviceLost
 
 
 class Request:
@@ -152,6 +153,30 @@ def test_a_batch_that_raises_goes_back_to_the_broker_and_the_next_one_runs(
     consumer.work()
     assert first.ended == second.ended == ["started", "requeued"]
     assert not task.collector.busy
+
+
+class Ended(BaseException):
+    """What `os._exit` raises here."""
+
+
+def test_a_lost_device_ends_the_process_with_its_messages_unsettled(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(_calls: Sequence[Call]) -> list[Any]:
+        raise DeviceLost("no memory is left")
+
+    def end(status: int) -> None:
+        raise Ended(status)
+
+    task = Echo()
+    task.collector.connect(consumer)
+    monkeypatch.setattr(task, "run_batch", lose)
+    monkeypatch.setattr(batching.os, "_exit", end)
+    (request,) = add(task.collector, "a")
+    consumer.tick()
+    with pytest.raises(Ended, match="1"):
+        consumer.work()
+    assert request.ended == ["started"]
 
 
 def test_a_new_connection_forgets_what_the_old_one_delivered(

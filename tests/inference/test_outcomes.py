@@ -9,7 +9,8 @@ import asyncpg
 import numpy as np
 import pytest
 
-from inference.outcomes import MAX_ATTEMPTS, Claim, Database, Outcome, Run, Stopped
+from inference.errors import Stopped
+from inference.outcomes import MAX_ATTEMPTS, Claim, Database, Outcome, Run
 from scripts.local.config import Config
 
 RUN = Run("m1", batch_size=2, predict_ms=3.5)

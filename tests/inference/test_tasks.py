@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.batching import Call
-from inference.errors import ClassificationError
+from inference.errors import ClassificationError, DeviceLost
 from inference.metrics import Metrics
 from inference.outcomes import Claim, Outcome, Run
 from inference.tasks import SKIPPED, Classify
@@ -56,10 +56,16 @@ class Model:
 
     def __init__(self, version: str = "m1") -> None:
         self.version = version
+        self.lost = False
+
+    def warm_up(self, max_batch_size: int) -> None:
+        self([bytes(3072)] * max_batch_size)
 
     def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if POISON in images:
             raise RuntimeError("poison")
+        if self.lost:
+            raise RuntimeError("CUDA error: device-side assert triggered")
         probabilities = [[1 - i[0] / 255, i[0] / 255] for i in images]
         energies = [math.nan if i == NOT_A_NUMBER else -float(i[1]) for i in images]
         return np.array(probabilities, np.float32), np.array(energies, np.float32)
@@ -97,6 +103,15 @@ def test_a_poison_image_fails_alone(ids: list[UUID]) -> None:
     failed = [outcome for outcome in rows.outcomes if outcome.error_title]
     assert [outcome.claim.id for outcome in failed] == [ids[1]]
     assert "try another" in (failed[0].error_detail or "")
+
+
+def test_a_device_that_answers_for_no_image_condemns_none(ids: list[UUID]) -> None:
+    rows = Rows({id: bytes(3072) for id in ids})
+    task = classify(rows)
+    task.classifier.lost = True  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(DeviceLost, match="device-side"):
+        task.run_batch(calls(ids))
+    assert rows.outcomes == []
 
 
 def test_an_answer_that_is_no_number_fails_alone(ids: list[UUID]) -> None:
