@@ -31,7 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ACTIVATIONS = ("better", "always", "never")
 INPUT_SIZE = 32  # what the table `predictions` holds
 
-MAX_CARD_BYTES = 4 * 2**20  # a confusion matrix of 600 classes
+MAX_CARD_BYTES = 16 * 2**20  # a confusion matrix of MAX_CLASSES has 10 MB
 MAX_MODEL_BYTES = 256 * 2**20
 MAX_HEADER_BYTES = 2**20
 MAX_CLASSES = 1000

@@ -15,15 +15,15 @@ from inference.database import connect
 
 CHANNEL = "models"
 
-# What is active, whether a worker has begun to serve it since, whether anything could be made active, and
-# which of the names have no row yet.
+# What is active and the SHA-256 that it was registered with, whether a worker has begun to serve it since,
+# whether anything could be made active, and which of the names have no row yet.
 LOOK = """
-SELECT active.version, coalesce(active.served_at >= active.activated_at, false),
+SELECT active.version, active.sha256, coalesce(active.served_at >= active.activated_at, false),
     EXISTS (SELECT FROM models WHERE error IS NULL),
     ARRAY(SELECT name FROM unnest($1::text[]) WITH ORDINALITY AS given (name, place)
           WHERE NOT EXISTS (SELECT FROM models WHERE version = name) ORDER BY place)
 FROM (VALUES (1)) AS always
-LEFT JOIN (SELECT version, activated_at, served_at FROM models
+LEFT JOIN (SELECT version, card ->> 'sha256' AS sha256, activated_at, served_at FROM models
            WHERE error IS NULL AND activated_at IS NOT NULL
            ORDER BY activated_at DESC LIMIT 1) AS active ON true
 """
@@ -85,6 +85,8 @@ class View:
     """What the table says."""
 
     active: str | None
+    sha256: str | None
+    """Of the active version's model file, as its card said when it was registered."""
     is_served: bool
     """Whether a worker has begun to serve the active version since it became that."""
     has_usable: bool
@@ -102,8 +104,8 @@ class Registry:
 
     def look(self, versions: Sequence[str]) -> View:
         """Read the table; `versions` are those in the folder."""
-        ((active, is_served, has_usable, unknown),) = self._execute(LOOK, list(versions))
-        return View(active, is_served, has_usable, unknown)
+        (row,) = self._execute(LOOK, list(versions))
+        return View(*row)
 
     def register(self, version: str, card: dict[str, Any]) -> bool | None:
         """Add a version that can be served; returns whether it is active now, None when it was there."""

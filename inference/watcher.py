@@ -108,7 +108,7 @@ class Watcher:
             elif self.classifier and view.active == self.classifier.version:
                 self._mark(view.active, is_served=view.is_served)
                 return
-            elif not self.switch(view.active):
+            elif not self.switch(view.active, view.sha256):
                 return
             view = self.registry.look(versions)
 
@@ -120,7 +120,7 @@ class Watcher:
         card: dict[str, Any] = {}
         try:
             card = artifact.read_card(folder)
-            load(folder, self.device)
+            card = load(folder, self.device).card
             active = self.registry.register(version, card)
             if active is not None:
                 logger.info("model registered", extra={"model": version, "active": active})
@@ -142,13 +142,17 @@ class Watcher:
         if self.registry.register_refused(version, card, reason):
             logger.warning("model refused", extra={"model": version, "error": reason})
 
-    def switch(self, version: str) -> bool:
-        """Load a version beside the one that is served, then serve it; returns whether to look again."""
+    def switch(self, version: str, sha256: str | None) -> bool:
+        """Load a version beside the one that is served, then serve it; returns whether to look again.
+
+        `sha256` is that of the model file that was registered: another one under its name is refused."""
         if self._is_postponed(version):
             return False
         started = time.monotonic()
         try:
             classifier = load(self.models / version, self.device)
+            if classifier.card["sha256"] != sha256:
+                raise ArtifactError("its files are not those that were registered")
             classifier.warm_up(self.max_batch_size)
         except ArtifactError as error:
             reason = _explain(f"It can no longer be loaded: {error}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
@@ -203,7 +204,7 @@ async def test_a_version_that_is_being_copied_is_given_time(
     assert serving(watcher) == "v1"
 
 
-@pytest.mark.parametrize("damage", ["changed", "gone"])
+@pytest.mark.parametrize("damage", ["changed", "gone", "another of its name"])
 async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_one_goes_on(
     damage: str, make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
@@ -214,6 +215,10 @@ async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_o
     assert serving(watcher) == "v1"
     if damage == "changed":
         (folder / "model.safetensors").write_bytes(encode(tensors=make_tensors(1)))
+    elif damage == "another of its name":
+        publish(tmp_path, "another", version="v2", model=encode(tensors=make_tensors(1)))
+        shutil.rmtree(folder)
+        (tmp_path / "another").rename(folder)
     else:
         folder.rename(tmp_path / ".away")
     before = watcher.classifier
