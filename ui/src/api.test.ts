@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { ApiProblem, parseProblem, readPage } from "./api";
+import { ApiProblem, parseProblem, readPage, uploadImage } from "./api";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -28,6 +28,24 @@ test.each([
   [503, true],
 ])("with status %i, that trying again makes sense is %s", (status, passes) => {
   expect(new ApiProblem(status, "", "").passes).toBe(passes);
+});
+
+test.each([
+  [200, "<html>Log in to this network</html>", "The service cannot be reached"],
+  [413, "<html>too large</html>", "Unexpected answer"],
+])("an upload that is answered %i by something else ends in words", async (status, responseText, title) => {
+  class Request {
+    upload = {};
+    status = status;
+    responseText = responseText;
+    onload = () => {};
+    open() {}
+    send() {
+      this.onload();
+    }
+  }
+  vi.stubGlobal("XMLHttpRequest", Request);
+  await expect(uploadImage(new File(["x"], "x.png"), () => {})).rejects.toMatchObject({ title });
 });
 
 test("a service out of reach is said in words", async () => {

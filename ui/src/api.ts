@@ -62,8 +62,13 @@ export function uploadImage(file: File, onSent: (fraction: number) => void): Pro
       if (sent.lengthComputable) onSent(sent.loaded / sent.total);
     };
     request.onload = () => {
-      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText));
-      else reject(parseProblem(request.status, request.responseText));
+      const { status, responseText } = request;
+      if (status < 200 || status >= 300) return reject(parseProblem(status, responseText));
+      try {
+        resolve(JSON.parse(responseText));
+      } catch {
+        reject(unreachable()); // a network's own page, such as one to log in, in the place of the answer
+      }
     };
     request.onerror = () => reject(unreachable());
     request.open("POST", "/api/predict");

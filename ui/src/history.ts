@@ -7,7 +7,7 @@ export async function readNewest(store: PredictionStore): Promise<void> {
 
 export async function readOlder(store: PredictionStore): Promise<void> {
   const page: PageRequest | null = store.showOlder();
-  if (page) await orProblem(store, async () => store.receiveOlder(await readPage(page)));
+  if (page) await orProblem(store, async () => store.receiveOlder(page, await readPage(page)));
 }
 
 /** After a break in the stream: what it may have missed. */

@@ -123,8 +123,9 @@ describe("history", () => {
     store.receive({ ...running, id: makeId(1) });
     store.receiveNewest({ results: makeHistory(50, 27), next: "cursor", previous: null });
     expect(store.getSnapshot().history).toHaveLength(PAGE);
-    expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "cursor" });
-    store.receiveOlder({ results: makeHistory(26, 2), next: null, previous: null });
+    const asked = store.showOlder() ?? { limit: 0 };
+    expect(asked).toEqual({ limit: PAGE, cursor: "cursor" });
+    store.receiveOlder(asked, { results: makeHistory(26, 2), next: null, previous: null });
     expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(3));
     expect(store.getSnapshot().hasOlder).toBe(true);
   });
@@ -137,6 +138,18 @@ describe("history", () => {
     store.receive({ ...running, id: makeId(200) });
     store.receiveNewest({ results: makeHistory(199, 176), next: "new", previous: null });
     expect(store.getSnapshot().history.map(({ id }) => id)).not.toContain(makeId(50));
+    expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "new" });
+  });
+
+  test("an older page that comes after the history has started over leaves no gap", () => {
+    const store = makeStore();
+    store.receiveNewest({ results: makeHistory(50, 27), next: "old", previous: null });
+    const asked = store.showOlder() ?? { limit: 0 };
+    store.setConnection("live");
+    store.setConnection("reconnecting");
+    store.receiveNewest({ results: makeHistory(199, 176), next: "new", previous: null });
+    store.receiveOlder(asked, { results: makeHistory(26, 3), next: "older", previous: null });
+    expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(176));
     expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "new" });
   });
 

@@ -137,7 +137,9 @@ export class PredictionStore {
     this.#unbrokenUpTo = this.#newestId();
   }
 
-  receiveOlder(page: PredictionPage): void {
+  /** What was read below the floor; too late, if the history has got another floor meanwhile. */
+  receiveOlder(asked: PageRequest, page: PredictionPage): void {
+    if (asked !== this.#older) return;
     this.#setFloor(page);
     this.#historyProblem = null;
     this.receive(...page.results);

@@ -1,4 +1,4 @@
-import { ApiProblem, type uploadImage } from "./api";
+import { asProblem, type uploadImage } from "./api";
 import type { PredictionStore, Upload } from "./predictions";
 
 const MAX_IN_FLIGHT = 4;
@@ -45,9 +45,4 @@ export class UploadQueue {
       this.store.setStage(key, { at: "refused", problem: asProblem(error) });
     }
   }
-}
-
-function asProblem(error: unknown): ApiProblem {
-  if (error instanceof ApiProblem) return error;
-  return new ApiProblem(0, "The upload failed", "The file could not be sent; try again.");
 }

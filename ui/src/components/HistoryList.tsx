@@ -41,13 +41,14 @@ const Entry = memo(function Entry({ prediction, age }: { prediction: Prediction;
       <span className="filename" title={filename}>
         {filename}
       </span>
-      <span className={`outcome ${status}`} title={error ? `${error.title}. ${error.detail}` : undefined}>
+      <span className={`outcome ${status}`}>
         {unfamiliar && <Unfamiliar />}
         {unfamiliar && <span className="guess">closest guess</span>}
-        {status === "succeeded" ? prediction.prediction : status}
+        {status === "succeeded" ? prediction.prediction : (error?.title ?? status)}
         {status === "succeeded" && confidence !== null && (
           <span className="confidence">{formatPercent(confidence)}</span>
         )}
+        {error && <span className="reason">{error.detail}</span>}
       </span>
       <time dateTime={timestamp} title={formatMoment(timestamp)}>
         {age}
