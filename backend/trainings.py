@@ -67,11 +67,13 @@ RETURNING {COLUMNS}
 # How many wait or run.
 COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM trainings WHERE status IN ('queued', 'running')"
 
-# Rows whose message must be lost: queued for seconds though the queue is empty, or running without a word
-# from a worker. While other messages wait the latter is said for a minute: more would only pile up.
+# Rows whose message must be lost: queued for seconds though the queue is empty, handed back by a worker, or
+# running without a word from one. While other messages wait the last two are said for a minute: more would
+# only pile up.
 LOST = f"""
 SELECT id FROM trainings
 WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds' AND CAST(:queue_is_empty AS boolean)
+    OR status = 'queued' AND seen_at > now() - interval '60 seconds'
     OR status = 'running' AND {SILENT}
         AND (CAST(:queue_is_empty AS boolean)
              OR coalesce(seen_at, started_at) > now() - interval '80 seconds')

@@ -28,7 +28,7 @@ def main() -> int:
     rows: list[list[float]] = []
     for seed in range(given.runs):
         with tempfile.TemporaryDirectory() as models:
-            flags = ["--recipe", given.recipe, "--seed", str(seed), "--models", models, *training_flags]
+            flags = [*training_flags, "--recipe", given.recipe, "--seed", str(seed), "--models", models]
             started = time.monotonic()
             # The command's progress goes to standard error, so that standard output is the table.
             done = subprocess.run(

@@ -1,6 +1,7 @@
 """The process that trains: what it says, why it ended, and how it is ended.
 
-It reads nothing: it ends by itself when its standard input does, which is when its worker is killed.
+It reads one line, that it may publish, and ends by itself when its standard input does, which is when its
+worker is killed.
 """
 
 import json
@@ -16,13 +17,12 @@ from types import TracebackType
 from typing import Any, TextIO
 from uuid import UUID
 
-from training.errors import TrainingFailed
+from training.errors import DataError, Diverged, OtherRun, TrainingFailed
 
 logger = logging.getLogger(__name__)
 
 TERM_SECONDS = 2.0
 LONGEST_REASON = 1000  # characters of the last line that are shown
-BAD_DATA, OTHER_RUN, DIVERGED = 2, 3, 4  # the exit statuses that say so
 WORDS = "train: "  # how a reason for people begins
 SECRETS = ("DATABASE_URL", "BROKER_URL")
 # Large buffers come from a heap that keeps them, instead of being mapped anew at each step; and the bars that
@@ -72,10 +72,6 @@ class Child:
             if pipe is not None:
                 pipe.close()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def read(self, seconds: float) -> dict[str, Any] | None:
         """What it said next, or None when it says nothing for so long.
 
@@ -91,6 +87,13 @@ class Child:
             if not self._messages.empty():
                 return self._messages.get()
             raise explain(self._process.returncode, self._last_words) from None
+
+    def allow(self) -> None:
+        """Let it publish its model."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended; `read` says how
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
 
     def wait(self, seconds: float) -> None:
         """Give it time to end by itself."""
@@ -135,11 +138,11 @@ class Child:
 def explain(status: int, last_words: str) -> TrainingFailed:
     """Why a run ended that has published nothing, from its exit status and its last line."""
     said = f" It said last: {last_words[:LONGEST_REASON]}" if last_words else ""
-    if status == BAD_DATA and last_words.startswith(WORDS):
+    if status == DataError.status and last_words.startswith(WORDS):
         return TrainingFailed("Data cannot be used", last_words.removeprefix(WORDS)[:LONGEST_REASON])
-    if status == DIVERGED and last_words.startswith(WORDS):
+    if status == Diverged.status and last_words.startswith(WORDS):
         return TrainingFailed("Training diverged", last_words.removeprefix(WORDS)[:LONGEST_REASON])
-    if status == OTHER_RUN and last_words.startswith(WORDS):
+    if status == OtherRun.status and last_words.startswith(WORDS):
         return TrainingFailed(
             "Training cannot go on",
             "Its checkpoint does not fit: the training service, or the data, was changed since it began. "

@@ -76,6 +76,8 @@ class Consumer(celery_consumer.Consumer):
     def run(self, request: Request) -> None:
         """Run one request in the pool's thread, and tell Flower how it ended."""
         started = time.monotonic()
+        asked_by = {"training_id": request.id, "request_id": request.request_dict.get("request_id")}
+        logger.info("training taken", extra=asked_by)
         try:
             value = request.task.run(*request.args)
             request.on_success((False, str(value), time.monotonic() - started))

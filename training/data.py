@@ -1,5 +1,6 @@
 """Labelled images as arrays: CIFAR-10 by download, or a folder tree or archive of one's own."""
 
+import fcntl
 import hashlib
 import lzma
 import shutil
@@ -8,6 +9,8 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +21,13 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.folder import find_classes, make_dataset
 from tqdm import tqdm
 
+from training.errors import DataError
 from training.model import INPUT_SIZE
 
 MIN_TRAIN_IMAGES = 64
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # what a model's card may hold (docs/model-artifact.md)
+# What the service takes, and PPM, in which some data sets come; others can run programs to be read.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 READING_ERRORS = (  # all that Pillow raises for files that end early or lie about themselves
     EOFError, LookupError, OSError, OverflowError, SyntaxError, ValueError, struct.error,
     Image.DecompressionBombError,
@@ -33,10 +39,6 @@ UNPACKING_ERRORS = (  # all that damaged, cut off or locked archives raise
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-
-
-class DataError(Exception):
-    """The training data cannot be used; the text says what to change."""
 
 
 @dataclass(frozen=True)
@@ -111,38 +113,42 @@ def _find_root(folder: Path) -> Path:
 
 
 def _download_cifar10(cache: Path) -> Dataset:
-    splits: list[Split] = []
-    classes: list[str] = []
-    for train in (True, False):
+    with _alone(cache):
         try:
-            dataset = CIFAR10(str(cache), train=train, download=True)
+            train, test = (CIFAR10(str(cache), train=train, download=True) for train in (True, False))
         except (OSError, RuntimeError) as error:
             raise DataError(
                 f"CIFAR-10 could not be downloaded ({error}); give a copy of your own with --data"
             ) from error
-        splits.append(Split(np.asarray(dataset.data), np.asarray(dataset.targets, dtype=np.int64)))
-        classes = list(dataset.classes)
-    return Dataset("CIFAR-10", classes, *splits)
+    splits = [Split(np.asarray(part.data), np.asarray(part.targets, np.int64)) for part in (train, test)]
+    return Dataset("CIFAR-10", list(train.classes), *splits)
+
+
+@contextmanager
+def _alone(cache: Path) -> Generator[None]:
+    """Keep other processes from changing the cache, and clear away what killed ones had not finished."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for partial in cache.glob(".partial-*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        yield
 
 
 def _unpack(archive: Path, cache: Path) -> Path:
     """Unpack once, to a folder named by the archive's content."""
     with archive.open("rb") as file:
         root = cache / hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    if root.exists():
-        return root
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
-        unpacked = Path(partial) / "images"
-        try:
-            _extract(archive, unpacked, shutil.disk_usage(cache).free // 2)
-        except UNPACKING_ERRORS as error:
-            raise DataError(f"{archive} cannot be unpacked ({error}); make it anew") from error
-        try:
+    with _alone(cache):
+        if root.exists():
+            return root
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
+            unpacked = Path(partial) / "images"
+            try:
+                _extract(archive, unpacked, shutil.disk_usage(cache).free // 2)
+            except UNPACKING_ERRORS as error:
+                raise DataError(f"{archive} cannot be unpacked ({error}); make it anew") from error
             unpacked.rename(root)
-        except OSError:
-            if not root.exists():  # else another process was faster
-                raise
     return root
 
 
@@ -189,7 +195,7 @@ def _read_tree(folder: Path) -> Split:
     """Every image, turned upright, on white, cropped to a square and scaled, as the service does with what is
     uploaded. Raises DataError that names the unreadable ones."""
     try:
-        files = make_dataset(str(folder), extensions=tuple(Image.registered_extensions()))
+        files = make_dataset(str(folder), extensions=_list_extensions())
     except FileNotFoundError as error:  # a class without images; the text names it
         raise DataError(f"{folder}: {error}; add images or remove the folder") from error
     images = np.empty((len(files), INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8)
@@ -197,7 +203,8 @@ def _read_tree(folder: Path) -> Split:
     bar = tqdm(files, desc=f"reading {folder.name}", unit="image", disable=None)
     for index, (path, _) in enumerate(bar):
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
+                image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # JPEG decodes to near this size
                 ImageOps.exif_transpose(image, in_place=True)
                 images[index] = np.asarray(_fit(image))
         except READING_ERRORS as error:
@@ -210,17 +217,25 @@ def _read_tree(folder: Path) -> Split:
     return Split(images, np.array([label for _, label in files], dtype=np.int64))
 
 
+def _list_extensions() -> tuple[str, ...]:
+    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+
+
 def _fit(image: Image.Image) -> Image.Image:
     """RGB (32, 32); of sixteen bits a pixel the upper eight, of values without a known range their span."""
-    size = (INPUT_SIZE, INPUT_SIZE)
     if image.has_transparency_data:
-        small = ImageOps.fit(image.convert("RGBA"), size)
-        return Image.alpha_composite(Image.new("RGBA", size, "white"), small).convert("RGB")
+        small = _shrink(image.convert("RGBA"))
+        return Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
     if image.mode.startswith("I;16"):
-        grey = np.asarray(ImageOps.fit(image.convert("I"), size)) / 256
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+        return _shrink(image.convert("I")).point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
     if image.mode in ("I", "F"):
-        grey = np.asarray(ImageOps.fit(image.convert("F"), size))
-        grey = (grey - grey.min()) * (255 / max(float(np.ptp(grey)), 1e-9))
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    return ImageOps.fit(image.convert("RGB"), size)
+        grey = image.convert("F")
+        low, high = grey.getextrema()
+        scale = 255 / (high - low) if high > low else 0  # pyright: ignore[reportOperatorIssue]
+        grey = _shrink(grey).point(lambda value: value * scale - low * scale)  # pyright: ignore
+        return grey.convert("L").convert("RGB")
+    return _shrink(image if image.mode in ("L", "RGB") else image.convert("RGB")).convert("RGB")
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    return ImageOps.fit(image, (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)

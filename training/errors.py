@@ -1,14 +1,50 @@
-"""What can end an attempt at a training run, other than its success.
+"""What can end a training other than its success.
 
 TrainingError
-├── TrainingFailed  the run fails, with a title and a detail for its user
+├── CommandError    the command ends, with the exit status of its kind and a text for people
+│   ├── DataError     the images cannot be used
+│   ├── TeacherError  the teacher cannot be used
+│   ├── OtherRun      the checkpoint is of another run
+│   └── Diverged      the loss became infinite, or no number
+├── TrainingFailed  the worker's run fails, with a title and a detail for its user
 ├── Lost            the row is no longer this attempt's: canceled, deleted, or claimed again
 └── Stopped         the worker is shutting down; the run goes back to the queue
 """
 
 
 class TrainingError(Exception):
-    """Base of the training worker's errors."""
+    """Base of this service's errors."""
+
+
+class CommandError(TrainingError):
+    """Ends the command; the text says why, and what to do."""
+
+    status: int
+    """The exit status that tells the worker."""
+
+
+class DataError(CommandError):
+    """The training data cannot be used; the text says what to change."""
+
+    status = 2
+
+
+class TeacherError(CommandError):
+    """The teacher cannot be used; the text says why."""
+
+    status = 2
+
+
+class OtherRun(CommandError):
+    """A checkpoint cannot bring on the run: it belongs to another one."""
+
+    status = 3
+
+
+class Diverged(CommandError):
+    """The loss became infinite or no number; the text says what to do."""
+
+    status = 4
 
 
 class TrainingFailed(TrainingError):

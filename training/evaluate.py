@@ -167,7 +167,8 @@ def make_outsiders(images: Images, seed: int) -> dict[str, Images]:
     random = np.random.default_rng(seed)
     count, tile = min(1000, len(images)), 8
     per_side = INPUT_SIZE // tile
-    tiles = images[:count].reshape(count, per_side, tile, per_side, tile, 3).swapaxes(2, 3)
+    chosen = images[random.permutation(len(images))[:count]]  # of every class, though they are in its order
+    tiles = chosen.reshape(count, per_side, tile, per_side, tile, 3).swapaxes(2, 3)
     tiles = tiles.reshape(count, per_side**2, tile, tile, 3)
     shuffled = np.stack([picture[random.permutation(per_side**2)] for picture in tiles])
     shuffled = shuffled.reshape(count, per_side, per_side, tile, tile, 3).swapaxes(2, 3)

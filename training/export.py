@@ -20,15 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from training.errors import TeacherError
 from training.model import ConvGroup, Net
 
 FORMAT = "layers/2"
 MODEL_FILE = "model.safetensors"
 CARD_FILE = "card.json"
-
-
-class TeacherError(Exception):
-    """The teacher cannot be used; the text says why."""
 
 
 class Normalise(nn.Module):

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from training import checkpoints
 from training.data import Split
+from training.errors import Diverged
 from training.hardware import describe, forward
 from training.model import INPUT_SIZE, Muon, Net
 from training.report import Epoch, Report
@@ -79,6 +80,7 @@ WEIGHT_DECAY = 2e-6 * BATCH_SIZE  # of biases and head; Muon keeps the norm of t
 WHITEN_BIAS_EPOCHS = 3  # then it is frozen
 LOOKAHEAD_STEPS = 5
 CLOUD_GRIDS = (1, 2, 3, 5, 8, 16, 32)
+CODE = (Path(__file__), Path(__file__).with_name("model.py"))
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465])
 STD = torch.tensor([0.2470, 0.2435, 0.2616])
 
@@ -98,8 +100,11 @@ class Task:
 
     @property
     def identity(self) -> str:
-        """Tells runs apart that must not resume each other."""
-        digest = hashlib.sha256(f"{self.recipe} {self.epochs} {self.seed} {self.data}".encode())
+        """Tells runs apart that must not resume each other, those of other code, too."""
+        asked = f"{self.recipe} {self.epochs} {self.seed} {self.data} {len(self.train)}"
+        digest = hashlib.sha256(asked.encode())
+        for file in CODE:
+            digest.update(file.read_bytes())
         for weights in self.teacher.state_dict().values() if self.teacher else ():
             digest.update(weights.cpu().numpy().tobytes())
         return f"{self.recipe.name}-{digest.hexdigest()[:12]}"
@@ -113,10 +118,6 @@ class Fitted:
     curve: list[Epoch]
     seconds: float  # of training steps, before a resumption, too: no warm-up, validation or checkpoint
     ended: str  # when the last epoch did, ISO 8601; the same when the run is resumed after that
-
-
-class Diverged(Exception):
-    """The loss became infinite or no number; the text says what to do."""
 
 
 def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | None = None) -> Fitted:
@@ -135,41 +136,20 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
     begun = time.monotonic()
     torch.manual_seed(task.seed)
     net = build(task, batches)
-    progress = Progress(net, task.epochs * len(batches), WHITEN_BIAS_EPOCHS * len(batches))
-    lookahead = Lookahead(net) if task.recipe.lookahead else None
+    steps, whiten_steps = task.epochs * len(batches), WHITEN_BIAS_EPOCHS * len(batches)
+    progress = Progress(net, steps, whiten_steps, Lookahead(net) if task.recipe.lookahead else None)
     curve: list[Epoch] = []
     trained, ended = time.monotonic() - begun, ""
-    if checkpoint and checkpoint.exists():
-        state = checkpoints.load(checkpoint, task.identity, device)
+    if checkpoint and (state := checkpoints.load(checkpoint, task.identity)):
         net.load_state_dict(state["net"])
         progress.load_state_dict(state["progress"])
-        if lookahead:
-            lookahead.slow = state["slow"]
         curve = [Epoch(**e) for e in state["curve"]]
         trained, ended = state["seconds"], state["ended"]
     report.phase("training")
-    report.begin(task.epochs, len(batches), len(curve), describe(device))
+    report.begin(task.epochs, len(batches), curve, describe(device))
     for number in range(len(curve), task.epochs):
         started = time.monotonic()
-        totals = torch.zeros(3, device=device)  # loss, correct, images
-        net.train()
-        for images, targets, indices in batches.epoch(number):
-            loss, logits = losses(net, images, targets)
-            loss.sum().backward()
-            synchronise(net)
-            progress.step()
-            if lookahead and progress.steps % LOOKAHEAD_STEPS == 0:
-                lookahead.update(progress.share)
-            count = len(indices)  # the pictures of nothing come after
-            totals[0] += loss.detach()[:count].sum()
-            totals[1] += (logits[:count].argmax(1) == batches.labels[indices]).sum()
-            totals[2] += count
-            report.step()
-        if lookahead and number + 1 == task.epochs:
-            lookahead.finish()
-        if dist.is_initialized():
-            dist.all_reduce(totals)
-        loss_sum, correct, count = totals.tolist()
+        loss_sum, correct, count = train_epoch(net, batches, number, progress, report)
         if not math.isfinite(loss_sum):
             raise Diverged(f"in epoch {number + 1} the loss became infinite; try another seed")
         seconds = time.monotonic() - started
@@ -189,7 +169,6 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
             state = {
                 "net": net.state_dict(),
                 "progress": progress.state_dict(),
-                "slow": lookahead and lookahead.slow,
                 "curve": [asdict(epoch) for epoch in curve],
                 "seconds": trained,
                 "ended": ended,
@@ -197,6 +176,27 @@ def fit(task: Task, device: torch.device, report: Report, checkpoint: Path | Non
             checkpoints.save(checkpoint, task.identity, state)
         report.epoch(epoch)
     return Fitted(net.eval(), curve, trained, ended)
+
+
+def train_epoch(
+    net: Net, batches: "Batches", number: int, progress: "Progress", report: Report
+) -> list[float]:
+    """One epoch of steps: the sum of the images' losses, how many were right, how many there were."""
+    totals = torch.zeros(3, device=batches.device)
+    net.train()
+    for images, targets, indices in batches.epoch(number):
+        loss, logits = losses(net, images, targets)
+        loss.sum().backward()
+        synchronise(net)
+        progress.step()
+        count = len(indices)  # the pictures of nothing come after
+        totals[0] += loss.detach()[:count].sum()
+        totals[1] += (logits[:count].argmax(1) == batches.labels[indices]).sum()
+        totals[2] += count
+        report.step()
+    if dist.is_initialized():
+        dist.all_reduce(totals)
+    return totals.tolist()
 
 
 def warm_up(task: Task, batches: "Batches") -> None:
@@ -342,9 +342,9 @@ def make_clouds(count: int, generator: torch.Generator) -> Tensor:
 
 
 class Progress:
-    """The optimizers, and the learning rates that fall linearly to zero under them."""
+    """The optimizers, the learning rates that fall linearly to zero under them, and the look-ahead."""
 
-    def __init__(self, net: Net, steps: int, whiten_steps: int) -> None:
+    def __init__(self, net: Net, steps: int, whiten_steps: int, lookahead: "Lookahead | None" = None) -> None:
         def group(params: list[Any], lr: float) -> dict[str, Any]:
             return {"params": params, "lr": lr, "initial_lr": lr, "weight_decay": WEIGHT_DECAY / lr}
 
@@ -354,6 +354,7 @@ class Progress:
         self.sgd = torch.optim.SGD(groups, momentum=SGD_MOMENTUM, nesterov=True)
         self.muon = Muon([p for _, p in named if p.ndim == 4], lr=FILTER_LR, momentum=MUON_MOMENTUM)
         self.steps, self._total, self._whiten_total = 0, steps, whiten_steps
+        self.lookahead = lookahead
 
     @property
     def share(self) -> float:
@@ -374,13 +375,23 @@ class Progress:
             optimizer.step()
             optimizer.zero_grad()
         self.steps += 1
+        if self.lookahead and self.steps % LOOKAHEAD_STEPS == 0:
+            self.lookahead.update(self.share)
+        if self.lookahead and self.steps == self._total:
+            self.lookahead.finish()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sgd": self.sgd.state_dict(), "muon": self.muon.state_dict(), "steps": self.steps}
+        slow = self.lookahead and self.lookahead.slow
+        return {
+            "sgd": self.sgd.state_dict(), "muon": self.muon.state_dict(), "slow": slow, "steps": self.steps,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sgd.load_state_dict(state["sgd"])
         self.muon.load_state_dict(state["muon"])
+        if self.lookahead:
+            slow = self.lookahead.slow
+            self.lookahead.slow = {name: value.to(slow[name].device) for name, value in state["slow"].items()}
         self.steps = state["steps"]
 
 

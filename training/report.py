@@ -1,7 +1,10 @@
 """What a run says of itself while it goes on: to a person at a terminal, or as JSON lines to a program."""
 
 import json
+import os
 import sys
+import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,13 +30,17 @@ class Report(Protocol):
 
     def phase(self, name: str) -> None: ...
 
-    def begin(self, epochs: int, steps: int, done: int, device: str) -> None:
+    def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:
         """So many epochs of so many steps, of which some are done already."""
         ...
 
     def step(self) -> None: ...
 
     def epoch(self, epoch: Epoch) -> None: ...
+
+    def publishing(self) -> None:
+        """The last phase; returns once the run may publish."""
+        ...
 
     def published(self, artifact: Path, card: dict[str, Any]) -> None: ...
 
@@ -49,10 +56,10 @@ class Terminal:
         self._close()
         self._name = name
 
-    def begin(self, epochs: int, steps: int, done: int, device: str) -> None:
+    def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:
         tqdm.write(f"{self._name}: {epochs} epochs on {device}")
         self._bar = tqdm(
-            total=epochs * steps, initial=done * steps, desc=self._name, unit="step", disable=None
+            total=epochs * steps, initial=len(done) * steps, desc=self._name, unit="step", disable=None
         )
 
     def step(self) -> None:
@@ -66,6 +73,9 @@ class Terminal:
             f"{epoch.images_per_second:,.0f} images/s, {epoch.seconds_left:.0f} s left"
         )
 
+    def publishing(self) -> None:
+        self.phase("publishing")
+
     def published(self, artifact: Path, card: dict[str, Any]) -> None:
         self._close()
         print(f"published {artifact}: {card['accuracy']:.2%} of the test images, one view, as served")
@@ -77,13 +87,23 @@ class Terminal:
 
 
 class JsonLines:
-    """One JSON object a line on standard output, for the training worker."""
+    """One JSON object a line on standard output, for the training worker.
+
+    On standard input the worker answers with a line that the model may be published; where that ends, so
+    does the worker, and this process with it.
+    """
+
+    def __init__(self) -> None:
+        self._may_publish = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def phase(self, name: str) -> None:
         self._write({"phase": name})
 
-    def begin(self, epochs: int, steps: int, done: int, device: str) -> None:  # noqa: ARG002
+    def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:  # noqa: ARG002
         self._write({"epochs": epochs, "device": device})
+        for epoch in done:  # again: an attempt before may have ended with the word unheard
+            self.epoch(epoch)
 
     def step(self) -> None:
         pass
@@ -91,8 +111,17 @@ class JsonLines:
     def epoch(self, epoch: Epoch) -> None:
         self._write({"epoch": asdict(epoch)})
 
+    def publishing(self) -> None:
+        self.phase("publishing")
+        self._may_publish.wait()
+
     def published(self, artifact: Path, card: dict[str, Any]) -> None:  # noqa: ARG002
         self._write({"published": artifact.name})
+
+    def _listen(self) -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            self._may_publish.set()
+        os._exit(1)
 
     def _write(self, message: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(message) + "\n")
@@ -104,10 +133,12 @@ class Silent:
 
     def phase(self, name: str) -> None: ...
 
-    def begin(self, epochs: int, steps: int, done: int, device: str) -> None: ...
+    def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None: ...
 
     def step(self) -> None: ...
 
     def epoch(self, epoch: Epoch) -> None: ...
+
+    def publishing(self) -> None: ...
 
     def published(self, artifact: Path, card: dict[str, Any]) -> None: ...

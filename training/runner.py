@@ -22,7 +22,7 @@ SEEN_SECONDS = 5.0
 NO_WORKER_SECONDS = 10.0  # no inference worker has found the model for so long: none is there
 SERVE_SECONDS = 30.0
 PARTIAL_SECONDS = 3600.0  # publishing takes a moment
-END_SECONDS = 10.0  # for the child to end by itself once it has published
+END_SECONDS = 3.0  # for the child to end by itself once it has published
 
 SKIPPED = "skipped: terminal, deleted, or another worker's"
 LOST = "lost: canceled, deleted, or claimed again"
@@ -145,6 +145,8 @@ class Runner:
                     self.database.add_epoch(run, epoch)
                 case {"phase": str(phase)}:
                     self.database.describe(run, phase=phase)
+                    if phase == "publishing":  # the row is still this attempt's, and can't be canceled now
+                        child.allow()
                 case {"epochs": int(epochs), "device": str(device)}:
                     self.database.describe(run, epochs, device)
                 case _:

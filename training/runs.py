@@ -97,9 +97,10 @@ UPDATE trainings SET
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Put a run back to the queue; a worker that was told to stop has not used up an attempt.
+# Put a run back to the queue; a worker that was told to stop has not used up an attempt. `seen_at` tells the
+# relay that its message is gone.
 HAND_BACK = """
-UPDATE trainings SET status = 'queued', phase = NULL, seen_at = NULL, attempt = attempt - 1
+UPDATE trainings SET status = 'queued', phase = NULL, seen_at = clock_timestamp(), attempt = attempt - 1
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 

@@ -5,11 +5,11 @@ torchrun --nproc-per-node 4 -m training.train ...
 """
 
 import argparse
+import logging
 import os
 import platform
 import sys
-import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,8 +20,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from training import checkpoints, data, evaluate, export, hardware, pictures, recipe
+from training import data, evaluate, export, hardware, pictures, recipe
 from training.data import Dataset, Split
+from training.errors import CommandError, Diverged
 from training.model import INPUT_SIZE
 from training.recipe import RECIPES, Task
 from training.report import JsonLines, Report, Silent, Terminal
@@ -47,19 +48,12 @@ class Options:
 
 def main() -> int:
     options = parse_options()
-    if options.report == "json":
-        end_with_parent()
+    logging.basicConfig(format="%(message)s")
     try:
         run(options, JsonLines() if options.report == "json" else Terminal())
-    except (data.DataError, export.TeacherError) as error:
+    except CommandError as error:
         print(f"train: {error}", file=sys.stderr)
-        return 2
-    except checkpoints.OtherRun as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 3
-    except recipe.Diverged as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 4
+        return error.status
     except KeyboardInterrupt:
         print("\ntrain: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
         return 130
@@ -108,19 +102,23 @@ def run(options: Options, report: Report) -> Path | None:
         if not recipe.is_first_process():
             report = Silent()
         report.phase("reading")
-        with first_process_first():
-            dataset = data.load(options.data, options.cache)
+        dataset = data.load(options.data, options.cache)
         task = prepare(options, dataset)
         checkpoint = options.checkpoint or options.models / ".runs" / f"{task.identity}.checkpoint"
-        fitted = recipe.fit(task, device, report, checkpoint)
+        try:
+            fitted = recipe.fit(task, device, report, checkpoint)
+        except Diverged:  # it would again, from there
+            if options.checkpoint is None:  # one that was asked for is its owner's
+                checkpoint.unlink(missing_ok=True)
+            raise
         if not recipe.is_first_process():
             return None
         report.phase("evaluating")
         model, card, answers = finish(fitted, task, dataset, options, device)
-        report.phase("publishing")
+        report.publishing()
         drawings = pictures.draw(answers, dataset.classes, fitted.curve)
         artifact = export.publish(model, card, drawings, options.models)
-        if options.checkpoint is None:  # one that was asked for is its owner's
+        if options.checkpoint is None:
             checkpoint.unlink(missing_ok=True)
         report.published(artifact, card)
         return artifact
@@ -138,16 +136,6 @@ def processes() -> Generator[torch.device]:
         yield device or torch.device("cpu")
     finally:
         dist.destroy_process_group()
-
-
-@contextmanager
-def first_process_first() -> Generator[None]:
-    """Under torchrun: the first process downloads and unpacks, then the others find it done."""
-    if not recipe.is_first_process():
-        dist.barrier()
-    yield
-    if dist.is_initialized() and recipe.is_first_process():
-        dist.barrier()
 
 
 def prepare(options: Options, dataset: Dataset) -> Task:
@@ -187,14 +175,6 @@ def finish(
     threshold = evaluate.fit_energy_threshold(logits / temperature)
     model = export.fold(fitted.net, recipe.MEAN.to(device), recipe.STD.to(device), temperature)
     answers = evaluate.Answers(evaluate.predict(model[:-1], test.images, device), test)
-    six_views = evaluate.Answers(evaluate.predict(evaluate.six_views(model[:-1]), test.images, device), test)
-    uploaded = Split(evaluate.as_uploaded(test.images), test.labels)
-    after_upload = evaluate.Answers(evaluate.predict(model[:-1], uploaded.images, device), uploaded)
-    outsiders = {
-        kind: evaluate.energies(evaluate.predict(model[:-1], images, device))
-        for kind, images in evaluate.make_outsiders(test.images, options.seed).items()
-    }
-    confusion = answers.confusion()
     card = {
         "created": fitted.ended,
         "activation": options.activation,
@@ -202,19 +182,14 @@ def finish(
         "input_size": INPUT_SIZE,
         "parameters": sum(p.numel() for p in model.parameters()),
         "temperature": float(f"{temperature:.4g}"),
-        "accuracy": round(answers.accuracy(), 4),
-        "accuracy_six_views": round(six_views.accuracy(), 4),
-        "accuracy_after_upload": round(after_upload.accuracy(), 4),
-        "calibration_error": round(answers.calibration_error(), 4),
-        "class_accuracy": {
-            name: round(float(row[index] / max(1, row.sum())), 4)
-            for index, (name, row) in enumerate(zip(dataset.classes, confusion, strict=True))
-        },
-        "confusion": confusion.tolist(),
+        **measure(model[:-1], answers, dataset.classes, device),
         "unfamiliar": {
             "energy_threshold": round(threshold, 4),
             "flagged_test": share_above(evaluate.energies(answers.logits), threshold),
-            "detected": {kind: share_above(energy, threshold) for kind, energy in outsiders.items()},
+            "detected": {
+                kind: share_above(evaluate.energies(evaluate.predict(model[:-1], images, device)), threshold)
+                for kind, images in evaluate.make_outsiders(test.images, options.seed).items()
+            },
         },
         "data": {
             "name": options.name or dataset.name,
@@ -224,37 +199,55 @@ def finish(
             "sha256": dataset.fingerprint(),
             "test_sha256": dataset.test_fingerprint(),
         },
-        "training": {
-            "recipe": options.recipe,
-            "source": "airbench (Keller Jordan), https://github.com/KellerJordan/cifar10-airbench",
-            "teacher": options.teacher and options.teacher.resolve().name,
-            "epochs": task.epochs,
-            "seed": options.seed,
-            "seconds": round(fitted.seconds, 1),
-            "precision": "bfloat16" if hardware.has_fast_bfloat16(device) else "float32",
-            "hardware": hardware.describe(device),
-            "processes": dist.get_world_size() if dist.is_initialized() else 1,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
-            | {"python": platform.python_version()},
-            "curve": [asdict(epoch) for epoch in fitted.curve],
-        },
+        "training": describe_training(fitted, task, options, device),
     }
     return model, card, answers
 
 
+def measure(
+    logits: torch.nn.Module, answers: evaluate.Answers, classes: Sequence[str], device: torch.device
+) -> dict[str, Any]:
+    """The card's figures of accuracy and calibration, of the test images that were answered."""
+    test = answers.split
+    six_views = evaluate.Answers(evaluate.predict(evaluate.six_views(logits), test.images, device), test)
+    uploaded = Split(evaluate.as_uploaded(test.images), test.labels)
+    after_upload = evaluate.Answers(evaluate.predict(logits, uploaded.images, device), uploaded)
+    confusion = answers.confusion()
+    return {
+        "accuracy": round(answers.accuracy(), 4),
+        "accuracy_six_views": round(six_views.accuracy(), 4),
+        "accuracy_after_upload": round(after_upload.accuracy(), 4),
+        "calibration_error": round(answers.calibration_error(), 4),
+        "class_accuracy": {
+            name: round(float(row[index] / max(1, row.sum())), 4)
+            for index, (name, row) in enumerate(zip(classes, confusion, strict=True))
+        },
+        "confusion": confusion.tolist(),
+    }
+
+
+def describe_training(
+    fitted: recipe.Fitted, task: Task, options: Options, device: torch.device
+) -> dict[str, Any]:
+    """How the model came about, for its card."""
+    return {
+        "recipe": options.recipe,
+        "source": "airbench (Keller Jordan), https://github.com/KellerJordan/cifar10-airbench",
+        "teacher": options.teacher and options.teacher.resolve().name,
+        "epochs": task.epochs,
+        "seed": options.seed,
+        "seconds": round(fitted.seconds, 1),
+        "precision": "bfloat16" if hardware.has_fast_bfloat16(device) else "float32",
+        "hardware": hardware.describe(device),
+        "processes": dist.get_world_size() if dist.is_initialized() else 1,
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
+        | {"python": platform.python_version()},
+        "curve": [asdict(epoch) for epoch in fitted.curve],
+    }
+
+
 def share_above(energies: np.ndarray[Any, Any], threshold: float) -> float:
     return round(float((energies > threshold).mean()), 4)
-
-
-def end_with_parent() -> None:
-    """End this process when standard input ends, which is when the program that started it ends."""
-
-    def wait() -> None:
-        while os.read(sys.stdin.fileno(), 1024):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -105,6 +105,18 @@ async def test_a_training_whose_worker_went_silent_has_lost_it(
     assert await api.services.trainings.find_lost(queue_is_empty=True) == []
 
 
+async def test_a_training_that_was_handed_back_has_lost_its_message_though_others_wait(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    id = UUID((await start(api))["id"])
+    await start(api)
+    assert await api.services.trainings.find_lost(queue_is_empty=False) == []
+    await database.execute("UPDATE trainings SET seen_at = now() WHERE id = $1", id)
+    assert await api.services.trainings.find_lost(queue_is_empty=False) == [id]
+    await database.execute("UPDATE trainings SET seen_at = now() - interval '61 seconds'")
+    assert await api.services.trainings.find_lost(queue_is_empty=False) == []
+
+
 async def test_a_training_that_lost_its_message_is_published_again_and_given_time(
     api: Api, database: asyncpg.Connection, servers: Config
 ) -> None:

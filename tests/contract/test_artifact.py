@@ -9,10 +9,11 @@ import torch
 
 from backend.uploads import INPUT_SIZE
 from inference import classifier
+from inference.artifact import read_card
 from inference.errors import ArtifactError
 from scripts.local.config import REPOSITORY
 from tests.conftest import SHIPPED_MODEL
-from training import export, recipe
+from training import data, export, recipe
 from training.model import Net
 
 CPU = torch.device("cpu")
@@ -52,6 +53,15 @@ def test_the_exported_model_on_raw_bytes_equals_the_trained_one_on_normalised_te
     np.testing.assert_allclose(served, expected, atol=1e-5)
     np.testing.assert_allclose(served.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(energies, -(logits / 1.7).logsumexp(1).numpy(), atol=1e-4)
+
+
+def test_the_worker_takes_the_card_of_as_many_classes_as_training_does(net: Net, tmp_path: Path) -> None:
+    model = export.fold(net, recipe.MEAN, recipe.STD, temperature=1.0)
+    classes = [f"class {number}" for number in range(data.MAX_CLASSES)]
+    confusion = [[10] * len(classes)] * len(classes)  # ten million test images
+    card = {"created": "2026-01-02T03:04:05+00:00", "classes": classes, "input_size": 32}
+    folder = export.publish(model, {**card, "confusion": confusion}, {}, tmp_path)
+    assert read_card(folder)["confusion"] == confusion
 
 
 def test_training_reads_back_what_it_has_written(artifact: Path, net: Net) -> None:

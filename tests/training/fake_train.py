@@ -1,7 +1,8 @@
 """Stands for `python -m training.train` in tests of its worker; the recipe says how it behaves.
 
 It keeps to the real one's contract: JSON lines on standard output, a checkpoint after each epoch that a
-next attempt goes on from, and its own end when its standard input ends.
+next attempt goes on from and tells again, no model before it may publish, and its own end when its
+standard input ends.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from training.errors import DataError, Diverged, OtherRun
+
 EPOCHS = 3
 VERSION = "2027-01-01-0123abcd"
 
@@ -22,8 +25,12 @@ def say(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 
-def end_with_worker() -> None:
-    sys.stdin.read()
+ALLOWED = threading.Event()
+
+
+def listen() -> None:
+    while sys.stdin.readline():
+        ALLOWED.set()
     os._exit(1)
 
 
@@ -39,7 +46,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--report", choices=["json"], required=True)
     options = parser.parse_args()
-    threading.Thread(target=end_with_worker, daemon=True).start()
+    threading.Thread(target=listen, daemon=True).start()
     options.cache.mkdir(parents=True, exist_ok=True)
     with (options.cache / "runs").open("a") as file:  # a line for each attempt
         said = {"pid": os.getpid(), "arguments": sys.argv[1:], "nice": os.nice(0)}
@@ -60,10 +67,10 @@ def behave(options: argparse.Namespace) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "bad-data":
             print("train: train/cat/7.png cannot be read as an image; remove it", file=sys.stderr)
-            sys.exit(2)
+            sys.exit(DataError.status)
         case "other-run":
             print("train: run.checkpoint is of another run", file=sys.stderr)
-            sys.exit(3)
+            sys.exit(OtherRun.status)
         case "silent":
             sys.exit(0)
         case _:
@@ -72,18 +79,30 @@ def behave(options: argparse.Namespace) -> None:
     say(phase="training")
     print("this line is no report", flush=True)
     done = int(options.checkpoint.read_text()) if options.checkpoint.exists() else 0
+    for number in range(1, done + 1):
+        tell_epoch(number, options.epochs)
     for number in range(done + 1, options.epochs + 1):
         if options.recipe == "diverge" and number == 2:
             print("train: in epoch 2 the loss became infinite; try another seed", file=sys.stderr)
-            sys.exit(4)
-        figures = {"accuracy": 0.5, "validation_accuracy": 0.4, "learning_rate": 0.1}
-        rest = {"images_per_second": 1000.5, "seconds_left": float(options.epochs - number)}
-        say(epoch={"number": number, "loss": 2.0 / number, **figures, **rest})
+            sys.exit(Diverged.status)
         options.checkpoint.write_text(str(number))
+        if options.recipe == "untold" and number == 2 and done == 0:
+            time.sleep(600)
+        tell_epoch(number, options.epochs)
         if options.recipe in ("hang", "deaf") or (options.recipe == "hang-once" and done == 0):
             time.sleep(600)
+    while options.recipe == "late" and not (options.cache / "go").exists():
+        time.sleep(0.05)
     say(phase="publishing")
+    ALLOWED.wait()
+    (options.cache / f"{options.checkpoint.stem}.published").touch()
     say(published=VERSION)
+
+
+def tell_epoch(number: int, epochs: int) -> None:
+    figures = {"accuracy": 0.5, "validation_accuracy": 0.4, "learning_rate": 0.1}
+    rest = {"images_per_second": 1000.5, "seconds_left": float(epochs - number)}
+    say(epoch={"number": number, "loss": 2.0 / number, **figures, **rest})
 
 
 if __name__ == "__main__":

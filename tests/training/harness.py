@@ -90,6 +90,7 @@ class Trainings:
 
     async def publish(self, id: object) -> None:
         headers = {"task": "training.train", "id": str(id), "root_id": str(id), "lang": "py", "retries": 0}
+        headers |= {"request_id": "request-1"}
         body = json.dumps([[str(id)], {}, OPTIONS]).encode()
         await self.publish_raw(body, headers, "application/json")
 

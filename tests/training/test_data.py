@@ -3,6 +3,7 @@
 import shutil
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from training import data
+from training.errors import DataError
 
 
 @pytest.fixture
@@ -47,7 +49,29 @@ def test_an_archive_is_unpacked_once_and_equals_its_folder(kind: str, tree: Path
     cache = tmp_path / "cache"
     first, again = data.load(archive, cache), data.load(archive, cache)
     assert first.fingerprint() == again.fingerprint() == data.load(tree, cache).fingerprint()
-    assert len(list(cache.iterdir())) == 1  # nothing half done is left
+    assert len(list(cache.glob("[!.]*"))) == 1
+    assert not list(cache.glob(".partial-*"))
+
+
+def test_what_a_killed_process_had_unpacked_is_cleared_away(tree: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tree, ".")
+    left = tmp_path / "cache/.partial-x/images/train"
+    left.mkdir(parents=True)
+    data.load(archive, tmp_path / "cache")
+    assert not left.exists()
+
+
+def test_processes_that_want_the_same_archive_unpack_it_once(tree: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tree, ".")
+    cache = tmp_path / "cache"
+    with ThreadPoolExecutor(4) as threads:
+        loaded = list(threads.map(lambda _: data.load(archive, cache), range(4)))
+    assert len({dataset.fingerprint() for dataset in loaded}) == 1
+    assert len(list(cache.glob("[!.]*"))) == 1
 
 
 def test_an_archive_that_holds_more_folders_is_read_from_the_one_with_the_images(
@@ -140,7 +164,7 @@ def spoil(tree: Path, how: str) -> Path:
 def test_unusable_data_is_refused_with_what_to_change(
     how: str, words: str, tree: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(data.DataError, match=words):
+    with pytest.raises(DataError, match=words):
         data.load(spoil(tree, how), tmp_path / "cache")
 
 
@@ -151,6 +175,6 @@ def test_an_archive_that_would_fill_the_disk_is_not_unpacked(
     with tarfile.open(archive, "w") as tar:
         tar.add(tree, ".")
     monkeypatch.setattr(data.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(data.DataError, match="make room"):
+    with pytest.raises(DataError, match="make room"):
         data.load(archive, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list((tmp_path / "cache").glob("[!.]*")) == []

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from scripts.local.config import REPOSITORY
-from training import checkpoints, recipe
+from training import recipe
 from training.data import Split
+from training.errors import Diverged, OtherRun
 from training.recipe import ACCURATE, BATCH_SIZE, FAST, Batches, Recipe, Task
 from training.report import Epoch, Silent
 
@@ -130,7 +131,7 @@ def roughness(image: torch.Tensor) -> float:
 
 
 def test_a_run_that_diverges_ends_in_words(task: Task) -> None:
-    with pytest.raises(recipe.Diverged, match="in epoch 1 the loss"):
+    with pytest.raises(Diverged, match="in epoch 1 the loss"):
         recipe.fit(replace(task, teacher=Brightness(float("nan"))), CPU, Silent())
 
 
@@ -213,15 +214,29 @@ def test_a_checkpoint_of_another_run_is_refused(task: Task, tmp_path: Path) -> N
     checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(Stop):
         recipe.fit(task, CPU, StopAfter(1), checkpoint)
-    with pytest.raises(checkpoints.OtherRun, match="another run"):
+    with pytest.raises(OtherRun, match="another run"):
         recipe.fit(replace(task, seed=4), CPU, Silent(), checkpoint)
 
 
-def test_a_damaged_checkpoint_is_refused_in_words(task: Task, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_code_is_of_another_run(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = task.identity
+    changed = tmp_path / "recipe.py"
+    changed.write_bytes(recipe.CODE[0].read_bytes() + b"\n")
+    monkeypatch.setattr(recipe, "CODE", (changed, *recipe.CODE[1:]))
+    assert task.identity != before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
+def test_a_run_whose_checkpoint_is_damaged_starts_anew_and_says_so(
+    content: bytes, task: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     checkpoint = tmp_path / "run.checkpoint"
-    checkpoint.write_bytes(b"not a checkpoint")
-    with pytest.raises(checkpoints.OtherRun, match="cannot be read"):
-        recipe.fit(task, CPU, Silent(), checkpoint)
+    checkpoint.write_bytes(content)
+    fitted = recipe.fit(replace(task, epochs=1), CPU, Silent(), checkpoint)
+    assert [epoch.number for epoch in fitted.curve] == [1]
+    assert "starts anew" in caplog.text
 
 
 def test_two_processes_end_with_the_same_network(tmp_path: Path) -> None:
@@ -232,4 +247,6 @@ def test_two_processes_end_with_the_same_network(tmp_path: Path) -> None:
         check=True, cwd=REPOSITORY, timeout=180, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert all(torch.equal(one["net"][name], two["net"][name]) for name in one["net"])
+    assert sorted(one["seen"] + two["seen"]) == list(range(400))  # each image once
+    assert len(one["seen"]) == len(two["seen"]) == 200

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 
 from scripts.local.config import REPOSITORY
 from training import export, recipe, train
+from training.errors import DataError, Diverged, OtherRun, TeacherError
 from training.report import Silent
 
 
@@ -97,11 +99,11 @@ def test_a_student_learns_what_its_teacher_answers(
 
 def test_a_teacher_that_does_not_fit_is_refused(published: Path, tmp_path: Path) -> None:
     classes = read_card(published)["classes"]
-    with pytest.raises(export.TeacherError, match="other classes"):
+    with pytest.raises(TeacherError, match="other classes"):
         export.read_teacher(published, ["cat", "dog"], recipe.MEAN, recipe.STD)
-    with pytest.raises(export.TeacherError, match="normalises images"):
+    with pytest.raises(TeacherError, match="normalises images"):
         export.read_teacher(published, classes, recipe.MEAN, 2 * recipe.STD)
-    with pytest.raises(export.TeacherError, match="cannot be read"):
+    with pytest.raises(TeacherError, match="cannot be read"):
         export.read_teacher(tmp_path, classes, recipe.MEAN, recipe.STD)
 
 
@@ -130,8 +132,15 @@ def test_the_command_speaks_to_a_program_in_json_lines(two_colours: Path, tmp_pa
     )  # fmt: skip
     assert child.stdout is not None
     assert child.stderr is not None
+    assert child.stdin is not None
+    said: list[dict[str, Any]] = []
     with child:
-        said = [json.loads(line) for line in child.stdout]
+        for line in child.stdout:
+            said.append(json.loads(line))
+            if said[-1] == {"phase": "publishing"}:
+                assert not list(tmp_path.glob("*/card.json"))
+                child.stdin.write(b"\n")
+                child.stdin.flush()
         assert child.wait(60) == 0, child.stderr.read()
     assert [line["phase"] for line in said if "phase" in line] == [
         "reading", "training", "evaluating", "publishing",
@@ -173,9 +182,7 @@ def test_an_interrupted_command_goes_on_where_it_was(two_colours: Path, tmp_path
     assert len(read_card(artifact)["training"]["curve"]) == 12
 
 
-def test_two_processes_train_one_network_as_good_as_one_does(
-    published: Path, two_colours: Path, tmp_path: Path
-) -> None:
+def test_the_command_runs_in_two_processes_and_publishes_once(two_colours: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     two = subprocess.run(
         [*torchrun, *command(two_colours, tmp_path, "--recipe", "accurate")],
@@ -187,15 +194,41 @@ def test_two_processes_train_one_network_as_good_as_one_does(
     (artifact,) = [entry for entry in tmp_path.iterdir() if not entry.name.startswith(".")]
     card = read_card(artifact)
     assert card["training"]["processes"] == 2
-    assert card["accuracy"] >= read_card(published)["accuracy"] - 0.05
+    assert card["accuracy"] >= 0.9
 
 
 def test_bad_data_ends_the_command_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["train", "--data", str(tmp_path / "nowhere")])
-    assert train.main() == 2
+    assert train.main() == DataError.status
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_checkpoint_of_another_run_ends_the_command_in_words(
+    two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "run.checkpoint"
+    torch.save({"of": "someone else's"}, checkpoint)
+    flags = command(two_colours, tmp_path, "--checkpoint", str(checkpoint))[2:]
+    monkeypatch.setattr("sys.argv", ["train", *flags])
+    assert train.main() == OtherRun.status
+    assert "someone else's" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_ends_the_command_in_words_and_leaves_no_checkpoint(
+    two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_epoch = recipe.train_epoch
+
+    def diverge_in_the_second(net: Any, batches: Any, number: int, *rest: Any) -> list[float]:
+        return [math.inf, 0.0, 1.0] if number == 1 else train_epoch(net, batches, number, *rest)
+
+    monkeypatch.setattr(recipe, "train_epoch", diverge_in_the_second)
+    monkeypatch.setattr("sys.argv", ["train", *command(two_colours, tmp_path)[2:]])
+    assert train.main() == Diverged.status
+    assert "in epoch 2 the loss" in capsys.readouterr().err
+    assert list((tmp_path / ".runs").iterdir()) == []
 
 
 @pytest.mark.parametrize("flags", [["--epochs", "0"], ["--seed", "-1"], ["--recipe", "best"]])

@@ -103,6 +103,27 @@ async def test_a_worker_that_is_told_to_stop_hands_its_run_back_and_the_next_one
     assert len(own.attempts) == 2
 
 
+async def test_an_epoch_that_the_worker_had_not_heard_of_is_told_by_the_next_attempt(
+    own: Worker, trainings: Trainings
+) -> None:
+    await trainings.serve()
+    with own.running() as process:
+        id = await trainings.start("untold")
+        checkpoint = own.models / f".runs/{id}.checkpoint"
+
+        async def kept() -> bool:
+            return checkpoint.exists() and checkpoint.read_text() == "2"
+
+        await eventually(kept)
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 10) == 0
+    assert 2 not in await trainings.epochs(id)
+    with own.running():
+        await trainings.publish(id)
+        await trainings.until(id, "succeeded")
+    assert await trainings.epochs(id) == [1, 2, 3]
+
+
 async def test_a_killed_worker_takes_its_child_with_it_and_its_run_is_claimed_again(
     own: Worker, trainings: Trainings
 ) -> None:
@@ -163,8 +184,9 @@ async def test_a_run_tells_its_epochs_in_order_and_succeeds(worker: Worker, trai
     assert epoch is not None
     assert (epoch["loss"], epoch["images_per_second"], epoch["seconds_left"]) == (1.0, 1000.5, 3.0)
     assert told.count(str(id)) >= 8  # its insert, claim, description, phases, epochs and outcome
-    told_of = {line["message"] for line in worker.log if line.get("training_id") == str(id)}
-    assert {"training started", "training ended"} <= told_of
+    told_of = {line["message"]: line for line in worker.log if line.get("training_id") == str(id)}
+    assert {"training taken", "training started", "training ended"} <= told_of.keys()
+    assert told_of["training taken"]["request_id"] == "request-1"
 
 
 async def test_the_child_gets_the_run_s_options_and_no_secret(worker: Worker, trainings: Trainings) -> None:
@@ -292,6 +314,26 @@ async def test_a_run_succeeds_once_the_next_prediction_is_answered_by_its_model(
     row = await trainings.until(id, "succeeded")
     served_at = await trainings.database.fetchval("SELECT served_at FROM models")
     assert row["completed_at"] > served_at
+
+
+async def test_a_run_that_another_attempt_has_taken_over_publishes_nothing(
+    worker: Worker, trainings: Trainings
+) -> None:
+    id = await trainings.start("late", epochs=1)
+    await trainings.until_epoch(id, 1)
+    child = worker.attempts[-1]["pid"]
+    blocked = """SELECT count(*) FROM pg_stat_activity
+                 WHERE application_name = 'training' AND wait_event_type = 'Lock'"""
+    async with trainings.database.transaction():
+        await trainings.database.execute("UPDATE trainings SET attempt = attempt + 1 WHERE id = $1", id)
+        (worker.cache / "go").touch()
+
+        async def asks() -> Any:
+            return await trainings.database.fetchval(blocked)
+
+        await eventually(asks)
+    await ends(child)
+    assert not (worker.cache / f"{id}.published").exists()
 
 
 async def test_a_model_that_no_inference_worker_finds_is_published_all_the_same(

@@ -1,4 +1,5 @@
-"""One of the processes that torchrun starts: trains its share, and keeps the network that it ends with."""
+"""One of the processes that torchrun starts: trains its share, and keeps the network that it ends with and
+which images an epoch shows it."""
 
 import sys
 from pathlib import Path
@@ -16,5 +17,8 @@ if __name__ == "__main__":
     images = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
     task = make_task(SMALL, images, np.arange(400) % 2)
     fitted = recipe.fit(task, torch.device("cpu"), Silent())
-    torch.save(fitted.net.state_dict(), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
+    epoch = recipe.Batches(task, torch.device("cpu")).epoch(0)
+    seen = [index for _, _, indices in epoch for index in indices.tolist()]
+    kept = {"net": fitted.net.state_dict(), "seen": seen}
+    torch.save(kept, Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
     dist.destroy_process_group()

@@ -1,0 +1,66 @@
+"""Training reads images as the service reads uploads: a network learns from what it will be shown."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.settings import Settings
+from backend.uploads import FORMATS, decode
+from training import data
+
+SETTINGS = Settings(database_url="postgresql://x", broker_url="amqp://x")  # pyright: ignore
+RANDOM = np.random.default_rng(0)
+COLOURS = RANDOM.integers(0, 256, (300, 500, 3), dtype=np.uint8)
+GREY = RANDOM.integers(0, 2**16, (70, 50), dtype=np.uint16)
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+FILES = {
+    "large.jpg": encode(Image.fromarray(COLOURS), "JPEG", quality=90),
+    "turned.jpg": encode(Image.fromarray(COLOURS[:100, :60]), "JPEG", exif=TURNED),
+    "small.png": encode(Image.fromarray(COLOURS[:32, :32]), "PNG"),
+    "palette.gif": encode(Image.fromarray(COLOURS).quantize(16), "GIF"),
+    "transparent.png": encode(Image.fromarray(COLOURS).convert("RGBA").rotate(20), "PNG"),
+    "grey.png": encode(Image.fromarray(COLOURS[:, :, 0]), "PNG"),
+    "sixteen-bits.png": encode(Image.fromarray(GREY), "PNG"),
+    "floats.tiff": encode(Image.fromarray(np.where(GREY > 65_000, 9e4, GREY).astype(np.float32)), "TIFF"),
+    "integers.tiff": encode(Image.fromarray(GREY.astype(np.int32) - 30_000), "TIFF"),
+    "photo.webp": encode(Image.fromarray(COLOURS), "WEBP"),
+    "flat.bmp": encode(Image.fromarray(COLOURS), "BMP"),
+}
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What training makes of each file."""
+    folder: Path = tmp_path_factory.mktemp("images")
+    for part in ("train", "test"):
+        for name in ("one", "two"):
+            (folder / part / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(folder / part / name / "a.png")
+    for number in range(64):
+        Image.new("RGB", (32, 32)).save(folder / f"train/one/{number}.png")
+    for file, content in FILES.items():
+        (folder / "test/two" / file).write_bytes(content)
+    images = data.load(folder, folder / "cache").test.images[1:]  # the first is of class one
+    return dict(zip(sorted(["a.png", *FILES]), (image.tobytes() for image in images), strict=True))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_training_sees_an_image_as_the_model_is_shown_it(file: str, read: dict[str, bytes]) -> None:
+    assert read[file] == decode(FILES[file], SETTINGS)
+
+
+def test_training_takes_whatever_the_service_does() -> None:
+    assert set(FORMATS) <= set(data.FORMATS)
