@@ -35,6 +35,7 @@ check: ## Lint, format and type checks, import rules, generated files
 	@scripts/check
 
 fix: ## Format the code, regenerate files, repair what the linters can
+	@scripts/bootstrap
 	@$(RUN) ruff check --fix . && $(RUN) ruff format .
 	@$(RUN) python -m scripts.openapi ui/openapi.json
 	@scripts/npm run --silent types && scripts/npm run --silent fix
@@ -50,12 +51,12 @@ compose-test: ## Build, start, check, scale and stop the system with Docker Comp
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/compose -m docker
 
-train: ## Train and publish a model (DATA=folder or archive; RECIPE=accurate; TRAIN_FLAGS=--help)
-	@scripts/bootstrap
+train: ## Train and publish a model (DATA=folder or archive; RECIPE=balanced; TRAIN_FLAGS=--help)
+	@scripts/bootstrap python
 	@$(KEEP_MEMORY) $(RUN) python -m training.train $(RUN_FLAGS)
 
 bench-train: ## Train RUNS times (5) and print a table of time and accuracy (RECIPE, DATA as for train)
-	@scripts/bootstrap
+	@scripts/bootstrap python
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
 bench: ## Measure throughput, latency and CPU time of a system of its own

@@ -13,14 +13,16 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a data set and of a model's ve
 
 EXAMPLE_ID = "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
 
-Recipe = Literal["fast", "accurate"]
+Recipe = Literal["fast", "balanced", "accurate"]
 Activation = Literal["better", "always", "never"]
 
 
 class TrainingRequest(BaseModel):
     """What to train; every member may be left out."""
 
-    recipe: Annotated[Recipe, Field(description="`accurate` takes longer, and is worth more.")] = "fast"
+    recipe: Annotated[
+        Recipe, Field(description="`balanced` and `accurate` take longer, and are worth more.")
+    ] = "fast"
     seed: Annotated[int, Field(ge=0, lt=2**31, description="The same seed starts from the same weights.")] = 0
     epochs: Annotated[
         int | None, Field(ge=1, le=MAX_EPOCHS, description="Null: as many as the recipe has.")

@@ -36,7 +36,7 @@ def test_the_input_of_a_deep_group_skips_its_last_two_convolutions() -> None:
         assert torch.allclose(group(image), group.activation(first))
 
 
-@pytest.mark.parametrize(("recipe", "millions"), [("fast", 2), ("accurate", 10)])
+@pytest.mark.parametrize(("recipe", "millions"), [("fast", 2), ("balanced", 4), ("accurate", 10)])
 def test_the_recipes_networks_have_the_size_that_their_names_promise(recipe: str, millions: int) -> None:
     chosen = RECIPES[recipe]
     net = Net(10, chosen.widths, chosen.depth, chosen.padding)

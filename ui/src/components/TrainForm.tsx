@@ -21,7 +21,8 @@ export function TrainForm({ store }: { store: TrainingStore }) {
         Recipe
         <select name="recipe">
           <option value="fast">fast</option>
-          <option value="accurate">accurate, takes longer</option>
+          <option value="balanced">balanced, takes longer</option>
+          <option value="accurate">accurate, takes longest</option>
         </select>
       </label>
       <label>
@@ -65,7 +66,7 @@ export function readForm(form: FormData): NewTraining {
   const epochs = String(form.get("epochs") ?? "");
   const data = String(form.get("data") ?? "").trim();
   return {
-    recipe: form.get("recipe") === "accurate" ? "accurate" : "fast",
+    recipe: form.get("recipe") as NonNullable<NewTraining["recipe"]>,
     seed: Number(form.get("seed")),
     epochs: epochs === "" ? null : Number(epochs),
     data: data === "" ? null : data,
