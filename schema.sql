@@ -29,6 +29,7 @@ CREATE TABLE predictions (
     predict_ms    double precision,                     -- time of that batch's forward pass
     feedback      text,                                 -- the label that a person says is right
     pixels        bytea NOT NULL,                       -- what the model sees: 32 x 32 x 3, RGB, uint8
+    upload_key    bytea,                                -- SHA-256 of the client's Idempotency-Key and place
     changed       xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- transaction of the latest change
 
     CONSTRAINT filename_is_short CHECK (char_length(filename) BETWEEN 1 AND 255),
@@ -47,6 +48,8 @@ ALTER TABLE predictions ALTER COLUMN pixels SET STORAGE EXTERNAL;
 -- History: newest first is the primary key read backwards, and a time range is a range of ids.
 CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE prediction IS NOT NULL;
 CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
+-- An upload that is sent again under its key makes no second row.
+CREATE UNIQUE INDEX predictions_by_upload_key ON predictions (upload_key) WHERE upload_key IS NOT NULL;
 -- The relay and the health report look at what is unfinished, which is little.
 CREATE INDEX predictions_unfinished ON predictions (id) WHERE status IN ('queued', 'running');
 -- An event stream resumes with what changed since the snapshot it last saw.
@@ -81,6 +84,18 @@ CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions
 CREATE TRIGGER predictions_updated AFTER UPDATE ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
 
+-- A stream that follows a row which is removed must end.
+CREATE FUNCTION notify_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('deletions', string_agg(id::text, ','))
+    FROM (SELECT id, (row_number() OVER () - 1) / 200 AS chunk FROM removed) AS numbered
+    GROUP BY chunk;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions
+    REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION notify_deletions();
+
 
 
 -- Runs of the training service. The row is the truth here, too: the task message carries only its id.
@@ -94,7 +109,7 @@ CREATE TYPE training_status AS ENUM (
 
 CREATE TABLE trainings (
     id            uuid PRIMARY KEY,                     -- version 7, made by the backend
-    recipe        text NOT NULL,                        -- fast or accurate
+    recipe        text NOT NULL,                        -- fast, balanced or accurate
     seed          bigint NOT NULL,
     epochs        integer,                              -- null until a worker knows: as many as the recipe has
     data          text,                                 -- name in the worker's folder of data sets; null is CIFAR-10
@@ -180,7 +195,7 @@ DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'worker') THEN CREATE ROLE worker LOGIN; END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'training') THEN CREATE ROLE training LOGIN; END IF;
 END $$;
-GRANT SELECT, INSERT ON predictions TO backend;
+GRANT SELECT, INSERT, DELETE, UPDATE (status, completed_at, feedback) ON predictions TO backend;
 GRANT SELECT ON predictions TO worker;
 GRANT UPDATE (status, prediction, confidence, probabilities, model, energy, unfamiliar, error_title,
               error_detail, started_at, completed_at, attempt, batch_size, predict_ms) ON predictions TO worker;

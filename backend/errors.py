@@ -11,12 +11,14 @@ ServiceError
 ├── NoFile                 422  no part named `file`, or not multipart at all
 ├── TooManyFiles           413  more files than one request may carry
 ├── NothingAccepted        422  several files, and not one of them could be taken
+├── KeyReused              422  an Idempotency-Key that came with other images before
 ├── BadParameter           422  a query parameter, header or body that cannot be understood
 ├── UnknownPrediction      404  no prediction has this id
 ├── UnknownTraining        404  no training has this id
 ├── UnknownModel           404  no worker has found a model of this version
 ├── UnknownPicture         404  the model has no such picture, or none that can be shown
-├── TrainingEnded          409  it cannot be canceled any more
+├── PredictionEnded        409  it cannot be canceled any more
+├── TrainingEnded          409  the same
 ├── ModelRefused           409  the model cannot be served
 ├── Overloaded             429  too many predictions wait already
 ├── TooManyTrainings       429  too many trainings wait or run already
@@ -92,6 +94,10 @@ class NothingAccepted(ServiceError):
     status, title = 422, "No file could be accepted"
 
 
+class KeyReused(ServiceError):
+    status, title = 422, "Idempotency key used before"
+
+
 class BadParameter(ServiceError):
     status, title = 422, "Bad parameter"
 
@@ -110,6 +116,10 @@ class UnknownModel(ServiceError):
 
 class UnknownPicture(ServiceError):
     status, title = 404, "Unknown picture"
+
+
+class PredictionEnded(ServiceError):
+    status, title = 409, "The prediction has ended"
 
 
 class TrainingEnded(ServiceError):

@@ -26,7 +26,8 @@ from backend.signals import Signals
 
 logger = logging.getLogger(__name__)
 
-PROGRESS, OUTCOMES, TRAININGS = "progress", "outcomes", "trainings"  # channels of schema.sql
+# Channels of schema.sql.
+PROGRESS, OUTCOMES, DELETIONS, TRAININGS = "progress", "outcomes", "deletions", "trainings"
 TICK_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
 CONNECT_TIMEOUT_SECONDS = 5
@@ -42,7 +43,8 @@ class Change:
 
 
 class Subscription:
-    """A reader's queue of changes. Iteration ends when the service stops or the reader is too slow."""
+    """A reader's queue of changes. Iteration ends when the service stops, the reader is too slow or the one
+    prediction that it follows is removed."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
@@ -137,6 +139,7 @@ class Changes:
                 try:
                     await connection.add_listener(PROGRESS, self._on_notification)
                     await connection.add_listener(OUTCOMES, self._on_notification)
+                    await connection.add_listener(DELETIONS, self._on_deletion)
                     await connection.add_listener(TRAININGS, self._on_training)
                     self.listening = True
                     self._wake.set()  # something may have happened before we listened
@@ -155,6 +158,12 @@ class Changes:
         ids = {UUID(id) for id in str(payload).split(",")} | {EVERY}
         if not ids.isdisjoint(self._followed) or (channel == OUTCOMES and not ids.isdisjoint(self._awaited)):
             self._wake.set()
+
+    def _on_deletion(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        for id in map(UUID, str(payload).split(",")):
+            for readers in (self._followed, self._awaited):
+                for subscription in readers.get(id, ()):
+                    subscription.close()
 
     def _on_training(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         self.trainings.wake(UUID(str(payload)))
@@ -232,6 +241,8 @@ async def wait_for(
     """The same predictions, once all are terminal or the time is up."""
     latest = {prediction.id: prediction for prediction in predictions}
     unfinished = {id for id, prediction in latest.items() if prediction.status not in TERMINAL}
+    if not unfinished:
+        return predictions
     try:
         async with asyncio.timeout(seconds):
             async for change in subscription:

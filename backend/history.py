@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from backend.schemas.predictions import Prediction
 
 # A page of the history: conditions, order and limit are put in by `history_statement`.
 HISTORY = f"SELECT {COLUMNS} FROM predictions WHERE {{conditions}} ORDER BY id {{order}} LIMIT :limit"
+PAGE = 1000  # rows that are read together when all are
 CONDITIONS = {
     "status": "status = CAST(:status AS prediction_status)",
     "label": "prediction = :label",
@@ -51,6 +52,21 @@ async def read_page(database: Database, limit: int, cursor: str | None, filters:
         next=encode_cursor("older", rows[-1].id) if has_older else None,
         previous=encode_cursor("newer", rows[0].id) if has_newer else None,
     )
+
+
+async def read_all(database: Database, filters: Mapping[str, Any]) -> AsyncIterator[Sequence[Prediction]]:
+    """All that the filters let through, newest first, a page at a time. The first is read when this returns,
+    so that an error can still be answered."""
+    first = await read_page(database, PAGE, None, filters)
+
+    async def pages() -> AsyncIterator[Sequence[Prediction]]:
+        page = first
+        yield page.rows
+        while page.next:
+            page = await read_page(database, PAGE, page.next, filters)
+            yield page.rows
+
+    return pages()
 
 
 def history_statement(filters: Sequence[str], direction: str) -> str:

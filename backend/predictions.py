@@ -1,6 +1,7 @@
 """The rows: the backend's SQL for the table `predictions`, each statement with its purpose."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from sqlalchemy import Row
 from uuid_utils.compat import uuid7
 
 from backend.database import Database
-from backend.errors import UnknownPrediction
+from backend.errors import KeyReused, PredictionEnded, UnknownPrediction
 from backend.schemas.predictions import Prediction
 
 COLUMNS = """id, filename, status::text AS status, prediction, confidence,
@@ -25,6 +26,32 @@ INSERT INTO predictions (id, filename, "timestamp", pixels)
 SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]),
                      CAST(:timestamps AS timestamptz[]), CAST(:pixels AS bytea[]))
 """
+
+# Store the rows of one request under their keys; one that is there already, since it was sent before, stays.
+INSERT_ONCE = """
+INSERT INTO predictions (id, filename, "timestamp", pixels, upload_key)
+SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]),
+                     CAST(:timestamps AS timestamptz[]), CAST(:pixels AS bytea[]), CAST(:keys AS bytea[]))
+ON CONFLICT (upload_key) WHERE upload_key IS NOT NULL DO NOTHING
+"""
+
+# The rows under some keys, and what the model sees of each.
+READ_KEYED = (
+    f"SELECT {COLUMNS}, upload_key, pixels FROM predictions WHERE upload_key = ANY(CAST(:keys AS bytea[]))"
+)
+
+# Withdraw a prediction that has not ended; what a worker makes of it then changes nothing.
+CANCEL = f"""
+UPDATE predictions SET status = 'canceled', completed_at = clock_timestamp()
+WHERE id = :id AND status IN ('queued', 'running')
+RETURNING {COLUMNS}
+"""
+
+# Remove a prediction with its pixels.
+DELETE = "DELETE FROM predictions WHERE id = :id RETURNING id"
+
+# Keep the label that a person says is right, or none.
+SET_FEEDBACK = f"UPDATE predictions SET feedback = :label WHERE id = :id RETURNING {COLUMNS}"
 
 # One prediction, and the snapshot that it was read in.
 READ = f"SELECT {COLUMNS}, pg_current_snapshot()::text AS snapshot FROM predictions WHERE id = :id"
@@ -73,6 +100,11 @@ ORDER BY id LIMIT 2000
 
 STATEMENTS = {
     "INSERT": INSERT,
+    "INSERT_ONCE": INSERT_ONCE,
+    "READ_KEYED": READ_KEYED,
+    "CANCEL": CANCEL,
+    "DELETE": DELETE,
+    "SET_FEEDBACK": SET_FEEDBACK,
     "READ": READ,
     "READ_PIXELS": READ_PIXELS,
     "CHANGED_SINCE": CHANGED_SINCE,
@@ -121,6 +153,45 @@ class Predictions:
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_waiting())
         await stored
+
+    async def insert_once(self, rows: Sequence[NewPrediction], key: str) -> list[tuple[Prediction, bool]]:
+        """Store the rows of one request, unless it was stored before under the same key.
+
+        Returns each prediction as it is now, and whether it is new. Raises KeyReused when the key was that
+        of other images.
+        """
+        keys = [hashlib.sha256(f"{place} {key}".encode()).digest() for place in range(len(rows))]
+        await self._database.fetch(INSERT_ONCE, _columns(rows) | {"keys": keys})
+        stored = {row.upload_key: row for row in await self._database.fetch(READ_KEYED, {"keys": keys})}
+        if any(
+            key not in stored or stored[key].pixels != row.pixels for key, row in zip(keys, rows, strict=True)
+        ):
+            raise KeyReused("This Idempotency-Key was sent before, with other images; send a new one.")
+        return [
+            (to_prediction(stored[key]), stored[key].id == row.id)
+            for key, row in zip(keys, rows, strict=True)
+        ]
+
+    async def cancel(self, id: UUID) -> Prediction:
+        """Withdraw a prediction; doing it twice does no harm. Raises UnknownPrediction, PredictionEnded."""
+        if rows := await self._database.fetch(CANCEL, {"id": id}):
+            return to_prediction(rows[0])
+        prediction, _ = await self.read(id)
+        if prediction.status != "canceled":
+            raise PredictionEnded(f"It has {prediction.status} already; DELETE removes it from the history.")
+        return prediction
+
+    async def delete(self, id: UUID) -> None:
+        """Remove a prediction, in whatever status. Raises UnknownPrediction."""
+        if not await self._database.fetch(DELETE, {"id": id}):
+            raise _unknown(id)
+
+    async def set_feedback(self, id: UUID, label: str | None) -> Prediction:
+        """Keep the label that a person says is right. Raises UnknownPrediction."""
+        rows = await self._database.fetch(SET_FEEDBACK, {"id": id, "label": label})
+        if not rows:
+            raise _unknown(id)
+        return to_prediction(rows[0])
 
     async def read(self, id: UUID) -> tuple[Prediction, str]:
         """A prediction and the snapshot that it was read in. Raises UnknownPrediction."""
@@ -182,13 +253,7 @@ class Predictions:
         try:
             for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
                 chunk = rows[start : start + MAX_ROWS_PER_INSERT]
-                columns = {
-                    "ids": [row.id for row in chunk],
-                    "filenames": [row.filename for row in chunk],
-                    "timestamps": [row.timestamp for row in chunk],
-                    "pixels": [row.pixels for row in chunk],
-                }
-                await self._database.fetch(INSERT, columns)
+                await self._database.fetch(INSERT, _columns(chunk))
         except Exception as error:
             failure = error
         for _, stored in group:
@@ -198,6 +263,15 @@ class Predictions:
                 stored.set_result(None)
             else:
                 stored.set_exception(failure)
+
+
+def _columns(rows: Sequence[NewPrediction]) -> dict[str, list[Any]]:
+    return {
+        "ids": [row.id for row in rows],
+        "filenames": [row.filename for row in rows],
+        "timestamps": [row.timestamp for row in rows],
+        "pixels": [row.pixels for row in rows],
+    }
 
 
 def to_prediction(row: Row[Any]) -> Prediction:

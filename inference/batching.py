@@ -128,7 +128,7 @@ class Collector:
             for request, value in zip(batch, values, strict=True):
                 settle(request, value, runtime)
         except DeviceLost:
-            # Its messages go back when the connection breaks; a new process waits until the model loads again.
+            # Its messages go back when the connection breaks; a new process waits until the model loads.
             logger.exception("nothing can be classified any more; the process ends")
             os._exit(1)
         except Exception:

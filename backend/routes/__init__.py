@@ -2,14 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from backend.broker import Broker
 from backend.database import Database
-from backend.errors import PROBLEM_JSON
+from backend.errors import PROBLEM_JSON, BadParameter, RequestTooLarge
 from backend.events import Changes
 from backend.health import Checks
 from backend.metrics import Metrics
@@ -19,6 +19,9 @@ from backend.relay import Relay
 from backend.schemas import Problem
 from backend.settings import Settings
 from backend.trainings import Trainings
+
+MAX_BODY_BYTES = 4096
+Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,30 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"model": Problem, "description": MEANINGS[status], "content": {PROBLEM_JSON: {}}}
         for status in statuses
     }
+
+
+async def read_body(request: Request, shape: type[Body]) -> Body:
+    """A JSON body under a cap, checked; an empty one is `{}`. Raises RequestTooLarge, BadParameter.
+
+    Read here, since FastAPI goes by the Content-Type, and curl -d names another.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            detail = f"The body may have {MAX_BODY_BYTES:,} bytes; see /docs for what it may say."
+            raise RequestTooLarge(detail)
+    try:
+        return shape.model_validate_json(body.strip() or b"{}")
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
+        raise BadParameter(f"{'; '.join(found)}. See /docs for what is accepted.") from error
+
+
+def describe_body(shape: type[BaseModel], description: str) -> dict[str, Any]:
+    """OpenAPI's entry for what `read_body` reads."""
+    content = {"application/json": {"schema": shape.model_json_schema()}}
+    return {"requestBody": {"description": description, "content": content}}
 
 
 def as_json(content: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -1,21 +1,25 @@
-"""The history: pages, single predictions, and what the model saw of them."""
+"""The history: pages, the whole as CSV, single predictions, what the model saw of them and people say."""
 
+import logging
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from PIL import Image
 
-from backend.history import read_page, time_bound
-from backend.routes import as_json, problems, services
+from backend.history import read_all, read_page, time_bound
+from backend.routes import as_json, describe_body, problems, read_body, services
 from backend.schemas import Status
-from backend.schemas.predictions import Prediction, PredictionPage
+from backend.schemas.predictions import Feedback, Prediction, PredictionPage
+from backend.spreadsheet import MEDIA_TYPE, as_csv
 from backend.uploads import INPUT_SIZE
 
+logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/predictions", tags=["predictions"])
 
 
@@ -47,16 +51,25 @@ class Filters:
     "",
     summary="The history, newest first",
     response_model=PredictionPage,
-    responses=problems(422, 503),
+    responses={200: {"content": {"text/csv": {}}}, **problems(422, 503)},
 )
 async def list_predictions(
     request: Request,
     filters: Annotated[Filters, Depends()],
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(description="`next` or `previous` of another page.")] = None,
+    format: Annotated[Literal["json", "csv"] | None, Query(description="Else `Accept` decides.")] = None,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    page = await read_page(services(request).database, limit, cursor, filters.parameters())
-    return as_json(PredictionPage(results=page.rows, next=page.next, previous=page.previous))
+    """A page as JSON, or as CSV all that the filters let through: `limit` and `cursor` are for pages."""
+    database = services(request).database
+    if format == "csv" or (format is None and "text/csv" in accept):
+        pages = await read_all(database, filters.parameters())
+        headers = {"Content-Disposition": 'attachment; filename="predictions.csv"', "Vary": "Accept"}
+        return StreamingResponse(as_csv(pages), headers=headers, media_type=MEDIA_TYPE)
+    page = await read_page(database, limit, cursor, filters.parameters())
+    content = PredictionPage(results=page.rows, next=page.next, previous=page.previous)
+    return as_json(content, headers={"Vary": "Accept"})
 
 
 @router.get(
@@ -67,6 +80,46 @@ async def list_predictions(
 )
 async def read_prediction(id: UUID, request: Request) -> Response:
     prediction, _ = await services(request).predictions.read(id)
+    return as_json(prediction)
+
+
+@router.delete(
+    "/{id}",
+    summary="Remove one prediction",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 422, 503),
+)
+async def delete_prediction(id: UUID, request: Request) -> Response:
+    """The row goes, and its image with it; one that has not ended is not classified any more."""
+    await services(request).predictions.delete(id)
+    logger.info("prediction deleted", extra={"prediction_id": str(id)})
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{id}/cancel",
+    summary="Withdraw one prediction",
+    response_model=Prediction,
+    responses=problems(404, 409, 422, 503),
+)
+async def cancel_prediction(id: UUID, request: Request) -> Response:
+    """It is canceled at once, and what a worker makes of it is dropped. Doing it twice does no harm."""
+    prediction = await services(request).predictions.cancel(id)
+    logger.info("prediction canceled", extra={"prediction_id": str(id)})
+    return as_json(prediction)
+
+
+@router.put(
+    "/{id}/feedback",
+    summary="Say which label is right",
+    response_model=Prediction,
+    responses=problems(404, 413, 422, 503),
+    openapi_extra=describe_body(Feedback, "The label, of the model's classes or not."),
+)
+async def set_feedback(id: UUID, request: Request) -> Response:
+    feedback = await read_body(request, Feedback)
+    prediction = await services(request).predictions.set_feedback(id, feedback.label)
     return as_json(prediction)
 
 

@@ -61,6 +61,10 @@ UPLOAD_BODY = {
 async def predict(
     request: Request,
     prefer: Annotated[str | None, Header(description="`wait=N`: wait up to N seconds, 1 to 60.")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255, description="The same key and images again make no second row."),
+    ] = None,
 ) -> Response:
     """Store the images and queue them; with `Prefer: wait=N`, wait for the outcome.
 
@@ -69,14 +73,14 @@ async def predict(
     """
     serve = services(request)
     try:
-        return await take(request, serve, parse_wait(prefer))
+        return await take(request, serve, parse_wait(prefer), idempotency_key)
     except ServiceError as error:
         if not isinstance(error, NothingAccepted):  # its files have been counted one by one
             serve.metrics.count_refused(error.title)
         raise
 
 
-async def take(request: Request, serve: Services, wait_seconds: float) -> Response:
+async def take(request: Request, serve: Services, wait_seconds: float, key: str | None) -> Response:
     """Read, store and answer one upload. Raises ServiceError when all of it is refused."""
     if serve.relay.unfinished >= serve.settings.max_unfinished:
         detail = f"{serve.relay.unfinished:,} predictions wait already; try again in a few seconds."
@@ -94,7 +98,7 @@ async def take(request: Request, serve: Services, wait_seconds: float) -> Respon
         refused = [refuse(upload).model_dump() for upload in uploads]
         detail = "Every file was refused; each entry of `predictions` says why."
         raise NothingAccepted(detail, predictions=refused)
-    predictions = await store(serve, rows, wait_seconds)
+    predictions = await store(serve, rows, wait_seconds, key)
     finished = all(prediction.status in TERMINAL for prediction in predictions)
     status = 200 if finished else 202
     if len(uploads) == 1:
@@ -127,8 +131,12 @@ def try_decode(data: bytes, settings: Settings) -> bytes | UploadError:
         return error
 
 
-async def store(serve: Services, rows: list[NewPrediction], wait_seconds: float) -> list[Prediction]:
+async def store(
+    serve: Services, rows: list[NewPrediction], wait_seconds: float, key: str | None
+) -> list[Prediction]:
     """Commit rows and have them published; returns them as they are, or as they are after the wait."""
+    if key is not None:
+        return await store_once(serve, rows, wait_seconds, key)
     queued = [as_queued(row) for row in rows]
     if not wait_seconds:
         await commit(serve, rows)
@@ -138,9 +146,33 @@ async def store(serve: Services, rows: list[NewPrediction], wait_seconds: float)
         return await wait_for(queued, subscription, wait_seconds)
 
 
+async def store_once(
+    serve: Services, rows: list[NewPrediction], wait_seconds: float, key: str
+) -> list[Prediction]:
+    """The same of a request with a key: what was stored under it before is answered as it is now.
+
+    Raises KeyReused.
+    """
+    stored = await serve.predictions.insert_once(rows, key)
+    if new := [row for row, (_, is_new) in zip(rows, stored, strict=True) if is_new]:
+        announce(serve, new)
+    predictions = [prediction for prediction, _ in stored]
+    if not wait_seconds:
+        return predictions
+    with serve.changes.await_outcomes([prediction.id for prediction in predictions]) as subscription:
+        # Read again: they may have ended before anyone listened.
+        latest = [(await serve.predictions.read(prediction.id))[0] for prediction in predictions]
+        return await wait_for(latest, subscription, wait_seconds)
+
+
 async def commit(serve: Services, rows: list[NewPrediction]) -> None:
-    """Store rows, and see to it that they are published, counted and told in the log."""
+    """Store rows, and announce them."""
     await serve.predictions.insert(rows)
+    announce(serve, rows)
+
+
+def announce(serve: Services, rows: list[NewPrediction]) -> None:
+    """See to it that stored rows are published, counted and told in the log."""
     request_id = logs.request_id.get()
     serve.relay.publish_soon(classify(row.id, request_id) for row in rows)
     serve.metrics.count_accepted(len(rows))

@@ -7,13 +7,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import ValidationError
 
 from backend import logs
-from backend.errors import BadParameter, RequestTooLarge
 from backend.history import decode_cursor, encode_cursor
 from backend.messages import train
-from backend.routes import as_json, problems, services
+from backend.routes import as_json, describe_body, problems, read_body, services
 from backend.routes.streams import LastEventId, NothingNew
 from backend.schemas import TERMINAL
 from backend.schemas.trainings import Training, TrainingDetail, TrainingPage, TrainingRequest
@@ -24,13 +22,7 @@ from backend.trainings import NOTHING, Reading
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/trainings", tags=["trainings"])
 
-MAX_BODY_BYTES = 4096
-BODY = {
-    "requestBody": {
-        "description": "May be left out: then everything is at its default.",
-        "content": {"application/json": {"schema": TrainingRequest.model_json_schema()}},
-    }
-}
+BODY = describe_body(TrainingRequest, "May be left out: then everything is at its default.")
 
 
 @router.post(
@@ -44,9 +36,9 @@ BODY = {
 async def start_training(request: Request) -> Response:
     """Queue a training. The model that it publishes is registered, and served if `activation` has it so."""
     serve = services(request)
-    training = await serve.trainings.insert(await read_request(request))
+    training = await serve.trainings.insert(await read_body(request, TrainingRequest))
     serve.relay.publish_soon([train(training.id, logs.request_id.get())])
-    logger.info("training accepted", extra={"training": str(training.id)})
+    logger.info("training accepted", extra={"training_id": str(training.id)})
     return as_json(training, 202, {"Location": training.urls.self})
 
 
@@ -86,7 +78,7 @@ async def read_training(id: UUID, request: Request) -> Response:
 async def cancel_training(id: UUID, request: Request) -> Response:
     """It is canceled at once; a worker that runs it stops within a second. Doing it twice does no harm."""
     training = await services(request).trainings.cancel(id)
-    logger.info("training canceled", extra={"training": str(id)})
+    logger.info("training canceled", extra={"training_id": str(id)})
     return as_json(training)
 
 
@@ -118,24 +110,6 @@ async def follow_training(
     """
     async for event in follow_curve(services(request).trainings, *opened):
         yield as_event(event)
-
-
-async def read_request(request: Request) -> TrainingRequest:
-    """The body under a cap, checked; an empty one asks for the defaults.
-
-    Raises RequestTooLarge, BadParameter.
-    """
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            detail = f"The body may have {MAX_BODY_BYTES:,} bytes; see /docs for what it may say."
-            raise RequestTooLarge(detail)
-    try:
-        return TrainingRequest.model_validate_json(body.strip() or b"{}")
-    except ValidationError as error:
-        found = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
-        raise BadParameter(f"{'; '.join(found)}. See /docs for what is accepted.") from error
 
 
 def as_event(event: TrainingEvent) -> ServerSentEvent:

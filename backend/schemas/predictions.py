@@ -87,6 +87,19 @@ class Prediction(BaseModel):
     )
 
 
+class Feedback(BaseModel):
+    """What a person says of a prediction."""
+
+    label: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$", description="Null takes it back."
+        ),
+    ]
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"label": "cat"}]}, extra="forbid")
+
+
 class Refused(BaseModel):
     """A file that was not accepted; nothing is stored of it."""
 

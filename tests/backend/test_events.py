@@ -37,6 +37,24 @@ async def test_a_stream_of_a_finished_prediction_is_its_outcome_alone(
     assert json.loads(event.data)["prediction"] == "cat"
 
 
+async def test_a_stream_ends_when_its_prediction_is_removed(api: Api, cat: bytes) -> None:
+    urls = (await api.upload(cat)).json()["urls"]
+    following = asyncio.create_task(api.follow(urls["events"], 10))
+    await eventually(lambda: is_followed(api))
+    assert (await api.client.delete(urls["self"])).status_code == 204
+    (event,) = await following
+    assert json.loads(event.data)["status"] == "queued"
+
+
+async def test_a_withdrawn_prediction_is_the_last_event_of_its_stream(api: Api, cat: bytes) -> None:
+    urls = (await api.upload(cat)).json()["urls"]
+    following = asyncio.create_task(api.follow(urls["events"], 10))
+    await eventually(lambda: is_followed(api))
+    await api.client.post(f"{urls['self']}/cancel")
+    *_, last = await following
+    assert json.loads(last.data)["status"] == "canceled"
+
+
 async def test_a_reader_that_saw_the_outcome_is_told_to_stop(api: Api, cat: bytes, finish: Finish) -> None:
     prediction = (await api.upload(cat)).json()
     url = prediction["urls"]["events"]

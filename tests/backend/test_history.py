@@ -1,18 +1,25 @@
 """The history: pages, filters, single predictions and their images."""
 
+import csv
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
-from uuid import uuid4
+from io import BytesIO, StringIO
+from uuid import UUID, uuid4
 
 import asyncpg
+import httpx
 import pytest
 from PIL import Image
 
+from backend import history
 from backend.errors import BadParameter
 from backend.history import decode_cursor, encode_cursor
+from inference.outcomes import Database as WorkerDatabase
+from scripts.local.config import Config
 from tests.backend.conftest import PROBABILITIES, Api
 from tests.backend.test_predict import assert_problem
 
+Finish = Callable[[str], Awaitable[None]]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -129,6 +136,97 @@ async def test_an_unknown_id_is_a_problem(part: str, api: Api) -> None:
 async def test_a_bad_parameter_is_a_problem(query: dict[str, object], api: Api) -> None:
     answer = await api.client.get("/api/predictions", params=query)  # pyright: ignore[reportArgumentType]
     assert_problem(answer, 422, "Bad parameter")
+
+
+async def test_a_prediction_can_be_removed_once(api: Api, cat: bytes) -> None:
+    url = (await api.upload(cat)).json()["urls"]["self"]
+    answer = await api.client.delete(url)
+    assert (answer.status_code, answer.content) == (204, b"")
+    for method in ("GET", "DELETE"):
+        assert_problem(await api.client.request(method, url), 404, "Unknown prediction")
+
+
+async def test_a_prediction_that_has_not_ended_can_be_withdrawn_and_stays_so(
+    api: Api, cat: bytes, finish: Finish, servers: Config
+) -> None:
+    waiting, done = (await api.upload(cat, cat)).json()["predictions"]
+    answer = await api.client.post(f"{waiting['urls']['self']}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+    assert answer.json()["completed_at"]
+    again = await api.client.post(f"{waiting['urls']['self']}/cancel")
+    assert (again.status_code, again.json()) == (200, answer.json())
+    await finish(done["id"])
+    assert_problem(await api.client.post(f"{done['urls']['self']}/cancel"), 409, "succeeded already")
+    worker = WorkerDatabase(servers.database_url("worker"))
+    assert worker.claim([UUID(waiting["id"])]) == []
+    worker.close()
+
+
+async def test_what_a_person_says_is_kept_and_can_be_taken_back(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    url = f"/api/predictions/{await insert(database, 0, 'cat')}"
+    for label in ("dog", "a house", None):
+        answer = await api.client.put(f"{url}/feedback", json={"label": label})
+        assert (answer.status_code, answer.json()["feedback"]) == (200, label)
+        assert (await api.client.get(url)).json() == answer.json()
+    typed = await api.client.put(f"{url}/feedback", content='{"label": "dog"}')  # as curl -d sends it
+    assert typed.json()["feedback"] == "dog"
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "{}", "[]", '{"label": 3}', '{"label": ""}', '{"label": "a\\u0000"}', '{"lable": "cat"}', "no"],
+)
+async def test_feedback_that_cannot_be_understood_changes_nothing(
+    body: str, api: Api, database: asyncpg.Connection
+) -> None:
+    url = f"/api/predictions/{await insert(database, 0, 'cat')}"
+    assert_problem(await api.client.put(f"{url}/feedback", content=body), 422, "/docs")
+    assert_problem(await api.client.put(f"{url}/feedback", content=b" " * 5000), 413, "4,096")
+    assert (await api.client.get(url)).json()["feedback"] is None
+
+
+@pytest.mark.parametrize(("method", "part"), [("DELETE", ""), ("POST", "/cancel"), ("PUT", "/feedback")])
+async def test_an_unknown_prediction_cannot_be_changed(method: str, part: str, api: Api) -> None:
+    url, body = f"/api/predictions/{uuid4()}{part}", '{"label": "cat"}'
+    answer = await api.client.request(method, url, content=body)
+    assert_problem(answer, 404, "GET /api/predictions")
+
+
+async def read_csv(answer: httpx.Response) -> list[dict[str, str]]:
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert "predictions.csv" in answer.headers["content-disposition"]
+    return list(csv.DictReader(StringIO(answer.text)))
+
+
+async def test_the_history_can_be_had_as_csv_filtered_and_whole(
+    api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGE", 2)
+    for minute in range(5):
+        await insert(database, minute, "cat" if minute else "dog", 0.5)
+    rows = await read_csv(await api.client.get("/api/predictions", params={"format": "csv", "limit": 1}))
+    assert [row["filename"] for row in rows] == [f"image_{minute}%.png" for minute in (4, 3, 2, 1, 0)]
+    assert (rows[4]["prediction"], rows[4]["confidence"], rows[4]["status"]) == ("dog", "0.5", "succeeded")
+    assert (rows[4]["timestamp"], rows[4]["error"]) == ("2026-01-01T00:00:00Z", "")
+    accept = {"Accept": "text/csv"}
+    rows = await read_csv(await api.client.get("/api/predictions", params={"label": "dog"}, headers=accept))
+    assert [row["filename"] for row in rows] == ["image_0%.png"]
+    answer = await api.client.get("/api/predictions", params={"format": "json"}, headers=accept)
+    assert len(answer.json()["results"]) == 5
+    nothing = await api.client.get("/api/predictions", params={"format": "csv", "label": "house"})
+    assert await read_csv(nothing) == [] and nothing.text.startswith("id,filename,")
+
+
+async def test_a_file_name_is_no_formula_in_a_spreadsheet(api: Api, cat: bytes) -> None:
+    for name in ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "with a comma, and 'quotes'.png"):
+        await api.client.post("/api/predict", files={"file": (name, cat)})
+    rows = await read_csv(await api.client.get("/api/predictions?format=csv"))
+    names = [row["filename"] for row in rows]
+    assert names[0] == "with a comma, and 'quotes'.png"
+    assert all(name.startswith("'") for name in names[1:])
 
 
 def test_a_cursor_survives_its_round_trip_and_damage_is_noticed() -> None:

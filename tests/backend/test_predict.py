@@ -77,6 +77,49 @@ async def test_waiting_in_vain_ends_as_accepted(api: Api, cat: bytes) -> None:
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
 
 
+KEY = {"Idempotency-Key": "c0ffee-1"}
+
+
+async def test_an_upload_that_is_sent_again_under_its_key_makes_no_second_row(
+    api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
+) -> None:
+    first = await api.upload(cat, b"no image", cat, **KEY)
+    again = await asyncio.gather(*(api.upload(cat, b"no image", cat, **KEY) for _ in range(5)))
+    assert first.status_code == 202
+    assert all(answer.json() == first.json() for answer in again)
+    assert await database.fetchval("SELECT count(*) FROM predictions") == 2
+    for prediction in first.json()["predictions"][::2]:
+        await finish(prediction["id"])
+    later = await api.upload(cat, b"no image", cat, **KEY, Prefer="wait=10")
+    assert later.status_code == 200
+    assert [entry.get("status") for entry in later.json()["predictions"]] == ["succeeded", None, "succeeded"]
+
+
+async def test_with_a_key_waiting_gives_the_finished_prediction_too(
+    api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
+) -> None:
+    upload = asyncio.create_task(api.upload(cat, **KEY, Prefer="wait=10"))
+
+    async def stored() -> Any:
+        return await database.fetchval("SELECT id FROM predictions")
+
+    await finish(str(await eventually(stored)))
+    answer = await upload
+    assert (answer.status_code, answer.json()["prediction"]) == (200, "cat")
+
+
+async def test_a_key_is_of_its_images_alone_and_free_again_when_they_are_removed(
+    api: Api, cat: bytes
+) -> None:
+    dog = (SAMPLES / "dog.jpg").read_bytes()
+    prediction = (await api.upload(cat, **KEY)).json()
+    assert_problem(await api.upload(dog, **KEY), 422, "Idempotency key", "new one")
+    assert (await api.upload(dog, **{"Idempotency-Key": "another"})).json()["id"] != prediction["id"]
+    assert (await api.client.delete(prediction["urls"]["self"])).status_code == 204
+    assert (await api.upload(dog, **KEY)).status_code == 202
+    assert_problem(await api.upload(dog, **{"Idempotency-Key": "x" * 256}), 422, "idempotency-key")
+
+
 async def test_several_files_are_answered_in_order_and_a_bad_one_does_not_sink_the_rest(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:

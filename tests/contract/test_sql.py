@@ -135,7 +135,7 @@ async def test_the_schema_refuses_a_training_that_contradicts_itself(
     ("user", "statement"),
     [
         ("backend", "UPDATE predictions SET prediction = 'cat'"),
-        ("backend", "DELETE FROM predictions"),
+        ("backend", "UPDATE predictions SET attempt = 0"),
         ("worker", "INSERT INTO predictions (id, filename, pixels) VALUES (gen_random_uuid(), 'x', 'x')"),
         ("worker", "UPDATE predictions SET filename = 'x'"),
         ("worker", "UPDATE predictions SET pixels = 'x'"),

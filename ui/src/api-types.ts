@@ -34,7 +34,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The history, newest first */
+        /**
+         * The history, newest first
+         * @description A page as JSON, or as CSV all that the filters let through: `limit` and `cursor` are for pages.
+         */
         get: operations["list_predictions"];
         put?: never;
         post?: never;
@@ -54,6 +57,47 @@ export interface paths {
         /** One prediction */
         get: operations["read_prediction"];
         put?: never;
+        post?: never;
+        /**
+         * Remove one prediction
+         * @description The row goes, and its image with it; one that has not ended is not classified any more.
+         */
+        delete: operations["delete_prediction"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/predictions/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Withdraw one prediction
+         * @description It is canceled at once, and what a worker makes of it is dropped. Doing it twice does no harm.
+         */
+        post: operations["cancel_prediction"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/predictions/{id}/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Say which label is right */
+        put: operations["set_feedback"];
         post?: never;
         delete?: never;
         options?: never;
@@ -1197,6 +1241,8 @@ export interface operations {
             header?: {
                 /** @description `wait=N`: wait up to N seconds, 1 to 60. */
                 prefer?: string | null;
+                /** @description The same key and images again make no second row. */
+                "idempotency-key"?: string | null;
             };
             path?: never;
             cookie?: never;
@@ -1281,6 +1327,8 @@ export interface operations {
                 limit?: number;
                 /** @description `next` or `previous` of another page. */
                 cursor?: string | null;
+                /** @description Else `Accept` decides. */
+                format?: ("json" | "csv") | null;
                 status?: ("queued" | "running" | "succeeded" | "failed" | "canceled") | null;
                 /** @description The predicted label. */
                 label?: string | null;
@@ -1305,6 +1353,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PredictionPage"];
+                    "text/csv": unknown;
                 };
             };
             /** @description A value or a file that cannot be used. */
@@ -1349,6 +1398,180 @@ export interface operations {
             };
             /** @description There is no such prediction, training, model or picture. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_prediction: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_prediction: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prediction"];
+                };
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not as things stand; `detail` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value or a file that cannot be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The database is away; `Retry-After` says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The label, of the model's classes or not. */
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /**
+                     * Label
+                     * @description Null takes it back.
+                     */
+                    label: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prediction"];
+                };
+            };
+            /** @description There is no such prediction, training, model or picture. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description More bytes, pixels or files than are taken. */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1580,11 +1803,11 @@ export interface operations {
                 "application/json": {
                     /**
                      * Recipe
-                     * @description `accurate` takes longer, and is worth more.
+                     * @description `balanced` and `accurate` take longer, and are worth more.
                      * @default fast
                      * @enum {string}
                      */
-                    recipe?: "fast" | "accurate";
+                    recipe?: "fast" | "balanced" | "accurate";
                     /**
                      * Seed
                      * @description The same seed starts from the same weights.
