@@ -109,7 +109,7 @@ def last_lines(config: Config, name: str, count: int = 8) -> str:
 
 def show_sample(config: Config) -> None:
     answer = classify(config, SAMPLE)
-    print(f"\n{SAMPLE.relative_to(REPOSITORY)} is a {answer['prediction']} ({answer['confidence']:.1%} sure)")
+    print(f"\n{SAMPLE.relative_to(REPOSITORY)} is a {answer['prediction']} ({answer['confidence']:.2%} sure)")
     for row in answer["probabilities"][:3]:
         print(f"  {row['label']:<12} {row['probability']:7.2%} {'█' * round(row['probability'] * 30)}")
 

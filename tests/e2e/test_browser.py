@@ -57,3 +57,27 @@ async def test_the_api_s_documentation_needs_no_other_host(page: Page, system: C
     await page.goto("/docs")
     await expect(page.locator(".swagger-ui")).to_contain_text("/api/predict")
     assert {httpx.URL(url).port for url in asked if url.startswith("http")} == {system.http_port}
+
+
+async def test_a_label_is_corrected_the_history_downloaded_and_an_entry_removed(page: Page) -> None:
+    await page.goto("/")
+    await expect(page.locator(".connection")).to_contain_text("Live")
+    buffer = (SAMPLES / "deer.jpg").read_bytes()
+    await page.set_input_files(
+        "input[type=file]", {"name": "to remove.jpg", "mimeType": "image/jpeg", "buffer": buffer}
+    )
+    entry = page.locator(".history li", has_text="to remove.jpg")
+    await expect(entry).to_contain_text("deer", timeout=20_000)
+    await entry.get_by_label("Right label").select_option("horse")
+    await page.reload()
+    await expect(entry.get_by_label("Right label")).to_have_value("horse")
+    async with page.expect_download() as started:
+        await page.get_by_role("link", name="Download as CSV").click()
+    text = (await (await started.value).path()).read_text()
+    assert [line for line in text.splitlines() if "to remove.jpg" in line and ",horse," in line]
+    page.on("dialog", lambda dialog: dialog.accept())
+    await entry.get_by_role("button", name="Remove").click()
+    await expect(entry).to_have_count(0)
+    await page.reload()
+    await expect(page.locator(".history")).to_have_attribute("aria-busy", "false")
+    await expect(entry).to_have_count(0)

@@ -89,6 +89,20 @@ export function readPrediction(id: string): Promise<Prediction> {
   return readJson(`/api/predictions/${id}`);
 }
 
+export function cancelPrediction({ urls }: Prediction): Promise<Prediction> {
+  return readJson(`${urls.self}/cancel`, { method: "POST" });
+}
+
+export async function deletePrediction({ urls }: Prediction): Promise<void> {
+  await request(urls.self, { method: "DELETE" });
+}
+
+/** `label` is what a person says is right; null takes it back. */
+export function sendFeedback({ urls }: Prediction, label: string | null): Promise<Prediction> {
+  const headers = { "Content-Type": "application/json" };
+  return readJson(`${urls.self}/feedback`, { method: "PUT", headers, body: JSON.stringify({ label }) });
+}
+
 export async function readSample(name: string): Promise<File> {
   const answer = await request(`/samples/${name}.jpg`);
   return new File([await answer.blob()], `${name}.jpg`, { type: "image/jpeg" });

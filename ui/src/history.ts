@@ -1,5 +1,14 @@
-import { asProblem, type PageRequest, readPage, readPrediction } from "./api";
-import { PAGE, type PredictionStore } from "./predictions";
+import {
+  asProblem,
+  cancelPrediction,
+  deletePrediction,
+  type PageRequest,
+  type Prediction,
+  readPage,
+  readPrediction,
+  sendFeedback,
+} from "./api";
+import { isTerminal, PAGE, type PredictionStore } from "./predictions";
 
 export async function readNewest(store: PredictionStore): Promise<void> {
   await orProblem(store, async () => store.receiveNewest(await readPage({ limit: PAGE })));
@@ -14,8 +23,36 @@ export async function readOlder(store: PredictionStore): Promise<void> {
 export async function catchUp(store: PredictionStore): Promise<void> {
   await readNewest(store);
   for (const id of store.unfinishedUploads()) {
-    await orProblem(store, async () => store.receive(await readPrediction(id)));
+    try {
+      store.receive(await readPrediction(id));
+    } catch (error) {
+      const problem = asProblem(error);
+      if (problem.status === 404) store.remove(id);
+      else store.setHistoryProblem(problem);
+    }
   }
+}
+
+/** Withdraws what has not ended, and removes the rest. Throws the problem, as `correct` does. */
+export async function withdraw(store: PredictionStore, prediction: Prediction): Promise<void> {
+  if (isTerminal(prediction)) {
+    await deletePrediction(prediction).catch(unlessGone);
+    store.remove(prediction.id);
+  } else {
+    store.receive(await cancelPrediction(prediction));
+  }
+}
+
+export async function correct(
+  store: PredictionStore,
+  prediction: Prediction,
+  label: string | null,
+): Promise<void> {
+  store.receive(await sendFeedback(prediction, label));
+}
+
+function unlessGone(error: unknown): void {
+  if (asProblem(error).status !== 404) throw error;
 }
 
 async function orProblem(store: PredictionStore, read: () => Promise<void>): Promise<void> {

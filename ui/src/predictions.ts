@@ -76,6 +76,13 @@ export class PredictionStore {
     this.#changed();
   }
 
+  /** Forgets a prediction that is no longer stored, and the upload that it came from. */
+  remove(id: string): void {
+    this.#predictions.delete(id);
+    this.#keepUploads(({ stage }) => stage.at !== "accepted" || stage.id !== id);
+    this.#changed();
+  }
+
   /** Puts new uploads before the earlier ones, in the order they were chosen. */
   addUploads(files: readonly File[]): Upload[] {
     const added = files.map(

@@ -1,19 +1,26 @@
-import { memo } from "react";
-import type { Prediction } from "../api";
-import { formatAge, formatMoment, formatPercent } from "../format";
+import { useRef } from "react";
+import { formatAge } from "../format";
 import { readNewest, readOlder } from "../history";
 import type { PredictionStore, Snapshot } from "../predictions";
+import { HistoryEntry } from "./HistoryEntry";
 import { Notice } from "./Notice";
 import { useNow } from "./now";
-import { Unfamiliar } from "./Unfamiliar";
 
 export function HistoryList({ store, snapshot }: { store: PredictionStore; snapshot: Snapshot }) {
   const { history, hasOlder, historyRead, historyProblem } = snapshot;
+  const heading = useRef<HTMLHeadingElement>(null);
   const now = useNow(30_000);
   return (
     <section aria-labelledby="history-title">
       <div className="section-title">
-        <h2 id="history-title">History</h2>
+        <h2 id="history-title" ref={heading} tabIndex={-1}>
+          History
+        </h2>
+        {history.length > 0 && (
+          <a className="button quiet" href="/api/predictions?format=csv" download>
+            Download as CSV
+          </a>
+        )}
       </div>
       {historyProblem && <Notice problem={historyProblem} onTryAgain={() => readNewest(store)} />}
       {historyRead && history.length === 0 && (
@@ -21,7 +28,13 @@ export function HistoryList({ store, snapshot }: { store: PredictionStore; snaps
       )}
       <ol className="history" aria-busy={!historyRead}>
         {history.map((prediction) => (
-          <Entry key={prediction.id} prediction={prediction} age={formatAge(prediction.timestamp, now)} />
+          <HistoryEntry
+            key={prediction.id}
+            store={store}
+            prediction={prediction}
+            age={formatAge(prediction.timestamp, now)}
+            heading={heading}
+          />
         ))}
       </ol>
       {hasOlder && (
@@ -32,27 +45,3 @@ export function HistoryList({ store, snapshot }: { store: PredictionStore; snaps
     </section>
   );
 }
-
-const Entry = memo(function Entry({ prediction, age }: { prediction: Prediction; age: string }) {
-  const { filename, status, confidence, timestamp, unfamiliar, urls, error } = prediction;
-  return (
-    <li>
-      <img className="pixels" src={urls.image} alt="" width="40" height="40" loading="lazy" />
-      <span className="filename" title={filename}>
-        {filename}
-      </span>
-      <span className={`outcome ${status}`}>
-        {unfamiliar && <Unfamiliar />}
-        {unfamiliar && <span className="guess">closest guess</span>}
-        {status === "succeeded" ? prediction.prediction : (error?.title ?? status)}
-        {status === "succeeded" && confidence !== null && (
-          <span className="confidence">{formatPercent(confidence)}</span>
-        )}
-        {error && <span className="reason">{error.detail}</span>}
-      </span>
-      <time dateTime={timestamp} title={formatMoment(timestamp)}>
-        {age}
-      </time>
-    </li>
-  );
-});
