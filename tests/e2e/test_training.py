@@ -101,8 +101,16 @@ async def test_a_training_is_watched_and_its_model_answers_the_next_upload(
     for picture in model["pictures"]:
         assert (await client.get(picture["url"])).content.startswith(b"\x89PNG")
 
-    told = [line for line in read_log(system, "training") if line.get("training_id") == training["id"]]
-    assert (told[0]["message"], told[-1]["message"]) == ("training started", "training ended")
+    accepted, *told = (
+        line
+        for service in ("backend", "training")
+        for line in read_log(system, service)
+        if line.get("training_id") == training["id"]
+    )
+    assert accepted["request_id"] == told[0]["request_id"]
+    assert [told[place]["message"] for place in (0, 1, -1)] == [
+        "training taken", "training started", "training ended",
+    ]  # fmt: skip
     login = ("monitor", system.secrets["monitor"])
 
     async def shown() -> bool:
