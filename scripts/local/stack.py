@@ -1,5 +1,6 @@
 """Start, watch and stop the local servers. A supervisor of supervisord's own restarts what dies."""
 
+import hashlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from scripts.local import config as configuration
 from scripts.local import files
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError
 
+SCHEMA = REPOSITORY / "schema.sql"
 DATABASE_SECONDS = 60
 START_SECONDS = 120
 STOP_SECONDS = 60
@@ -136,7 +138,10 @@ def create_database(config: Config) -> None:
 
 
 def apply_schema(config: Config) -> None:
-    """Create the database `cifar` from schema.sql, once, and set the passwords of its users."""
+    """Create the database `cifar` from schema.sql, once, and set the passwords of its users.
+
+    The database's comment tells what SQL it was made from. Raises SetupError when that was other SQL.
+    """
     address = ["-h", "127.0.0.1", "-p", str(config.ports["postgres"]), "-U", "cifar"]
     environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
 
@@ -147,20 +152,34 @@ def apply_schema(config: Config) -> None:
         )
 
     wait_until(lambda: psql("postgres", "SELECT 1").returncode == 0, DATABASE_SECONDS, "PostgreSQL")
+    schema = SCHEMA.read_text()
+    origin = "schema.sql " + fingerprint(schema)
     if psql("cifar", "SELECT 'predictions'::regclass").returncode != 0:
         psql("postgres", "CREATE DATABASE cifar")  # there already, if a first start was cut short
-        applied = psql("cifar", (REPOSITORY / "schema.sql").read_text(), "--single-transaction")
+        noted = f"{schema}\nCOMMENT ON DATABASE cifar IS '{origin}';"
+        applied = psql("cifar", noted, "--single-transaction")
         if applied.returncode != 0:
             raise SetupError(f"schema.sql could not be applied: {applied.stderr.strip()}")
+    comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'cifar'"
+    if psql("cifar", comment, "-At").stdout.strip() != origin:
+        raise SetupError(
+            f"the database in {config.state / 'postgres'} was made by another schema.sql; `make down` and "
+            "remove that folder to start over (the history is lost), or bring the database up to date by "
+            f"hand and say so in it: COMMENT ON DATABASE cifar IS '{origin}'"
+        )
     passwords = "".join(
         f"ALTER ROLE {user} PASSWORD '{config.secrets[f'database_{user}']}';"
         for user in ("backend", "worker", "training")
     )
-    if psql("cifar", passwords).returncode != 0:
-        raise SetupError(
-            f"the database in {config.state / 'postgres'} was made by an earlier schema.sql; remove that "
-            "folder to start over (the history is lost), or bring it up to date by hand"
-        )
+    changed = psql("cifar", passwords)
+    if changed.returncode != 0:
+        raise SetupError(f"the database's passwords could not be set: {changed.stderr.strip()}")
+
+
+def fingerprint(schema: str) -> str:
+    """The same for SQL that says the same: comments and white space do not count."""
+    words = (word for line in schema.splitlines() for word in line.partition("--")[0].split())
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
 
 
 def run(command: list[str], name: str) -> None:
