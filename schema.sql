@@ -29,7 +29,7 @@ CREATE TABLE predictions (
     predict_ms    double precision,                     -- time of that batch's forward pass
     feedback      text,                                 -- the label that a person says is right
     pixels        bytea NOT NULL,                       -- what the model sees: 32 x 32 x 3, RGB, uint8
-    upload_key    bytea,                                -- SHA-256 of the client's Idempotency-Key and place
+    upload_key    bytea,                                -- of the Idempotency-Key: digest, count, place
     changed       xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- transaction of the latest change
 
     CONSTRAINT filename_is_short CHECK (char_length(filename) BETWEEN 1 AND 255),

@@ -9,7 +9,7 @@ a gap: a snapshot tells exactly which transactions a reader has seen, commit ord
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +78,7 @@ class Changes:
         self._followed: Readers = defaultdict(set)
         self._awaited: Readers = defaultdict(set)
         self._wake = asyncio.Event()
+        self._deletions_missed = False
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         self.listening = False
@@ -142,6 +143,7 @@ class Changes:
                     await connection.add_listener(DELETIONS, self._on_deletion)
                     await connection.add_listener(TRAININGS, self._on_training)
                     self.listening = True
+                    self._deletions_missed = True
                     self._wake.set()  # something may have happened before we listened
                     self.trainings.wake_all()
                     await closed.wait()
@@ -160,10 +162,13 @@ class Changes:
             self._wake.set()
 
     def _on_deletion(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        for id in map(UUID, str(payload).split(",")):
-            for readers in (self._followed, self._awaited):
-                for subscription in readers.get(id, ()):
-                    subscription.close()
+        self._end(map(UUID, str(payload).split(",")))
+
+    def _end(self, removed: Iterable[UUID]) -> None:
+        """End the streams of predictions that were removed. Who waits for several waits for the others."""
+        for id in removed:
+            for subscription in self._followed.get(id, ()):
+                subscription.close()
 
     def _on_training(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         self.trainings.wake(UUID(str(payload)))
@@ -182,6 +187,10 @@ class Changes:
                     pass
                 self._wake.clear()
                 since = await self._read_once(since)
+                if self._deletions_missed:
+                    followed = self._followed.keys() - {EVERY}
+                    self._end(followed - await self._predictions.find(list(followed)))
+                    self._deletions_missed = False
             except DatabaseAway as error:
                 logger.warning("cannot read changes, trying again: %s", error)
                 await asyncio.sleep(RECONNECT_SECONDS)

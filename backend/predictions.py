@@ -1,7 +1,6 @@
 """The rows: the backend's SQL for the table `predictions`, each statement with its purpose."""
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from sqlalchemy import Row
 from uuid_utils.compat import uuid7
 
 from backend.database import Database
-from backend.errors import KeyReused, PredictionEnded, UnknownPrediction
+from backend.errors import PredictionEnded, UnknownPrediction
 from backend.schemas.predictions import Prediction
 
 COLUMNS = """id, filename, status::text AS status, prediction, confidence,
@@ -27,18 +26,8 @@ SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]),
                      CAST(:timestamps AS timestamptz[]), CAST(:pixels AS bytea[]))
 """
 
-# Store the rows of one request under their keys; one that is there already, since it was sent before, stays.
-INSERT_ONCE = """
-INSERT INTO predictions (id, filename, "timestamp", pixels, upload_key)
-SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]),
-                     CAST(:timestamps AS timestamptz[]), CAST(:pixels AS bytea[]), CAST(:keys AS bytea[]))
-ON CONFLICT (upload_key) WHERE upload_key IS NOT NULL DO NOTHING
-"""
-
-# The rows under some keys, and what the model sees of each.
-READ_KEYED = (
-    f"SELECT {COLUMNS}, upload_key, pixels FROM predictions WHERE upload_key = ANY(CAST(:keys AS bytea[]))"
-)
+# Which of these are stored.
+FIND = "SELECT id FROM predictions WHERE id = ANY(CAST(:ids AS uuid[]))"
 
 # Withdraw a prediction that has not ended; what a worker makes of it then changes nothing.
 CANCEL = f"""
@@ -100,8 +89,7 @@ ORDER BY id LIMIT 2000
 
 STATEMENTS = {
     "INSERT": INSERT,
-    "INSERT_ONCE": INSERT_ONCE,
-    "READ_KEYED": READ_KEYED,
+    "FIND": FIND,
     "CANCEL": CANCEL,
     "DELETE": DELETE,
     "SET_FEEDBACK": SET_FEEDBACK,
@@ -154,23 +142,9 @@ class Predictions:
             self._writer = asyncio.create_task(self._write_waiting())
         await stored
 
-    async def insert_once(self, rows: Sequence[NewPrediction], key: str) -> list[tuple[Prediction, bool]]:
-        """Store the rows of one request, unless it was stored before under the same key.
-
-        Returns each prediction as it is now, and whether it is new. Raises KeyReused when the key was that
-        of other images.
-        """
-        keys = [hashlib.sha256(f"{place} {key}".encode()).digest() for place in range(len(rows))]
-        await self._database.fetch(INSERT_ONCE, _columns(rows) | {"keys": keys})
-        stored = {row.upload_key: row for row in await self._database.fetch(READ_KEYED, {"keys": keys})}
-        if any(
-            key not in stored or stored[key].pixels != row.pixels for key, row in zip(keys, rows, strict=True)
-        ):
-            raise KeyReused("This Idempotency-Key was sent before, with other images; send a new one.")
-        return [
-            (to_prediction(stored[key]), stored[key].id == row.id)
-            for key, row in zip(keys, rows, strict=True)
-        ]
+    async def find(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Those of the ids that are stored."""
+        return {row.id for row in await self._database.fetch(FIND, {"ids": list(ids)})}
 
     async def cancel(self, id: UUID) -> Prediction:
         """Withdraw a prediction; doing it twice does no harm. Raises UnknownPrediction, PredictionEnded."""
@@ -253,7 +227,7 @@ class Predictions:
         try:
             for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
                 chunk = rows[start : start + MAX_ROWS_PER_INSERT]
-                await self._database.fetch(INSERT, _columns(chunk))
+                await self._database.fetch(INSERT, as_columns(chunk))
         except Exception as error:
             failure = error
         for _, stored in group:
@@ -265,7 +239,8 @@ class Predictions:
                 stored.set_exception(failure)
 
 
-def _columns(rows: Sequence[NewPrediction]) -> dict[str, list[Any]]:
+def as_columns(rows: Sequence[NewPrediction]) -> dict[str, list[Any]]:
+    """The parameters of an INSERT."""
     return {
         "ids": [row.id for row in rows],
         "filenames": [row.filename for row in rows],

@@ -70,7 +70,8 @@ class Child:
             reader.join(TERM_SECONDS)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # of a line that it did not live to read
+                    pipe.close()
 
     def read(self, seconds: float) -> dict[str, Any] | None:
         """What it said next, or None when it says nothing for so long.

@@ -127,9 +127,13 @@ def _download_cifar10(cache: Path) -> Dataset:
 @contextmanager
 def _alone(cache: Path) -> Generator[None]:
     """Keep other processes from changing the cache, and clear away what killed ones had not finished."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = (cache / ".lock").open("w")
+    except OSError as error:
+        raise DataError(f"{cache} cannot be written ({error}); name another folder with --cache") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         for partial in cache.glob(".partial-*"):
             shutil.rmtree(partial, ignore_errors=True)
         yield
@@ -139,8 +143,10 @@ def _unpack(archive: Path, cache: Path) -> Path:
     """Unpack once, to a folder named by the archive's content."""
     with archive.open("rb") as file:
         root = cache / hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if root.exists():
+        return root
     with _alone(cache):
-        if root.exists():
+        if root.exists():  # unpacked while this process waited
             return root
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
             unpacked = Path(partial) / "images"

@@ -84,10 +84,10 @@ async def read_body(request: Request, shape: type[Body]) -> Body:
         raise BadParameter(f"{'; '.join(found)}. See /docs for what is accepted.") from error
 
 
-def describe_body(shape: type[BaseModel], description: str) -> dict[str, Any]:
+def describe_body(shape: type[BaseModel], description: str, *, required: bool) -> dict[str, Any]:
     """OpenAPI's entry for what `read_body` reads."""
     content = {"application/json": {"schema": shape.model_json_schema()}}
-    return {"requestBody": {"description": description, "content": content}}
+    return {"requestBody": {"description": description, "required": required, "content": content}}
 
 
 def as_json(content: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:

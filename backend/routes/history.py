@@ -115,7 +115,7 @@ async def cancel_prediction(id: UUID, request: Request) -> Response:
     summary="Say which label is right",
     response_model=Prediction,
     responses=problems(404, 413, 422, 503),
-    openapi_extra=describe_body(Feedback, "The label, of the model's classes or not."),
+    openapi_extra=describe_body(Feedback, "The label, of the model's classes or not.", required=True),
 )
 async def set_feedback(id: UUID, request: Request) -> Response:
     feedback = await read_body(request, Feedback)

@@ -12,6 +12,7 @@ from backend.errors import NothingAccepted, Overloaded, ServiceError, UploadErro
 from backend.events import wait_for
 from backend.messages import classify
 from backend.predictions import NewPrediction
+from backend.repeats import insert_once
 from backend.routes import Services, as_json, problems, services
 from backend.schemas import TERMINAL, Failure
 from backend.schemas.predictions import Metrics, Prediction, PredictionBatch, Refused, Urls
@@ -153,15 +154,15 @@ async def store_once(
 
     Raises KeyReused.
     """
-    stored = await serve.predictions.insert_once(rows, key)
+    stored = await insert_once(serve.database, rows, key)
     if new := [row for row, (_, is_new) in zip(rows, stored, strict=True) if is_new]:
         announce(serve, new)
     predictions = [prediction for prediction, _ in stored]
     if not wait_seconds:
         return predictions
     with serve.changes.await_outcomes([prediction.id for prediction in predictions]) as subscription:
-        # Read again: they may have ended before anyone listened.
-        latest = [(await serve.predictions.read(prediction.id))[0] for prediction in predictions]
+        # Again, for they may have ended before anyone listened; none is new.
+        latest = [prediction for prediction, _ in await insert_once(serve.database, rows, key)]
         return await wait_for(latest, subscription, wait_seconds)
 
 

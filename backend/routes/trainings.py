@@ -22,7 +22,7 @@ from backend.trainings import NOTHING, Reading
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/trainings", tags=["trainings"])
 
-BODY = describe_body(TrainingRequest, "May be left out: then everything is at its default.")
+BODY = describe_body(TrainingRequest, "May be left out: then everything is at its default.", required=False)
 
 
 @router.post(

@@ -44,6 +44,8 @@ def up() -> int:
         try:
             config = stack.start(STATE, port)
             wait_for_health(config)
+        except stack.SchemaChanged:
+            raise  # what runs is needed to mend it
         except BaseException:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave it half stopped
             stack.stop(STATE)

@@ -25,6 +25,10 @@ START_SECONDS = 120
 STOP_SECONDS = 60
 
 
+class SchemaChanged(SetupError):
+    """The database is there, and runs, but is not of this schema.sql."""
+
+
 def start(state: Path, http_port: int, programs: tuple[str, ...] = PROGRAMS) -> Config:
     """Start supervisord with these programs, its database created. Raises SetupError."""
     config = configuration.prepare(state, http_port)
@@ -140,7 +144,7 @@ def create_database(config: Config) -> None:
 def apply_schema(config: Config) -> None:
     """Create the database `cifar` from schema.sql, once, and set the passwords of its users.
 
-    The database's comment tells what SQL it was made from. Raises SetupError when that was other SQL.
+    The database's comment tells what SQL it was made from. Raises SchemaChanged when that was other SQL.
     """
     address = ["-h", "127.0.0.1", "-p", str(config.ports["postgres"]), "-U", "cifar"]
     environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
@@ -162,10 +166,12 @@ def apply_schema(config: Config) -> None:
             raise SetupError(f"schema.sql could not be applied: {applied.stderr.strip()}")
     comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'cifar'"
     if psql("cifar", comment, "-At").stdout.strip() != origin:
-        raise SetupError(
-            f"the database in {config.state / 'postgres'} was made by another schema.sql; `make down` and "
-            "remove that folder to start over (the history is lost), or bring the database up to date by "
-            f"hand and say so in it: COMMENT ON DATABASE cifar IS '{origin}'"
+        raise SchemaChanged(
+            f"the database in {config.state / 'postgres'} was made by another schema.sql.\n"
+            "To start over, `make down`, and remove that folder with the history in it. To keep it, bring it "
+            f"up to date; it runs: psql -h 127.0.0.1 -p {config.ports['postgres']} -U cifar cifar (the "
+            f"password is `postgres` in {config.state / 'secrets.json'}). End with COMMENT ON DATABASE cifar "
+            f"IS '{origin}', then `make down` and `make up`."
         )
     passwords = "".join(
         f"ALTER ROLE {user} PASSWORD '{config.secrets[f'database_{user}']}';"

@@ -46,6 +46,41 @@ async def test_a_stream_ends_when_its_prediction_is_removed(api: Api, cat: bytes
     assert json.loads(event.data)["status"] == "queued"
 
 
+async def test_a_stream_ends_though_nobody_heard_that_its_prediction_was_removed(
+    api: Api, cat: bytes, database: asyncpg.Connection
+) -> None:
+    gone, stays = (row["urls"] for row in (await api.upload(cat, cat)).json()["predictions"])
+    following = [asyncio.create_task(api.follow(urls["events"], 10)) for urls in (gone, stays)]
+    await eventually(lambda: is_followed(api, 2))
+    await database.execute("ALTER TABLE predictions DISABLE TRIGGER predictions_deleted")
+    try:
+        await api.client.delete(gone["self"])
+    finally:
+        await database.execute("ALTER TABLE predictions ENABLE TRIGGER predictions_deleted")
+    await database.execute(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"""
+    )
+    assert len(await following[0]) == 1
+    assert not following[1].done()
+    following[1].cancel()
+
+
+async def test_who_waits_for_several_waits_on_when_one_is_removed(
+    api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
+) -> None:
+    upload = asyncio.create_task(api.upload(cat, cat, Prefer="wait=2"))
+
+    async def stored() -> list[str]:
+        return [str(row["id"]) for row in await database.fetch("SELECT id FROM predictions ORDER BY id")]
+
+    gone, stays = await eventually(stored)
+    await api.client.delete(f"/api/predictions/{gone}")
+    await finish(stays)
+    answer = await upload
+    assert [row["status"] for row in answer.json()["predictions"]] == ["queued", "succeeded"]
+
+
 async def test_a_withdrawn_prediction_is_the_last_event_of_its_stream(api: Api, cat: bytes) -> None:
     urls = (await api.upload(cat)).json()["urls"]
     following = asyncio.create_task(api.follow(urls["events"], 10))
@@ -125,9 +160,9 @@ async def test_a_reader_that_leaves_is_forgotten(api: Api, cat: bytes) -> None:
     await eventually(forgotten)
 
 
-async def is_followed(api: Api) -> Any:
+async def is_followed(api: Api, readers: int = 1) -> Any:
     changes = api.services.changes
-    return changes._followed or changes._awaited
+    return len(changes._followed) + len(changes._awaited) >= readers
 
 
 async def test_streams_are_not_buffered_on_the_way(api: Api) -> None:

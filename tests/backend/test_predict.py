@@ -83,8 +83,7 @@ KEY = {"Idempotency-Key": "c0ffee-1"}
 async def test_an_upload_that_is_sent_again_under_its_key_makes_no_second_row(
     api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
 ) -> None:
-    first = await api.upload(cat, b"no image", cat, **KEY)
-    again = await asyncio.gather(*(api.upload(cat, b"no image", cat, **KEY) for _ in range(5)))
+    first, *again = await asyncio.gather(*(api.upload(cat, b"no image", cat, **KEY) for _ in range(6)))
     assert first.status_code == 202
     assert all(answer.json() == first.json() for answer in again)
     assert await database.fetchval("SELECT count(*) FROM predictions") == 2
@@ -113,7 +112,11 @@ async def test_a_key_is_of_its_images_alone_and_free_again_when_they_are_removed
 ) -> None:
     dog = (SAMPLES / "dog.jpg").read_bytes()
     prediction = (await api.upload(cat, **KEY)).json()
-    assert_problem(await api.upload(dog, **KEY), 422, "Idempotency key", "new one")
+    for others in ([dog], [dog, cat], [cat, dog], [cat, cat]):
+        assert_problem(await api.upload(*others, **KEY), 422, "Idempotency key", "new one")
+    assert [row["id"] for row in (await api.client.get("/api/predictions")).json()["results"]] == [
+        prediction["id"]
+    ]  # of what was refused nothing is left
     assert (await api.upload(dog, **{"Idempotency-Key": "another"})).json()["id"] != prediction["id"]
     assert (await api.client.delete(prediction["urls"]["self"])).status_code == 204
     assert (await api.upload(dog, **KEY)).status_code == 202

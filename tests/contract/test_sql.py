@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import database as connection
-from backend import history, models, predictions, trainings
+from backend import history, models, predictions, repeats, trainings
 from inference import outcomes, registry
 from training import runs
 
@@ -20,7 +20,7 @@ HISTORY = {
     for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
     for direction in ("older", "newer")
 }
-MODULES = (connection, predictions, trainings, models)
+MODULES = (connection, predictions, repeats, trainings, models)
 STATEMENTS = {f"{m.__name__} {name}": sql for m in MODULES for name, sql in m.STATEMENTS.items()}
 BACKEND = {
     name: str(text(statement).compile(dialect=dialect()))

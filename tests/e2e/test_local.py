@@ -7,7 +7,7 @@ import pytest
 
 from scripts.local import __main__ as commands
 from scripts.local import stack
-from scripts.local.config import Config, SetupError
+from scripts.local.config import Config
 from tests.conftest import eventually
 
 
@@ -33,7 +33,7 @@ def test_it_starts_on_no_database_that_was_made_by_other_sql(
     system: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_schema(monkeypatch, tmp_path, "octet_length(pixels) = 3072", "true")
-    with pytest.raises(SetupError, match="remove that folder"):
+    with pytest.raises(stack.SchemaChanged, match="remove that folder"):
         stack.apply_schema(system)
 
 

@@ -63,6 +63,16 @@ def test_what_a_killed_process_had_unpacked_is_cleared_away(tree: Path, tmp_path
     assert not left.exists()
 
 
+def test_a_cache_that_cannot_be_written_is_told_in_words(tree: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tree, ".")
+    (tmp_path / "cache").write_text("a file in its place")
+    for source in (archive, None):
+        with pytest.raises(DataError, match="cannot be written"):
+            data.load(source, tmp_path / "cache")
+
+
 def test_processes_that_want_the_same_archive_unpack_it_once(tree: Path, tmp_path: Path) -> None:
     archive = tmp_path / "images.tar"
     with tarfile.open(archive, "w") as tar:

@@ -25,6 +25,8 @@ from scripts.local.config import REPOSITORY, Config
 from tests.conftest import eventually
 from tests.training.fake_train import VERSION
 from tests.training.harness import Trainings, Worker
+from training.child import Child
+from training.errors import TrainingFailed
 from training.runner import HANDED_BACK, Runner
 from training.runs import Database
 from training.settings import Settings
@@ -453,6 +455,15 @@ def test_a_worker_that_stops_does_not_wait_for_a_database_that_is_away(tmp_path:
     settings = Settings(database_url=SecretStr(url), broker_url=SecretStr(nowhere), models_path=tmp_path)
     runner = Runner(settings, Database(url, stopping), ["false"], stopping)
     assert runner.run(uuid4()) == HANDED_BACK
+
+
+def test_a_child_that_dies_before_it_may_publish_is_explained_by_its_own_end() -> None:
+    dies = "import sys; sys.exit('train: no memory')"
+    with Child([sys.executable, "-c", dies], uuid4()) as child:
+        child.wait(20)
+        child.allow()
+        with pytest.raises(TrainingFailed, match="no memory"):
+            child.read(0.1)
 
 
 def test_a_worker_and_its_child_are_told_apart_by_what_they_load() -> None:

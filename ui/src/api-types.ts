@@ -1540,7 +1540,7 @@ export interface operations {
             cookie?: never;
         };
         /** @description The label, of the model's classes or not. */
-        requestBody?: {
+        requestBody: {
             content: {
                 "application/json": {
                     /**

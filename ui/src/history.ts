@@ -35,12 +35,13 @@ export async function catchUp(store: PredictionStore): Promise<void> {
 
 /** Withdraws what has not ended, and removes the rest. Throws the problem, as `correct` does. */
 export async function withdraw(store: PredictionStore, prediction: Prediction): Promise<void> {
-  if (isTerminal(prediction)) {
-    await deletePrediction(prediction).catch(unlessGone);
-    store.remove(prediction.id);
-  } else {
-    store.receive(await cancelPrediction(prediction));
+  try {
+    if (!isTerminal(prediction)) return store.receive(await cancelPrediction(prediction));
+    await deletePrediction(prediction);
+  } catch (error) {
+    if (asProblem(error).status !== 404) throw error; // else it was removed elsewhere
   }
+  store.remove(prediction.id);
 }
 
 export async function correct(
@@ -49,10 +50,6 @@ export async function correct(
   label: string | null,
 ): Promise<void> {
   store.receive(await sendFeedback(prediction, label));
-}
-
-function unlessGone(error: unknown): void {
-  if (asProblem(error).status !== 404) throw error;
 }
 
 async function orProblem(store: PredictionStore, read: () => Promise<void>): Promise<void> {

@@ -84,6 +84,21 @@ test("what has not ended is canceled instead", async () => {
   screen.getByRole("button", { name: "Remove cat.png" });
 });
 
+test("what was removed elsewhere goes when it is to be canceled", async () => {
+  answer = () => Response.json({ title: "Unknown prediction", detail: "No such id." }, { status: 404 });
+  show(makePrediction());
+  await click("Cancel cat.png");
+  expect(screen.queryByText("cat.png")).toBeNull();
+});
+
+test("a correction that fails is said in its entry", async () => {
+  answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
+  show(succeeded);
+  const choice = screen.getByRole("combobox");
+  await act(async () => void fireEvent.change(choice, { target: { value: "dog" } }));
+  expect(screen.getByRole("listitem").textContent).toContain("The database is away.");
+});
+
 test("the right label is sent as it is chosen, shown, and can be taken back", async () => {
   answer = (_, init) => Response.json({ ...succeeded, feedback: JSON.parse(String(init?.body)).label });
   show(succeeded);

@@ -1,5 +1,5 @@
-import { memo, type RefObject } from "react";
-import { asProblem, type Prediction } from "../api";
+import { memo, type RefObject, useState } from "react";
+import { type ApiProblem, asProblem, type Prediction } from "../api";
 import { formatMoment, formatPercent } from "../format";
 import { correct, withdraw } from "../history";
 import { isTerminal, type PredictionStore } from "../predictions";
@@ -21,8 +21,14 @@ export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age,
   const { act, busy, problem } = useAction(async () => {
     if (ended && !window.confirm(`Remove ${filename} and its image from the history?`)) return;
     await withdraw(store, prediction);
-    if (ended) heading.current?.focus();
+    if (ended) heading.current?.focus({ preventScroll: true });
   });
+  const [notCorrected, setNotCorrected] = useState<ApiProblem | null>(null);
+  const choose = (label: string | null) =>
+    correct(store, prediction, label).then(
+      () => setNotCorrected(null),
+      (error) => setNotCorrected(asProblem(error)),
+    );
   const verb = ended ? "Remove" : "Cancel";
   return (
     <li>
@@ -35,7 +41,7 @@ export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age,
         {age}
       </time>
       <div className="entry-actions">
-        {status === "succeeded" && <Correction store={store} prediction={prediction} />}
+        {status === "succeeded" && <Correction prediction={prediction} onChoose={choose} />}
         <button
           type="button"
           className="button quiet"
@@ -47,6 +53,7 @@ export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age,
         </button>
       </div>
       {problem && <Notice problem={problem} />}
+      {notCorrected && <Notice problem={notCorrected} />}
     </li>
   );
 });
@@ -66,24 +73,19 @@ function Outcome({ prediction }: { prediction: Prediction }) {
   );
 }
 
+type CorrectionProps = { prediction: Prediction; onChoose: (label: string | null) => void };
+
 /** Which label a person says is right: one of the model's, or what was said over the API. */
-function Correction({ store, prediction }: { store: PredictionStore; prediction: Prediction }) {
+function Correction({ prediction, onChoose }: CorrectionProps) {
   const { filename, feedback, probabilities } = prediction;
   const labels = new Set(probabilities.map(({ label }) => label).sort());
   if (feedback !== null) labels.add(feedback);
-  const choose = async (label: string | null) => {
-    try {
-      await correct(store, prediction, label);
-    } catch (error) {
-      store.setHistoryProblem(asProblem(error));
-    }
-  };
   return (
     <select
       aria-label={`Right label of ${filename}`}
       className={feedback === null ? undefined : "chosen"}
       value={feedback ?? ""}
-      onChange={({ target }) => choose(target.value || null)}
+      onChange={({ target }) => onChoose(target.value || null)}
     >
       <option value="">{feedback === null ? "Wrong?" : "Take it back"}</option>
       {[...labels].map((label) => (

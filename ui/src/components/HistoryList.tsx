@@ -23,7 +23,7 @@ export function HistoryList({ store, snapshot }: { store: PredictionStore; snaps
         )}
       </div>
       {historyProblem && <Notice problem={historyProblem} onTryAgain={() => readNewest(store)} />}
-      {historyRead && history.length === 0 && (
+      {historyRead && history.length === 0 && !hasOlder && (
         <p className="nothing">Nothing yet. Every prediction shows here.</p>
       )}
       <ol className="history" aria-busy={!historyRead}>

@@ -61,7 +61,7 @@ function Body({ upload, prediction, onTryAgain }: Props) {
     );
   }
   if (prediction?.error) return <p className="detail">{prediction.error.detail}</p>;
-  if (prediction?.status === "canceled") return <p className="detail">It was withdrawn before it ran.</p>;
+  if (prediction?.status === "canceled") return <p className="detail">It was withdrawn.</p>;
   if (prediction?.status === "succeeded") {
     // What is said of an unfamiliar image takes the place of its last bar, so that the height stays.
     const { probabilities, unfamiliar } = prediction;
