@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import aio_pika
 import asyncpg
+import psutil
 
 from scripts.local.config import REPOSITORY, Config
 from tests.conftest import eventually
@@ -52,9 +53,8 @@ class Worker:
             process.terminate()
             try:
                 process.wait(15)
-            except subprocess.TimeoutExpired:
+            finally:
                 process.kill()
-                process.wait()
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
@@ -140,3 +140,12 @@ class Trainings:
     async def count(self, queue: str) -> int:
         found = await self.channel.declare_queue(queue, passive=True)
         return found.declaration_result.message_count or 0
+
+
+async def ends(pid: int) -> None:
+    """Wait until a process is gone."""
+
+    async def ended() -> bool:
+        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+    await eventually(ended, 10)

@@ -1,0 +1,112 @@
+"""What the training worker takes from the broker, and when."""
+
+import os
+import signal
+import time
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import pytest
+
+from scripts.local import stack
+from scripts.local.config import Config
+from tests.conftest import eventually
+from tests.training.harness import Trainings, Worker
+
+
+async def test_runs_go_one_at_a_time_and_what_waits_stays_in_the_broker(
+    worker: Worker, trainings: Trainings
+) -> None:
+    await trainings.serve()
+    first = await trainings.start("hang")
+    await trainings.until_epoch(first, 1)
+    others = [await trainings.start("epochs", epochs=1) for _ in range(3)]
+
+    async def waiting() -> bool:
+        return await trainings.count("training") == 3
+
+    await eventually(waiting)
+    assert [(await trainings.row(id))["status"] for id in others] == ["queued"] * 3
+    await trainings.database.execute(
+        "UPDATE trainings SET status = 'canceled', completed_at = now() WHERE id = $1", first
+    )
+    rows = [await trainings.until(id, "succeeded") for id in others]
+    spans = sorted((row["started_at"], row["completed_at"]) for row in rows)
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize("it_ends", ["meanwhile", "later"])
+async def test_a_run_survives_the_broker_and_the_next_message_is_taken_when_it_has_ended(
+    it_ends: str, worker: Worker, trainings: Trainings, servers: Config
+) -> None:
+    await trainings.serve()
+    first = await trainings.start("hang")
+    await trainings.until_epoch(first, 1)
+    (rabbitmq,) = [process for process in stack.processes(servers) if process["name"] == "rabbitmq"]
+    os.kill(rabbitmq["pid"], signal.SIGKILL)  # supervisord starts another
+    cancel = "UPDATE trainings SET status = 'canceled', completed_at = now() WHERE id = $1"
+    if it_ends == "meanwhile":
+        await trainings.database.execute(cancel, first)
+    killed = time.time()
+
+    async def connected() -> Any:
+        try:
+            return worker.alive_file.stat().st_mtime > killed + 3 and await aio_pika.connect(
+                servers.broker_url("backend")
+            )
+        except aio_pika.exceptions.AMQPError:
+            return None
+
+    broker = await eventually(connected, 60)
+    async with broker:
+        again = Trainings(trainings.database, await broker.channel())
+        second = await again.start("epochs", epochs=1)
+        if it_ends == "later":
+
+            async def stays() -> bool:
+                return await again.count("training") == 1
+
+            await eventually(stays)
+            assert (await trainings.row(first))["status"] == "running"
+            await trainings.database.execute(cancel, first)
+        await again.until(second, "succeeded", seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "content_type"),
+    [
+        ({"task": "training.train"}, b'[["x"], {}, {}]', "application/json"),
+        ({"task": "training.train", "id": "a"}, b"{not json", "application/json"),
+        ({"task": "training.train", "id": "a"}, b"[1, 2]", "application/json"),
+        ({"task": "training.train", "id": "a"}, b"hello", None),
+        ({"task": "training.train", "id": "a"}, b"\x80\x04N.", "application/x-python-serialize"),
+        ({"task": "no.such.task", "id": "a"}, b"[[], {}, {}]", "application/json"),
+        ({}, b"hello", "text/plain"),
+    ],
+    ids=["no id", "broken json", "two items", "no type", "pickle", "unknown task", "no headers"],
+)
+async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives(
+    headers: dict[str, Any],
+    body: bytes,
+    content_type: str | None,
+    worker: Worker,
+    trainings: Trainings,
+) -> None:
+    await trainings.serve()
+    count = await trainings.count("training.dead")
+    await trainings.publish_raw(body, headers, content_type)
+
+    async def dead_lettered() -> bool:
+        return await trainings.count("training.dead") == count + 1
+
+    await eventually(dead_lettered)
+    await trainings.until(await trainings.start("epochs", epochs=1), "succeeded")
+
+
+async def test_a_message_for_no_training_changes_nothing(worker: Worker, trainings: Trainings) -> None:
+    await trainings.serve()
+    await trainings.publish("not-an-id")
+    await trainings.publish(uuid4())
+    await trainings.until(await trainings.start("epochs", epochs=1), "succeeded")

@@ -1,0 +1,189 @@
+"""What becomes of a run: a real worker, with a small child that behaves as each test needs."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.conftest import eventually
+from tests.training.fake_train import VERSION
+from tests.training.harness import Trainings, Worker, ends
+
+
+async def test_a_run_tells_its_epochs_in_order_and_succeeds(worker: Worker, trainings: Trainings) -> None:
+    await trainings.serve()
+    told: list[str] = []
+    await trainings.database.add_listener("trainings", lambda *args: told.append(args[3]))
+    id = await trainings.start("epochs", activation="never", epochs=5)
+    row = await trainings.until(id, "succeeded")
+    assert (row["model"], row["error_title"], row["attempt"]) == (VERSION, None, 1)
+    assert (row["epochs"], row["device"], row["phase"]) == (5, "a test's device", None)
+    assert row["timestamp"] <= row["started_at"] <= row["completed_at"]
+    assert await trainings.epochs(id) == [1, 2, 3, 4, 5]
+    epoch = await trainings.database.fetchrow("SELECT * FROM epochs WHERE number = 2")
+    assert epoch is not None
+    assert (epoch["loss"], epoch["images_per_second"], epoch["seconds_left"]) == (1.0, 1000.5, 3.0)
+    assert told.count(str(id)) >= 8  # its insert, claim, description, phases, epochs and outcome
+    told_of = {line["message"]: line for line in worker.log if line.get("training_id") == str(id)}
+    assert {"training taken", "training started", "training ended"} <= told_of.keys()
+    assert told_of["training taken"]["request_id"] == "request-1"
+
+
+async def test_the_child_gets_the_run_s_options_and_no_secret(worker: Worker, trainings: Trainings) -> None:
+    await trainings.serve()
+    (worker.data_sets / "pets" / "train").mkdir(parents=True)
+    id = await trainings.start("epochs", data="pets", epochs=1, activation="always", seed=2**31 - 1)
+    await trainings.until(id, "succeeded")
+    attempt = worker.attempts[-1]
+    assert attempt["secrets"] == []
+    given = dict(zip(attempt["arguments"][::2], attempt["arguments"][1::2], strict=True))
+    assert given == {
+        "--recipe": "epochs",
+        "--seed": "2147483647",
+        "--epochs": "1",
+        "--data": str(worker.data_sets / "pets"),
+        "--models": str(worker.models),
+        "--cache": str(worker.cache),
+        "--activation": "always",
+        "--checkpoint": str(worker.models / f".runs/{id}.checkpoint"),
+        "--report": "json",
+    }
+
+
+@pytest.mark.parametrize("recipe", ["hang", "deaf"])
+async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, trainings: Trainings) -> None:
+    id = await trainings.start(recipe)
+    await trainings.until_epoch(id, 1)
+    pid = worker.attempts[-1]["pid"]
+    await trainings.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
+    started = asyncio.get_running_loop().time()
+    await ends(pid)
+    seconds = asyncio.get_running_loop().time() - started
+    assert seconds < (1.5 if recipe == "hang" else 3.5)  # one that ignores SIGTERM is killed after 2 s
+
+    async def swept() -> bool:
+        return worker.checkpoints() == []
+
+    await eventually(swept)
+    assert (await trainings.row(id))["status"] == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "title", "words"),
+    [
+        ("crash", "Training crashed", ["exit status 1", "ZeroDivisionError: by zero"]),
+        ("killed", "Training crashed", ["SIGKILL", "memory"]),
+        ("silent", "Training crashed", ["without publishing"]),
+        ("bad-data", "Data cannot be used", ["train/cat/7.png cannot be read as an image; remove it"]),
+        ("other-run", "Training cannot go on", ["was changed", "Start another"]),
+        ("diverge", "Training diverged", ["epoch 2", "loss", "another seed"]),
+    ],
+)
+async def test_a_run_that_cannot_be_ended_well_fails_in_words(
+    recipe: str, title: str, words: list[str], worker: Worker, trainings: Trainings
+) -> None:
+    id = await trainings.start(recipe)
+    row = await trainings.until(id, "failed")
+    assert row["error_title"] == title
+    assert [word for word in words if word not in row["error_detail"]] == []
+    assert row["model"] is None
+
+
+@pytest.mark.parametrize("name", ["birds", "../cache", ".hidden"])
+async def test_a_data_set_that_is_not_there_is_told_with_those_that_are(
+    name: str, worker: Worker, trainings: Trainings
+) -> None:
+    (worker.data_sets / "fish").mkdir(parents=True, exist_ok=True)
+    (worker.data_sets / ".hidden").mkdir(parents=True, exist_ok=True)
+    row = await trainings.until(await trainings.start("epochs", data=name), "failed")
+    assert row["error_title"] == "Data set not found"
+    assert repr(name) in row["error_detail"] and "fish" in row["error_detail"]
+
+
+async def test_a_run_whose_worker_fell_silent_three_times_is_given_up(
+    worker: Worker, trainings: Trainings
+) -> None:
+    before = len(worker.attempts)
+    id = await trainings.add("epochs", status="running", attempt=3)
+    await trainings.database.execute("UPDATE trainings SET seen_at = now() - interval '16 s'")
+    await trainings.publish(id)
+    row = await trainings.until(id, "failed")
+    assert (row["error_title"], row["attempt"]) == ("Given up", 3)
+    assert "3 times" in row["error_detail"]
+    assert len(worker.attempts) == before
+
+
+async def test_a_run_succeeds_once_the_next_prediction_is_answered_by_its_model(
+    worker: Worker, trainings: Trainings
+) -> None:
+    announced: list[str] = []
+    await trainings.database.add_listener("models", lambda *args: announced.append(args[2]))
+    id = await trainings.start("epochs")
+
+    async def published() -> bool:
+        return bool(announced)
+
+    await eventually(published)
+    await trainings.database.execute(
+        "INSERT INTO models (version, card, activated_at) VALUES ($1, '{}', clock_timestamp())", VERSION
+    )
+    with pytest.raises(TimeoutError):
+        await trainings.until(id, "succeeded", seconds=1)
+    await trainings.database.execute("UPDATE models SET served_at = clock_timestamp()")
+    row = await trainings.until(id, "succeeded")
+    served_at = await trainings.database.fetchval("SELECT served_at FROM models")
+    assert row["completed_at"] > served_at
+
+
+async def test_a_run_that_another_attempt_has_taken_over_publishes_nothing(
+    worker: Worker, trainings: Trainings
+) -> None:
+    id = await trainings.start("late", epochs=1)
+    await trainings.until_epoch(id, 1)
+    child = worker.attempts[-1]["pid"]
+    blocked = """SELECT count(*) FROM pg_stat_activity
+                 WHERE application_name = 'training' AND wait_event_type = 'Lock'"""
+    async with trainings.database.transaction():
+        await trainings.database.execute("UPDATE trainings SET attempt = attempt + 1 WHERE id = $1", id)
+        (worker.cache / "go").touch()
+
+        async def asks() -> Any:
+            return await trainings.database.fetchval(blocked)
+
+        await eventually(asks)
+    await ends(child)
+    assert not (worker.cache / f"{id}.published").exists()
+
+
+async def test_a_model_that_no_inference_worker_finds_is_published_all_the_same(
+    worker: Worker, trainings: Trainings
+) -> None:
+    row = await trainings.until(await trainings.start("epochs"), "succeeded", seconds=25)
+    assert row["model"] == VERSION
+    assert (row["completed_at"] - row["started_at"]).total_seconds() > 10
+
+
+async def test_a_model_that_the_inference_workers_refuse_fails_its_run(
+    worker: Worker, trainings: Trainings
+) -> None:
+    await trainings.serve(error="model.safetensors is damaged; train it again")
+    row = await trainings.until(await trainings.start("epochs"), "failed")
+    assert (row["error_title"], row["model"]) == ("Model refused", None)
+    assert "damaged" in row["error_detail"]
+
+
+async def test_a_run_goes_on_while_the_database_is_away_for_a_moment(
+    worker: Worker, trainings: Trainings
+) -> None:
+    await trainings.serve()
+    id = await trainings.start("hang")
+    await trainings.until_epoch(id, 1)
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'training'"
+    assert await trainings.database.fetch(cut)
+    before = (await trainings.row(id))["seen_at"]
+
+    async def seen() -> bool:
+        return (await trainings.row(id))["seen_at"] > before
+
+    await eventually(seen)
+    assert (await trainings.row(id))["status"] == "running"
