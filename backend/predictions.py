@@ -66,9 +66,10 @@ CHANGED_SINCE_AMONG = CHANGED_SINCE.replace(
 ORDER BY""",
 )
 
-# What is under way, for a stream that starts; the newest, should there be very many.
+# What is under way, for a stream that starts; the newest, should there be very many. `before` is a snapshot
+# that has seen none of it.
 UNFINISHED = f"""
-SELECT {COLUMNS}, pg_current_snapshot()::text AS snapshot FROM predictions
+SELECT {COLUMNS}, format('%1$s:%1$s:', min(changed) OVER ()) AS before FROM predictions
 WHERE status IN ('queued', 'running') ORDER BY id DESC LIMIT 1000
 """
 
@@ -181,11 +182,12 @@ class Predictions:
             raise _unknown(id)
         return rows[0].pixels
 
-    async def read_unfinished(self) -> tuple[list[Prediction], str]:
-        """What is under way, oldest first, and the snapshot to go on from."""
+    async def read_unfinished(self) -> tuple[list[Prediction], str, str]:
+        """What is under way, oldest first; a snapshot to read it again from, and one to go on from."""
         snapshot = await self._database.snapshot()  # before the rows: what changes in between is sent again
         rows = await self._database.fetch(UNFINISHED)
-        return [to_prediction(row) for row in reversed(rows)], snapshot
+        before = rows[0].before if rows else snapshot
+        return [to_prediction(row) for row in reversed(rows)], before, snapshot
 
     async def count_unfinished(self) -> int:
         (row,) = await self._database.fetch(COUNT_UNFINISHED)

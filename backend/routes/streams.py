@@ -39,11 +39,12 @@ async def open_all(
     """Subscribe to everything and read what the reader missed, or what is under way."""
     serve = services(request)
     with serve.changes.follow_all() as subscription:
-        if last_event_id:
-            missed, snapshot = await serve.predictions.read_changed(last_event_id)
+        if since := last_event_id:
+            missed, snapshot = await serve.predictions.read_changed(since)
         else:
-            missed, snapshot = await serve.predictions.read_unfinished()
-        seen = [last_event_id or snapshot] * (len(missed) - 1) + [snapshot]
+            missed, since, snapshot = await serve.predictions.read_unfinished()
+        # Only the last event may claim that all were seen.
+        seen = [since] * (len(missed) - 1) + [snapshot]
         yield [Change(p, s) for p, s in zip(missed, seen, strict=False)], subscription
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -42,6 +43,33 @@ class Api:
         return events
 
 
+class Reader:
+    """Collects a stream's events; `until` waits for as many."""
+
+    def __init__(self, api: Api, url: str) -> None:
+        self.events: list[ServerSentEvent] = []
+        self.done = asyncio.create_task(self._read(api, url))
+
+    async def until(self, count: int) -> None:
+        async def enough() -> bool:
+            return len(self.events) >= count
+
+        await eventually(enough)
+
+    async def _read(self, api: Api, url: str) -> None:
+        async with asyncio.timeout(30), aconnect_sse(api.client, "GET", url) as stream:
+            async for event in stream.aiter_sse():
+                self.events.append(event)
+
+
+async def cut_listeners(database: asyncpg.Connection) -> None:
+    """End the connections over which backends hear of changes."""
+    await database.execute(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"""
+    )
+
+
 Serve = Callable[[Settings], Awaitable[Api]]
 
 
@@ -67,6 +95,7 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
 
         async def start(settings: Settings) -> Api:
             (port,) = find_free_ports(1)
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
             app = build_app(settings)
             server = uvicorn.Server(
                 uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=3)
@@ -79,6 +108,8 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
                 app.state.services.changes.close()
                 server.should_exit = True
                 await running
+                for number, handler in handlers.items():  # the backend has put its own before them
+                    signal.signal(number, handler)
 
             stack.push_async_callback(stop)
             client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15)

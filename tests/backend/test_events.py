@@ -3,13 +3,16 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
 import httpx
-from httpx_sse import aconnect_sse
+from httpx_sse import ServerSentEvent, aconnect_sse
 
-from tests.backend.conftest import Api
+from backend.events import MAX_BACKLOG, Change, Subscription, follow, follow_all
+from backend.schemas.predictions import Prediction
+from tests.backend.conftest import Api, Reader, cut_listeners
 from tests.conftest import eventually
 
 Finish = Callable[[str], Awaitable[None]]
@@ -17,13 +20,13 @@ Finish = Callable[[str], Awaitable[None]]
 
 async def test_a_stream_shows_the_states_in_order_and_ends(api: Api, cat: bytes, finish: Finish) -> None:
     prediction = (await api.upload(cat)).json()
-    following = asyncio.create_task(api.follow(prediction["urls"]["events"], 10))
-    await eventually(lambda: is_followed(api))
+    reader = Reader(api, prediction["urls"]["events"])
+    await reader.until(1)
     await finish(prediction["id"])
-    events = await following
-    statuses = [json.loads(event.data)["status"] for event in events]
-    assert {event.event for event in events} == {"prediction"}
-    assert all(event.id for event in events)
+    await reader.done
+    statuses = [json.loads(event.data)["status"] for event in reader.events]
+    assert {event.event for event in reader.events} == {"prediction"}
+    assert all(event.id for event in reader.events)
     # Two commits may be read at once: `running` may be skipped, nothing may be repeated or reordered.
     assert statuses in (["queued", "running", "succeeded"], ["queued", "succeeded"])
 
@@ -39,10 +42,11 @@ async def test_a_stream_of_a_finished_prediction_is_its_outcome_alone(
 
 async def test_a_stream_ends_when_its_prediction_is_removed(api: Api, cat: bytes) -> None:
     urls = (await api.upload(cat)).json()["urls"]
-    following = asyncio.create_task(api.follow(urls["events"], 10))
-    await eventually(lambda: is_followed(api))
+    reader = Reader(api, urls["events"])
+    await reader.until(1)
     assert (await api.client.delete(urls["self"])).status_code == 204
-    (event,) = await following
+    await reader.done
+    (event,) = reader.events
     assert json.loads(event.data)["status"] == "queued"
 
 
@@ -50,26 +54,25 @@ async def test_a_stream_ends_though_nobody_heard_that_its_prediction_was_removed
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     gone, stays = (row["urls"] for row in (await api.upload(cat, cat)).json()["predictions"])
-    following = [asyncio.create_task(api.follow(urls["events"], 10)) for urls in (gone, stays)]
-    await eventually(lambda: is_followed(api, 2))
+    readers = [Reader(api, urls["events"]) for urls in (gone, stays)]
+    for reader in readers:
+        await reader.until(1)
     await database.execute("ALTER TABLE predictions DISABLE TRIGGER predictions_deleted")
     try:
         await api.client.delete(gone["self"])
     finally:
         await database.execute("ALTER TABLE predictions ENABLE TRIGGER predictions_deleted")
-    await database.execute(
-        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-           WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"""
-    )
-    assert len(await following[0]) == 1
-    assert not following[1].done()
-    following[1].cancel()
+    await cut_listeners(database)
+    await readers[0].done
+    assert len(readers[0].events) == 1
+    assert not readers[1].done.done()
+    readers[1].done.cancel()
 
 
 async def test_who_waits_for_several_waits_on_when_one_is_removed(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
-    upload = asyncio.create_task(api.upload(cat, cat, Prefer="wait=2"))
+    upload = asyncio.create_task(api.upload(cat, cat, Prefer="wait=4"))
 
     async def stored() -> list[str]:
         return [str(row["id"]) for row in await database.fetch("SELECT id FROM predictions ORDER BY id")]
@@ -83,11 +86,11 @@ async def test_who_waits_for_several_waits_on_when_one_is_removed(
 
 async def test_a_withdrawn_prediction_is_the_last_event_of_its_stream(api: Api, cat: bytes) -> None:
     urls = (await api.upload(cat)).json()["urls"]
-    following = asyncio.create_task(api.follow(urls["events"], 10))
-    await eventually(lambda: is_followed(api))
+    reader = Reader(api, urls["events"])
+    await reader.until(1)
     await api.client.post(f"{urls['self']}/cancel")
-    *_, last = await following
-    assert json.loads(last.data)["status"] == "canceled"
+    await reader.done
+    assert json.loads(reader.events[-1].data)["status"] == "canceled"
 
 
 async def test_a_reader_that_saw_the_outcome_is_told_to_stop(api: Api, cat: bytes, finish: Finish) -> None:
@@ -110,16 +113,81 @@ async def test_the_stream_of_everything_starts_with_what_is_under_way(
     assert json.loads(event.data)["id"] == waiting["id"]
 
 
-async def test_the_stream_of_everything_resumes_without_a_gap_and_without_repeats(
-    api: Api, cat: bytes, finish: Finish
+def tell(events: list[ServerSentEvent]) -> list[tuple[str, str]]:
+    """Events in short: whose, and what it is now."""
+    contents = [json.loads(event.data) for event in events]
+    return [(content["id"], content["status"]) for content in contents]
+
+
+async def resume(api: Api, event: ServerSentEvent, last: str) -> list[tuple[str, str]]:
+    """What the stream of everything tells after `event`, up to the prediction `last`."""
+    told: list[tuple[str, str]] = []
+    async with (
+        asyncio.timeout(10),
+        aconnect_sse(api.client, "GET", "/api/events", headers={"Last-Event-ID": event.id}) as stream,
+    ):
+        async for event in stream.aiter_sse():
+            told += tell([event])
+            if told[-1][0] == last:
+                break
+    return told
+
+
+async def test_the_stream_of_everything_resumes_after_each_of_its_events_without_a_gap(
+    api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
-    (first,) = (await api.upload(cat, cat)).json()["predictions"][:1]
-    events = await api.follow("/api/events", 2)
-    await finish(first["id"])
-    missed = (await api.upload(cat)).json()
-    resumed = await api.follow("/api/events", 2, **{"Last-Event-ID": events[-1].id})
-    seen = {json.loads(event.data)["id"]: json.loads(event.data)["status"] for event in resumed}
-    assert seen == {first["id"]: "succeeded", missed["id"]: "queued"}
+    ids = [row["id"] for _ in range(3) for row in [(await api.upload(cat)).json()]]
+    reader = Reader(api, "/api/events")
+    await reader.until(3)
+    await database.execute("UPDATE predictions SET status = 'running', started_at = now(), attempt = 1")
+    await reader.until(6)  # two reads of three rows each
+    first, second = reader.events[:3], reader.events[3:]
+    assert tell(reader.events) == [(id, "queued") for id in ids] + [(id, "running") for id in ids]
+    last = (await api.upload(cat)).json()["id"]
+    for event in first:  # all have changed since
+        assert await resume(api, event, last) == [(id, "running") for id in ids] + [(last, "queued")]
+    for place, event in enumerate(second, start=1):
+        told = await resume(api, event, last)
+        assert set(told) >= {(id, "running") for id in ids[place:]}
+        assert event is not second[-1] or told == [(last, "queued")]  # who saw all sees nothing twice
+    reader.done.cancel()
+
+
+async def test_what_was_under_way_and_stayed_so_is_not_missed_by_who_saw_a_part_of_it(
+    api: Api, cat: bytes
+) -> None:
+    ids = [row["id"] for _ in range(3) for row in [(await api.upload(cat)).json()]]
+    events = await api.follow("/api/events", 3)
+    last = (await api.upload(cat)).json()["id"]
+    for place, event in enumerate(events, start=1):
+        told = {id for id, _ in await resume(api, event, last)}
+        assert told >= {*ids[place:], last}
+        assert place < 3 or told == {last}
+
+
+async def test_what_a_stream_starts_with_is_not_told_again_as_a_change(api: Api, cat: bytes) -> None:
+    under_way, other = [
+        Prediction.model_validate(row) for row in (await api.upload(cat, cat)).json()["predictions"]
+    ]
+    changed = under_way.model_copy(update={"status": "running"})
+    first = Change(under_way, "1")
+    for stream, told in (
+        (partial(follow_all, [first]), [under_way, other, changed]),
+        (partial(follow, first), [under_way, changed]),
+    ):
+        subscription = Subscription()
+        for prediction in told:
+            subscription.put(Change(prediction, "2"))
+        subscription.close()
+        assert [change.prediction async for change in stream(subscription)] == told
+
+
+async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> None:
+    prediction = Prediction.model_validate((await api.upload(cat)).json())
+    subscription = Subscription()
+    for number in range(MAX_BACKLOG + 5):
+        subscription.put(Change(prediction, str(number)))
+    assert len([change async for change in subscription]) == MAX_BACKLOG
 
 
 async def test_an_event_id_that_is_none_is_a_problem(api: Api) -> None:
@@ -131,15 +199,12 @@ async def test_a_change_is_seen_though_its_notification_was_lost(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     prediction = (await api.upload(cat)).json()
-    following = asyncio.create_task(api.follow(prediction["urls"]["events"], 10))
-    await eventually(lambda: is_followed(api))
-    await database.execute(
-        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-           WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"""
-    )
+    reader = Reader(api, prediction["urls"]["events"])
+    await reader.until(1)
+    await cut_listeners(database)
     await finish(prediction["id"])
-    events = await following
-    assert json.loads(events[-1].data)["status"] == "succeeded"
+    await reader.done
+    assert json.loads(reader.events[-1].data)["status"] == "succeeded"
 
 
 async def test_closing_ends_open_streams(api: Api) -> None:

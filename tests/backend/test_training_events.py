@@ -1,15 +1,14 @@
 """The live curve: the current state first, each epoch once, resumed without a gap, and an end."""
 
-import asyncio
 import json
 from typing import Any
 
 import asyncpg
 import pytest
-from httpx_sse import ServerSentEvent, aconnect_sse
+from httpx_sse import ServerSentEvent
 
 from backend.training_events import cut
-from tests.backend.conftest import Api
+from tests.backend.conftest import Api, Reader, cut_listeners
 from tests.backend.test_predict import assert_problem
 from tests.backend.test_trainings import CLAIM, EPOCH, FAIL, SUCCEED, start
 from tests.conftest import eventually
@@ -33,25 +32,6 @@ async def training(api: Api, database: asyncpg.Connection) -> dict[str, Any]:
     training = await start(api)
     await database.execute(CLAIM, training["id"])
     return training
-
-
-class Reader:
-    """Collects a stream's events; `until` waits for as many."""
-
-    def __init__(self, api: Api, url: str) -> None:
-        self.events: list[ServerSentEvent] = []
-        self.done = asyncio.create_task(self._read(api, url))
-
-    async def until(self, count: int) -> None:
-        async def enough() -> bool:
-            return len(self.events) >= count
-
-        await eventually(enough)
-
-    async def _read(self, api: Api, url: str) -> None:
-        async with asyncio.timeout(30), aconnect_sse(api.client, "GET", url) as stream:
-            async for event in stream.aiter_sse():
-                self.events.append(event)
 
 
 async def test_a_stream_shows_states_and_epochs_as_they_come_and_ends(
@@ -167,10 +147,7 @@ async def test_an_epoch_is_seen_though_the_listening_connection_was_lost(
 ) -> None:
     reader = Reader(api, training["urls"]["events"])
     await reader.until(1)
-    await database.execute(
-        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-           WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"""
-    )
+    await cut_listeners(database)
     await add_epochs(database, training["id"], 1)
     await reader.until(2)
     await database.execute(SUCCEED, training["id"])
