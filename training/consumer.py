@@ -65,9 +65,8 @@ class Consumer(celery_consumer.Consumer):
         """Begin a run; in the loop's thread, where the prefetch of one lets no second message come first."""
         try:
             self.cancel_task_queue(QUEUE)
-        except (
-            Exception
-        ):  # the connection is gone, and the message with it: the next one takes from the queue
+        except Exception:
+            # The connection is gone, and the message with it; the next one takes from the queue again.
             self.app.amqp.queues.select_add(self.app.amqp.queues[QUEUE])
             raise
         request.on_accepted(os.getpid(), time.monotonic())  # acknowledges it

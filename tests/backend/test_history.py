@@ -146,10 +146,13 @@ async def test_a_prediction_can_be_removed_once(api: Api, cat: bytes) -> None:
         assert_problem(await api.client.request(method, url), 404, "Unknown prediction")
 
 
+@pytest.mark.parametrize("status", ["queued", "running"])
 async def test_a_prediction_that_has_not_ended_can_be_withdrawn_and_stays_so(
-    api: Api, cat: bytes, finish: Finish, servers: Config
+    status: str, api: Api, cat: bytes, finish: Finish, servers: Config, database: asyncpg.Connection
 ) -> None:
     waiting, done = (await api.upload(cat, cat)).json()["predictions"]
+    if status == "running":
+        await database.execute("UPDATE predictions SET status = 'running', started_at = now(), attempt = 1")
     answer = await api.client.post(f"{waiting['urls']['self']}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
     assert answer.json()["completed_at"]

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from io import BytesIO
+from itertools import chain, repeat
 from typing import Any
 
 import asyncpg
@@ -10,6 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from backend.predictions import MAX_ROWS_PER_INSERT, NewPrediction
+from backend.routes.predict import parse_wait
 from backend.settings import Settings
 from tests.backend.conftest import Api, Serve
 from tests.conftest import SAMPLES, eventually
@@ -25,7 +29,7 @@ def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
-    assert body["status"] == status
+    assert (body["status"], body["type"]) == (status, "about:blank")
     assert body["request_id"] == answer.headers["x-request-id"]
     assert all(word in body["title"] + " " + body["detail"] for word in words), body
     return body
@@ -197,11 +201,62 @@ async def test_a_wrong_method_and_an_unknown_address_are_problems(api: Api) -> N
     assert_problem(await api.client.get("/api/nothing"), 404, "/docs")
 
 
-@pytest.mark.parametrize("name", ["\x00evil\n.png", "a" * 400 + ".png", "Кошка 🐈.png", ""])
+@pytest.mark.parametrize("name", ["\x00evil\n.png", "a" * 400 + ".png", "Кошка 🐈.png", " "])
 async def test_any_file_name_can_be_stored(name: str, api: Api, cat: bytes) -> None:
-    answer = await api.client.post("/api/predict", files={"file": (name or "x", cat)})
+    answer = await api.client.post("/api/predict", files={"file": (name, cat)})
     assert answer.status_code == 202
     assert 1 <= len(answer.json()["filename"]) <= 255
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        (None, 0),
+        ("wait=1", 1),
+        ("respond-async, wait = 10", 10),
+        ('wait="7"', 7),
+        ("wait=61", 60),
+        ("wait=999999", 60),
+        ("wait=0", 0),
+        ("wait=-1", 0),
+        ("wait=soon", 0),
+        ("await=5", 0),
+        ("wait=12345678", 60),
+    ],
+)
+def test_the_time_to_wait_is_at_most_a_minute_and_what_is_unclear_is_no_wish(
+    prefer: str | None, seconds: float
+) -> None:
+    assert parse_wait(prefer) == seconds
+
+
+async def test_rows_beyond_what_one_statement_takes_are_all_stored(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    rows = [NewPrediction.create("x.png", bytes(3072)) for _ in range(2 * MAX_ROWS_PER_INSERT + 1)]
+    await asyncio.gather(*(api.services.predictions.insert(rows[place::3]) for place in range(3)))
+    stored = await database.fetch("SELECT id FROM predictions")
+    assert {row["id"] for row in stored} == {row.id for row in rows}
+
+
+async def test_an_endless_body_is_refused_as_soon_as_it_is_too_large(api: Api) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
+    with closing(writer):
+        writer.write(
+            b"POST /api/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        )
+        begin = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+        answer = asyncio.create_task(reader.readuntil(b"\r\n"))
+        sent = 0
+        for chunk in chain([begin], repeat(bytes(10_000))):
+            writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            await writer.drain()
+            sent += len(chunk)
+            if answer.done():
+                break
+            assert sent < 20e6  # more than the sockets hold
+        assert (await answer).split()[1] == b"413"
 
 
 async def test_a_harmless_request_id_is_kept_and_another_is_replaced(api: Api) -> None:
@@ -234,4 +289,6 @@ async def test_without_a_database_an_upload_is_refused_in_words(
 ) -> None:
     gone = type(settings.database_url)("postgresql://x:x@127.0.0.1:1/x")
     api = await serve(settings.model_copy(update={"database_url": gone}))
-    assert_problem(await api.upload(cat), 503, "database", "again")
+    answer = await api.upload(cat)
+    assert_problem(answer, 503, "database", "again")
+    assert int(answer.headers["retry-after"]) >= 1

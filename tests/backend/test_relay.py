@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import aio_pika
 import asyncpg
+import pytest
 
 from backend.messages import TaskMessage, classify, train
 from backend.relay import Relay
@@ -23,6 +25,10 @@ async def age(database: asyncpg.Connection, id: str, seconds: int) -> None:
         id,
         timedelta(seconds=seconds),
     )
+
+
+async def upload(api: Api, image: bytes) -> dict[str, Any]:
+    return (await api.upload(image)).json()
 
 
 async def lost(api: Api, *, queue_is_empty: bool) -> list[str]:
@@ -62,17 +68,6 @@ async def test_a_row_that_runs_for_a_minute_has_lost_its_worker(
     assert await lost(api, queue_is_empty=True) == []
     await age(database, id, 61)
     assert await lost(api, queue_is_empty=False) == [id]
-
-
-async def test_a_message_published_again_is_given_time(
-    api: Api, cat: bytes, database: asyncpg.Connection
-) -> None:
-    id = (await api.upload(cat)).json()["id"]
-    await database.execute("UPDATE predictions SET status = 'running', started_at = now() WHERE id = $1", id)
-    await age(database, id, 61)
-    published = [str(id) for id in await api.services.relay.relay_lost()]
-    assert published in ([id], [])  # the relay's own tick may have been first
-    assert await api.services.relay.relay_lost() == []
 
 
 async def test_a_training_that_waits_though_the_queue_is_empty_has_lost_its_message(
@@ -117,26 +112,33 @@ async def test_a_training_that_was_handed_back_has_lost_its_message_though_other
     assert await api.services.trainings.find_lost(queue_is_empty=False) == []
 
 
-async def test_a_training_that_lost_its_message_is_published_again_and_given_time(
-    api: Api, database: asyncpg.Connection, servers: Config
+@pytest.mark.parametrize(
+    ("queue", "table", "task"),
+    [("inference", "predictions", "inference.classify"), ("training", "trainings", "training.train")],
+)
+async def test_what_has_lost_its_message_is_published_again_by_the_relay_s_own_tick_and_given_time(
+    queue: str, table: str, task: str, api: Api, cat: bytes, database: asyncpg.Connection, servers: Config
 ) -> None:
+    relay = api.services.relay
+
     async def published() -> bool:
-        return (await api.services.broker.inspect("training")).depth > 0
+        return (await api.services.broker.inspect(queue)).depth > 0
 
     reader = await aio_pika.connect(servers.broker_url("backend"))
     async with reader:
-        queue = await (await reader.channel()).declare_queue("training", passive=True)
-        await queue.purge()
-        id = (await start(api))["id"]
+        messages = await (await reader.channel()).declare_queue(queue, passive=True)
+        await messages.purge()
+        id = (await (start(api) if queue == "training" else upload(api, cat)))["id"]
         await eventually(published)
-        await queue.purge()
-        await database.execute("""UPDATE trainings SET "timestamp" = now() - interval '6 seconds'""")
-        await eventually(published)  # by the relay's own tick
-        message = await queue.get(timeout=5)
+        await messages.purge()
+        await database.execute(f"""UPDATE {table} SET "timestamp" = now() - interval '6 seconds'""")
+        await eventually(published)
+        message = await messages.get(timeout=5)
         assert message is not None
         await message.ack()
-        assert (message.headers["task"], message.headers["id"]) == ("training.train", id)
-    assert await api.services.relay.relay_lost_trainings() == []
+        assert (message.headers["task"], message.headers["id"]) == (task, id)
+        again = relay.relay_lost_trainings() if queue == "training" else relay.relay_lost()
+        assert (await again, relay.relayed) == ([], 1)
 
 
 class SlowBroker:

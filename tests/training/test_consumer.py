@@ -4,16 +4,20 @@ import os
 import signal
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
 import pytest
+from celery import Celery
+from kombu.entity import Queue
 
 from scripts.local import stack
 from scripts.local.config import Config
 from tests.conftest import eventually
 from tests.training.harness import Trainings, Worker
+from training.consumer import QUEUE, Consumer
 
 
 async def test_runs_go_one_at_a_time_and_what_waits_stays_in_the_broker(
@@ -35,6 +39,25 @@ async def test_runs_go_one_at_a_time_and_what_waits_stays_in_the_broker(
     rows = [await trainings.until(id, "succeeded") for id in others]
     spans = sorted((row["started_at"], row["completed_at"]) for row in rows)
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+class WithoutConnection(Consumer):
+    """Celery's consumer just after its connection was lost: it forgets the queue before it notices."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+
+    def cancel_task_queue(self, queue: str) -> None:
+        self.app.amqp.queues.deselect(queue)
+        raise ConnectionResetError
+
+
+def test_a_queue_that_is_left_while_the_connection_breaks_is_taken_from_after_that() -> None:
+    app = Celery(set_as_current=False)
+    app.conf.task_queues = [Queue(QUEUE)]
+    with pytest.raises(ConnectionResetError):
+        WithoutConnection(app).take(SimpleNamespace())  # pyright: ignore[reportArgumentType]
+    assert QUEUE in app.amqp.queues.consume_from
 
 
 @pytest.mark.parametrize("it_ends", ["meanwhile", "later"])

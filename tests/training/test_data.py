@@ -178,12 +178,35 @@ def test_unusable_data_is_refused_with_what_to_change(
         data.load(spoil(tree, how), tmp_path / "cache")
 
 
+def pack(kind: str, tree: Path, archive: Path, prefix: str = "") -> Path:
+    """The tree's training images as an archive, each name with a prefix."""
+    files = {f"{prefix}{file.relative_to(tree)}": file for file in (tree / "train").rglob("*.png")}
+    if kind == "tar":
+        with tarfile.open(archive, "w") as tar:
+            for name, file in files.items():
+                tar.add(file, name)
+    else:
+        with zipfile.ZipFile(archive, "w") as zipped:
+            for name, file in files.items():
+                zipped.write(file, name)
+    return archive
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize("prefix", ["../" * 4, "train/" + "../" * 5], ids=["up", "down and up"])
+def test_nothing_is_unpacked_outside_the_cache(prefix: str, kind: str, tree: Path, tmp_path: Path) -> None:
+    archive = pack(kind, tree, tmp_path / "images", prefix)
+    before = set(tmp_path.rglob("*.png"))
+    with pytest.raises(DataError):
+        data.load(archive, tmp_path / "deep/cache")
+    assert {path for path in tmp_path.rglob("*.png") if tmp_path / "deep/cache" not in path.parents} == before
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_an_archive_that_would_fill_the_disk_is_not_unpacked(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = tmp_path / "images.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(tree, ".")
+    archive = pack(kind, tree, tmp_path / "images")
     monkeypatch.setattr(data.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(DataError, match="make room"):
         data.load(archive, tmp_path / "cache")

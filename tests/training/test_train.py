@@ -58,6 +58,22 @@ def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None
     }  # fmt: skip
 
 
+def test_other_users_can_read_what_a_cautious_one_publishes(tmp_path: Path) -> None:
+    """The workers' containers have users of their own."""
+    before = os.umask(0o077)
+    try:
+        artifact = export.publish(
+            torch.nn.Sequential(torch.nn.Flatten()),
+            {"created": "2026-01-02T03:04:05"},
+            {"map": b"PNG"},
+            tmp_path,
+        )
+    finally:
+        os.umask(before)
+    assert {file.name for file in artifact.iterdir()} == {"model.safetensors", "card.json", "map.png"}
+    assert {oct(file.stat().st_mode)[-3:] for file in artifact.iterdir()} == {"644"}
+
+
 def test_the_same_run_again_is_a_version_of_its_own(
     published: Path, two_colours: Path, tmp_path: Path
 ) -> None:
