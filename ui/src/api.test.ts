@@ -1,5 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { ApiProblem, parseProblem, readPage, uploadImage } from "./api";
+import { makePrediction } from "./prediction.fixture";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -30,22 +31,40 @@ test.each([
   expect(new ApiProblem(status, "", "").passes).toBe(passes);
 });
 
-test.each([
-  [200, "<html>Log in to this network</html>", "The service cannot be reached"],
-  [413, "<html>too large</html>", "Unexpected answer"],
-])("an upload that is answered %i by something else ends in words", async (status, responseText, title) => {
+/** Answers any upload so; what it returns are the headers that were sent. */
+function answerUploads(status: number, responseText: string): [string, string][] {
+  const headers: [string, string][] = [];
   class Request {
     upload = {};
     status = status;
     responseText = responseText;
     onload = () => {};
     open() {}
+    setRequestHeader(...header: [string, string]) {
+      headers.push(header);
+    }
     send() {
       this.onload();
     }
   }
   vi.stubGlobal("XMLHttpRequest", Request);
-  await expect(uploadImage(new File(["x"], "x.png"), () => {})).rejects.toMatchObject({ title });
+  return headers;
+}
+
+const upload = () => uploadImage(new File(["x"], "x.png"), "0a1b", () => {});
+
+test("an upload carries its key, by which a second one is known", async () => {
+  const headers = answerUploads(202, JSON.stringify(makePrediction()));
+  await expect(upload()).resolves.toEqual(makePrediction());
+  expect(headers).toEqual([["Idempotency-Key", "0a1b"]]);
+});
+
+test.each([
+  [200, "<html>Log in to this network</html>", "The service cannot be reached"],
+  [413, "<html>too large</html>", "Unexpected answer"],
+])("an upload that is answered %i by something else ends in words", async (status, responseText, title) => {
+  answerUploads(status, responseText);
+  await expect(upload()).rejects.toMatchObject({ title });
 });
 
 test("a service out of reach is said in words", async () => {

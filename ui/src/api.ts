@@ -30,7 +30,7 @@ export class ApiProblem extends Error {
   }
 }
 
-export function unreachable(): ApiProblem {
+function unreachable(): ApiProblem {
   return new ApiProblem(0, "The service cannot be reached", "Check your connection, then try again.");
 }
 
@@ -52,8 +52,15 @@ export function parseProblem(status: number, body: string): ApiProblem {
   return new ApiProblem(status, "Unexpected answer", `The service answered ${status}; try again later.`);
 }
 
-/** Over XMLHttpRequest: fetch does not tell how much of a body has been sent. */
-export function uploadImage(file: File, onSent: (fraction: number) => void): Promise<Prediction> {
+/**
+ * Over XMLHttpRequest: fetch does not tell how much of a body has been sent. With the same `key` again it finds
+ * what was stored, if the answer alone got lost.
+ */
+export function uploadImage(
+  file: File,
+  key: string,
+  onSent: (fraction: number) => void,
+): Promise<Prediction> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const body = new FormData();
@@ -72,6 +79,7 @@ export function uploadImage(file: File, onSent: (fraction: number) => void): Pro
     };
     request.onerror = () => reject(unreachable());
     request.open("POST", "/api/predict");
+    request.setRequestHeader("Idempotency-Key", key);
     request.send(body);
   });
 }

@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
-import { estimateSecondsLeft, formatSpan } from "./format";
+import { estimateSecondsLeft, formatAge, formatPercent, formatSpan } from "./format";
 import { makeEpoch } from "./training.fixture";
+
+const HOUR = 3_600_000;
 
 test.each([
   [0, "0 s"],
@@ -9,6 +11,31 @@ test.each([
   [3900, "1 h 5 min"],
 ])("%d seconds are %s", (seconds, words) => {
   expect(formatSpan(seconds)).toBe(words);
+});
+
+test.each([
+  [-5000, "just now"], // clocks differ
+  [59_000, "just now"],
+  [60_000, "1 minute ago"],
+  [3_599_000, "59 minutes ago"],
+  [23 * HOUR, "23 hours ago"],
+  [25 * HOUR, "1 day ago"],
+  [47 * HOUR, "1 day ago"], // "yesterday" would be wrong
+  [49 * HOUR, "2 days ago"],
+])("what is %d ms old is from %s", (age, words) => {
+  const moment = "2026-11-24T08:15:30.123Z";
+  expect(formatAge(moment, Date.parse(moment) + age)).toBe(words);
+});
+
+test.each([
+  [1, "99.9%"],
+  [0.9996, "99.9%"],
+  [0.9712, "97.1%"],
+  [0.001, "0.1%"],
+  [0.0009, "<0.1%"],
+  [0, "<0.1%"],
+])("a confidence of %d is shown as %s", (fraction, words) => {
+  expect(formatPercent(fraction)).toBe(words);
 });
 
 test("the time left runs down from the latest epoch, whatever the clocks say", () => {

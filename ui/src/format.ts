@@ -1,7 +1,8 @@
 import type { Epoch, Prediction, Training } from "./api";
 
 const language = "en";
-const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+// Never "yesterday": that is a day of the calendar, and 47 hours ago is none.
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "always" });
 const absolute = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
 const steps: [Intl.RelativeTimeFormatUnit, number][] = [
   ["day", 86_400_000],
@@ -41,7 +42,7 @@ export function formatSpan(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-export function formatDuration(ms: number): string {
+function formatDuration(ms: number): string {
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }

@@ -2,46 +2,40 @@ import {
   asProblem,
   cancelPrediction,
   deletePrediction,
-  type PageRequest,
   type Prediction,
   readPage,
   readPrediction,
   sendFeedback,
 } from "./api";
-import { isTerminal, PAGE, type PredictionStore } from "./predictions";
+import { PAGE, type PredictionStore, type Reading } from "./predictions";
+import { isTerminal } from "./status";
 
-export async function readNewest(store: PredictionStore): Promise<void> {
-  await orProblem(store, async () => store.receiveNewest(await readPage({ limit: PAGE })));
+/** The newest page and, after a break in the stream, what it may have missed of this page's uploads. */
+export async function catchUp(store: PredictionStore): Promise<void> {
+  await orProblem(store, "newest", async () => {
+    store.receiveNewest(await readPage({ limit: PAGE }));
+    for (const id of store.unfinishedUploads()) {
+      await unlessRemoved(store, id, async () => store.receive(await readPrediction(id)));
+    }
+  });
 }
 
 export async function readOlder(store: PredictionStore): Promise<void> {
-  const page: PageRequest | null = store.showOlder();
-  if (page) await orProblem(store, async () => store.receiveOlder(page, await readPage(page)));
-}
-
-/** After a break in the stream: what it may have missed. */
-export async function catchUp(store: PredictionStore): Promise<void> {
-  await readNewest(store);
-  for (const id of store.unfinishedUploads()) {
-    try {
-      store.receive(await readPrediction(id));
-    } catch (error) {
-      const problem = asProblem(error);
-      if (problem.status === 404) store.remove(id);
-      else store.setHistoryProblem(problem);
-    }
-  }
+  const page = store.showOlder();
+  if (page) await orProblem(store, "older", async () => store.receiveOlder(page, await readPage(page)));
 }
 
 /** Withdraws what has not ended, and removes the rest. Throws the problem, as `correct` does. */
 export async function withdraw(store: PredictionStore, prediction: Prediction): Promise<void> {
-  try {
-    if (!isTerminal(prediction)) return store.receive(await cancelPrediction(prediction));
-    await deletePrediction(prediction);
-  } catch (error) {
-    if (asProblem(error).status !== 404) throw error; // else it was removed elsewhere
-  }
-  store.remove(prediction.id);
+  await unlessRemoved(store, prediction.id, async () => {
+    if (isTerminal(prediction)) {
+      await deletePrediction(prediction);
+      store.remove(prediction.id);
+    } else {
+      store.receive(await cancel(prediction));
+    }
+  });
+  store.publish();
 }
 
 export async function correct(
@@ -49,13 +43,36 @@ export async function correct(
   prediction: Prediction,
   label: string | null,
 ): Promise<void> {
-  store.receive(await sendFeedback(prediction, label));
+  await unlessRemoved(store, prediction.id, async () => {
+    store.receive(await sendFeedback(prediction, label));
+  });
+  store.publish();
 }
 
-async function orProblem(store: PredictionStore, read: () => Promise<void>): Promise<void> {
+/** How it was canceled, or how it ended before. */
+async function cancel(prediction: Prediction): Promise<Prediction> {
+  try {
+    return await cancelPrediction(prediction);
+  } catch (error) {
+    if (asProblem(error).status !== 409) throw error;
+    return readPrediction(prediction.id);
+  }
+}
+
+/** What is no longer stored was removed elsewhere, which no event tells, and goes from this page too. */
+async function unlessRemoved(store: PredictionStore, id: string, ask: () => Promise<void>): Promise<void> {
+  try {
+    await ask();
+  } catch (error) {
+    if (asProblem(error).status !== 404) throw error;
+    store.remove(id);
+  }
+}
+
+async function orProblem(store: PredictionStore, reading: Reading, read: () => Promise<void>): Promise<void> {
   try {
     await read();
   } catch (error) {
-    store.setHistoryProblem(asProblem(error));
+    store.setHistoryProblem(reading, asProblem(error));
   }
 }

@@ -1,7 +1,7 @@
 import { createRoot } from "react-dom/client";
 import { uploadImage } from "./api";
 import { App } from "./components/App";
-import { catchUp, readNewest } from "./history";
+import { catchUp } from "./history";
 import { ModelStore } from "./models";
 import { PredictionStore } from "./predictions";
 import { followPredictions } from "./stream";
@@ -20,7 +20,7 @@ followPredictions({
     if (connection === "live") void catchUp(store);
   },
 });
-void readNewest(store);
+void catchUp(store);
 
 const place = document.getElementById("app");
 if (place) {

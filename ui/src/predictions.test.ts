@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { ApiProblem, type Prediction } from "./api";
-import { makePrediction } from "./prediction.fixture";
+import { ApiProblem, type Prediction, type PredictionPage } from "./api";
+import { makeId, makePrediction } from "./prediction.fixture";
 import { MAX_CARDS, merge, PAGE, PredictionStore } from "./predictions";
 
 const queued = makePrediction({ status: "queued" });
@@ -26,13 +26,12 @@ function makeFiles(count: number): File[] {
   return Array.from({ length: count }, (_, number) => new File(["x"], `${number}.png`));
 }
 
-/** Ids as version 7 makes them: a later number sorts after an earlier one. */
-function makeId(number: number): string {
-  return `019a0c5e-0000-7000-8000-${String(number).padStart(12, "0")}`;
-}
-
 function makeHistory(from: number, to: number): Prediction[] {
   return Array.from({ length: from - to + 1 }, (_, step) => ({ ...succeeded, id: makeId(from - step) }));
+}
+
+function makePage(from: number, to: number, next: string | null): PredictionPage {
+  return { results: makeHistory(from, to), next, previous: null };
 }
 
 describe("merging what is known of one prediction", () => {
@@ -67,7 +66,7 @@ describe("uploads", () => {
     const store = makeStore();
     const [upload] = store.addUploads(makeFiles(1));
     store.receive(succeeded);
-    store.accept(upload?.key ?? 0, queued);
+    store.accept(upload?.key ?? "", queued);
     expect(store.getSnapshot().cards[0]?.prediction).toBe(succeeded);
   });
 
@@ -84,8 +83,8 @@ describe("uploads", () => {
     const store = makeStore();
     const uploads = store.addUploads(makeFiles(MAX_CARDS + 3));
     const [finished, refused] = uploads.slice(MAX_CARDS);
-    store.accept(finished?.key ?? 0, succeeded);
-    store.setStage(refused?.key ?? 0, { at: "refused", problem: new ApiProblem(415, "No", "image") });
+    store.accept(finished?.key ?? "", succeeded);
+    store.setStage(refused?.key ?? "", { at: "refused", problem: new ApiProblem(415, "No", "image") });
     const { cards, further } = store.getSnapshot();
     expect(cards).toHaveLength(MAX_CARDS);
     expect(further.unfinished).toBe(1);
@@ -93,13 +92,16 @@ describe("uploads", () => {
     expect(revoke).toHaveBeenCalledOnce();
   });
 
-  test("clearing keeps what is still under way", () => {
+  test("clearing keeps what is still under way, and what may go through when it is tried again", () => {
     const store = makeStore();
-    const [first, second, third] = store.addUploads(makeFiles(3));
-    store.accept(first?.key ?? 0, succeeded);
-    store.setStage(second?.key ?? 0, { at: "refused", problem: new ApiProblem(415, "No", "image") });
+    const [first, second, third, fourth, fifth] = store.addUploads(makeFiles(5));
+    store.accept(first?.key ?? "", succeeded);
+    store.setStage(second?.key ?? "", { at: "refused", problem: new ApiProblem(415, "No", "image") });
+    store.setStage(third?.key ?? "", { at: "refused", problem: new ApiProblem(503, "Not", "now") });
+    store.accept(fifth?.key ?? "", { ...queued, id: makeId(5) });
     store.clearFinished();
-    expect(store.getSnapshot().cards.map(({ upload }) => upload.key)).toEqual([third?.key]);
+    const kept = store.getSnapshot().cards.map(({ upload }) => upload.key);
+    expect(kept).toEqual([third?.key, fourth?.key, fifth?.key]);
   });
 });
 
@@ -121,52 +123,124 @@ describe("history", () => {
   test("an old prediction under way waits for its page, so that the history has no gap", () => {
     const store = makeStore();
     store.receive({ ...running, id: makeId(1) });
-    store.receiveNewest({ results: makeHistory(50, 27), next: "cursor", previous: null });
+    store.receiveNewest(makePage(50, 27, "cursor"));
     expect(store.getSnapshot().history).toHaveLength(PAGE);
     const asked = store.showOlder() ?? { limit: 0 };
     expect(asked).toEqual({ limit: PAGE, cursor: "cursor" });
-    store.receiveOlder(asked, { results: makeHistory(26, 2), next: null, previous: null });
+    store.receiveOlder(asked, makePage(26, 2, null));
     expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(3));
     expect(store.getSnapshot().hasOlder).toBe(true);
   });
 
-  test("after a break that more than a page went by in, the history starts over", () => {
-    const store = makeStore();
-    store.receiveNewest({ results: makeHistory(50, 27), next: "old", previous: null });
-    store.setConnection("live");
-    store.setConnection("reconnecting");
-    store.receive({ ...running, id: makeId(200) });
-    store.receiveNewest({ results: makeHistory(199, 176), next: "new", previous: null });
-    expect(store.getSnapshot().history.map(({ id }) => id)).not.toContain(makeId(50));
-    expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "new" });
-  });
-
   test("an older page that comes after the history has started over leaves no gap", () => {
     const store = makeStore();
-    store.receiveNewest({ results: makeHistory(50, 27), next: "old", previous: null });
+    store.receiveNewest(makePage(50, 27, "old"));
     const asked = store.showOlder() ?? { limit: 0 };
-    store.setConnection("live");
-    store.setConnection("reconnecting");
-    store.receiveNewest({ results: makeHistory(199, 176), next: "new", previous: null });
-    store.receiveOlder(asked, { results: makeHistory(26, 3), next: "older", previous: null });
+    store.receiveNewest(makePage(199, 176, "new"));
+    store.receiveOlder(asked, makePage(26, 3, "older"));
     expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(176));
     expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "new" });
   });
 
-  test("after a short break the older pages stay", () => {
-    const store = makeStore();
-    store.receiveNewest({ results: makeHistory(50, 27), next: "old", previous: null });
-    store.receiveNewest({ results: makeHistory(52, 29), next: "new", previous: null });
-    expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "old" });
-  });
-
   test("a flood of events is forgotten beyond what shows, and can be read again", () => {
     const store = makeStore();
-    store.receiveNewest({ results: makeHistory(50, 27), next: "old", previous: null });
+    store.receiveNewest(makePage(50, 27, "old"));
     store.receive(...makeHistory(2000, 51));
     expect(store.getSnapshot().history[0]?.id).toBe(makeId(2000));
     store.showOlder();
     const request = store.showOlder();
     expect(request).toEqual({ limit: 2 * PAGE, to: "2026-11-24T08:15:30.124Z" });
+  });
+});
+
+describe("the history after a break in the stream", () => {
+  const isRestarted = (store: PredictionStore) => store.showOlder()?.cursor === "new";
+
+  /** Has read 50 to 27 when its stream was live. */
+  function makeLiveStore() {
+    const store = makeStore();
+    store.setConnection("live");
+    store.receiveNewest(makePage(50, 27, "old"));
+    return store;
+  }
+
+  function reconnect(store: PredictionStore) {
+    store.setConnection("reconnecting");
+    store.setConnection("live");
+  }
+
+  test("goes on from the older pages, if the newest one reaches what was known", () => {
+    const store = makeLiveStore();
+    reconnect(store);
+    store.receiveNewest(makePage(73, 50, "new"));
+    expect(isRestarted(store)).toBe(false);
+  });
+
+  test("goes on from a newest page that was read before the stream first opened", () => {
+    const store = makeStore();
+    store.receiveNewest(makePage(50, 27, "old"));
+    store.setConnection("live");
+    store.receiveNewest(makePage(52, 29, "new"));
+    expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "old" });
+  });
+
+  test("starts over, if the newest page does not reach that", () => {
+    const store = makeLiveStore();
+    reconnect(store);
+    store.receiveNewest(makePage(75, 52, "new"));
+    expect(isRestarted(store)).toBe(true);
+    expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(52));
+  });
+
+  test("has all that the stream told before the break", () => {
+    const store = makeLiveStore();
+    store.receive(...makeHistory(60, 51));
+    reconnect(store);
+    store.receiveNewest(makePage(83, 60, "new"));
+    expect(isRestarted(store)).toBe(false);
+  });
+
+  test("does not take for complete what it knows of the time of the break", () => {
+    const store = makeLiveStore();
+    store.setConnection("reconnecting");
+    store.receive({ ...running, id: makeId(200) }); // an upload of this page
+    store.setConnection("live");
+    store.receiveNewest(makePage(199, 176, "new"));
+    expect(isRestarted(store)).toBe(true);
+  });
+
+  test("does not take for complete what a stream told that was not caught up with", () => {
+    const store = makeLiveStore();
+    reconnect(store); // and the newest page cannot be read
+    store.receive(...makeHistory(210, 200));
+    reconnect(store);
+    store.receiveNewest(makePage(223, 200, "new"));
+    expect(isRestarted(store)).toBe(true);
+    expect(store.getSnapshot().history.map(({ id }) => id)).not.toContain(makeId(50));
+  });
+
+  test("reads again what had not ended further down, and drops what is gone", () => {
+    const store = makeLiveStore();
+    const asked = store.showOlder() ?? { limit: 0 };
+    store.receiveOlder(asked, makePage(26, 3, null));
+    store.receive({ ...running, id: makeId(2) }, { ...queued, id: makeId(1) });
+    reconnect(store);
+    store.receiveNewest(makePage(52, 29, "new"));
+    const again = store.showOlder() ?? { limit: 0 };
+    expect(again).toEqual({ limit: PAGE, cursor: "new" });
+    store.receiveOlder(again, makePage(28, 2, null)); // 1 was removed
+    store.showOlder();
+    const { history } = store.getSnapshot();
+    expect(history.map(({ id, status }) => [id, status]).at(-1)).toEqual([makeId(2), "succeeded"]);
+  });
+
+  test("keeps the predictions of this page's uploads, however old", () => {
+    const store = makeLiveStore();
+    const [upload] = store.addUploads(makeFiles(1));
+    store.accept(upload?.key ?? "", { ...running, id: makeId(20) });
+    reconnect(store);
+    store.receiveNewest(makePage(99, 76, "new"));
+    expect(store.getSnapshot().cards[0]?.prediction?.id).toBe(makeId(20));
+    expect(store.unfinishedUploads()).toEqual([makeId(20)]);
   });
 });

@@ -1,20 +1,19 @@
 /** What this page knows: predictions by id, its own uploads, a window on the history. No React. */
 import type { ApiProblem, PageRequest, Prediction, PredictionPage } from "./api";
+import { isTerminal } from "./status";
+import { Store } from "./store";
+import type { Connection } from "./stream";
+import { type Stage, type Upload, UploadList } from "./upload-list";
 
 export const PAGE = 24;
 export const MAX_CARDS = 50;
 const SPARE = 500; // predictions beyond the window that may pile up before they are forgotten
 const PUBLISH_MS = 33; // a burst of events renders once
 
-export type Stage =
-  | { at: "waiting" } // for one of the uploads in flight to end
-  | { at: "sending"; fraction: number }
-  | { at: "accepted"; id: string }
-  | { at: "refused"; problem: ApiProblem };
-
-export type Upload = { key: number; file: File; preview: string; stage: Stage };
 export type Card = { upload: Upload; prediction: Prediction | undefined };
-export type Connection = "connecting" | "live" | "reconnecting";
+
+/** What can fail while the history is read: its newest page and what a break missed, or a page further down. */
+export type Reading = "newest" | "older";
 
 export type Snapshot = {
   cards: readonly Card[]; // the newest MAX_CARDS
@@ -22,8 +21,18 @@ export type Snapshot = {
   history: readonly Prediction[];
   hasOlder: boolean;
   historyRead: boolean;
-  historyProblem: ApiProblem | null;
+  historyProblems: Record<Reading, ApiProblem | null>;
   connection: Connection;
+};
+
+const NOTHING: Snapshot = {
+  cards: [],
+  further: { unfinished: 0, refused: [] },
+  history: [],
+  hasOlder: false,
+  historyRead: false,
+  historyProblems: { newest: null, older: null },
+  connection: "connecting",
 };
 
 /** A terminal status beats any other; otherwise the one that was claimed or completed later counts. */
@@ -33,41 +42,28 @@ export function merge(known: Prediction | undefined, incoming: Prediction): Pred
   return changedAt(incoming) >= changedAt(known) ? incoming : known;
 }
 
-export function isTerminal({ status }: Pick<Prediction, "status">): boolean {
-  return status !== "queued" && status !== "running";
-}
-
 function changedAt({ started_at, completed_at }: Prediction): number {
   const moment = completed_at ?? started_at;
   return moment ? Date.parse(moment) : 0; // 0: a queued one is older than any claim
 }
 
-export class PredictionStore {
+export class PredictionStore extends Store<Snapshot> {
   #predictions = new Map<string, Prediction>();
-  #uploads: Upload[] = [];
-  #nextKey = 1;
-  #connection: Connection = "connecting";
-  #historyProblem: ApiProblem | null = null;
+  #uploads = new UploadList();
+  #connection = NOTHING.connection;
+  #problems = NOTHING.historyProblems;
   #shown = PAGE; // entries of the history on show
   #floor: string | null = null; // the oldest id that the history has without a gap; null: not read yet
   #older: PageRequest | null = null; // how to read on below the floor
-  #unbrokenUpTo = ""; // the newest id known when the stream last broke
-  #listeners = new Set<() => void>();
+  #unbrokenUpTo = ""; // up to this id nothing is missing
+  #caughtUp = false; // whether the stream goes on from a newest page that was read since it opened
   #scheduled = false;
-  #snapshot: Snapshot;
 
   constructor(
     private readonly schedule: (publish: () => void) => void = (run) => setTimeout(run, PUBLISH_MS),
   ) {
-    this.#snapshot = this.#describe();
+    super(NOTHING);
   }
-
-  subscribe = (listener: () => void): (() => void) => {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  };
-
-  getSnapshot = (): Snapshot => this.#snapshot;
 
   receive(...predictions: Prediction[]): void {
     for (const prediction of predictions) {
@@ -79,76 +75,89 @@ export class PredictionStore {
   /** Forgets a prediction that is no longer stored, and the upload that it came from. */
   remove(id: string): void {
     this.#predictions.delete(id);
-    this.#keepUploads(({ stage }) => stage.at !== "accepted" || stage.id !== id);
+    this.#uploads.keep(({ stage }) => stage.at !== "accepted" || stage.id !== id);
     this.#changed();
   }
 
-  /** Puts new uploads before the earlier ones, in the order they were chosen. */
   addUploads(files: readonly File[]): Upload[] {
-    const added = files.map(
-      (file): Upload => ({
-        key: this.#nextKey++,
-        file,
-        preview: URL.createObjectURL(file),
-        stage: { at: "waiting" },
-      }),
-    );
-    this.#uploads = [...added, ...this.#uploads];
+    const added = this.#uploads.add(files);
     this.#changed();
     return added;
   }
 
-  setStage(key: number, stage: Stage): void {
-    this.#uploads = this.#uploads.map((upload) => (upload.key === key ? { ...upload, stage } : upload));
+  setStage(key: string, stage: Stage): void {
+    this.#uploads.setStage(key, stage);
     this.#changed();
   }
 
-  accept(key: number, prediction: Prediction): void {
+  waitAgain(uploads: readonly Upload[]): Upload[] {
+    const again = this.#uploads.waitAgain(uploads);
+    this.#changed();
+    return again;
+  }
+
+  accept(key: string, prediction: Prediction): void {
     this.receive(prediction);
     this.setStage(key, { at: "accepted", id: prediction.id });
   }
 
+  /** An upload that was refused goes, though it could be tried again. */
+  dismiss({ key }: Upload): void {
+    this.#uploads.keep((upload) => upload.key !== key);
+    this.publish();
+  }
+
+  /** What is under way stays, and what may go through later. */
   clearFinished(): void {
-    this.#keepUploads((upload) => !this.#isFinished(upload) && upload.stage.at !== "refused");
+    this.#uploads.keep((upload) => {
+      const { stage } = upload;
+      return stage.at === "refused" ? stage.problem.passes : !this.#isFinished(upload);
+    });
     this.#changed();
   }
 
   /** Ids of accepted uploads whose outcome is not known yet. */
   unfinishedUploads(): string[] {
-    return this.#uploads.flatMap(({ stage }) => {
+    return this.#uploads.all().flatMap(({ stage }) => {
       const prediction = stage.at === "accepted" && this.#predictions.get(stage.id);
       return prediction && !isTerminal(prediction) ? [prediction.id] : [];
     });
   }
 
   setConnection(connection: Connection): void {
-    if (this.#connection === "live") this.#unbrokenUpTo = this.#newestId();
+    if (this.#caughtUp) this.#unbrokenUpTo = this.#known()[0]?.id ?? "";
+    this.#caughtUp = false;
     this.#connection = connection;
     this.#changed();
   }
 
-  setHistoryProblem(problem: ApiProblem | null): void {
-    this.#historyProblem = problem;
+  setHistoryProblem(reading: Reading, problem: ApiProblem): void {
+    this.#problems = { ...this.#problems, [reading]: problem };
     this.#changed();
   }
 
-  /** The first page. Where it does not reach what is known already, the history starts over from it. */
+  /**
+   * The first page. The history starts over from it where it does not reach what is known already, and where
+   * something further down may have ended unheard.
+   */
   receiveNewest(page: PredictionPage): void {
     const last = page.results.at(-1)?.id ?? "";
-    if (this.#floor === null || last > this.#unbrokenUpTo) {
+    const openBelow = this.#known().some((prediction) => prediction.id < last && !isTerminal(prediction));
+    if (this.#floor === null || last > this.#unbrokenUpTo || openBelow) {
       this.#shown = PAGE;
       this.#setFloor(page);
+      this.#forgetBelow(last);
     }
-    this.#historyProblem = null;
+    this.#problems = { ...this.#problems, newest: null };
     this.receive(...page.results);
-    this.#unbrokenUpTo = this.#newestId();
+    this.#unbrokenUpTo = page.results[0]?.id ?? "";
+    this.#caughtUp = this.#connection === "live";
   }
 
   /** What was read below the floor; too late, if the history has got another floor meanwhile. */
   receiveOlder(asked: PageRequest, page: PredictionPage): void {
     if (asked !== this.#older) return;
     this.#setFloor(page);
-    this.#historyProblem = null;
     this.receive(...page.results);
   }
 
@@ -159,9 +168,17 @@ export class PredictionStore {
     return this.#known().length < this.#shown ? this.#older : null;
   }
 
+  /** At once: what a person asked for shows before its button can be pressed again. */
+  publish(): void {
+    this.#collapse();
+    this.#forget();
+    this.change(this.#describe());
+  }
+
   #setFloor(page: PredictionPage): void {
     this.#floor = page.next ? (page.results.at(-1)?.id ?? "") : "";
     this.#older = page.next ? { limit: PAGE, cursor: page.next } : null;
+    this.#problems = { ...this.#problems, older: null };
   }
 
   /** The history without a gap, newest first: ids sort by time. */
@@ -172,43 +189,35 @@ export class PredictionStore {
       .sort((a, b) => (a.id < b.id ? 1 : -1));
   }
 
-  #newestId(): string {
-    return this.#known()[0]?.id ?? "";
-  }
-
   #isFinished({ stage }: Upload): boolean {
     const prediction = stage.at === "accepted" && this.#predictions.get(stage.id);
     return Boolean(prediction && isTerminal(prediction));
   }
 
-  #keepUploads(wanted: (upload: Upload, index: number) => boolean): void {
-    const kept = this.#uploads.filter(wanted);
-    for (const upload of this.#uploads) {
-      if (!kept.includes(upload)) URL.revokeObjectURL(upload.preview);
-    }
-    this.#uploads = kept;
-  }
-
   /** Finished uploads past the cards live on in the history alone. */
   #collapse(): void {
-    if (this.#uploads.length <= MAX_CARDS) return;
-    this.#keepUploads((upload, index) => index < MAX_CARDS || !this.#isFinished(upload));
+    if (this.#uploads.all().length <= MAX_CARDS) return;
+    this.#uploads.keep((upload, place) => place < MAX_CARDS || !this.#isFinished(upload));
   }
 
   /** A page that stays open on a busy service must not grow for ever. */
   #forget(): void {
     if (this.#floor === null || this.#predictions.size <= this.#shown + SPARE) return;
-    const kept = this.#known().slice(0, this.#shown + PAGE);
-    const last = kept.at(-1);
-    if (!last) return;
-    const ids = new Set(kept.map(({ id }) => id));
-    for (const { stage } of this.#uploads) if (stage.at === "accepted") ids.add(stage.id);
-    if (this.#known().length > kept.length) {
+    const known = this.#known();
+    const last = known[this.#shown + PAGE - 1];
+    if (last && last !== known.at(-1)) {
       this.#floor = last.id;
       // `to` is exclusive and several may share the millisecond; the overlap merges by id.
       this.#older = { limit: PAGE * 2, to: new Date(Date.parse(last.timestamp) + 1).toISOString() };
     }
-    for (const id of this.#predictions.keys()) if (!ids.has(id)) this.#predictions.delete(id);
+    this.#forgetBelow(this.#floor);
+  }
+
+  #forgetBelow(floor: string): void {
+    const own = new Set(this.#uploads.all().map(({ stage }) => (stage.at === "accepted" ? stage.id : "")));
+    for (const id of this.#predictions.keys()) {
+      if (id < floor && !own.has(id)) this.#predictions.delete(id);
+    }
   }
 
   #changed(): void {
@@ -216,19 +225,17 @@ export class PredictionStore {
     this.#scheduled = true;
     this.schedule(() => {
       this.#scheduled = false;
-      this.#collapse();
-      this.#forget();
-      this.#snapshot = this.#describe();
-      for (const listener of this.#listeners) listener();
+      this.publish();
     });
   }
 
   #describe(): Snapshot {
-    const further = this.#uploads.slice(MAX_CARDS);
+    const uploads = this.#uploads.all();
+    const further = uploads.slice(MAX_CARDS);
     const refused = further.filter(({ stage }) => stage.at === "refused");
     const known = this.#floor === null ? [] : this.#known();
     return {
-      cards: this.#uploads.slice(0, MAX_CARDS).map((upload) => ({
+      cards: uploads.slice(0, MAX_CARDS).map((upload) => ({
         upload,
         prediction: upload.stage.at === "accepted" ? this.#predictions.get(upload.stage.id) : undefined,
       })),
@@ -236,7 +243,7 @@ export class PredictionStore {
       history: known.slice(0, this.#shown),
       hasOlder: known.length > this.#shown || this.#older !== null,
       historyRead: this.#floor !== null,
-      historyProblem: this.#historyProblem,
+      historyProblems: this.#problems,
       connection: this.#connection,
     };
   }

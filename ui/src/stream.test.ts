@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { FakeEventSource } from "./event-source.fixture";
 import { makePrediction } from "./prediction.fixture";
 import { followPredictions, followTraining } from "./stream";
@@ -6,15 +6,18 @@ import { makeEpoch, makeTraining } from "./training.fixture";
 
 const onPrediction = vi.fn();
 const onConnection = vi.fn();
+let close: () => void;
 
 beforeEach(() => {
   vi.useFakeTimers();
   vi.stubGlobal("EventSource", FakeEventSource);
   FakeEventSource.opened = [];
-  followPredictions({ onPrediction, onConnection });
+  close = followPredictions({ onPrediction, onConnection });
 });
 
 afterEach(() => {
+  close();
+  vi.restoreAllMocks();
   vi.useRealTimers();
   vi.unstubAllGlobals();
 });
@@ -62,4 +65,55 @@ test("a stream that was closed while it waits to be opened anew stays closed", (
   close();
   vi.advanceTimersByTime(60_000);
   expect(FakeEventSource.opened).toHaveLength(2);
+});
+
+describe("a page that nobody sees", () => {
+  const FOR_A_WHILE = 60_000;
+
+  function setHidden(hidden: boolean, ms: number) {
+    vi.spyOn(document, "hidden", "get").mockReturnValue(hidden);
+    document.dispatchEvent(new Event("visibilitychange"));
+    vi.advanceTimersByTime(ms);
+  }
+
+  test("lets its stream go after a while, and opens it anew once it is seen", () => {
+    const [source] = FakeEventSource.opened;
+    source?.onopen();
+    setHidden(true, FOR_A_WHILE);
+    expect(source?.readyState).toBe(FakeEventSource.CLOSED);
+    expect(onConnection).toHaveBeenLastCalledWith("connecting");
+    expect(FakeEventSource.opened).toHaveLength(1);
+
+    setHidden(false, 0);
+    expect(FakeEventSource.opened).toHaveLength(2);
+    FakeEventSource.opened[1]?.onopen();
+    expect(onConnection).toHaveBeenLastCalledWith("live");
+  });
+
+  test("keeps its stream through a glance at another tab", () => {
+    setHidden(true, 20_000);
+    setHidden(false, FOR_A_WHILE);
+    expect(FakeEventSource.opened.map(({ readyState }) => readyState)).toEqual([1]);
+  });
+
+  test("lets its stream go though it was never seen", () => {
+    vi.spyOn(document, "hidden", "get").mockReturnValue(true);
+    const closeOther = followPredictions({ onPrediction, onConnection });
+    vi.advanceTimersByTime(FOR_A_WHILE);
+    expect(FakeEventSource.opened[1]?.readyState).toBe(FakeEventSource.CLOSED);
+    closeOther();
+  });
+
+  test("does not open a stream again that an error has closed, nor one that was ended", () => {
+    const [source] = FakeEventSource.opened;
+    setHidden(true, 29_000);
+    if (source) source.readyState = FakeEventSource.CLOSED;
+    source?.onerror();
+    setHidden(true, FOR_A_WHILE);
+    expect(FakeEventSource.opened).toHaveLength(2); // that of the error, which is closed by now
+    expect(FakeEventSource.opened[1]?.readyState).toBe(FakeEventSource.CLOSED);
+    close();
+    setHidden(false, FOR_A_WHILE);
+    expect(FakeEventSource.opened).toHaveLength(2);
+  });
 });

@@ -1,7 +1,9 @@
 import type { Epoch, Prediction, Training } from "./api";
-import type { Connection } from "./predictions";
+import { watchSight } from "./sight";
 
 const REOPEN_MS = 3000;
+
+export type Connection = "connecting" | "live" | "reconnecting";
 
 type OnConnection = (connection: Connection) => void;
 type OnEvent = Record<string, (event: MessageEvent) => void>;
@@ -11,9 +13,9 @@ type Handlers = {
   onConnection: OnConnection;
 };
 
-/** The one event stream that the page always has. */
-export function followPredictions({ onPrediction, onConnection }: Handlers): void {
-  follow("/api/events", { prediction: (event) => onPrediction(JSON.parse(event.data)) }, onConnection);
+/** The one event stream that the page has in either view. */
+export function followPredictions({ onPrediction, onConnection }: Handlers): () => void {
+  return follow("/api/events", { prediction: (event) => onPrediction(JSON.parse(event.data)) }, onConnection);
 }
 
 type TrainingHandlers = {
@@ -22,7 +24,7 @@ type TrainingHandlers = {
   onConnection: OnConnection;
 };
 
-/** A run's own stream, for as long as it is looked at: browsers allow six connections to a host. */
+/** A run's own stream, for as long as it is looked at. */
 export function followTraining(
   address: string,
   { onTraining, onEpoch, onConnection }: TrainingHandlers,
@@ -37,7 +39,10 @@ export function followTraining(
   );
 }
 
-/** It never gives up; the function that it returns ends it. */
+/**
+ * It never gives up; the function that it returns ends it. While nobody sees the page it is closed: browsers
+ * allow six connections to a host over HTTP/1.1, and all tabs share them.
+ */
 function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): () => void {
   let source: EventSource;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -51,9 +56,20 @@ function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): 
       if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, REOPEN_MS);
     };
   };
-  open();
-  return () => {
+  const close = () => {
     clearTimeout(timer);
     source.close();
+  };
+  open();
+  const stopWatching = watchSight({
+    onAway: () => {
+      close();
+      onConnection("connecting"); // now: what comes from here on is not known to be without a gap
+    },
+    onBack: open,
+  });
+  return () => {
+    stopWatching();
+    close();
   };
 }

@@ -7,7 +7,7 @@ import {
   startTraining,
   type Training,
 } from "./api";
-import { isTerminal } from "./predictions";
+import { isTerminal } from "./status";
 import { followTraining } from "./stream";
 import { RECENT, type TrainingStore } from "./trainings";
 
@@ -39,7 +39,7 @@ export async function readCurve(store: TrainingStore, ended: Training): Promise<
     store.receive(training);
     store.setCurve(training.id, curve);
   } catch (error) {
-    store.setProblem(asProblem(error));
+    store.setCurveProblem(ended.id, asProblem(error));
   }
 }
 
@@ -48,7 +48,6 @@ export function follow(store: TrainingStore, { id, urls }: Training, onEnd: () =
   store.setConnection("connecting");
   const close = followTraining(urls.events, {
     onTraining: (training) => {
-      if (isTerminal(training)) store.select(id); // whoever watched it sees how it ended
       store.receive(training);
       if (!isTerminal(training)) return;
       close();

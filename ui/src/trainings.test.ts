@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Epoch } from "./api";
+import { ApiProblem, type Epoch } from "./api";
 import { makeEpoch, makeTraining, makeTrainingId } from "./training.fixture";
 import { addEpoch, chooseShown, RECENT, TrainingStore } from "./trainings";
 
@@ -60,6 +60,54 @@ describe("the store", () => {
     store.receive(canceled);
     store.receive(running);
     expect(store.getSnapshot().shown).toBe(canceled);
+  });
+
+  describe("while nothing is selected", () => {
+    const waiting = { ...queued, id: makeTrainingId(2) };
+
+    function makeStore() {
+      const store = new TrainingStore();
+      store.receivePage(store.ask(), { results: [waiting, running], next: null });
+      return store;
+    }
+
+    test("goes on with the run that it shows when that one ends, though another one waits", () => {
+      const store = makeStore();
+      store.receive(canceled);
+      expect(store.getSnapshot().shown).toBe(canceled);
+    });
+
+    test("goes on with it, too, when a page brings its end", () => {
+      const store = makeStore();
+      const next = { ...waiting, status: "running" as const };
+      store.receivePage(store.ask(), { results: [next, canceled], next: null });
+      expect(store.getSnapshot().shown).toBe(canceled);
+    });
+
+    test("goes over to a run that begins after the one that it shows had ended", () => {
+      const store = new TrainingStore();
+      store.receive(canceled);
+      store.receivePage(store.ask(), { results: [canceled], next: null });
+      store.receive(waiting);
+      expect(store.getSnapshot().shown).toBe(waiting);
+    });
+  });
+
+  test("keeps a curve's problem until that curve is read, and shows it with that run alone", () => {
+    const store = new TrainingStore();
+    const problem = new ApiProblem(503, "The database is away", "Try again.");
+    const shown = () => store.getSnapshot().curveProblem;
+    store.receive(canceled);
+    store.setCurveProblem(canceled.id, problem);
+    store.receivePage(store.ask(), { results: [canceled], next: null });
+    expect(shown()).toBe(problem);
+    store.receive({ ...queued, id: makeTrainingId(2) });
+    store.select(makeTrainingId(2));
+    expect(shown()).toBeNull();
+    store.select(canceled.id);
+    expect(shown()).toBe(problem);
+    store.setCurve(canceled.id, [makeEpoch(1)]);
+    expect(shown()).toBeNull();
   });
 
   test("keeps the recent runs, and the one looked at besides", () => {

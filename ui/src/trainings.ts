@@ -1,8 +1,8 @@
 /** What this page knows of the trainings: the recent runs, and the curve of those looked at. No React. */
 import type { ApiProblem, Epoch, Training, TrainingPage } from "./api";
-import type { Connection } from "./predictions";
-import { isTerminal } from "./predictions";
+import { isTerminal } from "./status";
 import { Store } from "./store";
+import type { Connection } from "./stream";
 
 export const RECENT = 20; // as many as may be unfinished, so that no such run is left out
 
@@ -12,6 +12,7 @@ export type TrainingsSnapshot = {
   problem: ApiProblem | null;
   shown: Training | null; // the run being looked at
   curve: readonly Epoch[]; // of that run
+  curveProblem: ApiProblem | null; // why it is not here
   connection: Connection; // of that run's stream
 };
 
@@ -32,14 +33,25 @@ export function addEpoch(curve: readonly Epoch[], epoch: Epoch): readonly Epoch[
   return [...others, epoch].sort((a, b) => a.number - b.number);
 }
 
+const NOTHING: TrainingsSnapshot = {
+  trainings: [],
+  read: false,
+  problem: null,
+  shown: null,
+  curve: [],
+  curveProblem: null,
+  connection: "connecting",
+};
+
 export class TrainingStore extends Store<TrainingsSnapshot> {
   #known = new Map<string, { training: Training; revision: number }>();
   #curves = new Map<string, readonly Epoch[]>();
+  #unread: { id: string; problem: ApiProblem } | null = null; // the curve that could not be read
   #selected: string | null = null;
   #revision = 0;
 
   constructor() {
-    super({ trainings: [], read: false, problem: null, shown: null, curve: [], connection: "connecting" });
+    super(NOTHING);
   }
 
   /** To call before a page is read: what changes after it is newer than the page. */
@@ -65,6 +77,12 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
 
   setCurve(id: string, curve: readonly Epoch[]): void {
     this.#curves.set(id, curve);
+    if (this.#unread?.id === id) this.#unread = null;
+    this.#publish();
+  }
+
+  setCurveProblem(id: string, problem: ApiProblem): void {
+    this.#unread = { id, problem };
     this.#publish();
   }
 
@@ -85,6 +103,9 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
   #keep(training: Training): void {
     const known = this.#known.get(training.id)?.training;
     if (known && isTerminal(known) && !isTerminal(training)) return;
+    const ends = known && !isTerminal(known) && isTerminal(training);
+    // Whoever watched it sees how it ended; and a second click on Cancel does not meet the next run's button.
+    if (ends && this.getSnapshot().shown?.id === training.id) this.#selected = training.id;
     this.#known.set(training.id, { training, revision: ++this.#revision });
   }
 
@@ -100,6 +121,7 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
       this.#curves.delete(id);
     }
     const curve = (shown && this.#curves.get(shown.id)) ?? [];
-    this.change({ trainings: listed, shown, curve, ...members });
+    const curveProblem = this.#unread && this.#unread.id === shown?.id ? this.#unread.problem : null;
+    this.change({ trainings: listed, shown, curve, curveProblem, ...members });
   }
 }

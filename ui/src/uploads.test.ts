@@ -8,40 +8,76 @@ beforeAll(() => {
   URL.createObjectURL = () => "blob:preview";
 });
 
-type Sent = { file: File; answer: (prediction: Prediction) => void; refuse: (error: unknown) => void };
+type Sent = { key: string; answer: (prediction: Prediction) => void; refuse: (error: unknown) => void };
+
+const overloaded = new ApiProblem(429, "Too many predictions are waiting", "Try again in a few seconds.");
 
 function makeQueue() {
   const sent: Sent[] = [];
   const store = new PredictionStore((publish) => publish());
-  const send = (file: File) =>
+  const send = (_: File, key: string) =>
     new Promise<Prediction>((answer, refuse) => {
-      sent.push({ file, answer, refuse });
+      sent.push({ key, answer, refuse });
     });
-  return { store, sent, queue: new UploadQueue(store, send) };
+  const uploads = () => store.getSnapshot().cards.map(({ upload }) => upload);
+  return { uploads, sent, queue: new UploadQueue(store, send) };
 }
 
 function makeFiles(count: number): File[] {
   return Array.from({ length: count }, (_, number) => new File(["x"], `${number}.png`));
 }
 
-test("at most four uploads are in flight, and each that ends lets the next one go", async () => {
+test("at most three uploads are in flight, and each that ends lets the next one go", async () => {
   const { sent, queue } = makeQueue();
-  queue.add(makeFiles(6));
-  expect(sent).toHaveLength(4);
+  queue.add(makeFiles(5));
+  expect(sent).toHaveLength(3);
   sent[0]?.answer(makePrediction());
-  await vi.waitFor(() => expect(sent).toHaveLength(5));
+  await vi.waitFor(() => expect(sent).toHaveLength(4));
   sent[1]?.refuse(new ApiProblem(415, "Not a supported image", "Convert it."));
-  await vi.waitFor(() => expect(sent).toHaveLength(6));
+  await vi.waitFor(() => expect(sent).toHaveLength(5));
+});
+
+test("uploads are under way until the last one is answered", async () => {
+  const { sent, queue } = makeQueue();
+  expect(queue.underWay).toBe(false);
+  queue.add(makeFiles(4));
+  for (const number of [0, 1, 2, 3]) {
+    expect(queue.underWay).toBe(true);
+    await vi.waitFor(() => expect(sent[number]).toBeDefined());
+    sent[number]?.answer(makePrediction());
+  }
+  await vi.waitFor(() => expect(queue.underWay).toBe(false));
 });
 
 test("a refused upload says why, and goes through when it is tried again", async () => {
-  const { store, sent, queue } = makeQueue();
+  const { uploads, sent, queue } = makeQueue();
   queue.add(makeFiles(1));
-  sent[0]?.refuse(new ApiProblem(429, "Too many predictions are waiting", "Try again in a few seconds."));
-  const stage = () => store.getSnapshot().cards[0]?.upload.stage;
+  sent[0]?.refuse(overloaded);
+  const stage = () => uploads()[0]?.stage;
   await vi.waitFor(() => expect(stage()).toMatchObject({ at: "refused", problem: { status: 429 } }));
-  const refused = store.getSnapshot().cards[0]?.upload;
-  if (refused) queue.tryAgain([refused]);
+  queue.tryAgain(uploads());
   sent[1]?.answer(makePrediction());
   await vi.waitFor(() => expect(stage()?.at).toBe("accepted"));
+});
+
+test("each upload has a key of its own, and keeps it when it is tried again", async () => {
+  const { uploads, sent, queue } = makeQueue();
+  queue.add(makeFiles(2));
+  expect(sent[0]?.key).toMatch(/^[0-9a-f]{32}$/);
+  expect(sent[1]?.key).not.toBe(sent[0]?.key);
+  sent[0]?.refuse(overloaded);
+  await vi.waitFor(() => expect(uploads()[0]?.stage.at).toBe("refused"));
+  queue.tryAgain(uploads());
+  expect(sent.map(({ key }) => key)).toEqual([sent[0]?.key, sent[1]?.key, sent[0]?.key]);
+});
+
+test("an upload that is tried again twice at once is sent once", async () => {
+  const { uploads, sent, queue } = makeQueue();
+  queue.add(makeFiles(1));
+  sent[0]?.refuse(overloaded);
+  await vi.waitFor(() => expect(uploads()[0]?.stage.at).toBe("refused"));
+  const shown = uploads(); // the second click comes before anything new is rendered
+  queue.tryAgain(shown);
+  queue.tryAgain(shown);
+  expect(sent).toHaveLength(2);
 });

@@ -1,7 +1,10 @@
 import { asProblem, type uploadImage } from "./api";
-import type { PredictionStore, Upload } from "./predictions";
+import type { PredictionStore } from "./predictions";
+import type { Upload } from "./upload-list";
 
-const MAX_IN_FLIGHT = 4;
+// Of the six connections that a browser opens to a host, the streams of the page and of a run take two; one is
+// left for what is read and asked meanwhile.
+const MAX_IN_FLIGHT = 3;
 
 /** Sends files one request each, a few at a time, and tells the store how each fares. */
 export class UploadQueue {
@@ -13,14 +16,18 @@ export class UploadQueue {
     private readonly send: typeof uploadImage,
   ) {}
 
+  /** Whether some would be lost with the page. */
+  get underWay(): boolean {
+    return this.#inFlight + this.#waiting.length > 0;
+  }
+
   add(files: readonly File[]): void {
     this.#waiting.push(...this.store.addUploads(files));
     this.#sendNext();
   }
 
   tryAgain(uploads: readonly Upload[]): void {
-    for (const upload of uploads) this.store.setStage(upload.key, { at: "waiting" });
-    this.#waiting.push(...uploads);
+    this.#waiting.push(...this.store.waitAgain(uploads));
     this.#sendNext();
   }
 
@@ -40,7 +47,7 @@ export class UploadQueue {
     const onSent = (fraction: number) => this.store.setStage(key, { at: "sending", fraction });
     onSent(0);
     try {
-      this.store.accept(key, await this.send(file, onSent));
+      this.store.accept(key, await this.send(file, key, onSent));
     } catch (error) {
       this.store.setStage(key, { at: "refused", problem: asProblem(error) });
     }

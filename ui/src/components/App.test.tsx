@@ -1,5 +1,7 @@
-import { act, cleanup, render, screen } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { Prediction } from "../api";
+import { type Later, makeLater } from "../later.fixture";
 import { ModelStore } from "../models";
 import { makePrediction } from "../prediction.fixture";
 import { PredictionStore } from "../predictions";
@@ -7,7 +9,11 @@ import { TrainingStore } from "../trainings";
 import { UploadQueue } from "../uploads";
 import { App } from "./App";
 
+let answer: Later<Prediction>; // to each upload
+
 beforeEach(() => {
+  answer = makeLater();
+  URL.createObjectURL = () => "blob:preview";
   window.location.hash = "";
   vi.stubGlobal("fetch", async () => Response.json({ results: [], next: null }));
 });
@@ -19,7 +25,7 @@ afterEach(() => {
 
 function show() {
   const store = new PredictionStore((publish) => publish());
-  const queue = new UploadQueue(store, vi.fn());
+  const queue = new UploadQueue(store, () => answer.promise);
   render(<App store={store} queue={queue} models={new ModelStore()} trainings={new TrainingStore()} />);
   return store;
 }
@@ -70,4 +76,17 @@ test("the history says which image looks like no class", () => {
   act(() => store.receiveNewest({ results: [succeeded], next: null, previous: null }));
   const entry = screen.getByText("cat.png").closest("li");
   expect(entry?.textContent).toContain("Looks like none of the model's classes");
+});
+
+test("the browser asks before it leaves uploads behind, in either view, and only then", async () => {
+  show();
+  const leaves = () => fireEvent(window, new Event("beforeunload", { cancelable: true }));
+  expect(leaves()).toBe(true);
+  const files = [new File(["x"], "cat.png")];
+  fireEvent.change(screen.getByLabelText("Choose images"), { target: { files } });
+  expect(leaves()).toBe(false);
+  await goTo("#/models");
+  expect(leaves()).toBe(false);
+  await act(async () => answer.resolve(makePrediction()));
+  expect(leaves()).toBe(true);
 });

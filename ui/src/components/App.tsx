@@ -5,7 +5,9 @@ import type { TrainingStore } from "../trainings";
 import type { UploadQueue } from "../uploads";
 import { parseView, type View, watchView } from "../view";
 import { Header } from "./Header";
+import { useLeaveGuard } from "./leave";
 import { ModelsView } from "./ModelsView";
+import { Outcomes } from "./Outcomes";
 import { UploadView } from "./UploadView";
 
 const titles: Record<View, string> = {
@@ -18,6 +20,7 @@ type Props = { store: PredictionStore; queue: UploadQueue; models: ModelStore; t
 export function App({ store, queue, models, trainings }: Props) {
   const snapshot = useSyncExternalStore(store.subscribe, store.getSnapshot);
   const view = useSyncExternalStore(watchView, () => parseView(window.location.hash));
+  useLeaveGuard(queue);
   useEffect(() => {
     document.title = titles[view];
   }, [view]);
@@ -25,6 +28,7 @@ export function App({ store, queue, models, trainings }: Props) {
   return (
     <>
       <Header connection={snapshot.connection} view={view} />
+      <Outcomes cards={snapshot.cards} />
       {view === "models" ? (
         <ModelsView models={models} trainings={trainings} />
       ) : (

@@ -1,37 +1,55 @@
-import { type Card, MAX_CARDS, type Snapshot, type Upload } from "../predictions";
+import { useRef } from "react";
+import { type Card, MAX_CARDS, type Snapshot } from "../predictions";
+import type { Upload } from "../upload-list";
+import type { Place } from "./focus";
+import { PassingButton } from "./PassingButton";
 import { UploadCard } from "./UploadCard";
 
 type Props = {
   cards: readonly Card[];
   further: Snapshot["further"];
+  /** Where the next images are chosen; gets the focus of a card that goes. */
+  chooser: Place;
   onTryAgain: (...uploads: Upload[]) => void;
+  onDismiss: (upload: Upload) => void;
   onClear: () => void;
 };
 
-export function Cards({ cards, further, onTryAgain, onClear }: Props) {
+export function Cards({ cards, further, chooser, onTryAgain, onDismiss, onClear }: Props) {
+  const heading = useRef<HTMLHeadingElement>(null);
   if (cards.length === 0) return null;
   return (
     <section aria-labelledby="cards-title">
       <div className="section-title">
-        <h2 id="cards-title">Your uploads</h2>
-        <button type="button" className="button quiet" onClick={onClear}>
+        <h2 id="cards-title" ref={heading} tabIndex={-1}>
+          Your uploads
+        </h2>
+        <PassingButton className="button quiet" heir={chooser} onClick={onClear}>
           Clear finished
-        </button>
+        </PassingButton>
       </div>
       <ul className="cards">
         {cards.map(({ upload, prediction }) => (
           <li key={upload.key}>
-            <UploadCard upload={upload} prediction={prediction} onTryAgain={onTryAgain} />
+            <UploadCard
+              upload={upload}
+              prediction={prediction}
+              chooser={chooser}
+              onTryAgain={onTryAgain}
+              onDismiss={onDismiss}
+            />
           </li>
         ))}
       </ul>
-      <Further further={further} onTryAgain={onTryAgain} />
+      <Further further={further} heading={heading} onTryAgain={onTryAgain} />
     </section>
   );
 }
 
+type FurtherProps = Pick<Props, "further" | "onTryAgain"> & { heading: Place };
+
 /** What is still to say about the uploads that have no card. */
-function Further({ further, onTryAgain }: Pick<Props, "further" | "onTryAgain">) {
+function Further({ further, heading, onTryAgain }: FurtherProps) {
   const { unfinished, refused } = further;
   if (unfinished + refused.length === 0) return null;
   const again = refused.filter(({ stage }) => stage.at === "refused" && stage.problem.passes);
@@ -52,13 +70,14 @@ function Further({ further, onTryAgain }: Pick<Props, "further" | "onTryAgain">)
                 {stage.at === "refused" && `${stage.problem.title}. ${stage.problem.detail}`}
               </li>
             ))}
+            {refused.length > MAX_CARDS && <li>and {refused.length - MAX_CARDS} others</li>}
           </ul>
         </details>
       )}
       {again.length > 0 && (
-        <button type="button" className="button" onClick={() => onTryAgain(...again)}>
+        <PassingButton heir={heading} onClick={() => onTryAgain(...again)}>
           Try {again.length} again
-        </button>
+        </PassingButton>
       )}
     </div>
   );

@@ -1,15 +1,16 @@
 import type { Prediction } from "../api";
 import { formatPercent } from "../format";
 
-export const TOP = 5;
+const places = [1, 2, 3, 4, 5];
+export const TOP = places.length;
 
 /** The most probable labels; empty bars hold the place until they are known. */
 export function ConfidenceBars({ probabilities }: Pick<Prediction, "probabilities">) {
   if (probabilities.length === 0) {
     return (
       <div className="bars empty" aria-hidden="true">
-        {["a", "b", "c", "d", "e"].map((row) => (
-          <span className="bar" key={row} />
+        {places.map((place) => (
+          <span className="bar" key={place} />
         ))}
       </div>
     );

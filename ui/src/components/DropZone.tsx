@@ -1,53 +1,48 @@
-import { type ChangeEvent, useEffect, useState } from "react";
+import { type ChangeEvent, type RefObject, useCallback, useState } from "react";
+import { Notice } from "./Notice";
+import { type Transfer, useDrop, usePaste } from "./transfer";
 
-type Props = { onFiles: (files: readonly File[]) => void };
+const FOLDER = { title: "A folder was left out", detail: "Drop the images that are in it instead." };
 
-export function DropZone({ onFiles }: Props) {
-  const dragging = useDrop(onFiles);
+type Props = {
+  chooser: RefObject<HTMLInputElement | null>;
+  onFiles: (files: readonly File[]) => void;
+};
+
+export function DropZone({ chooser, onFiles }: Props) {
+  const [folder, setFolder] = useState(false);
+  const take = useCallback(
+    (transfer: Transfer) => {
+      setFolder(transfer.folder);
+      onFiles(transfer.files);
+    },
+    [onFiles],
+  );
+  const dragging = useDrop(take);
+  usePaste(take);
   const choose = ({ target }: ChangeEvent<HTMLInputElement>) => {
-    onFiles([...(target.files ?? [])]);
+    take({ files: [...(target.files ?? [])], folder: false });
     target.value = ""; // so that the same file can be chosen again
   };
   return (
-    <label className={dragging ? "drop dragging" : "drop"}>
-      <input type="file" accept="image/*" multiple onChange={choose} aria-label="Choose images" />
-      <span className="button primary" aria-hidden="true">
-        Choose images
-      </span>
-      <span className="hint">
-        {dragging ? "Let go to upload" : "or drop or paste them anywhere on this page"}
-      </span>
-    </label>
+    <>
+      <label className={dragging ? "drop dragging" : "drop"}>
+        <input
+          ref={chooser}
+          type="file"
+          accept="image/*"
+          multiple
+          onChange={choose}
+          aria-label="Choose images"
+        />
+        <span className="button primary" aria-hidden="true">
+          Choose images
+        </span>
+        <span className="hint">
+          {dragging ? "Let go to upload" : "or drop or paste them anywhere on this page"}
+        </span>
+      </label>
+      {folder && <Notice problem={FOLDER} />}
+    </>
   );
-}
-
-/** Takes files dropped anywhere on the page; answers whether some are being dragged over it. */
-function useDrop(onFiles: Props["onFiles"]): boolean {
-  const [dragging, setDragging] = useState(false);
-  useEffect(() => {
-    const over = (event: DragEvent) => {
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      setDragging(true);
-    };
-    const leave = (event: DragEvent) => {
-      if (event.relatedTarget === null) setDragging(false); // out of the window, not into a child
-    };
-    const drop = (event: DragEvent) => {
-      setDragging(false);
-      const files = [...(event.dataTransfer?.files ?? [])];
-      if (files.length === 0) return;
-      event.preventDefault();
-      onFiles(files);
-    };
-    document.addEventListener("dragover", over);
-    document.addEventListener("dragleave", leave);
-    document.addEventListener("drop", drop);
-    return () => {
-      document.removeEventListener("dragover", over);
-      document.removeEventListener("dragleave", leave);
-      document.removeEventListener("drop", drop);
-    };
-  }, [onFiles]);
-  return dragging;
 }

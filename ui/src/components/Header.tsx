@@ -1,4 +1,4 @@
-import type { Connection } from "../predictions";
+import type { Connection } from "../stream";
 import { addresses, type View } from "../view";
 
 const words: Record<Connection, string> = {
@@ -8,7 +8,7 @@ const words: Record<Connection, string> = {
 };
 const meanings: Record<Connection, string> = {
   connecting: "Opening the stream of live updates",
-  live: "Every change shows here as it happens",
+  live: "New predictions and outcomes show here as they happen",
   reconnecting: "The stream of live updates broke off; it is being opened again",
 };
 

@@ -2,6 +2,7 @@ import { act, cleanup, fireEvent, render, screen } from "@testing-library/react"
 import { useSyncExternalStore } from "react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Prediction } from "../api";
+import { type Later, makeLater } from "../later.fixture";
 import { makePrediction } from "../prediction.fixture";
 import { PredictionStore } from "../predictions";
 import { HistoryList } from "./HistoryList";
@@ -19,7 +20,7 @@ const succeeded = makePrediction({
 const place = succeeded.urls.self;
 
 let asked: string[];
-let answer: (address: string, init?: RequestInit) => Response;
+let answer: (address: string, init?: RequestInit) => Response | Promise<Response>;
 
 beforeEach(() => {
   asked = [];
@@ -45,7 +46,16 @@ function show(prediction: Prediction): PredictionStore {
   return store;
 }
 
-const click = (name: string) => act(async () => screen.getByRole("button", { name }).click());
+/** As browsers do: the button gets the focus, too. */
+const click = (name: string) =>
+  act(async () => {
+    const button = screen.getByRole("button", { name });
+    button.focus();
+    button.click();
+  });
+
+const correct = (label: string) =>
+  act(async () => void fireEvent.change(screen.getByRole("combobox"), { target: { value: label } }));
 
 test("an entry is removed once the service has removed it, and the focus goes to the heading", async () => {
   answer = () => new Response(null, { status: 204 });
@@ -91,12 +101,79 @@ test("what was removed elsewhere goes when it is to be canceled", async () => {
   expect(screen.queryByText("cat.png")).toBeNull();
 });
 
-test("a correction that fails is said in its entry", async () => {
+test("a button keeps the focus while the service is asked, and asks once", async () => {
+  const answered = makeLater<Response>();
+  answer = () => answered.promise;
+  show(makePrediction());
+  await click("Cancel cat.png");
+  await click("Cancel cat.png");
+  const button = screen.getByRole("button", { name: "Cancel cat.png" });
+  expect(button.getAttribute("aria-disabled")).toBe("true");
+  expect(document.activeElement).toBe(button);
+  expect(asked).toHaveLength(1);
+  await act(async () => answered.resolve(Response.json(makePrediction({ status: "canceled" }))));
+  expect(document.activeElement).toBe(screen.getByRole("button", { name: "Remove cat.png" }));
+});
+
+test("what ended just before it was canceled shows how, without a notice", async () => {
+  answer = (_, init) =>
+    init?.method === "POST"
+      ? Response.json({ title: "It has ended", detail: "It succeeded." }, { status: 409 })
+      : Response.json(succeeded);
+  show(makePrediction());
+  await click("Cancel cat.png");
+  expect(screen.queryByRole("alert")).toBeNull();
+  screen.getByText("97.0%");
+});
+
+test("a correction that fails is said in its entry, which shows again what is stored", async () => {
   answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
   show(succeeded);
-  const choice = screen.getByRole("combobox");
-  await act(async () => void fireEvent.change(choice, { target: { value: "dog" } }));
+  await correct("dog");
   expect(screen.getByRole("listitem").textContent).toContain("The database is away.");
+  expect(screen.getByRole<HTMLSelectElement>("combobox").value).toBe("");
+});
+
+test("corrections go one after another, and what was chosen last shows meanwhile", async () => {
+  const answers: Later<Response>[] = [];
+  answer = () => {
+    const next = makeLater<Response>();
+    answers.push(next);
+    return next.promise;
+  };
+  show(succeeded);
+  const choice = screen.getByRole<HTMLSelectElement>("combobox");
+  await correct("dog");
+  expect(choice.value).toBe("dog");
+  await correct("frog");
+  expect(choice.value).toBe("frog");
+  expect(asked).toEqual([`PUT ${place}/feedback {"label":"dog"}`]);
+  await act(async () => answers[0]?.resolve(Response.json({ ...succeeded, feedback: "dog" })));
+  expect(asked[1]).toBe(`PUT ${place}/feedback {"label":"frog"}`);
+  expect(choice.value).toBe("frog");
+  await act(async () => answers[1]?.resolve(Response.json({ ...succeeded, feedback: "frog" })));
+  expect(asked).toHaveLength(2);
+  expect(choice.value).toBe("frog");
+});
+
+test("a later correction goes though the one before it failed", async () => {
+  const first = makeLater<Response>();
+  answer = () => (asked.length === 1 ? first.promise : Response.json({ ...succeeded, feedback: "frog" }));
+  show(succeeded);
+  await correct("dog");
+  await correct("frog");
+  await act(async () => first.reject(new TypeError("Failed to fetch")));
+  expect(screen.queryByRole("alert")).toBeNull();
+  expect(screen.getByRole<HTMLSelectElement>("combobox").value).toBe("frog");
+});
+
+test("what was removed elsewhere goes when it is corrected, and the focus goes to the heading", async () => {
+  answer = () => Response.json({ title: "Unknown prediction", detail: "No such id." }, { status: 404 });
+  show(succeeded);
+  screen.getByRole("combobox").focus();
+  await correct("dog");
+  expect(screen.queryByText("cat.png")).toBeNull();
+  expect(document.activeElement).toBe(screen.getByRole("heading", { name: "History" }));
 });
 
 test("the right label is sent as it is chosen, shown, and can be taken back", async () => {
@@ -104,9 +181,9 @@ test("the right label is sent as it is chosen, shown, and can be taken back", as
   show(succeeded);
   const choice = screen.getByRole<HTMLSelectElement>("combobox", { name: "Right label of cat.png" });
   expect([...choice.options].map(({ text }) => text)).toEqual(["Wrong?", "cat", "dog", "frog"]);
-  await act(async () => void fireEvent.change(choice, { target: { value: "dog" } }));
+  await correct("dog");
   expect(choice.value).toBe("dog");
-  await act(async () => void fireEvent.change(choice, { target: { value: "" } }));
+  await correct("");
   expect(choice.value).toBe("");
   expect(asked).toEqual([`PUT ${place}/feedback {"label":"dog"}`, `PUT ${place}/feedback {"label":null}`]);
 });

@@ -1,9 +1,12 @@
-import { memo, type RefObject, useState } from "react";
-import { type ApiProblem, asProblem, type Prediction } from "../api";
+import { memo } from "react";
+import type { Prediction } from "../api";
 import { formatMoment, formatPercent } from "../format";
-import { correct, withdraw } from "../history";
-import { isTerminal, type PredictionStore } from "../predictions";
+import { withdraw } from "../history";
+import type { PredictionStore } from "../predictions";
+import { isTerminal } from "../status";
 import { useAction } from "./action";
+import { useCorrections } from "./correction";
+import { type Place, useHeir } from "./focus";
 import { Notice } from "./Notice";
 import { Unfamiliar } from "./Unfamiliar";
 
@@ -11,8 +14,8 @@ type Props = {
   store: PredictionStore;
   prediction: Prediction;
   age: string;
-  /** Gets the focus when the entry, and with it the button that had it, is gone. */
-  heading: RefObject<HTMLHeadingElement | null>;
+  /** Gets the focus when the entry, and with it what had the focus, is gone. */
+  heading: Place;
 };
 
 export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age, heading }: Props) {
@@ -21,17 +24,12 @@ export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age,
   const { act, busy, problem } = useAction(async () => {
     if (ended && !window.confirm(`Remove ${filename} and its image from the history?`)) return;
     await withdraw(store, prediction);
-    if (ended) heading.current?.focus({ preventScroll: true });
   });
-  const [notCorrected, setNotCorrected] = useState<ApiProblem | null>(null);
-  const choose = (label: string | null) =>
-    correct(store, prediction, label).then(
-      () => setNotCorrected(null),
-      (error) => setNotCorrected(asProblem(error)),
-    );
+  const { label, choose, problem: notCorrected } = useCorrections(store, prediction);
+  const entry = useHeir<HTMLLIElement>(heading);
   const verb = ended ? "Remove" : "Cancel";
   return (
-    <li>
+    <li ref={entry}>
       <img className="pixels" src={urls.image} alt="" width="40" height="40" loading="lazy" />
       <span className="filename" title={filename}>
         {filename}
@@ -41,12 +39,12 @@ export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age,
         {age}
       </time>
       <div className="entry-actions">
-        {status === "succeeded" && <Correction prediction={prediction} onChoose={choose} />}
+        {status === "succeeded" && <Correction prediction={prediction} label={label} onChoose={choose} />}
         <button
           type="button"
           className="button quiet"
           aria-label={`${verb} ${filename}`}
-          disabled={busy}
+          aria-disabled={busy}
           onClick={act}
         >
           {verb}
@@ -73,24 +71,28 @@ function Outcome({ prediction }: { prediction: Prediction }) {
   );
 }
 
-type CorrectionProps = { prediction: Prediction; onChoose: (label: string | null) => void };
+type CorrectionProps = {
+  prediction: Prediction;
+  label: string | null;
+  onChoose: (label: string | null) => void;
+};
 
 /** Which label a person says is right: one of the model's, or what was said over the API. */
-function Correction({ prediction, onChoose }: CorrectionProps) {
+function Correction({ prediction, label, onChoose }: CorrectionProps) {
   const { filename, feedback, probabilities } = prediction;
-  const labels = new Set(probabilities.map(({ label }) => label).sort());
+  const labels = new Set(probabilities.map((one) => one.label).sort());
   if (feedback !== null) labels.add(feedback);
   return (
     <select
       aria-label={`Right label of ${filename}`}
-      className={feedback === null ? undefined : "chosen"}
-      value={feedback ?? ""}
+      className={label === null ? undefined : "chosen"}
+      value={label ?? ""}
       onChange={({ target }) => onChoose(target.value || null)}
     >
-      <option value="">{feedback === null ? "Wrong?" : "Take it back"}</option>
-      {[...labels].map((label) => (
-        <option key={label} value={label}>
-          {label}
+      <option value="">{label === null ? "Wrong?" : "Take it back"}</option>
+      {[...labels].map((one) => (
+        <option key={one} value={one}>
+          {one}
         </option>
       ))}
     </select>

@@ -1,13 +1,14 @@
 import { useRef } from "react";
 import { formatAge } from "../format";
-import { readNewest, readOlder } from "../history";
+import { catchUp, readOlder } from "../history";
 import type { PredictionStore, Snapshot } from "../predictions";
 import { HistoryEntry } from "./HistoryEntry";
 import { Notice } from "./Notice";
 import { useNow } from "./now";
 
 export function HistoryList({ store, snapshot }: { store: PredictionStore; snapshot: Snapshot }) {
-  const { history, hasOlder, historyRead, historyProblem } = snapshot;
+  const { history, hasOlder, historyRead, historyProblems } = snapshot;
+  const { newest, older } = historyProblems;
   const heading = useRef<HTMLHeadingElement>(null);
   const now = useNow(30_000);
   return (
@@ -22,7 +23,7 @@ export function HistoryList({ store, snapshot }: { store: PredictionStore; snaps
           </a>
         )}
       </div>
-      {historyProblem && <Notice problem={historyProblem} onTryAgain={() => readNewest(store)} />}
+      {newest && <Notice problem={newest} again={{ ask: () => catchUp(store), heir: heading }} />}
       {historyRead && history.length === 0 && !hasOlder && (
         <p className="nothing">Nothing yet. Every prediction shows here.</p>
       )}
@@ -37,6 +38,7 @@ export function HistoryList({ store, snapshot }: { store: PredictionStore; snaps
           />
         ))}
       </ol>
+      {older && <Notice problem={older} />}
       {hasOlder && (
         <button type="button" className="button older" onClick={() => readOlder(store)}>
           Show older

@@ -6,32 +6,26 @@ import { isAwaited, type ModelStore } from "../models";
 import { useAction } from "./action";
 import { type Fact, Facts } from "./Facts";
 import { Notice } from "./Notice";
+import { PassingButton } from "./PassingButton";
 import { Pictures } from "./Pictures";
 
 export function ModelEntry({ store, model, now }: { store: ModelStore; model: Model; now: number }) {
   const { version, active, error, found_at } = model;
   const heading = useRef<HTMLHeadingElement>(null);
-  const { act, busy, problem } = useAction(async () => {
-    await activate(store, model);
-    heading.current?.focus(); // the button that had the focus is gone
-  });
+  const { act, busy, problem } = useAction(() => activate(store, model));
   return (
     <article className="panel" aria-label={version}>
       <div className="panel-title">
         <h3 ref={heading} tabIndex={-1}>
           {version}
         </h3>
-        {active && <span className="badge">{isAwaited(model) ? "Active, being loaded" : "Active"}</span>}
+        {active && (
+          <span className="badge">{isAwaited(model) ? "Active, no worker serves it yet" : "Active"}</span>
+        )}
         {!active && error === null && (
-          <button
-            type="button"
-            className="button"
-            aria-label={`Activate ${version}`}
-            disabled={busy}
-            onClick={act}
-          >
+          <PassingButton heir={heading} aria-label={`Activate ${version}`} aria-disabled={busy} onClick={act}>
             Activate
-          </button>
+          </PassingButton>
         )}
       </div>
       {error !== null && (

@@ -1,6 +1,7 @@
-import { cleanup, fireEvent, render, screen, within } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, screen, within } from "@testing-library/react";
+import { useSyncExternalStore } from "react";
 import { afterEach, expect, test, vi } from "vitest";
-import type { Model } from "../api";
+import { ApiProblem, type Model } from "../api";
 import { ModelStore } from "../models";
 import { makeModel } from "../training.fixture";
 import { ModelList } from "./ModelList";
@@ -13,7 +14,11 @@ afterEach(() => {
 function show(...models: Model[]) {
   const store = new ModelStore();
   store.receive(store.ask(), models);
-  render(<ModelList store={store} snapshot={store.getSnapshot()} />);
+  const Shown = () => (
+    <ModelList store={store} snapshot={useSyncExternalStore(store.subscribe, store.getSnapshot)} />
+  );
+  render(<Shown />);
+  return store;
 }
 
 const names = ["learning-curve", "confusion", "reliability", "mistakes"];
@@ -48,6 +53,31 @@ test("an activation that fails shows the problem's detail", async () => {
   fireEvent.click(screen.getByRole("button", { name: "Activate v" }));
   expect((await screen.findByRole("alert")).textContent).toContain("The file has changed.");
   expect(asked).toHaveBeenCalledExactlyOnceWith("/api/models/v/activate", { method: "POST" });
+});
+
+test("a model that is activated says that no worker serves it yet, and its name gets the focus", async () => {
+  const activated = makeModel({ version: "v", active: true, served_at: null });
+  vi.stubGlobal("fetch", async (_: string, init?: RequestInit) =>
+    Response.json(init?.method === "POST" ? activated : { results: [activated] }),
+  );
+  show(makeModel({ version: "v" }));
+  const button = screen.getByRole("button", { name: "Activate v" });
+  button.focus();
+  await act(async () => button.click());
+  expect(screen.getByText("Active, no worker serves it yet").className).toBe("badge");
+  expect(screen.queryByRole("button")).toBeNull();
+  expect(document.activeElement).toBe(screen.getByRole("heading", { name: "v" }));
+});
+
+test("models that cannot be read are read again, and the focus goes to the heading", async () => {
+  vi.stubGlobal("fetch", async () => Response.json({ results: [makeModel({ version: "v" })] }));
+  const store = show();
+  act(() => store.setProblem(new ApiProblem(503, "The database is away", "Try again.")));
+  const button = screen.getByRole("button", { name: "Try again" });
+  button.focus();
+  await act(async () => button.click());
+  screen.getByRole("heading", { name: "v" });
+  expect(document.activeElement).toBe(screen.getByRole("heading", { name: "Models" }));
 });
 
 test("pictures are fetched once somebody asks, and a missing one is not shown", () => {

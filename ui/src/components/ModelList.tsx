@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { refreshModels } from "../model-requests";
 import type { ModelStore, ModelsSnapshot } from "../models";
 import { ModelEntry } from "./ModelEntry";
@@ -10,14 +10,17 @@ const FIRST = 6; // so that training stays in reach on a phone
 export function ModelList({ store, snapshot }: { store: ModelStore; snapshot: ModelsSnapshot }) {
   const { models, read, problem } = snapshot;
   const [all, setAll] = useState(false);
+  const heading = useRef<HTMLHeadingElement>(null);
   const now = useNow(30_000);
   const shown = models.filter(({ active }, place) => all || place < FIRST || active);
   return (
     <section aria-labelledby="models-title">
       <div className="section-title">
-        <h2 id="models-title">Models</h2>
+        <h2 id="models-title" ref={heading} tabIndex={-1}>
+          Models
+        </h2>
       </div>
-      {problem && <Notice problem={problem} onTryAgain={() => refreshModels(store)} />}
+      {problem && <Notice problem={problem} again={{ ask: () => refreshModels(store), heir: heading }} />}
       {read && models.length === 0 && (
         <p className="nothing">None yet. A model shows here once a worker has found and checked it.</p>
       )}

@@ -53,7 +53,7 @@ export function TrainForm({ store }: { store: TrainingStore }) {
           spellCheck={false}
         />
       </label>
-      <button type="submit" className="button primary" disabled={busy}>
+      <button type="submit" className="button primary" aria-disabled={busy}>
         Train
       </button>
       {problem && <Notice problem={problem} />}
@@ -62,7 +62,7 @@ export function TrainForm({ store }: { store: TrainingStore }) {
 }
 
 /** A field that is left empty is left to the service. */
-export function readForm(form: FormData): NewTraining {
+function readForm(form: FormData): NewTraining {
   const epochs = String(form.get("epochs") ?? "");
   const data = String(form.get("data") ?? "").trim();
   return {

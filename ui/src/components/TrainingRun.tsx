@@ -1,14 +1,17 @@
 import { useRef } from "react";
 import type { Epoch, Training } from "../api";
 import { describeStatus, describeTraining, estimateSecondsLeft, formatSpan } from "../format";
-import { type Connection, isTerminal } from "../predictions";
+import { isTerminal } from "../status";
+import type { Connection } from "../stream";
 import { cancel } from "../training-requests";
 import type { TrainingStore } from "../trainings";
 import { useAction } from "./action";
 import { type Fact, Facts } from "./Facts";
+import type { Place } from "./focus";
 import { LearningCurve } from "./LearningCurve";
 import { Notice } from "./Notice";
 import { useNow } from "./now";
+import { PassingButton } from "./PassingButton";
 
 type Props = {
   store: TrainingStore;
@@ -22,14 +25,13 @@ export function TrainingRun({ store, training, curve, connection }: Props) {
   const ended = isTerminal(training);
   const latest = curve.at(-1);
   const heading = useRef<HTMLHeadingElement>(null);
-  const onCanceled = () => heading.current?.focus(); // the button that had the focus is gone
   return (
     <article className="panel" aria-labelledby="run-title">
       <div className="panel-title">
         <h3 id="run-title" ref={heading} tabIndex={-1}>
           {describeTraining(training)}
         </h3>
-        {!ended && <Cancel key={training.id} store={store} training={training} onCanceled={onCanceled} />}
+        {!ended && <Cancel key={training.id} store={store} training={training} heading={heading} />}
       </div>
       <p className={`run-status ${training.status}`} aria-live="polite">
         {describeStatus(training)}
@@ -61,18 +63,15 @@ function Figures({ training, latest }: { training: Training; latest: Epoch }) {
   return <Facts facts={facts} />;
 }
 
-type CancelProps = Pick<Props, "store" | "training"> & { onCanceled: () => void };
+type CancelProps = Pick<Props, "store" | "training"> & { heading: Place };
 
-function Cancel({ store, training, onCanceled }: CancelProps) {
-  const { act, busy, problem } = useAction(async () => {
-    await cancel(store, training);
-    onCanceled();
-  });
+function Cancel({ store, training, heading }: CancelProps) {
+  const { act, busy, problem } = useAction(() => cancel(store, training));
   return (
     <>
-      <button type="button" className="button" disabled={busy} onClick={act}>
+      <PassingButton heir={heading} aria-disabled={busy} onClick={act}>
         Cancel
-      </button>
+      </PassingButton>
       {problem && <Notice problem={problem} />}
     </>
   );

@@ -111,6 +111,35 @@ test("a run whose worker is gone says so", () => {
   screen.getByText(/^No word from its worker/);
 });
 
+test("a curve that cannot be read says so until it is read, whatever else is read meanwhile", async () => {
+  answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
+  const { store } = show(failed);
+  await screen.findByRole("alert");
+  act(() => store.receivePage(store.ask(), { results: [failed], next: null }));
+  expect(screen.getByRole("alert").textContent).toContain("The database is away.");
+
+  answer = answerFor({ ...failed, curve: [makeEpoch(1)] });
+  const button = screen.getByRole("button", { name: "Try again" });
+  button.focus();
+  fireEvent.click(button);
+  await screen.findByRole("img", { name: /Learning curve/ });
+  expect(screen.queryByRole("alert")).toBeNull();
+  expect(document.activeElement).toBe(screen.getByRole("heading", { name: "Train" }));
+});
+
+test("a run that is canceled stays in view, so that no second click meets the next run's button", async () => {
+  const canceled = { ...running, status: "canceled" as const };
+  answer = (address) =>
+    Response.json(address === running.urls.cancel ? canceled : { ...canceled, curve: [] });
+  show(other, running);
+  const button = screen.getByRole("button", { name: "Cancel" });
+  button.focus();
+  await act(async () => button.click());
+  screen.getByText("Canceled");
+  expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
+  expect(document.activeElement).toBe(screen.getByRole("heading", { name: "fast · CIFAR-10 · seed 0" }));
+});
+
 test("canceling asks the service, and shows what it says instead", async () => {
   const asked: string[] = [];
   answer = (address, init) => {

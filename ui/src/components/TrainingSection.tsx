@@ -1,6 +1,5 @@
-import { useEffect, useSyncExternalStore } from "react";
-import type { Training } from "../api";
-import { isTerminal } from "../predictions";
+import { useEffect, useRef, useSyncExternalStore } from "react";
+import { isTerminal } from "../status";
 import { follow, readCurve, refreshTrainings } from "../training-requests";
 import type { TrainingStore } from "../trainings";
 import { Notice } from "./Notice";
@@ -11,30 +10,31 @@ import { TrainingRun } from "./TrainingRun";
 type Props = { store: TrainingStore; onEnd: () => void };
 
 export function TrainingSection({ store, onEnd }: Props) {
-  const { trainings, read, problem, shown, curve, connection } = useSyncExternalStore(
+  const { trainings, read, problem, shown, curve, curveProblem, connection } = useSyncExternalStore(
     store.subscribe,
     store.getSnapshot,
   );
+  const heading = useRef<HTMLHeadingElement>(null);
   useShown(store, onEnd);
   return (
     <section className="training" aria-labelledby="train-title">
       <div className="section-title">
-        <h2 id="train-title">Train</h2>
+        <h2 id="train-title" ref={heading} tabIndex={-1}>
+          Train
+        </h2>
       </div>
       <TrainForm store={store} />
-      {problem && <Notice problem={problem} onTryAgain={() => readAgain(store, shown)} />}
+      {problem && <Notice problem={problem} again={{ ask: () => refreshTrainings(store), heir: heading }} />}
       {shown && <TrainingRun store={store} training={shown} curve={curve} connection={connection} />}
+      {shown && curveProblem && (
+        <Notice problem={curveProblem} again={{ ask: () => readCurve(store, shown), heir: heading }} />
+      )}
       {read && trainings.length === 0 && <p className="nothing">No run yet. Its curve will grow here.</p>}
       {trainings.length > 0 && (
         <TrainingList trainings={trainings} shown={shown} onSelect={(id) => store.select(id)} />
       )}
     </section>
   );
-}
-
-async function readAgain(store: TrainingStore, shown: Training | null): Promise<void> {
-  await refreshTrainings(store);
-  if (shown && isTerminal(shown)) await readCurve(store, shown);
 }
 
 /** The one run looked at has a stream while it goes on, and its curve is read once when it does not. */

@@ -1,3 +1,5 @@
+import { UNFAMILIAR } from "./headline";
+
 /** Said of an image that is probably none of the classes. */
 export function Unfamiliar() {
   return (
@@ -6,7 +8,7 @@ export function Unfamiliar() {
         <circle cx="8" cy="8" r="7" />
         <path d="M5.9 6.2a2.1 2.1 0 1 1 3.2 1.8c-.7.4-1.1.8-1.1 1.6M8 11.6v.3" />
       </svg>
-      Looks like none of the model's classes
+      {UNFAMILIAR}
     </span>
   );
 }

@@ -2,7 +2,7 @@ import { cleanup, render, screen } from "@testing-library/react";
 import { afterEach, expect, test, vi } from "vitest";
 import { ApiProblem, type Prediction } from "../api";
 import { makePrediction } from "../prediction.fixture";
-import type { Stage } from "../predictions";
+import type { Stage } from "../upload-list";
 import { UploadCard } from "./UploadCard";
 
 afterEach(cleanup);
@@ -10,8 +10,16 @@ afterEach(cleanup);
 const tryAgain = vi.fn();
 
 function card(stage: Stage, prediction?: Prediction) {
-  const upload = { key: 1, file: new File(["x"], "cat.png"), preview: "blob:preview", stage };
-  return <UploadCard upload={upload} prediction={prediction} onTryAgain={tryAgain} />;
+  const upload = { key: "1", file: new File(["x"], "cat.png"), preview: "blob:preview", stage };
+  return (
+    <UploadCard
+      upload={upload}
+      prediction={prediction}
+      chooser={{ current: null }}
+      onTryAgain={tryAgain}
+      onDismiss={vi.fn()}
+    />
+  );
 }
 
 const succeeded = makePrediction({
@@ -65,10 +73,15 @@ test("an upload that the service refuses shows its title and detail", () => {
   expect(screen.queryByRole("button")).toBeNull();
 });
 
-test("an upload that may go through later can be tried again", () => {
-  render(card({ at: "refused", problem: new ApiProblem(503, "The database is away", "Try again.") }));
-  screen.getByRole("button", { name: "Try again" }).click();
+test("an upload that may go through later can be tried again, and the focus stays with its card", () => {
+  const problem = new ApiProblem(503, "The database is away", "Try again.");
+  const { rerender } = render(card({ at: "refused", problem }));
+  const button = screen.getByRole("button", { name: "Try again" });
+  button.focus();
+  button.click();
   expect(tryAgain).toHaveBeenCalledOnce();
+  rerender(card({ at: "waiting" }));
+  expect(document.activeElement).toBe(screen.getByRole("article", { name: "cat.png" }));
 });
 
 test("a prediction that failed says why", () => {

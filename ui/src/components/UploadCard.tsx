@@ -1,23 +1,31 @@
-import { memo } from "react";
+import { memo, useRef } from "react";
 import type { Prediction } from "../api";
 import { describeMetrics, formatPercent } from "../format";
-import type { Stage, Upload } from "../predictions";
+import type { Stage, Upload } from "../upload-list";
 import { ConfidenceBars, TOP } from "./ConfidenceBars";
+import type { Place } from "./focus";
+import { describeStage } from "./headline";
+import { PassingButton } from "./PassingButton";
 import { Thumbnail } from "./Thumbnail";
 import { Unfamiliar } from "./Unfamiliar";
 
 type Props = {
   upload: Upload;
   prediction: Prediction | undefined;
+  /** Gets the focus when the card goes. */
+  chooser: Place;
   onTryAgain: (upload: Upload) => void;
+  onDismiss: (upload: Upload) => void;
 };
 
 /** One upload, from the first byte to its label. Its height is the same all the way. */
-export const UploadCard = memo(function UploadCard({ upload, prediction, onTryAgain }: Props) {
+export const UploadCard = memo(function UploadCard(props: Props) {
+  const { upload, prediction } = props;
   const { file, preview, stage } = upload;
-  const { words, tone } = describe(stage, prediction);
+  const { words, tone } = describeStage(stage, prediction);
+  const card = useRef<HTMLElement>(null);
   return (
-    <article className={`card ${tone}`} aria-label={file.name}>
+    <article className={`card ${tone}`} aria-label={file.name} ref={card} tabIndex={-1}>
       <Thumbnail
         preview={preview}
         image={prediction?.status === "succeeded" ? prediction.urls.image : null}
@@ -26,7 +34,7 @@ export const UploadCard = memo(function UploadCard({ upload, prediction, onTryAg
         <p className="filename" title={file.name}>
           {file.name}
         </p>
-        <p className="headline" aria-live="polite">
+        <p className="headline">
           {prediction?.unfamiliar && <span className="guess">Closest guess</span>}
           {words}
           {prediction?.status === "succeeded" && prediction.confidence !== null && (
@@ -34,7 +42,7 @@ export const UploadCard = memo(function UploadCard({ upload, prediction, onTryAg
           )}
           {prediction?.unfamiliar && <Unfamiliar />}
         </p>
-        <Body upload={upload} prediction={prediction} onTryAgain={onTryAgain} />
+        <Body {...props} card={card} />
       </div>
       <p className="small-print">
         {describeSmallPrint(stage, prediction).map((part) => (
@@ -45,7 +53,7 @@ export const UploadCard = memo(function UploadCard({ upload, prediction, onTryAg
   );
 });
 
-function Body({ upload, prediction, onTryAgain }: Props) {
+function Body({ upload, prediction, card, chooser, onTryAgain, onDismiss }: Props & { card: Place }) {
   const { file, stage } = upload;
   if (stage.at === "refused") {
     const { detail, passes } = stage.problem;
@@ -53,9 +61,14 @@ function Body({ upload, prediction, onTryAgain }: Props) {
       <>
         <p className="detail">{detail}</p>
         {passes && (
-          <button type="button" className="button" onClick={() => onTryAgain(upload)}>
-            Try again
-          </button>
+          <div className="card-actions">
+            <PassingButton heir={card} onClick={() => onTryAgain(upload)}>
+              Try again
+            </PassingButton>
+            <PassingButton className="button quiet" heir={chooser} onClick={() => onDismiss(upload)}>
+              Dismiss
+            </PassingButton>
+          </div>
         )}
       </>
     );
@@ -76,24 +89,4 @@ function Body({ upload, prediction, onTryAgain }: Props) {
 function describeSmallPrint(stage: Stage, prediction: Prediction | undefined): string[] {
   if (prediction) return describeMetrics(prediction);
   return stage.at === "refused" && stage.problem.requestId ? [`request ${stage.problem.requestId}`] : [];
-}
-
-type Tone = "pending" | "running" | "succeeded" | "refused";
-
-function describe(stage: Stage, prediction: Prediction | undefined): { words: string; tone: Tone } {
-  if (stage.at === "waiting") return { words: "Waiting to upload", tone: "pending" };
-  if (stage.at === "sending") return { words: "Uploading", tone: "running" };
-  if (stage.at === "refused") return { words: stage.problem.title, tone: "refused" };
-  switch (prediction?.status) {
-    case "running":
-      return { words: "Running", tone: "running" };
-    case "succeeded":
-      return { words: prediction.prediction ?? "", tone: "succeeded" };
-    case "failed":
-      return { words: prediction.error?.title ?? "Failed", tone: "refused" };
-    case "canceled":
-      return { words: "Canceled", tone: "refused" };
-    default:
-      return { words: "Queued", tone: "pending" };
-  }
 }

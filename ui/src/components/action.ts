@@ -3,7 +3,10 @@ import { type ApiProblem, asProblem } from "../api";
 
 type Action = { act: () => Promise<void>; busy: boolean; problem: ApiProblem | null };
 
-/** What a button asks of the service: once at a time, and with what it said instead. */
+/**
+ * What a button asks of the service: once at a time, and with what it said instead. A busy button is
+ * aria-disabled: one that is disabled loses the focus.
+ */
 export function useAction(ask: () => Promise<void>): Action {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<ApiProblem | null>(null);

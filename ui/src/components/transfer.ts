@@ -1,0 +1,58 @@
+import { useEffect, useState } from "react";
+
+/** What was dropped or pasted: files, and whether a folder was among them, which cannot be uploaded. */
+export type Transfer = { files: readonly File[]; folder: boolean };
+
+type OnTransfer = (transfer: Transfer) => void;
+
+function readTransfer({ items }: DataTransfer): Transfer {
+  const entries = [...items].filter(({ kind }) => kind === "file");
+  // By the entry: as a file, a folder looks like an empty one.
+  const plain = entries.filter((item) => !item.webkitGetAsEntry()?.isDirectory);
+  return {
+    files: plain.flatMap((item) => item.getAsFile() ?? []),
+    folder: plain.length < entries.length,
+  };
+}
+
+/** Takes what is dropped anywhere on the page; answers whether files are being dragged over it. */
+export function useDrop(onTransfer: OnTransfer): boolean {
+  const [dragging, setDragging] = useState(false);
+  useEffect(() => {
+    const over = (event: DragEvent) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      setDragging(true);
+    };
+    const leave = (event: DragEvent) => {
+      if (event.relatedTarget === null) setDragging(false); // out of the window, not into a child
+    };
+    const drop = (event: DragEvent) => {
+      setDragging(false);
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      onTransfer(readTransfer(event.dataTransfer));
+    };
+    document.addEventListener("dragover", over);
+    document.addEventListener("dragleave", leave);
+    document.addEventListener("drop", drop);
+    return () => {
+      document.removeEventListener("dragover", over);
+      document.removeEventListener("dragleave", leave);
+      document.removeEventListener("drop", drop);
+    };
+  }, [onTransfer]);
+  return dragging;
+}
+
+export function usePaste(onTransfer: OnTransfer): void {
+  useEffect(() => {
+    const paste = (event: ClipboardEvent) => {
+      if (!event.clipboardData) return;
+      const transfer = readTransfer(event.clipboardData);
+      if (transfer.folder || transfer.files.length > 0) onTransfer(transfer);
+    };
+    document.addEventListener("paste", paste);
+    return () => document.removeEventListener("paste", paste);
+  }, [onTransfer]);
+}
