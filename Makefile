@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
 RUN := scripts/uv run --frozen --no-sync
-DATA ?=
 RECIPE ?= fast
 RUNS ?= 5
 TRAIN_FLAGS ?=
-RUN_FLAGS = --recipe $(RECIPE) $(if $(DATA),--data $(DATA)) $(TRAIN_FLAGS)
+# DATA comes by the environment, where make puts it: a path may hold spaces.
+RUN_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
 # glibc would give large blocks back to the system and ask for them again at every step.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000
 
@@ -31,11 +31,11 @@ test: ## Install what is missing, check the code, run every test that needs no D
 	@$(RUN) pytest
 
 check: ## Lint, format and type checks, import rules, generated files
-	@scripts/bootstrap
+	@scripts/bootstrap code
 	@scripts/check
 
 fix: ## Format the code, regenerate files, repair what the linters can
-	@scripts/bootstrap
+	@scripts/bootstrap code
 	@$(RUN) ruff check --fix . && $(RUN) ruff format .
 	@$(RUN) python -m scripts.openapi ui/openapi.json
 	@scripts/npm run --silent types && scripts/npm run --silent fix

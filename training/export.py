@@ -122,16 +122,17 @@ def publish(
     if artifact := _find_published(models, card["created"]):
         return artifact
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=models))
-    partial.chmod(0o755)  # the worker may run as another user
+    partial.chmod(0o755)  # the workers may run as other users, and so below
     try:
         write_model(model, partial / MODEL_FILE, card["created"])
-        (partial / MODEL_FILE).chmod(0o644)
         sha256 = hashlib.sha256((partial / MODEL_FILE).read_bytes()).hexdigest()
         version = f"{card['created'][:10]}-{sha256[:8]}"
         card = {"version": version, "format": FORMAT, "sha256": sha256, **card}
         (partial / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
         for name, png in pictures.items():
             (partial / f"{name}.png").write_bytes(png)
+        for file in partial.iterdir():
+            file.chmod(0o644)
         return partial.rename(models / version)
     except BaseException:
         shutil.rmtree(partial)

@@ -1,15 +1,14 @@
 import react from "@vitejs/plugin-react";
+import { loadEnv } from "vite";
 import { defineConfig } from "vitest/config";
+
+const { HTTP_PORT = "8080" } = loadEnv("", ".", "HTTP_PORT"); // as `make up` takes it
+const service = { target: `http://localhost:${HTTP_PORT}` };
 
 export default defineConfig({
   plugins: [react()],
   // As objects, which leave Host as it is: the service refuses what comes from another origin.
-  server: {
-    proxy: {
-      "/api": { target: "http://localhost:8080" },
-      "/openapi.json": { target: "http://localhost:8080" },
-    },
-  },
+  server: { proxy: { "/api": service, "/openapi.json": service } },
   build: {
     chunkSizeWarningLimit: 2000, // Swagger UI is one bundle of 1.5 MB, and only /docs loads it
     rolldownOptions: { input: ["index.html", "docs.html"] },

@@ -30,7 +30,12 @@ def main() -> int:
         return {"up": up, "down": down, "status": status, "logs": logs}[command]()
     except SetupError as error:
         print(f"make {command}: {error}", file=sys.stderr)
-        return 1
+    except PermissionError as error:
+        print(
+            f"make {command}: {STATE.owner()} started it here, and alone may do that ({error})",
+            file=sys.stderr,
+        )
+    return 1
 
 
 def up() -> int:
@@ -38,8 +43,11 @@ def up() -> int:
     if stack.running_pid(STATE) is not None:
         config = configuration.read(STATE)
         print("it runs already")
+        with stack.claimed(STATE):
+            stack.apply_schema(config)
+        wait_for_health(config)
     else:
-        port = int(os.environ.get("HTTP_PORT", "8080"))
+        port = read_port()
         print("starting the servers; Ctrl-C stops them again", flush=True)
         try:
             config = stack.start(STATE, port)
@@ -53,6 +61,13 @@ def up() -> int:
     show_sample(config)
     show_addresses(config)
     return 0
+
+
+def read_port() -> int:
+    text = os.environ.get("HTTP_PORT") or "8080"
+    if not (text.isdecimal() and 0 < int(text) < 2**16):
+        raise SetupError(f"HTTP_PORT is {text!r}, and has to be the number of a port, like 8081")
+    return int(text)
 
 
 def down() -> int:
@@ -140,6 +155,8 @@ def classify(config: Config, image: Path) -> dict[str, Any]:
             answer = json.load(response)
     except urllib.error.HTTPError as error:
         raise SetupError(f"the sample was refused: {error.read().decode()}") from error
+    except OSError as error:
+        raise SetupError(f"the sample got no answer: {error}") from error
     if answer["status"] != "succeeded":
         raise SetupError(f"the sample was not classified: {answer}")
     return answer
@@ -149,5 +166,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("\nstopped")
+        print("\ninterrupted")
         sys.exit(130)

@@ -1,6 +1,7 @@
 """Where the local servers keep their state: folders, ports, secrets and addresses."""
 
 import json
+import re
 import secrets
 import socket
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ SECRETS = (
     "broker_backend",
     "broker_worker",
     "broker_training",
+    "broker_flower",
     "monitor",
     "supervisor",
 )
@@ -53,8 +55,8 @@ class Config:
         return f"postgresql://{user}:{password}@127.0.0.1:{self.ports['postgres']}/cifar"
 
     def broker_url(self, user: str) -> str:
-        password = self.secrets["monitor" if user == "monitor" else f"broker_{user}"]
-        return f"amqp://{user}:{password}@127.0.0.1:{self.ports['amqp']}/cifar"
+        """For the services `backend`, `worker`, `training` and `flower`."""
+        return f"amqp://{user}:{self.secrets[f'broker_{user}']}@127.0.0.1:{self.ports['amqp']}/cifar"
 
     @property
     def models(self) -> Path:
@@ -96,6 +98,12 @@ class Config:
 
 def prepare(state: Path, http_port: int) -> Config:
     """Make the state folder: secrets once, ports that are free now. Raises SetupError."""
+    for path in (state, REPOSITORY):
+        if not re.fullmatch(r"[\w./+@,=:~-]+", str(path)):
+            raise SetupError(
+                f"a folder is named {str(path)!r}; move the checkout to a path without spaces and quotes, "
+                "which mean something else in the files of some servers"
+            )
     state.mkdir(parents=True, exist_ok=True)
     if not port_is_free(http_port):
         raise SetupError(
@@ -118,16 +126,21 @@ def read(state: Path) -> Config:
     try:
         places = json.loads((state / "ports.json").read_text())
         words = json.loads((state / "secrets.json").read_text())
-    except OSError as error:
+    except FileNotFoundError as error:
         raise SetupError(f"nothing has been started in {state}; start it with: make up") from error
     return Config(state, places["http_port"], places["ports"], words)
 
 
 def port_is_free(port: int) -> bool:
+    """Raises SetupError for a port that this user may not open."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+        except PermissionError as error:
+            raise SetupError(
+                f"port {port} may be opened by root alone; choose one over 1023: HTTP_PORT=8080 make up"
+            ) from error
         except OSError:
             return False
     return True

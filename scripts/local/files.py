@@ -16,6 +16,9 @@ from scripts.local.config import (
     write_private,
 )
 
+POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/bin", "/usr/local/bin")
+MARK = "CIFAR_STATE"  # in the environment of every program: the state folder that it belongs to
+
 
 def write_files(config: Config, programs: tuple[str, ...]) -> Path:
     """Write every server's configuration; returns supervisord's."""
@@ -45,7 +48,23 @@ def find_program(*places: str) -> str:
 
 
 def postgres_program(name: str) -> str:
-    return find_program(f"/usr/lib/postgresql/*/bin/{name}", f"/usr/bin/{name}", f"/usr/local/bin/{name}")
+    return find_program(*(f"{folder}/{name}" for folder in POSTGRES_FOLDERS))
+
+
+def postgres_server(data: Path) -> str:
+    """The server of the version that made `data`: no other can read it. Raises SetupError."""
+    if not (data / "PG_VERSION").exists():
+        return postgres_program("postgres")
+    version = (data / "PG_VERSION").read_text().strip()
+    for folder in POSTGRES_FOLDERS:
+        for program in Path("/").glob(f"{folder.lstrip('/')}/postgres"):
+            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+            if re.match(rf"postgres \(PostgreSQL\) {version}\b", said):
+                return str(program)
+    raise SetupError(
+        f"the history in {data} was written by PostgreSQL {version}, which is not here any more. "
+        f"Install it again (apt-get install postgresql-{version}), or move that folder away to start over."
+    )
 
 
 def as_postgres(state: Path) -> list[str]:
@@ -67,6 +86,7 @@ def _write_rabbitmq(config: Config) -> None:
         "BROKER_BACKEND_PASSWORD": config.secrets["broker_backend"],
         "BROKER_WORKER_PASSWORD": config.secrets["broker_worker"],
         "BROKER_TRAINING_PASSWORD": config.secrets["broker_training"],
+        "BROKER_FLOWER_PASSWORD": config.secrets["broker_flower"],
         "MONITOR_PASSWORD": config.secrets["monitor"],
     }
     write_private(
@@ -88,7 +108,7 @@ def write_nginx(config: Config, **changes: str) -> Path:
     values = {
         "HTTP_LISTEN": f"127.0.0.1:{config.http_port}",
         "UI_ROOT": str(REPOSITORY / "ui/dist"),
-        "ACCESS_LOG": f"{config.state / 'log/access.log'} json buffer=32k flush=1s",
+        "ACCESS_LOG": "/dev/stdout json buffer=32k flush=1s",  # supervisord rotates it
         "RESOLVER": "127.0.0.1",  # never asked: there is no name among the addresses
         "BACKEND_SERVERS": f"server 127.0.0.1:{config.ports['backend']};",
         "FLOWER_ADDRESS": f"127.0.0.1:{config.ports['flower']}",
@@ -96,6 +116,7 @@ def write_nginx(config: Config, **changes: str) -> Path:
         "GRAFANA_ADDRESS": "127.0.0.1:1",  # runs with Docker alone
         "MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES),
         "RATE_LIMIT_PER_SECOND": os.environ.get("RATE_LIMIT_PER_SECOND", "1000"),
+        "HOST_NAMES": os.environ.get("HOST_NAMES", r"localhost|127\.0\.0\.1|\[::1\]"),
     }
     write_private(nginx / "site.conf", fill(REPOSITORY / "proxy/site.conf.template", values | changes))
     temporary = "\n".join(
@@ -124,7 +145,8 @@ def _supervisor_file(config: Config, programs: tuple[str, ...]) -> str:
     state, port = config.state, config.ports["supervisor"]
     sections = [
         f"[supervisord]\nlogfile={state}/log/supervisord.log\npidfile={state}/run/supervisord.pid\n"
-        f"childlogdir={state}/log\ndirectory={REPOSITORY}\nminfds=1024",
+        f"childlogdir={state}/log\ndirectory={REPOSITORY}\nminfds=1024\n"
+        f'environment={MARK}="{state}"',
         f"[inet_http_server]\nport=127.0.0.1:{port}\nusername=local\npassword={config.secrets['supervisor']}",
         "[rpcinterface:supervisor]\n"
         "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
@@ -158,11 +180,8 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
             }
             flags = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
             data = ["-D", str(config.state / "postgres")]
-            return (
-                [*as_postgres(config.state), postgres_program("postgres"), *data, *flags],
-                {},
-                "stopsignal=INT\n",
-            )
+            server = postgres_server(config.state / "postgres")
+            return [*as_postgres(config.state), server, *data, *flags], {}, "stopsignal=INT\n"
         case "rabbitmq":
             server = find_program("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server")
             return (
@@ -207,7 +226,7 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
         case "flower":
             command = [f"{binaries}/celery", "flower", "--address=127.0.0.1", f"--port={ports['flower']}"]
             environment = {
-                "CELERY_BROKER_URL": config.broker_url("monitor"),
+                "CELERY_BROKER_URL": config.broker_url("flower"),
                 "CELERY_CONFIG_MODULE": "broker.flower_celery",
                 "FLOWER_URL_PREFIX": "flower",
                 "FLOWER_BASIC_AUTH": f"monitor:{config.secrets['monitor']}",

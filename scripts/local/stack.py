@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -23,6 +23,7 @@ SCHEMA = REPOSITORY / "schema.sql"
 DATABASE_SECONDS = 60
 START_SECONDS = 120
 STOP_SECONDS = 60
+DRAIN_SECONDS = 30
 
 
 class SchemaChanged(SetupError):
@@ -31,14 +32,15 @@ class SchemaChanged(SetupError):
 
 def start(state: Path, http_port: int, programs: tuple[str, ...] = PROGRAMS) -> Config:
     """Start supervisord with these programs, its database created. Raises SetupError."""
+    end_left_behind(state)
     config = configuration.prepare(state, http_port)
     supervisor = files.write_files(config, programs)
     with claimed(state):
         if "postgres" in programs:
             create_database(config)
         run([f"{Path(sys.executable).parent}/supervisord", "-c", str(supervisor)], "supervisord")
-    if "postgres" in programs:
-        apply_schema(config)
+        if "postgres" in programs:
+            apply_schema(config)
     return config
 
 
@@ -46,10 +48,43 @@ def stop(state: Path) -> bool:
     """Stop everything that `start` started there; returns whether there was anything."""
     pid = running_pid(state)
     if pid is None:
-        return False
+        return end_left_behind(state)
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: running_pid(state) is None, STOP_SECONDS, "supervisord to stop")
     return True
+
+
+def end_left_behind(state: Path) -> bool:
+    """End what a supervisord that was killed left running; returns whether there was anything."""
+    if not (pids := left_behind(state)):
+        return False
+    _signal(pids, signal.SIGTERM)
+    with suppress(SetupError):
+        wait_until(lambda: not left_behind(state), DRAIN_SECONDS, "it to drain")
+    _signal(left_behind(state), signal.SIGKILL)
+    wait_until(lambda: not left_behind(state), DRAIN_SECONDS, "what a killed supervisord left to end")
+    return True
+
+
+def left_behind(state: Path) -> list[int]:
+    """Processes of `state`, none of them when supervisord is there to end them.
+
+    Their environment names it. nginx writes its title over that, and names its configuration there.
+    """
+    mark, title = f"{files.MARK}={state}\0".encode(), f" {state}/nginx/nginx.conf".encode()
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's
+            named = (process / "cmdline").read_bytes()
+            if mark in (process / "environ").read_bytes() or (named.startswith(b"nginx:") and title in named):
+                found.append(int(process.name))
+    return found if running_pid(state) is None else []
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def running_pid(state: Path) -> int | None:

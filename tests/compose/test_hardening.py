@@ -58,10 +58,14 @@ def test_the_proxy_reaches_neither_the_database_nor_the_docker_socket(services: 
     assert reach_docker == {"socket-proxy", "backend"}
 
 
-def test_what_holds_data_has_no_way_out(config: dict[str, Any]) -> None:
-    for name in ("db", "socket-proxy", "inference"):
-        for network in config["services"][name]["networks"]:
-            assert config["networks"][network]["internal"], (name, network)
+def test_no_service_has_a_way_out_that_it_does_not_need(config: dict[str, Any]) -> None:
+    """The proxy publishes a port, training downloads; these two share no such network."""
+    ways_out = {name for name, network in config["networks"].items() if not network.get("internal")}
+    members = {
+        way: {name for name, service in config["services"].items() if way in service["networks"]}
+        for way in ways_out
+    }
+    assert members == {"front": {"proxy"}, "outside": {"training"}}
 
 
 def test_the_docker_socket_is_mounted_in_one_place_alone(services: dict[str, Any]) -> None:
@@ -101,6 +105,16 @@ def test_gpus_are_reserved_in_a_file_of_their_own(compose: Compose) -> None:
         (device,) = resources["reservations"]["devices"]
         assert (device["driver"], device["capabilities"]) == ("nvidia", [capability]), name
         assert set(resources["limits"]) >= {"cpus", "memory", "pids"}, name
+
+
+def test_swarm_is_not_told_to_publish_where_it_was_not_wanted(compose: Compose) -> None:
+    command = [REPOSITORY / "scripts/stack-file", "--env-file", str(compose.env_file)]
+    environment = os.environ | {"HTTP_PORT": "127.0.0.1:80"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "HTTP_PORT" in done.stderr
 
 
 def test_swarm_takes_the_same_services(compose: Compose, services: dict[str, Any]) -> None:

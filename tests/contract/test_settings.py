@@ -60,5 +60,6 @@ def test_the_proxy_s_values_are_filled_in_in_both_ways_to_run() -> None:
     container = service_block("proxy") + (REPOSITORY / "proxy/Dockerfile").read_text()
     assert {name for name in names if f'"{name}":' not in local} == set()
     assert {name for name in names if f"{name}:" not in container and f"{name}=" not in container} == set()
-    assert "`RATE_LIMIT_PER_SECOND`" in (REPOSITORY / "docs/settings.md").read_text()
-    assert "RATE_LIMIT_PER_SECOND=1000" in (REPOSITORY / ".env.example").read_text()
+    for setting, default in (("RATE_LIMIT_PER_SECOND", "1000"), ("HOST_NAMES", ".*")):
+        assert f"`{setting}`" in (REPOSITORY / "docs/settings.md").read_text()
+        assert f"{setting}={default}" in (REPOSITORY / ".env.example").read_text()

@@ -1,13 +1,16 @@
-"""What `make up` says while it waits."""
+"""`make up`: what it says while it waits, and what it makes of a machine that is not as it should be."""
 
+import os
+import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scripts.local import __main__ as commands
-from scripts.local import stack
-from scripts.local.config import Config
+from scripts.local import files, stack
+from scripts.local.config import Config, SetupError, find_free_ports, port_is_free, prepare
 from tests.conftest import eventually
 
 
@@ -44,6 +47,20 @@ def test_another_comment_in_the_schema_is_no_other_sql(
     stack.apply_schema(system)
 
 
+def test_a_second_time_it_looks_at_the_schema_too(
+    system: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "STATE", system.state)
+    assert commands.up() == 0
+    said = capsys.readouterr().out
+    assert said.startswith("it runs already\n")
+    assert "cat.jpg is a cat" in said
+    change_schema(monkeypatch, tmp_path, "octet_length(pixels) = 3072", "true")
+    with pytest.raises(stack.SchemaChanged):
+        commands.up()
+    assert stack.running_pid(system.state)
+
+
 async def test_its_training_worker_is_heard(system: Config) -> None:
     async def heard() -> bool:
         training = stack.fetch_health(system)["components"]["training"]
@@ -55,3 +72,97 @@ async def test_its_training_worker_is_heard(system: Config) -> None:
 def test_its_sample_is_classified(system: Config, capsys: pytest.CaptureFixture[str]) -> None:
     commands.show_sample(system)
     assert "cat.jpg is a cat" in capsys.readouterr().out
+
+
+def test_what_a_killed_supervisor_left_is_ended_and_a_new_start_goes_well(tmp_path: Path) -> None:
+    (port,) = find_free_ports(1)
+    programs = ("epmd", "postgres", "nginx")
+    config = stack.start(tmp_path, port, programs)
+    ports = [port, config.ports["epmd"], config.ports["postgres"]]
+
+    def kill_supervisor() -> None:
+        stack.wait_until(lambda: not any(map(port_is_free, ports)), 20, "the programs")
+        pid = stack.running_pid(tmp_path)
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        stack.wait_until(lambda: stack.running_pid(tmp_path) is None, 5, "the kill")
+
+    try:
+        kill_supervisor()
+        assert stack.left_behind(tmp_path)
+        assert stack.left_behind(tmp_path.parent) == []
+        assert stack.start(tmp_path, port, programs).ports == config.ports
+        kill_supervisor()
+    finally:
+        assert stack.stop(tmp_path)
+    assert all(map(port_is_free, ports))
+    assert not stack.stop(tmp_path)
+
+
+def install_postgres(folder: Path, version: str) -> Path:
+    program = folder / version / "bin/postgres"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {version}.7 (Debian {version}.7-1)'\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_a_history_is_read_by_the_postgresql_that_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "POSTGRES_FOLDERS", [f"{tmp_path}/*/bin"])
+    old, new = install_postgres(tmp_path, "15"), install_postgres(tmp_path, "17")
+    assert files.postgres_server(tmp_path) == str(new)
+    (tmp_path / "PG_VERSION").write_text("15\n")
+    assert files.postgres_server(tmp_path) == str(old)
+    (tmp_path / "PG_VERSION").write_text("16\n")
+    with pytest.raises(SetupError, match="postgresql-16"):
+        files.postgres_server(tmp_path)
+
+
+@pytest.mark.parametrize("port", ["x", "0", "65536", "127.0.0.1:80", "-1"])
+def test_what_is_no_port_is_said_to_be_none(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PORT", port)
+    with pytest.raises(SetupError, match="HTTP_PORT is"):
+        commands.read_port()
+
+
+class ForRootAlone(socket.socket):
+    """What a user meets at port 80; the tests may run as root."""
+
+    def bind(self, _address: object, /) -> None:
+        raise PermissionError(13, "Permission denied")
+
+
+def test_a_port_for_root_alone_is_not_called_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", ForRootAlone)
+    with pytest.raises(SetupError, match="port 80 may be opened by root alone"):
+        prepare(tmp_path, 80)
+
+
+@pytest.mark.parametrize("name", ["my flowers", "100%", 'a"b', "a$b", "a;b"])
+def test_a_folder_whose_name_the_servers_would_misread_is_refused(tmp_path: Path, name: str) -> None:
+    (port,) = find_free_ports(1)
+    with pytest.raises(SetupError, match="without spaces"):
+        prepare(tmp_path / name, port)
+    assert not (tmp_path / name).exists()
+
+
+def test_another_user_is_told_whose_the_system_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_state: Path) -> bool:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(commands, "STATE", tmp_path)
+    monkeypatch.setattr(stack, "stop", refuse)
+    monkeypatch.setattr("sys.argv", ["scripts.local", "down"])
+    assert commands.main() == 1
+    assert capsys.readouterr().err.startswith(f"make down: {tmp_path.owner()} started it here")
+
+
+def test_a_sample_that_gets_no_answer_is_said_in_words() -> None:
+    (port,) = find_free_ports(1)
+    config = Config(Path(), port, {}, {})
+    with pytest.raises(SetupError, match="the sample got no answer"):
+        commands.classify(config, commands.SAMPLE)

@@ -37,7 +37,10 @@ def run_proxy(state: Path, **changes: str) -> Generator[Config]:
         (state / folder).mkdir()
     program = files.find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx")
     command = [program, "-c", str(files.write_nginx(config, **changes)), "-p", str(state)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    with (
+        (state / "log/nginx.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
         try:
             stack.wait_until(lambda: not port_is_free(port), 10, "nginx")
             yield config
@@ -83,7 +86,13 @@ async def send(config: Config, request: bytes) -> httpx.Response:
 
 
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+
+
+async def find_in_log(config: Config, text: str) -> list[dict[str, object]]:
+    """The requests in the proxy's log whose lines hold the text."""
+    lines = (config.state / "log/nginx.log").read_text().splitlines()
+    return [json.loads(line) for line in lines if text in line]
 
 
 def assert_is_problem(answer: httpx.Response, status: int, title: str) -> None:
@@ -117,12 +126,7 @@ async def test_a_prediction_s_id_finds_its_upload_in_the_access_log(
     client: httpx.AsyncClient, system: Config, cat: bytes
 ) -> None:
     answer = await client.post("/api/predict?secret=1", files={"file": cat})
-
-    async def find() -> list[dict[str, object]]:
-        lines = (system.state / "log/access.log").read_text().splitlines()
-        return [json.loads(line) for line in lines if answer.json()["id"] in line]
-
-    (entry,) = await eventually(find)
+    (entry,) = await eventually(lambda: find_in_log(system, answer.json()["id"]))
     assert entry["prediction"] == answer.headers["location"]
     assert entry["request_id"] == answer.headers["x-request-id"]
     assert (entry["method"], entry["uri"], entry["status"]) == ("POST", "/api/predict", 202)
@@ -138,6 +142,27 @@ async def test_a_page_of_another_site_may_change_nothing(
 ) -> None:
     foreign = {"Origin": origin.format(host=client.base_url.netloc.decode())}
     assert_is_problem(await client.post(path, headers=foreign), 403, "From another site")
+
+
+@pytest.mark.parametrize("path", ["/", "/api/models", "/no-such-page", "/flower/"])
+@pytest.mark.parametrize(
+    "host",
+    ["Host: elsewhere.example\r\n", "Host: localhost.elsewhere.example\r\n", "Host: 127.0.0.1.x\r\n", ""],
+)
+async def test_a_name_that_was_led_here_is_not_served(system: Config, host: str, path: str) -> None:
+    """As by a page of another site, whose name resolves to this machine (DNS rebinding)."""
+    version = "1.1" if host else "1.0"
+    request = f"GET {path} HTTP/{version}\r\n{host}Connection: close\r\n\r\n"
+    answer = await send(system, request.encode())
+    assert answer.status_code == 421
+    if path.startswith("/api/"):
+        assert_is_problem(answer, 421, "Unknown host")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "[::1]:8080"])
+async def test_this_machine_s_own_names_are_served(system: Config, host: str) -> None:
+    answer = await send(system, get("/api/health/live").replace(b"Host: localhost", f"Host: {host}".encode()))
+    assert answer.status_code == 200
 
 
 async def test_our_own_pages_may_and_others_may_look(client: httpx.AsyncClient) -> None:
@@ -178,10 +203,18 @@ async def test_a_missing_page_is_small_and_plain(client: httpx.AsyncClient) -> N
         (b"GET /api/health HTTP/1.1\r\nno header\r\n\r\n", 400, "Bad request"),
         (b"GARBAGE\r\n\r\n", 400, "Bad request"),
         (b"GET / HTTP/7.0\r\n\r\n", 400, "Bad request"),
-        (b"POST /api/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: y\r\n\r\n", 400, "Bad request"),
-        (b"TRACE /api/health HTTP/1.1\r\nHost: x\r\n\r\n", 405, "Method not allowed"),
-        (b"GET /api/health?" + LONG + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "Address too long"),
-        (b"GET /api/health HTTP/1.1\r\nHost: x\r\nX: " + LONG + b"\r\n\r\n", 431, "Headers too large"),
+        (
+            b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: y\r\n\r\n",
+            400,
+            "Bad request",
+        ),
+        (b"TRACE /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "Method not allowed"),
+        (b"GET /api/health?" + LONG + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "Address too long"),
+        (
+            b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX: " + LONG + b"\r\n\r\n",
+            431,
+            "Headers too large",
+        ),
     ],
 )
 async def test_what_the_backend_never_sees_is_refused_with_a_problem(
@@ -197,7 +230,7 @@ async def test_a_request_over_the_limit_is_refused_with_a_problem(client: httpx.
 
 async def test_a_client_that_never_ends_its_headers_is_hung_up_on(lonely: Config) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", lonely.http_port)
-    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
     started = time.monotonic()
     with pytest.raises(ConnectionResetError):  # no lingering: reset_timedout_connection
         await asyncio.wait_for(reader.read(), 15)
@@ -212,6 +245,8 @@ async def test_more_uploads_than_a_client_may_send_are_refused_with_a_problem(lo
         assert_is_problem(answers[-1], 429, "Too many requests")
         assert answers[-1].headers["retry-after"] == "1"
         assert (await client.get("/")).status_code == 200
+    (entry,) = await eventually(lambda: find_in_log(lonely, answers[-1].headers["x-request-id"]))
+    assert entry["rate"] == "REJECTED"
 
 
 # What stands behind.

@@ -147,7 +147,7 @@ def build_request(image: bytes, number: int) -> bytes:
     disposition = f'Content-Disposition: form-data; name="file"; filename="{number}.jpg"'
     body = f"--{boundary}\r\n{disposition}\r\n\r\n".encode() + image + f"\r\n--{boundary}--\r\n".encode()
     head = (
-        "POST /api/predict HTTP/1.1\r\nHost: bench\r\nPrefer: wait=30\r\n"
+        "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=30\r\n"
         f"Content-Type: multipart/form-data; boundary={boundary}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

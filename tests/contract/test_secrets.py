@@ -1,0 +1,66 @@
+"""`make secrets` makes what compose.yaml asks for, and leaves what is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.local.config import REPOSITORY
+
+
+def make(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(REPOSITORY / "scripts/make-secrets"), str(folder / "secrets"), str(folder / "env")]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in (folder / "secrets").iterdir()}
+
+
+def test_every_secret_that_compose_asks_for_is_made_and_no_other(tmp_path: Path) -> None:
+    make(tmp_path)
+    compose = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
+    assert set(read(tmp_path)) == set(compose["secrets"])
+
+
+def test_what_is_missing_is_added_to_what_is_there(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = read(tmp_path)
+    for name in ("broker_flower_password", "flower_broker_url"):
+        (tmp_path / "secrets" / name).unlink()
+    assert make(tmp_path).returncode == 0
+    after = read(tmp_path)
+    assert after["broker_flower_password"] in after["flower_broker_url"]
+    assert {name for name in before if before[name] != after[name]} == {
+        "broker_flower_password",
+        "flower_broker_url",
+    }
+
+
+@pytest.mark.parametrize("password", ["a/b", "a&b", 'a"b', "a'b", "a@b", "a b", "ä"])
+def test_a_password_that_would_break_an_address_is_refused(tmp_path: Path, password: str) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/monitor_password").write_text(password)
+    done = make(tmp_path)
+    assert done.returncode == 1
+    assert "monitor_password: a password may hold letters, digits, _ and - alone" in done.stderr
+    assert set(read(tmp_path)) == {"monitor_password"}
+
+
+def test_a_password_of_one_s_own_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/broker_worker_password").write_text("My_own-1")
+    assert make(tmp_path).returncode == 0
+    assert read(tmp_path)["worker_broker_url"] == "amqp://worker:My_own-1@rabbitmq:5672/cifar"
+
+
+def test_every_password_of_the_definitions_is_filled_in_in_docker() -> None:
+    wanted = set(
+        re.findall(r"\$\{(\w+)_PASSWORD\}", (REPOSITORY / "broker/definitions.template.json").read_text())
+    )
+    (users,) = re.findall(
+        r"^for user in (.*); do$", (REPOSITORY / "broker/entrypoint").read_text(), re.MULTILINE
+    )
+    assert {user.upper() for user in users.split()} == wanted
