@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,17 @@ from scripts.local import stack
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, find_free_ports, port_is_free
 
 SAMPLES = REPOSITORY / "ui/public/samples"
-SHIPPED_MODEL = min((REPOSITORY / "models").glob("*/card.json")).parent  # what is trained here is newer
+
+
+def find_shipped_model() -> Path:
+    """The version that is in the repository; what was trained here lies beside it."""
+    command = ["git", "ls-files", "models/*/card.json"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    (card,) = listed.splitlines()
+    return (REPOSITORY / card).parent
+
+
+SHIPPED_MODEL = find_shipped_model()
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +42,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
 def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
     """The whole system, healthy. What its trainings publish stays in a folder of its own."""
     state = tmp_path_factory.mktemp("system")
-    shutil.copytree(REPOSITORY / "models", state / "models", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(SHIPPED_MODEL, state / "models" / SHIPPED_MODEL.name)
     for config in run_stack(state, PROGRAMS):
         stack.wait_until(
             lambda config=config: stack.fetch_health(config).get("status") == "ok", 120, "the system"
@@ -59,6 +71,29 @@ async def database(servers: Config) -> AsyncGenerator[asyncpg.Connection]:
 @pytest.fixture
 def cat() -> bytes:
     return (SAMPLES / "cat.jpg").read_bytes()
+
+
+def pid_of(system: Config, name: str) -> int:
+    """The process of one of the programs, which must be running."""
+    (found,) = [process for process in stack.processes(system) if process["name"] == name]
+    assert found["pid"], f"{name} is {found['statename']}: {found['description']}"
+    return found["pid"]
+
+
+async def activate(database: asyncpg.Connection, version: str) -> None:
+    """Make a model the one to serve, as the backend does."""
+    await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = $1", version)
+
+
+@asynccontextmanager
+async def away(database: asyncpg.Connection) -> AsyncGenerator[None]:
+    """The database lets no inference worker in."""
+    await database.execute("ALTER ROLE worker NOLOGIN")
+    await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
+    try:
+        yield
+    finally:
+        await database.execute("ALTER ROLE worker LOGIN")
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:

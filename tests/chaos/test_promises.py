@@ -1,47 +1,54 @@
 """What the service promises, with things killed."""
 
+import asyncio
+import json
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import aio_pika
+import asyncpg
 import httpx
 import psutil
 import pytest
+from httpx_sse import SSEError, aconnect_sse
 
 from scripts.local import stack
 from scripts.local.config import Config, port_is_free
-from tests.conftest import SAMPLES, eventually
+from tests.conftest import SAMPLES, eventually, pid_of
 
 IMAGES = [sample.read_bytes() for sample in sorted(SAMPLES.glob("*.jpg"))] * 10
 
 
 PORT_OF = {"backend": "backend", "rabbitmq": "amqp"}
+UNFINISHED = "SELECT count(*) FROM predictions WHERE completed_at IS NULL"
+RUNNING = "SELECT count(*) FROM predictions WHERE status = 'running'"
+
+
+async def is_ok(system: Config) -> bool:
+    return stack.fetch_health(system).get("status") == "ok"
+
+
+async def is_replaced(system: Config, name: str, pid: int) -> bool:
+    """supervisord has started another process in its place."""
+    (found,) = [process for process in stack.processes(system) if process["name"] == name]
+    return found["pid"] not in (0, pid)
 
 
 async def is_free(port: int) -> bool:
     return port_is_free(port)
 
 
-def pid_of(system: Config, name: str) -> int:
-    (found,) = [process for process in stack.processes(system) if process["name"] == name]
-    return found["pid"]
-
-
-async def upload(client: httpx.AsyncClient, **headers: str) -> list[dict[str, Any]]:
-    files = [("file", (f"{number}.jpg", image)) for number, image in enumerate(IMAGES)]
+async def upload(client: httpx.AsyncClient, count: int = len(IMAGES), **headers: str) -> list[dict[str, Any]]:
+    files = [("file", (f"{number}.jpg", image)) for number, image in enumerate(IMAGES[:count])]
     answer = await client.post("/api/predict", files=files, headers=headers)
     assert answer.status_code in (200, 202), answer.text
     return answer.json()["predictions"]
-
-
-async def finished(client: httpx.AsyncClient, ids: list[str]) -> list[dict[str, Any]] | None:
-    predictions = [(await client.get(f"/api/predictions/{id}")).json() for id in ids]
-    terminal = all(prediction["status"] in ("succeeded", "failed") for prediction in predictions)
-    return predictions if terminal else None
 
 
 @pytest.fixture
@@ -50,28 +57,105 @@ async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.mark.parametrize("victim", ["inference", "backend", "rabbitmq"])
+class Users:
+    """One who uploads without a pause, and keeps what was accepted; one who follows every prediction."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.accepted: list[str] = []
+        self.ends: defaultdict[str, list[Any]] = defaultdict(list)
+        """Terminal events of each prediction, as they came."""
+        self.breaks = 0
+        self._client = client
+        self._last_event_id = ""
+        self._stopped = False
+        self._tasks = [asyncio.create_task(self._upload()), asyncio.create_task(self._follow())]
+
+    async def stop_uploading(self) -> None:
+        self._stopped = True
+        await self._tasks[0]
+
+    async def leave(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _upload(self) -> None:
+        files = [("file", (f"{number}.jpg", image)) for number, image in enumerate(IMAGES[:10])]
+        while not self._stopped:
+            try:
+                answer = await self._client.post("/api/predict", files=files)
+            except httpx.TransportError:
+                continue  # nothing was promised
+            if answer.status_code == 202:
+                self.accepted += [prediction["id"] for prediction in answer.json()["predictions"]]
+            await asyncio.sleep(0.05)
+
+    async def _follow(self) -> None:
+        while True:
+            headers = {"Last-Event-ID": self._last_event_id} if self._last_event_id else {}
+            with suppress(httpx.HTTPError, SSEError):
+                async with aconnect_sse(self._client, "GET", "/api/events", headers=headers) as stream:
+                    async for event in stream.aiter_sse():
+                        self._last_event_id = event.id
+                        prediction = json.loads(event.data) if event.data else {}  # some only keep it open
+                        if prediction.get("completed_at"):
+                            self.ends[prediction["id"]].append(prediction)
+            self.breaks += 1
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("victim", ["inference", "backend", "rabbitmq", "postgres"])
 async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
     victim: str, system: Config, client: httpx.AsyncClient
 ) -> None:
-    accepted = [prediction["id"] for _ in range(3) for prediction in await upload(client)]
-    os.kill(pid_of(system, victim), signal.SIGKILL)
-    if port := system.ports.get(PORT_OF.get(victim, "")):
-        await eventually(partial(is_free, port), 10)  # what was killed is what served
+    await eventually(partial(is_ok, system), 60)
+    database = await asyncpg.connect(system.database_url("cifar"))
+    users = Users(client)
+    worker = psutil.Process(pid_of(system, "inference"))
 
-    async def all_finished() -> Any:
-        try:
-            return await finished(client, accepted)
-        except (httpx.HTTPError, KeyError, ValueError):
-            return None
+    async def is_amid_a_batch() -> bool:
+        worker.suspend()
+        if await database.fetchval(RUNNING) and await database.fetchval(UNFINISHED) > 50:
+            return True
+        worker.resume()
+        return False
 
-    predictions = await eventually(all_finished, 90)
-    assert [prediction["status"] for prediction in predictions] == ["succeeded"] * len(accepted)
+    try:
+        await eventually(is_amid_a_batch, 30)
+        await database.close()
+        pid = pid_of(system, victim)
+        os.kill(pid, signal.SIGKILL)
+        if port := system.ports.get(PORT_OF.get(victim, "")):
+            await eventually(partial(is_free, port), 10)  # what was killed is what served
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            worker.resume()
+    await eventually(partial(is_replaced, system, victim, pid), 30)
+    await eventually(partial(is_ok, system), 60)
+    await users.stop_uploading()
+    database = await asyncpg.connect(system.database_url("cifar"))
 
-    async def healthy() -> bool:
-        return stack.fetch_health(system).get("status") == "ok"
+    async def all_finished() -> bool:
+        return await database.fetchval(UNFINISHED) == 0
 
-    await eventually(healthy, 60)
+    await eventually(all_finished, 60)  # of the system being whole again
+
+    async def all_told() -> bool:
+        return set(users.accepted) <= users.ends.keys()
+
+    await eventually(all_told)
+    await users.leave()
+    rows = await database.fetch("SELECT * FROM predictions WHERE id = ANY($1::uuid[])", users.accepted)
+    assert len(rows) == len(set(users.accepted)) > 100
+    assert {row["status"] for row in rows} == {"succeeded"}
+    assert max(row["attempt"] for row in rows) <= 3
+    if victim == "inference":  # what it ran was delivered again, and ran alone
+        again = {row["batch_size"] for row in rows if row["attempt"] > 1}
+        assert again == {1}
+    for ends in (users.ends[id] for id in users.accepted):
+        assert all(end == ends[0] for end in ends)
+        assert len(ends) == 1 or users.breaks  # who resumes may be told the same again
+    await database.close()
 
 
 async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows_them_all(
@@ -166,10 +250,7 @@ async def test_health_answers_in_time_while_a_server_hangs_and_recovers(
     async def is_down() -> bool:
         return await reported() == "down"
 
-    async def is_ok() -> bool:
-        return stack.fetch_health(system).get("status") == "ok"
-
-    await eventually(is_ok, 30)
+    await eventually(partial(is_ok, system), 30)
     processes = [psutil.Process(pid_of(system, victim))]
     processes += processes[0].children(recursive=True)
     try:
@@ -181,17 +262,41 @@ async def test_health_answers_in_time_while_a_server_hangs_and_recovers(
     finally:
         for process in processes:
             process.resume()
-    await eventually(is_ok, 30)
+    await eventually(partial(is_ok, system), 30)
 
 
 async def test_a_stopped_worker_finishes_what_it_runs_and_says_goodbye(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    accepted = [prediction["id"] for prediction in await upload(client)]
-    os.kill(pid_of(system, "inference"), signal.SIGTERM)  # supervisord starts another
+    broker = await aio_pika.connect(system.broker_url("flower"))
+    database = await asyncpg.connect(system.database_url("cifar"))
+    async with broker:
+        said = await (await broker.channel()).declare_queue("celeryev.test", exclusive=True)
+        await said.bind("celeryev", "worker.offline")
+        flow = asyncio.create_task(upload(client))
+        await eventually(lambda: database.fetchval(RUNNING))
+        os.kill(pid_of(system, "inference"), signal.SIGTERM)  # supervisord starts another
 
-    async def all_finished() -> Any:
-        return await finished(client, accepted)
+        async def goodbye() -> Any:
+            return await said.get(fail=False)
 
-    predictions = await eventually(all_finished, 60)
-    assert {prediction["status"] for prediction in predictions} == {"succeeded"}
+        assert b'"inference@localhost"' in (await eventually(goodbye, 30)).body
+    accepted = [prediction["id"] for prediction in await flow]
+
+    async def all_finished() -> bool:
+        return await database.fetchval(UNFINISHED) == 0
+
+    await eventually(all_finished, 60)
+    rows = await database.fetch("SELECT * FROM predictions WHERE id = ANY($1::uuid[])", accepted)
+    assert {(row["status"], row["attempt"]) for row in rows} == {("succeeded", 1)}
+    await database.close()
+
+
+async def test_a_stopped_backend_ends_its_streams(system: Config, client: httpx.AsyncClient) -> None:
+    await eventually(partial(is_ok, system), 60)
+    async with client.stream("GET", "/api/events") as stream:
+        os.kill(pid_of(system, "backend"), signal.SIGTERM)  # supervisord starts another
+        async with asyncio.timeout(5):
+            async for _ in stream.aiter_raw():  # a stream that is cut off raises
+                pass
+    await eventually(partial(is_ok, system), 60)

@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ import pytest
 from backend.broker import Broker
 from backend.messages import classify
 from scripts.local.config import REPOSITORY, Config, find_free_ports
-from tests.conftest import SHIPPED_MODEL, eventually
+from tests.conftest import SHIPPED_MODEL, activate, away, eventually
 
 FIRST, SECOND = "2026-01-01-first", "2026-01-02-second"
 A_SECOND = 60  # uploads: about half of what one core classifies
@@ -131,10 +131,6 @@ async def is_served(database: asyncpg.Connection, version: str) -> bool:
     return bool(served)
 
 
-async def activate(database: asyncpg.Connection, version: str) -> None:
-    await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = $1", version)
-
-
 async def wait_until_served(database: asyncpg.Connection, version: str, seconds: float = 30) -> None:
     await eventually(partial(is_served, database, version), seconds)
 
@@ -145,17 +141,6 @@ async def read_latencies_ms(database: asyncpg.Connection) -> list[float]:
            FROM predictions"""
     )
     return [row["ms"] for row in rows]
-
-
-@asynccontextmanager
-async def away(database: asyncpg.Connection) -> AsyncGenerator[None]:
-    """The database lets no worker in."""
-    await database.execute("ALTER ROLE worker NOLOGIN")
-    await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
-    try:
-        yield
-    finally:
-        await database.execute("ALTER ROLE worker LOGIN")
 
 
 async def test_predictions_flow_while_versions_are_swapped_back_and_forth(

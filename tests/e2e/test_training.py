@@ -14,9 +14,8 @@ import pytest
 from httpx_sse import aconnect_sse
 from playwright.async_api import Page, expect
 
-from scripts.local import stack
 from scripts.local.config import Config
-from tests.conftest import eventually, write_two_colours
+from tests.conftest import eventually, pid_of, write_two_colours
 from tests.e2e.test_story import read_log
 
 SECONDS = 300  # the training process has torch to load, and goes last on the cores that it shares
@@ -176,8 +175,7 @@ async def test_a_training_whose_worker_is_killed_goes_on_where_it_was(
         return len((await client.get(training["urls"]["self"])).json()["curve"]) > 0
 
     await eventually(measured, SECONDS)
-    (worker,) = [process for process in stack.processes(system) if process["name"] == "training"]
-    os.kill(worker["pid"], signal.SIGKILL)
+    os.kill(pid_of(system, "training"), signal.SIGKILL)
     events = await follow(client, training)
     assert events[-1][1]["status"] == "succeeded", events[-1]
     assert [event["number"] for kind, event in events if kind == "epoch"] == [1, 2, 3, 4]
