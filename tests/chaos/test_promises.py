@@ -20,10 +20,8 @@ from httpx_sse import SSEError, aconnect_sse
 
 from scripts.local import stack
 from scripts.local.config import Config, port_is_free
-from tests.conftest import SAMPLES, eventually, pid_of
-
-IMAGES = [sample.read_bytes() for sample in sorted(SAMPLES.glob("*.jpg"))] * 10
-
+from tests.chaos.conftest import IMAGES, upload
+from tests.conftest import eventually, pid_of
 
 PORT_OF = {"backend": "backend", "rabbitmq": "amqp"}
 UNFINISHED = "SELECT count(*) FROM predictions WHERE completed_at IS NULL"
@@ -49,19 +47,6 @@ async def is_replaced(system: Config, name: str, pid: int) -> bool:
 
 async def is_free(port: int) -> bool:
     return port_is_free(port)
-
-
-async def upload(client: httpx.AsyncClient, count: int = len(IMAGES), **headers: str) -> list[dict[str, Any]]:
-    files = [("file", (f"{number}.jpg", image)) for number, image in enumerate(IMAGES[:count])]
-    answer = await client.post("/api/predict", files=files, headers=headers)
-    assert answer.status_code in (200, 202), answer.text
-    return answer.json()["predictions"]
-
-
-@pytest.fixture
-async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=system.address, timeout=60) as client:
-        yield client
 
 
 class Users:
@@ -175,85 +160,6 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
     await database.close()
 
 
-async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows_them_all(
-    system: Config, client: httpx.AsyncClient
-) -> None:
-    predictions = await upload(client, Prefer="wait=60")
-    assert {prediction["status"] for prediction in predictions} == {"succeeded"}
-    sizes = [prediction["metrics"]["batch_size"] for prediction in predictions]
-    assert sum(sizes) / len(sizes) > 4
-    for prediction in predictions:
-        probabilities = [row["probability"] for row in prediction["probabilities"]]
-        assert len(probabilities) == 10
-        assert probabilities == sorted(probabilities, reverse=True)
-        assert sum(probabilities) == pytest.approx(1, abs=1e-4)
-    ids = {prediction["id"] for prediction in predictions}
-
-    async def shown() -> bool:
-        login = ("monitor", system.secrets["monitor"])
-        tasks = (await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)).json()
-        seen = {id for id, task in tasks.items() if task["state"] == "SUCCESS" and task["runtime"] > 0}
-        return ids <= seen
-
-    await eventually(shown)
-
-
-@pytest.mark.parametrize(
-    ("headers", "body", "content_type"),
-    [
-        ({"task": "inference.classify"}, b'[["x"], {}, {}]', "application/json"),
-        ({"task": "inference.classify", "id": "a"}, b"{not json", "application/json"),
-        ({"task": "inference.classify", "id": "a"}, b'{"args": []}', "application/json"),
-        ({"task": "inference.classify", "id": "a"}, b"[1, 2]", "application/json"),
-        ({"task": "inference.classify", "id": "a"}, b"hello", None),
-        ({"task": "inference.classify", "id": "a"}, b"\x80\x04N.", "application/x-python-serialize"),
-        ({"task": "no.such.task", "id": "a"}, b"[[], {}, {}]", "application/json"),
-        ({}, b"hello", "text/plain"),
-    ],
-    ids=["no id", "broken json", "a dict", "two items", "no type", "pickle", "unknown task", "no headers"],
-)
-async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives(
-    headers: dict[str, Any], body: bytes, content_type: str | None, system: Config, client: httpx.AsyncClient
-) -> None:
-    before = pid_of(system, "inference")
-    connection = await aio_pika.connect(system.broker_url("backend"))
-    async with connection:
-        channel = await connection.channel()
-        dead = await channel.declare_queue("inference.dead", passive=True)
-        count = dead.declaration_result.message_count or 0
-        exchange = await channel.get_exchange("inference", ensure=False)
-        message = aio_pika.Message(body, headers=headers, content_type=content_type)
-        await exchange.publish(message, "inference")
-
-        async def dead_lettered() -> bool:
-            found = await channel.declare_queue("inference.dead", passive=True)
-            return found.declaration_result.message_count == count + 1
-
-        await eventually(dead_lettered)
-    answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
-    assert answer.json()["status"] == "succeeded"
-    assert pid_of(system, "inference") == before
-
-
-async def test_flower_shows_a_prediction_from_its_publication_on(
-    system: Config, client: httpx.AsyncClient
-) -> None:
-    login = ("monitor", system.secrets["monitor"])
-
-    async def shown(id: str, state: str) -> bool:
-        answer = await client.get(f"/flower/api/task/info/{id}", auth=login)
-        return answer.status_code == 200 and answer.json()["state"] == state
-
-    worker = psutil.Process(pid_of(system, "inference"))
-    worker.suspend()
-    try:
-        id = (await client.post("/api/predict", files={"file": IMAGES[0]})).json()["id"]
-        await eventually(partial(shown, id, "PENDING"))
-    finally:
-        worker.resume()
-    await eventually(partial(shown, id, "SUCCESS"))
-
-
 @pytest.mark.parametrize(("victim", "part"), [("postgres", "database"), ("rabbitmq", "broker")])
 async def test_health_answers_in_time_while_a_server_hangs_and_recovers(
     victim: str, part: str, system: Config, client: httpx.AsyncClient
@@ -311,9 +217,11 @@ async def test_a_stopped_worker_finishes_what_it_runs_and_says_goodbye(
 
 async def test_a_stopped_backend_ends_its_streams(system: Config, client: httpx.AsyncClient) -> None:
     await eventually(partial(is_ok, system), 60)
+    pid = pid_of(system, "backend")
     async with client.stream("GET", "/api/events") as stream:
-        os.kill(pid_of(system, "backend"), signal.SIGTERM)  # supervisord starts another
+        os.kill(pid, signal.SIGTERM)  # supervisord starts another
         async with asyncio.timeout(5):
             async for _ in stream.aiter_raw():  # a stream that is cut off raises
                 pass
+    await eventually(partial(is_replaced, system, "backend", pid), 30)
     await eventually(partial(is_ok, system), 60)
