@@ -13,9 +13,18 @@ from tests.chaos.conftest import IMAGES, upload
 from tests.conftest import eventually, pid_of
 
 
+async def is_heard_by_flower(system: Config, client: httpx.AsyncClient) -> bool:
+    """Flower, which may have just started, has shown a prediction."""
+    answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
+    login = ("monitor", system.secrets["monitor"])
+    tasks = await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)
+    return answer.status_code == 200 and tasks.status_code == 200 and len(tasks.json()) > 0
+
+
 async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows_them_all(
     system: Config, client: httpx.AsyncClient
 ) -> None:
+    await eventually(partial(is_heard_by_flower, system, client), 30)
     predictions = await upload(client, Prefer="wait=60")
     assert {prediction["status"] for prediction in predictions} == {"succeeded"}
     sizes = [prediction["metrics"]["batch_size"] for prediction in predictions]

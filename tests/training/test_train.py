@@ -181,7 +181,9 @@ def test_the_command_ends_when_the_program_that_started_it_does(two_colours: Pat
 
 def test_an_interrupted_command_goes_on_where_it_was(two_colours: Path, tmp_path: Path) -> None:
     run = [sys.executable, *command(two_colours, tmp_path, "--epochs", "12")]
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
     child = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    signal.signal(signal.SIGINT, before)
     assert child.stdout is not None
     assert child.stderr is not None
     with child:
