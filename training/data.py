@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import lzma
 import shutil
-import struct
 import tarfile
 import tempfile
 import zipfile
@@ -16,22 +15,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.folder import find_classes, make_dataset
 from tqdm import tqdm
 
+from images import decode
+from images.errors import ImageError
 from training.errors import DataError
 from training.model import INPUT_SIZE
 
 MIN_TRAIN_IMAGES = 64
+MAX_IMAGE_PIXELS = 100_000_000
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # what a model's card may hold (docs/model-artifact.md)
-# What the service takes, and PPM, in which some data sets come; others can run programs to be read.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-READING_ERRORS = (  # all that Pillow raises for files that end early or lie about themselves
-    EOFError, LookupError, OSError, OverflowError, SyntaxError, ValueError, struct.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
+FORMATS = (*decode.FORMATS, "PPM")  # PPM, too: some data sets come in it
 UNPACKING_ERRORS = (  # all that damaged, cut off or locked archives raise
     EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError,
     lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
@@ -209,11 +206,9 @@ def _read_tree(folder: Path) -> Split:
     bar = tqdm(files, desc=f"reading {folder.name}", unit="image", disable=None)
     for index, (path, _) in enumerate(bar):
         try:
-            with Image.open(path, formats=FORMATS) as image:
-                image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # JPEG decodes to near this size
-                ImageOps.exif_transpose(image, in_place=True)
-                images[index] = np.asarray(_fit(image))
-        except READING_ERRORS as error:
+            pixels = decode.decode(Path(path).read_bytes(), MAX_IMAGE_PIXELS, FORMATS)
+            images[index] = np.frombuffer(pixels, np.uint8).reshape(images.shape[1:])
+        except (ImageError, OSError) as error:
             unreadable.append(f"{path} ({error})")
     if unreadable:
         examples = "; ".join(unreadable[:3])
@@ -225,23 +220,3 @@ def _read_tree(folder: Path) -> Split:
 
 def _list_extensions() -> tuple[str, ...]:
     return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
-
-
-def _fit(image: Image.Image) -> Image.Image:
-    """RGB (32, 32); of sixteen bits a pixel the upper eight, of values without a known range their span."""
-    if image.has_transparency_data:
-        small = _shrink(image.convert("RGBA"))
-        return Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
-    if image.mode.startswith("I;16"):
-        return _shrink(image.convert("I")).point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
-    if image.mode in ("I", "F"):
-        grey = image.convert("F")
-        low, high = grey.getextrema()
-        scale = 255 / (high - low) if high > low else 0  # pyright: ignore[reportOperatorIssue]
-        grey = _shrink(grey).point(lambda value: value * scale - low * scale)  # pyright: ignore
-        return grey.convert("L").convert("RGB")
-    return _shrink(image if image.mode in ("L", "RGB") else image.convert("RGB")).convert("RGB")
-
-
-def _shrink(image: Image.Image) -> Image.Image:
-    return ImageOps.fit(image, (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)

@@ -17,7 +17,7 @@ from backend.routes import as_json, describe_body, problems, read_body, services
 from backend.schemas import Status
 from backend.schemas.predictions import Feedback, Prediction, PredictionPage
 from backend.spreadsheet import MEDIA_TYPE, as_csv
-from backend.uploads import INPUT_SIZE
+from images.fit import INPUT_SIZE
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/predictions", tags=["predictions"])

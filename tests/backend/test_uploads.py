@@ -12,7 +12,7 @@ from PIL import Image
 
 from backend.errors import BrokenImage, FileTooLarge, NotAnImage, TooManyPixels, UploadError
 from backend.settings import Settings
-from backend.uploads import clean_filename, decode, decode_small
+from backend.uploads import decode, decode_small
 from tests.conftest import SAMPLES
 
 SETTINGS = Settings(database_url="postgresql://x", broker_url="amqp://x", max_image_pixels=4_000_000)  # pyright: ignore
@@ -125,21 +125,6 @@ def test_a_file_cut_or_damaged_anywhere_decodes_or_is_refused_and_never_raises_a
         for data in (whole[:place], whole[:place] + b"\xff\x00\xfe" + whole[place + 3 :]):
             with contextlib.suppress(UploadError):
                 assert len(decode(data, SETTINGS)) == 3072
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ("cat.png", "cat.png"),
-        (None, "unnamed"),
-        ("  ", "unnamed"),
-        ("a\x00b\n.png", "a?b?.png"),
-        ("x" * 300 + ".png", "x" * 251 + ".png"),
-        ("\udcff.png", "?.png"),
-    ],
-)
-def test_a_file_name_is_made_safe_to_store(given: str | None, kept: str) -> None:
-    assert clean_filename(given) == kept
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])

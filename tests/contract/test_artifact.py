@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.uploads import INPUT_SIZE
+from images.fit import INPUT_SIZE
 from inference import classifier
 from inference.artifact import read_card
 from inference.errors import ArtifactError

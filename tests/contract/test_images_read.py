@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from backend.settings import Settings
-from backend.uploads import FORMATS, decode
+from backend.uploads import decode
+from images.decode import FORMATS
 from training import data
 
 SETTINGS = Settings(database_url="postgresql://x", broker_url="amqp://x")  # pyright: ignore
