@@ -1,5 +1,6 @@
 """Which files of a data set are images, and which ones are left out, and why."""
 
+import mimetypes
 import os
 import unicodedata
 from collections import defaultdict
@@ -94,14 +95,13 @@ class Sieve:
         """The pixels as the service would see them; None, and a note, if there are none."""
         try:
             return decode.decode(_read(file), MAX_IMAGE_PIXELS, FORMATS)
-        except UnknownFormat as error:
-            if file.suffix.lower() in _list_endings():
+        except ImageError as error:
+            if _is_meant_as_image(file, error):
                 self._leave_out(UNREADABLE, file, f" ({error})")
             else:
                 self._leave_out(NO_IMAGE, file)
-        except (ImageError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            self._leave_out(UNREADABLE, file, f" ({reason})")
+        except OSError as error:
+            self._leave_out(UNREADABLE, file, f" ({error.strerror})")
         return None
 
     def _walk(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
@@ -163,6 +163,16 @@ def _show(path: Path) -> str:
     """A path as it may be printed and stored, whatever bytes it has."""
     text = "".join(c if c.isprintable() else "\ufffd" for c in str(path))
     return text if len(text) <= EXAMPLE_CHARACTERS else f"…{text[-EXAMPLE_CHARACTERS:]}"
+
+
+def _is_meant_as_image(file: Path, error: ImageError) -> bool:
+    """Whether a file that gives no pixels counts as a damaged image.
+
+    Its ending tells. Without a known ending its format does; a text may begin like one ("BM", "P1").
+    """
+    if file.suffix.lower() in _list_endings():
+        return True
+    return not isinstance(error, UnknownFormat) and mimetypes.guess_type(file.name)[0] is None
 
 
 @cache

@@ -148,7 +148,7 @@ class Runner:
                     if phase == "publishing":  # the row is still this attempt's, and can't be canceled now
                         child.allow()
                 case {"note": str(note)}:
-                    logger.info("the run notes: %s", note, extra={"training_id": str(run.id)})
+                    logger.info("it notes: %s", note, extra={"training_id": str(run.id)})
                 case {"epochs": int(epochs), "device": str(device)}:
                     self.database.describe(run, epochs, device)
                 case _:

@@ -82,13 +82,15 @@ def test_what_is_no_image_is_left_out_with_a_word_and_is_no_error(
     for name in ("README.txt", "labels.csv", "notes", "clip.mp4", "000.png:Zone.Identifier"):
         (tree / "train/daisy" / name).write_text("this is no image")
     (tree / "train/daisy/empty.txt").touch()
+    (tree / "train/tulip/README.md").write_text("BMW is no tulip")  # a BMP begins so
+    (tree / "train/tulip/list.txt").write_text("P1 is the first one")  # and so does a PPM
     (tree / "train/licence.txt").write_text("beside the classes")
     write_image(tree / "test/stray.png")
     dataset = load()
     assert len(dataset.train) == 120 and len(dataset.test) == 20
-    assert count(dataset) == {files.NO_IMAGE: 6, files.OUTSIDE: 2}
+    assert count(dataset) == {files.NO_IMAGE: 8, files.OUTSIDE: 2}
     assert str(dataset.left_out[0]) == (
-        f"{files.NO_IMAGE}: 6 (train/daisy/000.png:Zone.Identifier, train/daisy/README.txt, "
+        f"{files.NO_IMAGE}: 8 (train/daisy/000.png:Zone.Identifier, train/daisy/README.txt, "
         "train/daisy/clip.mp4, …)"
     )
 
