@@ -177,6 +177,8 @@ class Device:
             if code(error) == pynvml.NVML_ERROR_UNKNOWN:
                 self.trouble = error
             return None
+        except UnicodeDecodeError:  # pynvml reads every text as UTF-8
+            return None
 
 
 def run_aside(work: Callable[[], T]) -> Future[T]:

@@ -1,38 +1,24 @@
 """Labelled images as arrays: CIFAR-10 by download, or a folder tree or archive of one's own."""
 
-import fcntl
 import hashlib
-import lzma
-import shutil
-import tarfile
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torchvision.datasets import CIFAR10
-from torchvision.datasets.folder import find_classes, make_dataset
 from tqdm import tqdm
 
-from images import decode
-from images.errors import ImageError
+from training.archives import alone, unpack
 from training.errors import DataError
+from training.files import LeftOut, Sieve, is_system
 from training.model import INPUT_SIZE
 
 MIN_TRAIN_IMAGES = 64
-MAX_IMAGE_PIXELS = 100_000_000
+MAX_UNREADABLE_SHARE = 0.01
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # what a model's card may hold (docs/model-artifact.md)
-FORMATS = (*decode.FORMATS, "PPM")  # PPM, too: some data sets come in it
-UNPACKING_ERRORS = (  # all that damaged, cut off or locked archives raise
-    EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError,
-    lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+DEPTH = 6  # folders around train/ and test/, as in an archive of home/me/pictures/flowers
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -55,6 +41,7 @@ class Dataset:
     classes: list[str]
     train: Split
     test: Split
+    left_out: Sequence[LeftOut] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 over classes, pixels and labels: the same data gives the same text."""
@@ -82,8 +69,68 @@ def load(source: Path | None, cache: Path) -> Dataset:
         return _download_cifar10(cache)
     if not source.exists():
         raise DataError(f"{source} does not exist; give a folder or archive with train/ and test/")
-    root = _find_root(source if source.is_dir() else _unpack(source, cache))
-    classes = _read_classes(root, "train")
+    root = _find_root(source if source.is_dir() else unpack(source, cache))
+    sieve = Sieve(root)
+    folders = {part: _list_classes(sieve, root / part) for part in ("train", "test")}
+    classes = list(folders["train"])
+    _check_classes(root, classes)
+    if missing := set(classes) ^ set(folders["test"]):
+        names = ", ".join(sorted(missing))
+        raise DataError(f"{root}: train/ and test/ must hold the same class folders; one lacks {names}")
+    train = _read_part(sieve, root / "train", folders["train"])
+    test = _read_part(sieve, root / "test", folders["test"])
+    _check_unreadable(sieve.unreadable, len(train) + len(test))
+    _check_every_class(root / "train", classes, train.labels.tolist())
+    _check_every_class(root / "test", classes, test.labels.tolist())
+    if len(train) < MIN_TRAIN_IMAGES:
+        raise DataError(f"{root}: {len(train)} training images; at least {MIN_TRAIN_IMAGES} are needed")
+    return Dataset(source.name, classes, train, test, sieve.left_out)
+
+
+def _find_root(folder: Path) -> Path:
+    """The folder with train/: this one, or the only one of those inside it that are nearest."""
+    level = [folder]
+    for _ in range(DEPTH + 1):
+        found = [place for place in level if (place / "train").is_dir()]
+        if len(found) > 1:
+            names = ", ".join(str(place.relative_to(folder)) for place in sorted(found)[:3])
+            raise DataError(f"{folder} holds more than one data set ({names}); name one of these folders")
+        if found:
+            return found[0]
+        level = [inner for place in level for inner in _list_folders(place)]
+    return folder
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    try:
+        return [entry for entry in folder.iterdir() if entry.is_dir() and not is_system(entry.name)]
+    except OSError:  # not readable: the data set is not in it
+        return []
+
+
+def _download_cifar10(cache: Path) -> Dataset:
+    with alone(cache):
+        try:
+            train, test = (CIFAR10(str(cache), train=train, download=True) for train in (True, False))
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"CIFAR-10 could not be downloaded ({error}); give a copy of your own with --data"
+            ) from error
+    train_split, test_split = (
+        Split(np.asarray(part.data), np.asarray(part.targets, np.int64)) for part in (train, test)
+    )
+    return Dataset("CIFAR-10", list(train.classes), train_split, test_split)
+
+
+def _list_classes(sieve: Sieve, part: Path) -> dict[str, list[Path]]:
+    classes = sieve.list_classes(part) if part.is_dir() else {}
+    if not classes:
+        advice = "move about a tenth of each class there" if part.name == "test" else "put the images there"
+        raise DataError(f"{part} must exist and hold one folder of images for each class; {advice}")
+    return classes
+
+
+def _check_classes(root: Path, classes: Sequence[str]) -> None:
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise DataError(f"{root}/train holds {len(classes)} classes; 2 to {MAX_CLASSES:,} can be told apart")
     if bad := [c for c in classes if not c.strip() or not c.isprintable() or len(c) > MAX_CLASS_CHARACTERS]:
@@ -91,132 +138,39 @@ def load(source: Path | None, cache: Path) -> Dataset:
             f"{root}/train: {bad[0]!r} cannot be the name of a class; rename the folder, to at most "
             f"{MAX_CLASS_CHARACTERS} letters, digits and the like"
         )
-    if missing := set(classes) ^ set(_read_classes(root, "test")):
-        names = ", ".join(sorted(missing))
-        raise DataError(f"{root}: train/ and test/ must hold the same class folders; one lacks {names}")
-    train = _read_tree(root / "train")
-    test = _read_tree(root / "test")
-    if len(train) < MIN_TRAIN_IMAGES:
-        raise DataError(f"{root}: {len(train)} training images; at least {MIN_TRAIN_IMAGES} are needed")
-    return Dataset(source.name, classes, train, test)
 
 
-def _find_root(folder: Path) -> Path:
-    """The folder with train/: this one, or the only one in it that has it."""
-    if (folder / "train").is_dir():
-        return folder
-    inside = [entry for entry in folder.iterdir() if (entry / "train").is_dir()]
-    return inside[0] if len(inside) == 1 else folder
-
-
-def _download_cifar10(cache: Path) -> Dataset:
-    with _alone(cache):
-        try:
-            train, test = (CIFAR10(str(cache), train=train, download=True) for train in (True, False))
-        except (OSError, RuntimeError) as error:
-            raise DataError(
-                f"CIFAR-10 could not be downloaded ({error}); give a copy of your own with --data"
-            ) from error
-    splits = [Split(np.asarray(part.data), np.asarray(part.targets, np.int64)) for part in (train, test)]
-    return Dataset("CIFAR-10", list(train.classes), *splits)
-
-
-@contextmanager
-def _alone(cache: Path) -> Generator[None]:
-    """Keep other processes from changing the cache, and clear away what killed ones had not finished."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock = (cache / ".lock").open("w")
-    except OSError as error:
-        raise DataError(f"{cache} cannot be written ({error}); name another folder with --cache") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for partial in cache.glob(".partial-*"):
-            shutil.rmtree(partial, ignore_errors=True)
-        yield
-
-
-def _unpack(archive: Path, cache: Path) -> Path:
-    """Unpack once, to a folder named by the archive's content."""
-    with archive.open("rb") as file:
-        root = cache / hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    if root.exists():
-        return root
-    with _alone(cache):
-        if root.exists():  # unpacked while this process waited
-            return root
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
-            unpacked = Path(partial) / "images"
-            try:
-                _extract(archive, unpacked, shutil.disk_usage(cache).free // 2)
-            except UNPACKING_ERRORS as error:
-                raise DataError(f"{archive} cannot be unpacked ({error}); make it anew") from error
-            unpacked.rename(root)
-    return root
-
-
-def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
-    """Write out what the archive holds, within `folder`. Raises DataError and UNPACKING_ERRORS."""
-    if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar:
-            _check_size(archive, sum(member.size for member in tar), max_bytes)
-            tar.extractall(folder, filter=_refuse_links)  # noqa: S202 - the filter keeps within the folder
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            _check_size(archive, sum(member.file_size for member in zipped.infolist()), max_bytes)
-            zipped.extractall(folder)  # noqa: S202 - it drops absolute paths and .., and writes no links
-    else:
-        raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive")
-
-
-def _check_size(archive: Path, size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise DataError(
-            f"{archive} would take {size:,} bytes, more than half of what is free on the disk; make room, or "
-            "scale the images down"
-        )
-
-
-def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """The standard filter, and no links, which could lead in circles."""
-    if not (member.isreg() or member.isdir()):
-        raise DataError(f"{member.name} in the archive is a link; put the file itself there")
-    return tarfile.data_filter(member, folder)
-
-
-def _read_classes(root: Path, part: str) -> list[str]:
-    try:
-        return find_classes(str(root / part))[0]
-    except FileNotFoundError as error:
-        advice = "move about a tenth of each class there" if part == "test" else "put the images there"
-        raise DataError(
-            f"{root / part} must exist and hold one folder of images for each class; {advice}"
-        ) from error
-
-
-def _read_tree(folder: Path) -> Split:
+def _read_part(sieve: Sieve, part: Path, classes: Mapping[str, Sequence[Path]]) -> Split:
     """Every image, turned upright, on white, cropped to a square and scaled, as the service does with what is
-    uploaded. Raises DataError that names the unreadable ones."""
-    try:
-        files = make_dataset(str(folder), extensions=_list_extensions())
-    except FileNotFoundError as error:  # a class without images; the text names it
-        raise DataError(f"{folder}: {error}; add images or remove the folder") from error
+    uploaded. The sieve notes what is left out."""
+    files = [
+        (file, label)
+        for label, folders in enumerate(classes.values())
+        for folder in folders
+        for file in sieve.list_files(folder)
+    ]
+    _check_every_class(part, list(classes), [label for _, label in files])
     images = np.empty((len(files), INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8)
-    unreadable: list[str] = []
-    bar = tqdm(files, desc=f"reading {folder.name}", unit="image", disable=None)
-    for index, (path, _) in enumerate(bar):
-        try:
-            pixels = decode.decode(Path(path).read_bytes(), MAX_IMAGE_PIXELS, FORMATS)
-            images[index] = np.frombuffer(pixels, np.uint8).reshape(images.shape[1:])
-        except (ImageError, OSError) as error:
-            unreadable.append(f"{path} ({error})")
-    if unreadable:
+    labels: list[int] = []
+    for file, label in tqdm(files, desc=f"reading {part.name}", unit="image", disable=None):
+        pixels = sieve.read_pixels(file)
+        if pixels is not None:
+            images[len(labels)] = np.frombuffer(pixels, np.uint8).reshape(images.shape[1:])
+            labels.append(label)
+    return Split(images[: len(labels)], np.array(labels, dtype=np.int64))
+
+
+def _check_every_class(part: Path, classes: Sequence[str], labels: Sequence[int]) -> None:
+    if empty := set(range(len(classes))) - set(labels):
+        folder = part / classes[min(empty)]
+        raise DataError(f"{folder} holds no image; add images, or remove this class from train/ and test/")
+
+
+def _check_unreadable(unreadable: Sequence[str], readable: int) -> None:
+    """A few damaged images among many are left out; more are a fault of the data set. Raises DataError."""
+    if len(unreadable) > MAX_UNREADABLE_SHARE * (len(unreadable) + readable):
         examples = "; ".join(unreadable[:3])
         raise DataError(
-            f"{len(unreadable)} files cannot be read as images: {examples}; repair or remove them"
+            f"{len(unreadable):,} of {len(unreadable) + readable:,} images cannot be read: {examples}; "
+            "repair or remove them"
         )
-    return Split(images, np.array([label for _, label in files], dtype=np.int64))
-
-
-def _list_extensions() -> tuple[str, ...]:
-    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)

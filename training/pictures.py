@@ -1,23 +1,32 @@
 """A version's pictures: how it learned, what it confuses, how honest it is, where it is surely wrong."""
 
 import io
+import logging
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from training.evaluate import Answers
 from training.report import Epoch
 
+logger = logging.getLogger(__name__)
+
 INK, BLUE, ORANGE = "#1f2328", "#0969da", "#bc4c00"
 DPI = 110
 SHEET = (5, 8)  # rows and columns of the sheet of mistakes
+FONT = "DejaVu Sans"  # comes with matplotlib
+MORE_FONTS = ("unifont.otf", "unifont_upper.otf")  # Debian's fonts-unifont: nearly every letter there is
 
 
 def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> dict[str, bytes]:
     """PNG files by name: learning-curve, confusion, reliability, mistakes."""
-    classes = [name.replace("$", r"\$") for name in classes]  # which would begin a formula
+    classes = make_drawable(classes)
     figures = {
         "learning-curve": draw_learning_curve(curve),
         "confusion": draw_confusion(answers, classes),
@@ -25,6 +34,34 @@ def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> di
         "mistakes": draw_mistakes(answers, classes),
     }
     return {name: _as_png(figure) for name, figure in figures.items()}
+
+
+def make_drawable(classes: Sequence[str]) -> list[str]:
+    """The names, with a number in the place of each one that no font here can write."""
+    letters: set[int] = set()
+    for family in find_fonts():
+        letters |= font_manager.get_font(font_manager.findfont(family)).get_charmap().keys()
+    drawable = [
+        name if letters.issuperset(map(ord, name)) else f"class {number}"
+        for number, name in enumerate(classes, 1)
+    ]
+    if numbered := [f"{d} is {name}" for d, name in zip(drawable, classes, strict=True) if d != name]:
+        logger.warning(
+            "the pictures show numbers for classes whose letters no font has; install fonts-unifont: %s",
+            ", ".join(numbered),
+        )
+    return drawable
+
+
+@cache
+def find_fonts() -> tuple[str, ...]:
+    """The families to write names in; a letter is taken from the first one that has it."""
+    families = [FONT]
+    for path in sorted(font_manager.findSystemFonts()):
+        if Path(path).name in MORE_FONTS:
+            font_manager.fontManager.addfont(path)
+            families.append(font_manager.get_font(path).family_name)
+    return tuple(families)
 
 
 def draw_learning_curve(curve: Sequence[Epoch]) -> Figure:
@@ -59,8 +96,8 @@ def draw_confusion(answers: Answers, classes: Sequence[str]) -> Figure:
                           color="white" if dark else INK)  # fmt: skip
     if len(classes) <= 60:
         ticks = range(len(classes))
-        axes.set_xticks(ticks, classes, rotation=45, ha="right")
-        axes.set_yticks(ticks, classes)
+        axes.set_xticks(ticks, classes, rotation=45, ha="right", **plain_text())
+        axes.set_yticks(ticks, classes, **plain_text())
     axes.set(xlabel="predicted", ylabel="true", title="Confusion of the test images")
     return figure
 
@@ -94,10 +131,16 @@ def draw_mistakes(answers: Answers, classes: Sequence[str]) -> Figure:
     for place, index in zip(axes, surest.tolist(), strict=False):
         place.imshow(answers.split.images[index])
         predicted, truth = classes[int(answers.predicted[index])], classes[int(answers.labels[index])]
-        place.set_title(f"{predicted} {answers.confidence[index]:.0%}\n({truth})", fontsize=8, color=INK)
+        title = f"{predicted} {answers.confidence[index]:.0%}\n({truth})"
+        place.set_title(title, fontsize=8, color=INK, **plain_text())
     for place in figure.axes:
         place.axis("off")
     return figure
+
+
+def plain_text() -> dict[str, Any]:
+    """How names are written: in any script, and without formulas, which a $ would begin."""
+    return {"parse_math": False, "fontfamily": find_fonts()}
 
 
 def _as_png(figure: Figure) -> bytes:

@@ -30,6 +30,10 @@ class Report(Protocol):
 
     def phase(self, name: str) -> None: ...
 
+    def note(self, text: str) -> None:
+        """What its user should know; ends nothing."""
+        ...
+
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:
         """So many epochs of so many steps, of which some are done already."""
         ...
@@ -55,6 +59,9 @@ class Terminal:
     def phase(self, name: str) -> None:
         self._close()
         self._name = name
+
+    def note(self, text: str) -> None:
+        tqdm.write(text)
 
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:
         tqdm.write(f"{self._name}: {epochs} epochs on {device}")
@@ -100,6 +107,9 @@ class JsonLines:
     def phase(self, name: str) -> None:
         self._write({"phase": name})
 
+    def note(self, text: str) -> None:
+        self._write({"note": text})
+
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:  # noqa: ARG002
         self._write({"epochs": epochs, "device": device})
         for epoch in done:  # again: an attempt before may have ended with the word unheard
@@ -132,6 +142,8 @@ class Silent:
     """For processes that are not the first."""
 
     def phase(self, name: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None: ...
 

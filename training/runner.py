@@ -147,6 +147,8 @@ class Runner:
                     self.database.describe(run, phase=phase)
                     if phase == "publishing":  # the row is still this attempt's, and can't be canceled now
                         child.allow()
+                case {"note": str(note)}:
+                    logger.info("it notes: %s", note, extra={"training_id": str(run.id)})
                 case {"epochs": int(epochs), "device": str(device)}:
                     self.database.describe(run, epochs, device)
                 case _:

@@ -103,6 +103,8 @@ def run(options: Options, report: Report) -> Path | None:
             report = Silent()
         report.phase("reading")
         dataset = data.load(options.data, options.cache)
+        for left_out in dataset.left_out:
+            report.note(f"left out, {left_out}")
         task = prepare(options, dataset)
         checkpoint = options.checkpoint or options.models / ".runs" / f"{task.identity}.checkpoint"
         try:
@@ -196,6 +198,7 @@ def finish(
             "train_images": len(dataset.train),
             "held_out": len(held_out),
             "test_images": len(test),
+            "left_out": [asdict(note) for note in dataset.left_out],
             "sha256": dataset.fingerprint(),
             "test_sha256": dataset.test_fingerprint(),
         },

@@ -4,6 +4,7 @@
 
        <function or *> <GPU or *> <NVML's error code, or "hang">
        mig <GPU> on
+       latin-1 <GPU or *> on             (names have a letter that is not UTF-8)
 
    A call hangs for as long as its rule stands. The first rule that fits is the one that counts. Each call
    is noted in the file of the same name with ".calls" behind it. */
@@ -30,10 +31,10 @@ static int initialized;
 static int find_rule(const char *function, int gpu, char value[16]) {
     FILE *file = fopen(getenv("NVML_STAND_IN"), "r");
     char name[64], index[16], wanted[16];
-    int found = 0;
+    int found = 0, is_call = strcmp(function, "mig") && strcmp(function, "latin-1");
     snprintf(wanted, sizeof wanted, "%d", gpu);
     while (!found && fscanf(file, "%63s %15s %15s", name, index, value) == 3)
-        found = (!strcmp(name, function) || (!strcmp(name, "*") && strcmp(function, "mig"))) &&
+        found = (!strcmp(name, function) || (!strcmp(name, "*") && is_call)) &&
                 (!strcmp(index, wanted) || !strcmp(index, "*"));
     fclose(file);
     return found;
@@ -94,7 +95,11 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct device **device) {
 
 int nvmlDeviceGetName(struct device *device, char *name, unsigned length) {
     CALL(device->gpu);
-    snprintf(name, length, device->mig < 0 ? "Stand-in %d" : "Stand-in %d MIG 1g.5gb", device->gpu);
+    char value[16];
+    if (find_rule("latin-1", device->gpu, value))
+        snprintf(name, length, "Ger\xe4t %d", device->gpu);
+    else
+        snprintf(name, length, device->mig < 0 ? "Stand-in %d" : "Stand-in %d MIG 1g.5gb", device->gpu);
     return SUCCESS;
 }
 

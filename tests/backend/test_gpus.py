@@ -180,6 +180,18 @@ async def test_what_a_gpu_does_not_support_is_null_and_the_rest_is_there(reader:
         assert await reader.read_one() == [FIRST, SECOND | dict.fromkeys(missing)]
 
 
+async def test_a_name_that_is_not_utf_8_is_null_and_the_rest_is_there(reader: Reader) -> None:
+    reader.behave("latin-1 0 on")
+    assert await reader.read_one() == [FIRST | {"name": None}, SECOND]
+    reader.behave("latin-1 * on", "mig 1 on")
+    part = {"name": None, "memory_used_bytes": 0, "memory_total_bytes": 5 * GIB}
+    cut = {"utilization_percent": None, "mig_mode": "on", "mig_devices": [part, part]}
+    assert await reader.read_one() == [FIRST | {"name": None}, SECOND | {"name": None} | cut]
+    reader.behave()
+    assert await reader.read_one() == [FIRST, SECOND]
+    assert reader.count_calls("nvmlInitWithFlags") == 1
+
+
 async def test_temperature_is_asked_in_the_new_way_then_the_old(reader: Reader) -> None:
     reader.behave(f"nvmlDeviceGetTemperatureV * {pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}")
     assert await reader.read_one() == [FIRST, SECOND]

@@ -201,7 +201,8 @@ async def read_csv(answer: httpx.Response) -> list[dict[str, str]]:
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/csv")
     assert "predictions.csv" in answer.headers["content-disposition"]
-    return list(csv.DictReader(StringIO(answer.text)))
+    assert answer.content.startswith(b"\xef\xbb\xbf") and answer.text.count("\ufeff") == 1
+    return list(csv.DictReader(StringIO(answer.content.decode("utf-8-sig"))))
 
 
 async def test_the_history_can_be_had_as_csv_filtered_and_whole(
@@ -220,7 +221,7 @@ async def test_the_history_can_be_had_as_csv_filtered_and_whole(
     answer = await api.client.get("/api/predictions", params={"format": "json"}, headers=accept)
     assert len(answer.json()["results"]) == 5
     nothing = await api.client.get("/api/predictions", params={"format": "csv", "label": "house"})
-    assert await read_csv(nothing) == [] and nothing.text.startswith("id,filename,")
+    assert await read_csv(nothing) == [] and nothing.text.startswith("\ufeffid,filename,")
 
 
 async def test_a_file_name_is_no_formula_in_a_spreadsheet(api: Api, cat: bytes) -> None:
@@ -230,6 +231,29 @@ async def test_a_file_name_is_no_formula_in_a_spreadsheet(api: Api, cat: bytes) 
     names = [row["filename"] for row in rows]
     assert names[0] == "with a comma, and 'quotes'.png"
     assert all(name.startswith("'") for name in names[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        *((f"{sign}1+1", f"'{sign}1+1") for sign in "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\u2212\u207c"),
+        *((f"{space}=1", f"'{space}=1") for space in (" ", "\t", "\n", "\r", "\u00a0", "\u3000")),
+        ("a;=1+1.png", "a;'=1+1.png"),
+        ("a; \uff1d1.png", "a;' \uff1d1.png"),
+        ("a=1;b-2.png", "a=1;b-2.png"),
+        ("IMG-1.png", "IMG-1.png"),
+        ("\u732b.png", "\u732b.png"),
+    ],
+)
+async def test_nothing_that_a_spreadsheet_takes_for_a_sign_begins_a_cell(
+    name: str, written: str, api: Api, database: asyncpg.Connection
+) -> None:
+    id = await insert(database, 0, "cat", 0.0000125)
+    await database.execute("UPDATE predictions SET filename = $1", name)
+    (row,) = await read_csv(await api.client.get("/api/predictions?format=csv"))
+    assert row["filename"] == written
+    assert row["id"].replace("-", "") == id
+    assert float(row["confidence"]) == pytest.approx(0.0000125)
 
 
 def test_a_cursor_survives_its_round_trip_and_damage_is_noticed() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from backend.settings import Settings
 from backend.uploads import decode
 from images.decode import FORMATS
-from training import data
+from training import data, files
 
 SETTINGS = Settings(database_url="postgresql://x", broker_url="amqp://x")  # pyright: ignore
 RANDOM = np.random.default_rng(0)
@@ -64,4 +64,4 @@ def test_training_sees_an_image_as_the_model_is_shown_it(file: str, read: dict[s
 
 
 def test_training_takes_whatever_the_service_does() -> None:
-    assert set(FORMATS) <= set(data.FORMATS)
+    assert set(FORMATS) <= set(files.FORMATS)

@@ -59,6 +59,7 @@ def behave(options: argparse.Namespace) -> None:
     if options.recipe == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     say(phase="reading")
+    say(note="left out, system files and folders: 1 (train/.DS_Store)")
     match options.recipe:
         case "crash":
             print("Traceback (most recent call last):\n\0ZeroDivisionError: by zero", file=sys.stderr)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import data
+from training import archives, data
 from training.errors import DataError
 
 
@@ -207,7 +207,7 @@ def test_an_archive_that_would_fill_the_disk_is_not_unpacked(
     kind: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = pack(kind, tree, tmp_path / "images")
-    monkeypatch.setattr(data.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(DataError, match="make room"):
         data.load(archive, tmp_path / "cache")
     assert list((tmp_path / "cache").glob("[!.]*")) == []

@@ -1,10 +1,15 @@
 """A version's pictures can be looked at, whatever the model and the classes are."""
 
 import io
+from collections.abc import Generator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from PIL import Image
 
 from training import pictures
@@ -36,9 +41,84 @@ def test_every_version_gets_four_pictures(count: int, classes: int) -> None:
             assert min(picture.size) > 300, name
 
 
+NAMES = [
+    "$%$", "a $b_$", "x^ \\frac", "snow \u2603", "x_{y}^2",
+    "$\\frac{", "\u0440\u043e\u0437\u0430", "\u0642\u0637\u0629",
+    "\u732b", "\u0e41\u0e21\u0e27", "dog \U0001f415",
+]  # fmt: skip
+
+
 def test_a_class_may_have_any_name() -> None:
-    names = ["$%$", "a $b_$", "x^ \\frac", "snow \u2603"]
-    assert len(pictures.draw(answers(50, 4), names, CURVE)) == 4
+    assert len(pictures.draw(answers(50, len(NAMES)), NAMES, CURVE)) == 4
+
+
+def write_font(path: Path, family: str, letters: str) -> None:
+    """A font whose letters are all squares."""
+    square = TTGlyphPen(None)
+    square.moveTo((0, 0))
+    for corner in ((0, 700), (700, 700), (700, 0)):
+        square.lineTo(corner)
+    square.closePath()
+    glyphs = [".notdef", *(f"u{ord(letter):X}" for letter in letters)]
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder(glyphs)
+    font.setupCharacterMap({ord(letter): f"u{ord(letter):X}" for letter in letters})
+    font.setupGlyf(dict.fromkeys(glyphs, square.glyph()))
+    font.setupHorizontalMetrics(dict.fromkeys(glyphs, (800, 0)))
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": family, "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(path)
+
+
+@pytest.fixture
+def fonts(monkeypatch: pytest.MonkeyPatch) -> Generator[list[str]]:
+    """The font files that the system is said to have."""
+    files: list[str] = []
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist])
+    pictures.find_fonts.cache_clear()
+    yield files
+    pictures.find_fonts.cache_clear()
+
+
+def read_ticks(names: list[str]) -> list[str]:
+    drawn = pictures.make_drawable(names)
+    axes = pictures.draw_confusion(answers(50, len(names)), drawn).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == drawn
+    return drawn
+
+
+def test_a_name_that_no_font_can_write_is_a_number_and_the_words_tell_which(
+    fonts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fonts == []
+    assert read_ticks(NAMES) == [*NAMES[:8], "class 9", "class 10", "class 11"]
+    assert len(pictures.draw(answers(50, len(NAMES)), NAMES, CURVE)) == 4
+    assert "class 9 is \u732b, class 10 is \u0e41\u0e21\u0e27, class 11 is dog \U0001f415" in caplog.text
+
+
+def test_letters_that_one_font_lacks_are_taken_from_another(
+    fonts: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, family, letters in (
+        ("unifont.otf", "Two Scripts", "\u732b\u0e41\u0e21\u0e27"),
+        ("unifont_upper.otf", "Dogs", "\U0001f415"),
+        ("other.otf", "Never used", "\u732b"),
+    ):
+        write_font(tmp_path / name, family, letters)
+        fonts.append(str(tmp_path / name))
+    assert read_ticks(NAMES) == NAMES
+    assert pictures.find_fonts() == ("DejaVu Sans", "Two Scripts", "Dogs")
+    assert len(pictures.draw(answers(50, len(NAMES)), NAMES, CURVE)) == 4  # and no warning of a missing glyph
+    assert caplog.text == ""
+
+
+def test_a_dollar_and_a_backslash_are_letters() -> None:
+    figure = pictures.draw_mistakes(answers(50, 2), ["$x_1$", "\\alpha"])
+    titles = [axes.title for axes in figure.axes if axes.get_title()]
+    assert titles and not any(title.get_parse_math() for title in titles)
 
 
 def test_a_model_without_a_mistake_has_a_sheet_that_says_so() -> None:

@@ -27,6 +27,7 @@ async def test_a_run_tells_its_epochs_in_order_and_succeeds(worker: Worker, trai
     told_of = {line["message"]: line for line in worker.log if line.get("training_id") == str(id)}
     assert {"training taken", "training started", "training ended"} <= told_of.keys()
     assert told_of["training taken"]["request_id"] == "request-1"
+    assert "it notes: left out, system files and folders: 1 (train/.DS_Store)" in told_of
 
 
 async def test_the_child_gets_the_run_s_options_and_no_secret(worker: Worker, trainings: Trainings) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,8 +143,10 @@ def command(data: Path, models: Path, *more: str) -> list[str]:
 
 
 def test_the_command_speaks_to_a_program_in_json_lines(two_colours: Path, tmp_path: Path) -> None:
+    images = shutil.copytree(two_colours, tmp_path / "images")
+    (images / "train/reddish/labels.csv").write_text("name,label")
     child = subprocess.Popen(
-        [sys.executable, *command(two_colours, tmp_path, "--report", "json", "--recipe", "fast")],
+        [sys.executable, *command(images, tmp_path, "--report", "json", "--recipe", "fast")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, env=ONE_THREAD,
     )  # fmt: skip
     assert child.stdout is not None
@@ -161,9 +164,33 @@ def test_the_command_speaks_to_a_program_in_json_lines(two_colours: Path, tmp_pa
     assert [line["phase"] for line in said if "phase" in line] == [
         "reading", "training", "evaluating", "publishing",
     ]  # fmt: skip
+    (note,) = [line["note"] for line in said if "note" in line]
+    assert note.startswith("left out, ") and note.endswith(": 1 (train/reddish/labels.csv)")
     assert [line["epoch"]["number"] for line in said if "epoch" in line] == [1, 2, 3]
     assert next(line for line in said if "epochs" in line)["epochs"] == 3
     assert (tmp_path / said[-1]["published"] / "card.json").exists()
+
+
+def test_what_was_left_out_is_told_and_in_the_card(two_colours: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(two_colours, images)
+    (images / "train/reddish/.ipynb_checkpoints").mkdir()
+    (images / "train/reddish/labels.csv").write_text("name,label")
+    (images / "train/greenish/7.png").write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, *command(images, tmp_path / "models", "--epochs", "1")],
+        capture_output=True, text=True, check=True, cwd=REPOSITORY, timeout=120, env=ONE_THREAD,
+    )  # fmt: skip
+    assert "left out, system files and folders: 1 (train/reddish/.ipynb_checkpoints/)\n" in done.stdout
+    assert "left out, unreadable images: 1 (train/greenish/7.png (The file is empty.))\n" in done.stdout
+    (artifact,) = [entry for entry in (tmp_path / "models").iterdir() if not entry.name.startswith(".")]
+    card_data = read_card(artifact)["data"]
+    assert card_data["train_images"] == 199
+    assert [(note["files"], note["examples"][0]) for note in card_data["left_out"]] == [
+        (1, "train/reddish/labels.csv"),
+        (1, "train/reddish/.ipynb_checkpoints/"),
+        (1, "train/greenish/7.png (The file is empty.)"),
+    ]
 
 
 def test_the_command_ends_when_the_program_that_started_it_does(two_colours: Path, tmp_path: Path) -> None:

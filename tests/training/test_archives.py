@@ -1,0 +1,194 @@
+"""Archives of any system: their folders, and the letters of their names."""
+
+import io
+import logging
+import struct
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from training import data
+from training.archive_names import find_encoding, separate
+from training.errors import DataError
+
+COUNTS = {"train": 40, "test": 4}
+
+
+def make_png(number: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8), (number, 0, 0)).save(content, "PNG")
+    return content.getvalue()
+
+
+def list_names(*classes: str, prefix: str = "", separator: str = "/") -> list[str]:
+    return [
+        prefix + separator.join((part, name, f"{number:03}.png"))
+        for part, count in COUNTS.items()
+        for name in classes
+        for number in range(count)
+    ]
+
+
+class StoredName(zipfile.ZipInfo):
+    """An entry whose name is these bytes, without the flag that says UTF-8."""
+
+    stored: bytes
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - what zipfile calls
+        return self.stored, self.flag_bits & ~0x800
+
+
+def write_zip(archive: Path, names: list[bytes], extra: dict[bytes, bytes] | None = None) -> Path:
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for number, name in enumerate(names):
+            entry = StoredName(str(number))
+            entry.stored = name
+            entry.extra = (extra or {}).get(name, b"")
+            zipped.writestr(entry, make_png(number))
+    return archive
+
+
+def write_tar(archive: Path, names: list[str], **options: str | int) -> Path:
+    with tarfile.open(archive, "w", **options) as tar:  # pyright: ignore[reportArgumentType, reportCallIssue]
+        for number, name in enumerate(names):
+            content = make_png(number % 256)
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive
+
+
+def assert_read(archive: Path, cache: Path, *classes: str) -> data.Dataset:
+    dataset = data.load(archive, cache)
+    assert dataset.classes == sorted(classes)
+    assert len(dataset.train) == 40 * len(classes) and len(dataset.test) == 4 * len(classes)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("encoding", "classes"),
+    [
+        ("cp866", ("роза", "тюльпан")),
+        ("cp866", ("Кошки", "Собаки")),
+        ("cp866", ("самолёт", "птица", "car")),
+        ("cp437", ("müsli", "käse")),
+        ("cp437", ("Äpfel", "Birnen", "Straße")),
+        ("cp437", ("café", "forêt")),
+        ("cp437", ("señal", "año")),
+        ("cp850", ("maçã", "pão")),
+        ("cp852", ("żółw", "łódź")),
+        ("cp737", ("γάτα", "σκύλος")),
+        ("cp932", ("ソース", "表")),  # the second byte of both first letters is a backslash
+        ("cp932", ("ねこ", "いぬ")),
+        ("gb18030", ("玫瑰", "郁金香")),
+        ("cp949", ("고양이", "개")),
+        ("cp1251", ("роза", "тюльпан")),
+        ("utf-8", ("роза", "猫")),
+    ],
+)
+def test_names_in_the_code_page_of_any_windows_become_the_right_letters(
+    encoding: str, classes: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [name.encode(encoding) for name in list_names(*classes)]
+    with caplog.at_level(logging.WARNING):
+        assert_read(write_zip(tmp_path / "images.zip", names), tmp_path / "cache", *classes)
+    assert ("are read as" in caplog.text) == (encoding != "utf-8")
+
+
+def test_a_name_that_is_marked_as_utf_8_needs_no_guess(tmp_path: Path) -> None:
+    names = list_names("роза", "猫")
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as zipped:
+        for number, name in enumerate(names):
+            zipped.writestr(name, make_png(number))
+        old = StoredName("x")
+        old.stored = "train/роза/одна.png".encode("cp866")
+        zipped.writestr(old, make_png(0))
+    dataset = data.load(tmp_path / "images.zip", tmp_path / "cache")
+    assert dataset.classes == ["роза", "猫"]
+    assert len(dataset.train) == 81
+
+
+def test_info_zip_s_unicode_name_counts(tmp_path: Path) -> None:
+    unicode_name: dict[bytes, bytes] = {}
+    for name in list_names("роза", "猫"):
+        stored = name.encode("ascii", "replace") + b"x"
+        field = struct.pack("<BI", 1, zlib.crc32(stored)) + name.encode()
+        unicode_name[stored] = struct.pack("<HH", 0x7075, len(field)) + field
+    archive = tmp_path / "images.zip"
+    names = [*unicode_name]
+    assert_read(write_zip(archive, names, unicode_name), tmp_path / "cache", "роза", "猫")
+
+
+@pytest.mark.parametrize("prefix", ["", "flowers\\", "flowers/", "C:\\Users\\me\\flowers\\"])
+def test_backslashes_separate_the_folders_of_a_windows_zip(prefix: str, tmp_path: Path) -> None:
+    names = [name.encode() for name in list_names("daisy", "tulip", prefix=prefix, separator="\\")]
+    assert_read(write_zip(tmp_path / "images.zip", names), tmp_path / "cache", "daisy", "tulip")
+
+
+def test_a_backslash_may_be_part_of_a_class_name(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "images.tar", list_names("x^ \\frac", "a$b$"))
+    assert_read(archive, tmp_path / "cache", "x^ \\frac", "a$b$")
+    assert separate(["train\\a\\1.png"]) == ["train/a/1.png"]
+
+
+@pytest.mark.parametrize(
+    "escape", ["..\\..\\..\\", "train\\..\\..\\..\\..\\", "C:\\..\\..\\..\\", "\\\\host\\share\\"]
+)
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_backslashes_and_drives_lead_nowhere_outside(escape: str, kind: str, tmp_path: Path) -> None:
+    names = list_names("daisy", "tulip", prefix=escape, separator="\\")
+    archive = tmp_path / f"images.{kind}"
+    if kind == "zip":
+        write_zip(archive, [name.encode() for name in names])
+    else:
+        write_tar(archive, names)
+    cache = tmp_path / "deep/er/cache"
+    with suppress(DataError):
+        data.load(archive, cache)
+    assert all(cache in path.parents for path in tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        (list_names("роза", "猫"), {"format": tarfile.PAX_FORMAT}),
+        (list_names("роза", "猫", prefix="/home/me/flowers/"), {"format": tarfile.GNU_FORMAT}),
+        (list_names("роза", "猫", prefix="flowers\\", separator="\\"), {"format": tarfile.GNU_FORMAT}),
+        (list_names("роза", "猫", prefix="./a/b/"), {"format": tarfile.GNU_FORMAT}),
+    ],
+    ids=["pax", "absolute", "backslashes", "a folder in a folder"],
+)
+def test_tars_of_any_kind_are_read(names: list[str], options: dict[str, int], tmp_path: Path) -> None:
+    assert_read(write_tar(tmp_path / "images.tar", names, **options), tmp_path / "cache", "роза", "猫")
+
+
+def test_a_tar_with_names_of_an_old_code_page_is_read(tmp_path: Path) -> None:
+    names = list_names("роза", "тюльпан")
+    archive = write_tar(tmp_path / "images.tar", names, format=tarfile.GNU_FORMAT, encoding="cp866")
+    assert_read(archive, tmp_path / "cache", "роза", "тюльпан")
+
+
+def test_an_archive_of_macos_is_read_without_its_second_copy(tmp_path: Path) -> None:
+    names = [
+        unicodedata.normalize("NFD", name) for name in list_names("pâquerette", "tulipe", prefix="fleurs/")
+    ]
+    doubled = names + [f"__MACOSX/{name.rpartition('/')[0]}/._{name.rpartition('/')[2]}" for name in names]
+    archive = write_zip(tmp_path / "fleurs.zip", [name.encode() for name in doubled])
+    assert assert_read(archive, tmp_path / "cache", "pâquerette", "tulipe").left_out == []
+
+
+def test_two_data_sets_in_one_archive_are_refused_by_name(tmp_path: Path) -> None:
+    names = list_names("a", "b", prefix="one/") + list_names("a", "b", prefix="two/")
+    with pytest.raises(DataError, match=r"more than one data set \(one, two\)"):
+        data.load(write_tar(tmp_path / "images.tar", names), tmp_path / "cache")
+
+
+def test_names_that_fit_no_code_page_are_read_all_the_same() -> None:
+    everything = bytes(range(0x80, 0x100))
+    assert everything.decode(find_encoding([everything]))

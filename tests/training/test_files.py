@@ -1,0 +1,212 @@
+"""What is an image of a data set, what is left out, and the words that say so."""
+
+import os
+import unicodedata
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import data, files
+from training.data import Dataset
+from training.errors import DataError
+
+CLASSES = ("daisy", "tulip")
+
+
+def write_image(file: Path, shade: int = 100) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = BytesIO()
+    Image.new("RGB", (40, 40), (shade, 0, 0)).save(content, "PNG")
+    file.write_bytes(content.getvalue())
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two classes, 60 training and 10 test images each: one unreadable image is less than a hundredth."""
+    root = tmp_path / "flowers"
+    for name in CLASSES:
+        for part, count in (("train", 60), ("test", 10)):
+            for number in range(count):
+                write_image(root / part / name / f"{number:03}.png")
+    return root
+
+
+@pytest.fixture
+def load(tree: Path, tmp_path: Path) -> Callable[[], Dataset]:
+    return lambda: data.load(tree, tmp_path / "cache")
+
+
+def count(dataset: Dataset) -> dict[str, int]:
+    return {left_out.reason: left_out.files for left_out in dataset.left_out}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "._000.png", ".000.png.icloud", ".ipynb_checkpoints/000-checkpoint.png", "@eaDir/000.png/THUMB.jpg",
+        ".thumbnails/000.png", "__MACOSX/000.png", "Thumbs.db", "THUMBS.DB", "Desktop.ini", ".DS_Store",
+        "#recycle/000.png", "$RECYCLE.BIN/000.png", "System Volume Information/000.png",
+        "lost+found/000.png", "000.png~", "@Recycle/000.png", "Icon\r",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["train", "train/daisy", "test/tulip/more"])
+def test_system_files_are_neither_images_nor_classes(
+    name: str, place: str, tree: Path, load: Callable[[], Dataset]
+) -> None:
+    before = load()
+    write_image(tree / place / name)
+    after = load()
+    assert after.classes == list(CLASSES)
+    assert after.fingerprint() == before.fingerprint()
+    assert count(after) == {files.SYSTEM: 1}
+    example = f"{place}/{name.split('/')[0]}{'/' if '/' in name else ''}".replace("\r", "\ufffd")
+    assert after.left_out[0].examples == [example]
+
+
+def test_images_are_known_by_their_content_whatever_their_ending(
+    tree: Path, load: Callable[[], Dataset]
+) -> None:
+    for number, name in enumerate(("img", "img.jfif", "img.JPG", "img.dat", "img.png.download", "img.000")):
+        write_image(tree / "train/daisy" / name, number)
+    dataset = load()
+    assert len(dataset.train) == 126 and dataset.left_out == []
+
+
+def test_what_is_no_image_is_left_out_with_a_word_and_is_no_error(
+    tree: Path, load: Callable[[], Dataset]
+) -> None:
+    for name in ("README.txt", "labels.csv", "notes", "clip.mp4", "000.png:Zone.Identifier"):
+        (tree / "train/daisy" / name).write_text("this is no image")
+    (tree / "train/daisy/empty.txt").touch()
+    (tree / "train/tulip/README.md").write_text("BMW is no tulip")  # a BMP begins so
+    (tree / "train/tulip/list.txt").write_text("P1 is the first one")  # and so does a PPM
+    (tree / "train/licence.txt").write_text("beside the classes")
+    write_image(tree / "test/stray.png")
+    dataset = load()
+    assert len(dataset.train) == 120 and len(dataset.test) == 20
+    assert count(dataset) == {files.NO_IMAGE: 8, files.OUTSIDE: 2}
+    assert str(dataset.left_out[0]) == (
+        f"{files.NO_IMAGE}: 8 (train/daisy/000.png:Zone.Identifier, train/daisy/README.txt, "
+        "train/daisy/clip.mp4, …)"
+    )
+
+
+def break_image(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    match how:
+        case "cut short":
+            file.write_bytes(content[: len(content) // 2])
+        case "empty":
+            file.write_bytes(b"")
+        case "text":
+            file.write_text("no image at all")
+        case "too large":
+            with file.open("wb") as sparse:
+                sparse.truncate(files.MAX_FILE_BYTES + 1)
+        case "link to nothing":
+            file.unlink()
+            file.symlink_to("nowhere.png")
+        case "link to itself":
+            file.unlink()
+            file.symlink_to(file.name)
+        case _:
+            raise ValueError(how)
+
+
+HOW = ["cut short", "empty", "text", "too large", "link to nothing", "link to itself"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_one_unreadable_image_among_many_is_skipped_with_its_name(
+    how: str, tree: Path, load: Callable[[], Dataset]
+) -> None:
+    break_image(tree / "train/tulip/007.png", how)
+    dataset = load()
+    assert len(dataset.train) == 119
+    assert dataset.train.labels.tolist() == [0] * 60 + [1] * 59
+    (left_out,) = dataset.left_out
+    assert left_out.reason == files.UNREADABLE
+    assert left_out.examples[0].startswith("train/tulip/007.png (")
+
+
+def test_more_unreadable_images_than_one_in_a_hundred_are_an_error_that_names_them(
+    tree: Path, load: Callable[[], Dataset]
+) -> None:
+    for number in (3, 8):
+        break_image(tree / f"train/tulip/{number:03}.png", "cut short")
+    with pytest.raises(DataError, match=r"2 of 140 images .*003\.png.*008\.png.*repair or remove"):
+        load()
+
+
+def test_a_class_of_which_nothing_is_an_image_is_an_error(tree: Path, load: Callable[[], Dataset]) -> None:
+    for file in (tree / "test/tulip").iterdir():
+        file.rename(file.with_suffix(".txt"))
+        file.with_suffix(".txt").write_text("no image")
+    with pytest.raises(DataError, match="tulip holds no image"):
+        load()
+
+
+def test_folders_in_a_class_are_read_even_if_they_are_named_like_images(
+    tree: Path, load: Callable[[], Dataset]
+) -> None:
+    write_image(tree / "train/daisy/album.png/001.png")
+    write_image(tree / "train/daisy/2024/may/001.png")
+    dataset = load()
+    assert len(dataset.train) == 122 and dataset.left_out == []
+
+
+def test_links_are_followed_but_not_in_circles(tree: Path, load: Callable[[], Dataset]) -> None:
+    elsewhere = tree.parent / "elsewhere"
+    write_image(elsewhere / "more/001.png")
+    write_image(elsewhere / "002.png")
+    daisy = tree / "train/daisy"
+    (daisy / "more").symlink_to(elsewhere / "more")
+    (daisy / "other.png").symlink_to(elsewhere / "002.png")
+    (daisy / "self").symlink_to(".")
+    (daisy / "up").symlink_to("../..")
+    (daisy / "root").symlink_to("/")
+    dataset = load()
+    assert len(dataset.train) == 122
+    assert count(dataset) == {files.CIRCLE: 3}
+
+
+def test_what_would_block_a_reader_is_left_out(tree: Path, load: Callable[[], Dataset]) -> None:
+    os.mkfifo(tree / "train/daisy/pipe.png")
+    dataset = load()
+    assert len(dataset.train) == 120
+    assert count(dataset) == {files.SPECIAL: 1}
+
+
+def test_a_class_is_the_same_however_its_accents_are_stored(tree: Path, load: Callable[[], Dataset]) -> None:
+    (tree / "train/daisy").rename(tree / "train" / unicodedata.normalize("NFD", "pâquerette"))
+    (tree / "test/daisy").rename(tree / "test/pâquerette")
+    write_image(tree / "train/pâquerette/one more.png")
+    dataset = load()
+    assert dataset.classes == ["pâquerette", "tulip"]
+    assert np.bincount(dataset.train.labels).tolist() == [61, 60]
+
+
+def test_names_that_no_terminal_can_show_are_told_without_harm(
+    tree: Path, load: Callable[[], Dataset]
+) -> None:
+    (tree / "train/daisy" / os.fsdecode(b"caf\xe9 \x1b[31m.txt")).write_text("no image")
+    (left_out,) = load().left_out
+    assert left_out.examples == ["train/daisy/caf\ufffd \ufffd[31m.txt"]
+
+
+def test_the_order_of_the_images_does_not_change(tree: Path, load: Callable[[], Dataset]) -> None:
+    """Folders by their path as text, then files by name: the fingerprints in published cards depend on it."""
+    order = ["zz.png", "B/x.png", "a/z.png", "a-b/y.png", "a/b/a.png"]
+    for file in (tree / "test/tulip").iterdir():
+        file.unlink()
+    for shade, name in enumerate(order):
+        write_image(tree / "test/tulip" / name, 10 * shade)
+    dataset = load()
+    shades = dataset.test.images[dataset.test.labels == 1][:, 0, 0, 0]
+    assert [order[shade // 10] for shade in shades.tolist()] == [
+        "zz.png", "B/x.png", "a/z.png", "a-b/y.png", "a/b/a.png",
+    ]  # fmt: skip

@@ -1,0 +1,94 @@
+"""The names in an archive: their letters, and what separates folders.
+
+Windows writes the names in a .zip in the code page of its language and does not say which one that is.
+"""
+
+import re
+import struct
+import unicodedata
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from zipfile import ZipInfo
+
+import chardet
+
+UTF8_FLAG = 0x800
+UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8 beside the one in a code page
+# The code pages in which Windows writes names, by language. If nothing tells several apart, the first counts.
+CODE_PAGES = (
+    "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
+    "big5hkscs", "cp1251",
+)  # fmt: skip
+SAMPLE = 20_000  # characters that are looked at; more change no decision
+EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # one word may mix them
+
+
+def read_name(entry: ZipInfo) -> str | bytes:
+    """An entry's name as text if the archive says that it is UTF-8, else its bytes."""
+    if entry.flag_bits & UTF8_FLAG:
+        return entry.orig_filename
+    stored = entry.orig_filename.encode("cp437")  # as which zipfile reads what is not marked as UTF-8
+    extra = entry.extra
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + length], extra[4 + length :]
+        if kind == UNICODE_PATH and len(field) > 5 and field[1:5] == struct.pack("<I", zlib.crc32(stored)):
+            return field[5:].decode(errors="replace")
+    return stored
+
+
+def find_encoding(stored: Sequence[bytes]) -> str:
+    """UTF-8 if all names are valid UTF-8; else the code page in which they read most like words.
+
+    Of the code pages in which equally few characters are odd, `chardet` chooses by the frequency of letters.
+    """
+    foreign = sorted({part for name in stored for part in name.split(b"/") if not part.isascii()})
+    text = b"\n".join(foreign)
+    if _decode(text, "utf-8") is not None:
+        return "utf-8"
+    readings = {page: reading for page in CODE_PAGES if (reading := _decode(text, page)) is not None}
+    if not readings:
+        return CODE_PAGES[0]  # it has a letter for each byte
+    oddities = {page: _count_oddities(reading[:SAMPLE]) for page, reading in readings.items()}
+    fitting = [page for page in readings if oddities[page] == min(oddities.values())]
+    if len({readings[page] for page in fitting}) == 1:
+        return fitting[0]
+    guess = chardet.detect(text, include_encodings=fitting, no_match_encoding=fitting[0])["encoding"]
+    return guess or fitting[0]
+
+
+def separate(names: Sequence[str]) -> list[str]:
+    """Names whose folders are separated by slashes.
+
+    Some programs of Windows write backslashes. Where files lie in train/<class>/ without them, a backslash is
+    part of a name.
+    """
+    if any("train" in name.split("/")[:-2] for name in names):
+        return list(names)
+    return [name.replace("\\", "/") for name in names]
+
+
+def _decode(text: bytes, encoding: str) -> str | None:
+    try:
+        return text.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _count_oddities(text: str) -> int:
+    """Characters that names hardly have: symbols, scripts mixed in a word, a capital after a small letter."""
+    odd = sum(not c.isascii() and (unicodedata.category(c)[0] not in "LM" or _is_rare(c)) for c in text)
+    for word in re.findall(r"[^\W\d_]+", text):
+        odd += sum(_get_script(a) != _get_script(b) for a, b in pairwise(word))
+        odd += sum(a.islower() and b.isupper() for a, b in pairwise(word))
+    return odd
+
+
+def _is_rare(character: str) -> bool:
+    return "\uff00" <= character <= "\uffef"  # half and full width
+
+
+def _get_script(letter: str) -> str:
+    script = unicodedata.name(letter, "?").split()[0]
+    return "CJK" if script in EAST_ASIAN else script

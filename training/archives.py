@@ -1,0 +1,115 @@
+"""Unpack an archive of images, once, into the cache."""
+
+import fcntl
+import hashlib
+import logging
+import lzma
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from training import archive_names
+from training.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+LAYOUT = 2  # part of each folder's name; raise it when the same archive would be unpacked differently
+UNPACKING_ERRORS = (  # all that damaged, cut off or locked archives raise
+    EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError,
+    lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@contextmanager
+def alone(cache: Path) -> Generator[None]:
+    """Keep other processes from changing the cache, and clear away what killed ones had not finished."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = (cache / ".lock").open("w")
+    except OSError as error:
+        raise DataError(f"{cache} cannot be written ({error}); name another folder with --cache") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for partial in cache.glob(".partial-*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        yield
+
+
+def unpack(archive: Path, cache: Path) -> Path:
+    """Unpack once, to a folder named by the archive's content. Raises DataError."""
+    with archive.open("rb") as file:
+        root = cache / f"{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}-{LAYOUT}"
+    if root.exists():
+        return root
+    with alone(cache):
+        if root.exists():  # unpacked while this process waited
+            return root
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
+            unpacked = Path(partial) / "images"
+            unpacked.mkdir()
+            try:
+                _extract(archive, unpacked, shutil.disk_usage(cache).free // 2)
+            except UNPACKING_ERRORS as error:
+                raise DataError(f"{archive} cannot be unpacked ({error}); make it anew") from error
+            unpacked.rename(root)
+    return root
+
+
+def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
+    """Write out what the archive holds, within `folder`. Raises DataError and UNPACKING_ERRORS."""
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            _check_size(archive, sum(member.size for member in members), max_bytes)
+            stored = [_unescape(member.name) for member in members]
+            for member, name in zip(members, _decode_names(archive, stored), strict=True):
+                member.name = name
+            tar.extractall(folder, members, filter=_refuse_links)  # noqa: S202 - it keeps within the folder
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            entries = [entry for entry in zipped.infolist() if entry.filename]
+            _check_size(archive, sum(entry.file_size for entry in entries), max_bytes)
+            stored = [archive_names.read_name(entry) for entry in entries]
+            for entry, name in zip(entries, _decode_names(archive, stored), strict=True):
+                entry.filename = name
+            zipped.extractall(folder, entries)  # noqa: S202 - it drops roots and .., and writes no links
+    else:
+        raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive")
+
+
+def _unescape(name: str) -> str | bytes:
+    """tarfile's text as it is, or the bytes of a name that is not UTF-8."""
+    return name if name.isprintable() else name.encode("utf-8", "surrogateescape")
+
+
+def _decode_names(archive: Path, stored: Sequence[str | bytes]) -> list[str]:
+    encoding = archive_names.find_encoding([name for name in stored if isinstance(name, bytes)])
+    if encoding != "utf-8":
+        logger.warning(
+            "%s: its names are not UTF-8 and are read as %s; if the classes look wrong, make the archive "
+            "anew with names in UTF-8",
+            archive.name,
+            encoding,
+        )
+    decoded = [name if isinstance(name, str) else name.decode(encoding) for name in stored]
+    return archive_names.separate(decoded)
+
+
+def _check_size(archive: Path, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise DataError(
+            f"{archive} would take {size:,} bytes, more than half of what is free on the disk; make room, or "
+            "scale the images down"
+        )
+
+
+def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """The standard filter, and no links, which could lead in circles."""
+    if not (member.isreg() or member.isdir()):
+        raise DataError(f"{member.name} in the archive is a link; put the file itself there")
+    return tarfile.data_filter(member, folder)

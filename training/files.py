@@ -1,0 +1,181 @@
+"""Which files of a data set are images, and which ones are left out, and why."""
+
+import mimetypes
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from images import decode
+from images.errors import ImageError, UnknownFormat
+from training.errors import DataError
+
+FORMATS = (*decode.FORMATS, "PPM")  # PPM, too: some data sets come in it
+MAX_IMAGE_PIXELS = 100_000_000
+MAX_FILE_BYTES = 1 << 29  # a file is read whole; 100 megapixels of 32 bits take less
+EXAMPLES, UNREADABLE_EXAMPLES = 3, 100  # unreadable images have to be repaired, so they are named
+EXAMPLE_CHARACTERS = 200
+
+# What operating systems and programs put beside the images, in any case, besides what begins with . or @ or
+# ends with ~.
+SYSTEM_NAMES = {
+    "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler", "recycled",
+    "system volume information", "found.000",  # Windows
+    "lost+found", "__pycache__",  # Linux, Python
+    "#recycle", "#snapshot", "zbthumbnail.info", "pspbrwse.jbf",  # network drives, picture viewers
+}  # fmt: skip
+
+SYSTEM = "system files and folders"
+OUTSIDE = "not in a folder of a class"
+CIRCLE = "links to a folder that holds them"
+SPECIAL = "neither files nor folders"
+NO_IMAGE = f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+UNREADABLE = "unreadable images"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many files or folders were left out for one reason, and the first of them."""
+
+    reason: str
+    files: int
+    examples: list[str]
+
+    def __str__(self) -> str:
+        more = ", …" if self.files > len(self.examples) else ""
+        return f"{self.reason}: {self.files:,} ({', '.join(self.examples)}{more})"
+
+
+class Sieve:
+    """Passes on the images of the data set at `root` and notes what it leaves out."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._notes: dict[str, list[str]] = defaultdict(list)
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """By reason, the most frequent one first."""
+        notes = sorted(self._notes.items(), key=lambda note: (-len(note[1]), note[0]))
+        return [
+            LeftOut(reason, len(paths), paths[: UNREADABLE_EXAMPLES if reason == UNREADABLE else EXAMPLES])
+            for reason, paths in notes
+        ]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The unreadable images, each with its reason."""
+        return self._notes.get(UNREADABLE, [])
+
+    def list_classes(self, part: Path) -> dict[str, list[Path]]:
+        """The folders of each class, by the name of the class. Raises DataError.
+
+        macOS may store an accent apart from its letter (NFD), other systems both as one (NFC): one class.
+        """
+        classes: dict[str, list[Path]] = defaultdict(list)
+        for entry in self._list(part):
+            if entry.is_dir():
+                classes[_normalise(entry.name)].append(entry)
+            else:
+                self._leave_out(OUTSIDE, entry)
+        return dict(sorted(classes.items()))
+
+    def list_files(self, folder: Path) -> list[Path]:
+        """All regular files below `folder` that no system put there, in a fixed order. Raises DataError."""
+        files = self._walk(folder, frozenset(_identify(parent) for parent in folder.absolute().parents))
+        return sorted(files, key=lambda file: (_normalise(str(file.parent)), _normalise(file.name)))
+
+    def read_pixels(self, file: Path) -> bytes | None:
+        """The pixels as the service would see them; None, and a note, if there are none."""
+        try:
+            return decode.decode(_read(file), MAX_IMAGE_PIXELS, FORMATS)
+        except ImageError as error:
+            if _is_meant_as_image(file, error):
+                self._leave_out(UNREADABLE, file, f" ({error})")
+            else:
+                self._leave_out(NO_IMAGE, file)
+        except OSError as error:
+            self._leave_out(UNREADABLE, file, f" ({error.strerror})")
+        return None
+
+    def _walk(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+        """Links are followed, but not into a folder that holds the link."""
+        here = _identify(folder)
+        if here in above:
+            self._leave_out(CIRCLE, folder)
+            return
+        for path in self._list(folder):
+            if path.is_dir():
+                yield from self._walk(path, above | {here})
+            elif path.is_file() or path.is_symlink():  # a link that leads nowhere cannot be read
+                yield path
+            else:
+                self._leave_out(SPECIAL, path)
+
+    def _list(self, folder: Path) -> list[Path]:
+        """What is in the folder, without what a system put there. Raises DataError."""
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            raise DataError(f"{folder} cannot be read ({error.strerror}); make it readable") from error
+        for entry in entries:
+            if is_system(entry.name):
+                self._leave_out(SYSTEM, entry)
+        return [entry for entry in entries if not is_system(entry.name)]
+
+    def _leave_out(self, reason: str, path: Path, detail: str = "") -> None:
+        slash = "/" if path.is_dir() else ""
+        self._notes[reason].append(f"{_show(path.relative_to(self._root))}{slash}{detail}")
+
+
+def is_system(name: str) -> bool:
+    """Whether an operating system or a program put this beside the images."""
+    return name.startswith((".", "@")) or name.endswith("~") or name.lower() in SYSTEM_NAMES
+
+
+def _read(file: Path) -> bytes:
+    """Its content. Raises OSError, and ImageError if it is empty or too large."""
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        if size == 0:
+            raise UnknownFormat("The file is empty.")
+        if size > MAX_FILE_BYTES:
+            raise UnknownFormat(f"The file is larger than {MAX_FILE_BYTES >> 20} MiB.")
+        return opened.read()
+
+
+def _identify(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _normalise(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _show(path: Path) -> str:
+    """A path as it may be printed and stored, whatever bytes it has."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in str(path))
+    return text if len(text) <= EXAMPLE_CHARACTERS else f"…{text[-EXAMPLE_CHARACTERS:]}"
+
+
+def _is_meant_as_image(file: Path, error: ImageError) -> bool:
+    """Whether a file that gives no pixels counts as a damaged image.
+
+    Its ending tells. Without a known ending its format does; a text may begin like one ("BM", "P1").
+    """
+    if file.suffix.lower() in _list_endings():
+        return True
+    return not isinstance(error, UnknownFormat) and mimetypes.guess_type(file.name)[0] is None
+
+
+@cache
+def _list_endings() -> set[str]:
+    """The endings that promise an image."""
+    return {ending for ending, name in Image.registered_extensions().items() if name in FORMATS}
