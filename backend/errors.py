@@ -35,6 +35,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_allowed_methods(request))
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
         title = HTTPStatus(error.status_code).phrase
         details = {
             404: "There is nothing at this address; see /docs for the addresses that exist.",
@@ -185,15 +191,27 @@ def install(app: FastAPI) -> None:
         }
         detail = details.get(error.status_code, str(error.detail))
         answer = problem(request, error.status_code, title, detail)
-        answer.headers.update(error.headers or {})
+        answer.headers.update(headers)
         return answer
 
-    @app.exception_handler(Exception)
-    async def _unexpected(request: Request, _error: Exception) -> Response:
-        detail = "Something broke on our side; it is logged under the request_id. Try again."
-        answer = problem(request, 500, "Internal error", detail)
-        answer.headers["x-request-id"] = request.state.request_id  # this answer passes no middleware
-        return answer
+
+def unexpected(request: Request) -> Response:
+    """The answer to a request that broke. Its exception is in the log, for the client has no use for it."""
+    detail = "Something broke on our side; it is logged under the request_id. Try again."
+    return problem(request, 500, "Internal error", detail)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of all routes at this address. Starlette names those of one route alone."""
+    methods = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.router.routes
+        )
+    ]
+    return sorted([*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])])
 
 
 def _describe_problems(app: FastAPI) -> None:

@@ -61,6 +61,7 @@ def build_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,  # the proxy serves /docs, with assets of our own
         redoc_url=None,
+        redirect_slashes=False,  # an address with a slash at its end is the same one: see the observer
         lifespan=lifespan,
         generate_unique_id_function=lambda route: _operation_id(route),
     )

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.local import stack
-from scripts.local.config import PROGRAMS, REPOSITORY, Config, find_free_ports, port_is_free
+from scripts.local import files, stack
+from scripts.local.config import PROGRAMS, REPOSITORY, Config, find_free_ports, port_is_free, prepare
 
 SAMPLES = REPOSITORY / "ui/public/samples"
 
@@ -57,6 +57,26 @@ def run_stack(state: Path, programs: tuple[str, ...]) -> Generator[Config]:
         yield config
     finally:
         stack.stop(state)
+
+
+@contextmanager
+def run_proxy(state: Path, **changes: str) -> Generator[Config]:
+    """nginx alone, with other values for some of the template's."""
+    (port,) = find_free_ports(1)
+    config = prepare(state, port)
+    for folder in ("log", "nginx", "run"):
+        (state / folder).mkdir()
+    program = files.find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx")
+    command = [program, "-c", str(files.write_nginx(config, **changes)), "-p", str(state)]
+    with (
+        (state / "log/nginx.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            stack.wait_until(lambda: not port_is_free(port), 10, "nginx")
+            yield config
+        finally:
+            process.terminate()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from backend.broker import Broker
 from backend.database import Database
@@ -22,6 +22,15 @@ from backend.trainings import Trainings
 
 MAX_BODY_BYTES = 4096
 Body = TypeVar("Body", bound=BaseModel)
+
+
+class QueryParameters(BaseModel):
+    """Base of what a query may hold. An empty value, as in `?label=`, is the same as none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if value != ""}
 
 
 @dataclass(frozen=True)

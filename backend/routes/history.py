@@ -2,18 +2,19 @@
 
 import logging
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from PIL import Image
+from pydantic import BeforeValidator, Field
 
+from backend.header_fields import choose_media_type
 from backend.history import read_all, read_page, time_bound
-from backend.routes import as_json, describe_body, problems, read_body, services
+from backend.routes import QueryParameters, as_json, describe_body, problems, read_body, services
 from backend.schemas import Status
 from backend.schemas.predictions import Feedback, Prediction, PredictionPage
 from backend.spreadsheet import MEDIA_TYPE, as_csv
@@ -23,16 +24,23 @@ logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/predictions", tags=["predictions"])
 
 
-@dataclass(frozen=True)
-class Filters:
-    """The history's filters, as query parameters; all that are given must hold."""
+def _restore_plus(text: Any) -> Any:
+    """`10:00:00 02:00` is an offset whose `+` was not encoded: in a query it means a space."""
+    return re.sub(r"(:\d\d(?:\.\d+)?) (\d\d:?\d\d)$", r"\1+\2", text) if isinstance(text, str) else text
 
-    status: Annotated[Status | None, Query()] = None
-    label: Annotated[str | None, Query(max_length=200, description="The predicted label.")] = None
-    min_confidence: Annotated[float | None, Query(ge=0, le=1)] = None
-    from_: Annotated[datetime | None, Query(alias="from", description="Accepted at or after.")] = None
-    to: Annotated[datetime | None, Query(description="Accepted before.")] = None
-    q: Annotated[str | None, Query(max_length=200, description="Part of the file name.")] = None
+
+Moment = Annotated[datetime, BeforeValidator(_restore_plus)]
+
+
+class Filters(QueryParameters):
+    """The history's filters; all that are given must hold."""
+
+    status: Status | None = None
+    label: str | None = Field(None, max_length=200, description="The predicted label.")
+    min_confidence: float | None = Field(None, ge=0, le=1)
+    from_: Moment | None = Field(None, alias="from", description="Accepted at or after.")
+    to: Moment | None = Field(None, description="Accepted before.")
+    q: str | None = Field(None, max_length=200, description="Part of the file name.")
 
     def parameters(self) -> dict[str, Any]:
         """Those that are set, by the names that the history's SQL has for them."""
@@ -47,27 +55,29 @@ class Filters:
         return {name: value for name, value in given.items() if value is not None}
 
 
+class HistoryQuery(Filters):
+    """The filters, and which page of what they let through, in which format."""
+
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(None, description="`next` or `previous` of another page.")
+    format: Literal["json", "csv"] | None = Field(None, description="Else `Accept` decides.")
+
+
 @router.get(
     "",
     summary="The history, newest first",
     response_model=PredictionPage,
     responses={200: {"content": {"text/csv": {}}}, **problems(422, 503)},
 )
-async def list_predictions(
-    request: Request,
-    filters: Annotated[Filters, Depends()],
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(description="`next` or `previous` of another page.")] = None,
-    format: Annotated[Literal["json", "csv"] | None, Query(description="Else `Accept` decides.")] = None,
-    accept: Annotated[str, Header(include_in_schema=False)] = "",
-) -> Response:
+async def list_predictions(request: Request, query: Annotated[HistoryQuery, Query()]) -> Response:
     """A page as JSON, or as CSV all that the filters let through: `limit` and `cursor` are for pages."""
     database = services(request).database
-    if format == "csv" or (format is None and "text/csv" in accept):
-        pages = await read_all(database, filters.parameters())
+    accepted = choose_media_type(request.headers.getlist("accept"), ("application/json", "text/csv"))
+    if query.format == "csv" or (query.format is None and accepted == "text/csv"):
+        pages = await read_all(database, query.parameters())
         headers = {"Content-Disposition": 'attachment; filename="predictions.csv"', "Vary": "Accept"}
         return StreamingResponse(as_csv(pages), headers=headers, media_type=MEDIA_TYPE)
-    page = await read_page(database, limit, cursor, filters.parameters())
+    page = await read_page(database, query.limit, query.cursor, query.parameters())
     content = PredictionPage(results=page.rows, next=page.next, previous=page.previous)
     return as_json(content, headers={"Vary": "Accept"})
 

@@ -62,7 +62,7 @@ async def read_model_picture(
     version: str,
     name: Annotated[str, Path(description=f"{', '.join(NAMES[:-1])} or {NAMES[-1]}")],
     request: Request,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[list[str] | None, Header()] = None,
 ) -> Response:
     """PNG: how it learned, what it confuses, how far its confidence can be trusted, what it got wrong."""
     content = await services(request).models.read_picture(version, name)
@@ -72,6 +72,6 @@ async def read_model_picture(
         "ETag": tag,
         "X-Content-Type-Options": "nosniff",
     }
-    if tag in (if_none_match or ""):
+    if any(tag in line or line.strip() == "*" for line in if_none_match or []):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type="image/png")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 from backend import logs
 from backend.errors import NothingAccepted, Overloaded, ServiceError, UploadError
 from backend.events import wait_for
+from backend.header_fields import read_list
 from backend.messages import classify
 from backend.predictions import NewPrediction
 from backend.repeats import insert_once
@@ -61,7 +62,9 @@ UPLOAD_BODY = {
 )
 async def predict(
     request: Request,
-    prefer: Annotated[str | None, Header(description="`wait=N`: wait up to N seconds, 1 to 60.")] = None,
+    prefer: Annotated[
+        list[str] | None, Header(description="`wait=N`: wait up to N seconds, 1 to 60.")
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=255, description="The same key and images again make no second row."),
@@ -73,12 +76,16 @@ async def predict(
     one: their entry holds `error`, the others go on.
     """
     serve = services(request)
+    wait_seconds = parse_wait(prefer or [])
     try:
-        return await take(request, serve, parse_wait(prefer), idempotency_key)
+        answer = await take(request, serve, wait_seconds, idempotency_key)
     except ServiceError as error:
         if not isinstance(error, NothingAccepted):  # its files have been counted one by one
             serve.metrics.count_refused(error.title)
         raise
+    if wait_seconds:
+        answer.headers["Preference-Applied"] = f"wait={wait_seconds}"
+    return answer
 
 
 async def take(request: Request, serve: Services, wait_seconds: float, key: str | None) -> Response:
@@ -188,10 +195,10 @@ def note_refused(uploads: list[Upload], serve: Services) -> None:
             logger.info("file refused", extra={"title": upload.pixels.title, "file": upload.filename})
 
 
-def parse_wait(prefer: str | None) -> float:
-    """Seconds to wait, 0 for none. RFC 7240: what cannot be understood is ignored."""
-    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", prefer or "")
-    return min(int(found[1]), MAX_WAIT_SECONDS) if found else 0
+def parse_wait(prefer: list[str]) -> int:
+    """Seconds to wait, 0 for none. RFC 7240: the first `wait` counts, and is ignored if it is no number."""
+    waits = [preference.value for preference in read_list(prefer) if preference.name == "wait"]
+    return min(int(waits[0]), MAX_WAIT_SECONDS) if waits and re.fullmatch("[0-9]{1,20}", waits[0]) else 0
 
 
 def refuse(upload: Upload) -> Refused:

@@ -7,11 +7,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field
 
 from backend import logs
 from backend.history import decode_cursor, encode_cursor
 from backend.messages import train
-from backend.routes import as_json, describe_body, problems, read_body, services
+from backend.routes import QueryParameters, as_json, describe_body, problems, read_body, services
 from backend.routes.streams import LastEventId, NothingNew
 from backend.schemas import TERMINAL
 from backend.schemas.trainings import Training, TrainingDetail, TrainingPage, TrainingRequest
@@ -42,18 +43,19 @@ async def start_training(request: Request) -> Response:
     return as_json(training, 202, {"Location": training.urls.self})
 
 
+class PageQuery(QueryParameters):
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(None, description="`next` of another page.")
+
+
 @router.get(
     "", summary="The trainings, newest first", response_model=TrainingPage, responses=problems(422, 503)
 )
-async def list_trainings(
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(description="`next` of another page.")] = None,
-) -> Response:
-    older = decode_cursor(cursor)[1] if cursor else None
-    found = await services(request).trainings.read_page(limit + 1, older)
-    page = found[:limit]
-    after = encode_cursor("older", page[-1].id) if len(found) > limit else None
+async def list_trainings(request: Request, query: Annotated[PageQuery, Query()]) -> Response:
+    older = decode_cursor(query.cursor)[1] if query.cursor else None
+    found = await services(request).trainings.read_page(query.limit + 1, older)
+    page = found[: query.limit]
+    after = encode_cursor("older", page[-1].id) if len(found) > query.limit else None
     return as_json(TrainingPage(results=page, next=after))
 
 

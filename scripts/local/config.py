@@ -132,11 +132,25 @@ def read(state: Path) -> Config:
 
 
 def port_is_free(port: int) -> bool:
-    """Raises SetupError for a port that this user may not open."""
-    with socket.socket() as probe:
+    """On both addresses of this machine. Raises SetupError for a port that this user may not open."""
+    return _can_bind(socket.AF_INET, "127.0.0.1", port) and (
+        not has_ipv6() or _can_bind(socket.AF_INET6, "::1", port)
+    )
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has the address ::1; it may lack IPv6, or have it switched off."""
+    try:
+        return _can_bind(socket.AF_INET6, "::1", 0)
+    except OSError:  # sockets of this kind are unknown
+        return False
+
+
+def _can_bind(family: socket.AddressFamily, address: str, port: int) -> bool:
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except PermissionError as error:
             raise SetupError(
                 f"port {port} may be opened by root alone; choose one over 1023: HTTP_PORT=8080 make up"

@@ -1,5 +1,6 @@
 """The files that configure the local servers, and the commands that run them."""
 
+import ipaddress
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from scripts.local.config import (
     REPOSITORY,
     Config,
     SetupError,
+    has_ipv6,
     write_private,
 )
 
@@ -104,9 +106,10 @@ def _write_rabbitmq(config: Config) -> None:
 
 def write_nginx(config: Config, **changes: str) -> Path:
     """Write nginx's configuration, with other values for some of the template's; returns its file."""
-    nginx = config.state / "nginx"
+    nginx, given = config.state / "nginx", {**os.environ, **changes}
     values = {
-        "HTTP_LISTEN": f"127.0.0.1:{config.http_port}",
+        "LISTEN": f"listen 127.0.0.1:{config.http_port};"
+        + (f" listen [::1]:{config.http_port};" if has_ipv6() else ""),
         "UI_ROOT": str(REPOSITORY / "ui/dist"),
         "ACCESS_LOG": "/dev/stdout json buffer=32k flush=1s",  # supervisord rotates it
         "RESOLVER": "127.0.0.1",  # never asked: there is no name among the addresses
@@ -115,8 +118,10 @@ def write_nginx(config: Config, **changes: str) -> Path:
         "RABBITMQ_ADDRESS": f"127.0.0.1:{config.ports['rabbitmq_ui']}",
         "GRAFANA_ADDRESS": "127.0.0.1:1",  # runs with Docker alone
         "MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES),
-        "RATE_LIMIT_PER_SECOND": os.environ.get("RATE_LIMIT_PER_SECOND", "1000"),
-        "HOST_NAMES": os.environ.get("HOST_NAMES", r"localhost|127\.0\.0\.1|\[::1\]"),
+        "RATE_LIMIT_PER_SECOND": given.get("RATE_LIMIT_PER_SECOND", "1000"),
+        "HOST_NAMES": given.get("HOST_NAMES", r"localhost|127\.0\.0\.1|\[::1\]"),
+        "PUBLIC_URL": check_public_url(given.get("PUBLIC_URL", "")),
+        **trust(given.get("TRUSTED_PROXIES", "")),
     }
     write_private(nginx / "site.conf", fill(REPOSITORY / "proxy/site.conf.template", values | changes))
     temporary = "\n".join(
@@ -139,6 +144,30 @@ http {{
 """
     write_private(nginx / "nginx.conf", main)
     return nginx / "nginx.conf"
+
+
+def check_public_url(url: str) -> str:
+    """Raises SetupError for what is no address of a site."""
+    if url and not re.fullmatch(r"https?://[\w.:\[\]-]+/?", url, re.ASCII):
+        raise SetupError(f"PUBLIC_URL is {url!r}, and has to be an address like https://cifar.example")
+    return url
+
+
+def trust(proxies: str) -> dict[str, str]:
+    """TRUSTED_PROXIES as directives of nginx, as in proxy/trusted-proxies.envsh. Raises SetupError."""
+    addresses = proxies.replace(",", " ").split()
+    for address in addresses:
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError as error:
+            raise SetupError(
+                f"TRUSTED_PROXIES holds {address!r}, and has to hold addresses and networks "
+                "like 127.0.0.1 and 10.0.0.0/8"
+            ) from error
+    return {
+        "REAL_IP_FROM": "".join(f" set_real_ip_from {address};" for address in addresses),
+        "TRUSTED_ADDRESSES": "".join(f" {address} 1;" for address in addresses),
+    }
 
 
 def _supervisor_file(config: Config, programs: tuple[str, ...]) -> str:

@@ -90,6 +90,51 @@ async def test_filters_narrow_the_history_together(api: Api, database: asyncpg.C
     assert await minutes(api, **{"from": at[1], "to": at[3]}) == [2, 1]
 
 
+async def test_the_history_is_csv_for_who_accepts_that_most(api: Api) -> None:
+    lines = [("Accept", "application/json;q=0.5"), ("accept", "Text/CSV")]
+    answer = await api.client.get("/api/predictions", headers=lines)
+    assert answer.headers["content-type"].startswith("text/csv")
+    refused = await api.client.get("/api/predictions", headers={"Accept": "text/csv;q=0"})
+    assert refused.headers["content-type"] == "application/json"
+
+
+async def test_a_parameter_without_a_value_is_none(api: Api, cat: bytes) -> None:
+    await api.upload(cat)
+    empty = "status=&label=&min_confidence=&from=&to=&q=&cursor=&limit=&format="
+    answer = await api.client.get(f"/api/predictions?{empty}")
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == (await api.client.get("/api/predictions")).json()
+    assert len(answer.json()["results"]) == 1
+    assert (await api.client.get("/api/trainings?cursor=&limit=")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("moment", "found"),
+    [
+        ("2026-01-01T02:00:00+02:00", 0),
+        ("2026-01-01T02:00:00%2B02:00", 0),
+        ("2026-01-01T02:00:00.000+0200", 0),
+        ("2026-01-01+02:00:00+02:00", 0),
+        ("2026-01-01T02:00+0200", 0),
+        ("2026-01-01T01:59:59+02:00", 1),
+        ("2026-01-01T02:00:00-02:00", 0),
+        ("2026-01-01+00:00:00", 0),
+    ],
+)
+async def test_an_offset_may_be_written_with_a_plus_that_is_not_encoded(
+    api: Api, database: asyncpg.Connection, moment: str, found: int
+) -> None:
+    """A row of 23:59:59.999 UTC, the last millisecond of 2025."""
+    await database.execute(
+        """INSERT INTO predictions (id, filename, "timestamp", pixels)
+           VALUES ('019b76da-a7ff-7000-8000-000000000000', 'a', '2025-12-31 23:59:59.999Z',
+               decode(repeat('7f', 3072), 'hex'))"""
+    )
+    answer = await api.client.get(f"/api/predictions?from={moment}")
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["results"]) == found
+
+
 async def test_one_prediction_and_what_the_model_saw(api: Api, database: asyncpg.Connection) -> None:
     id = await insert(database, 0, "cat")
     prediction = (await api.client.get(f"/api/predictions/{id}")).json()

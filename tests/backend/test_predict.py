@@ -211,23 +211,47 @@ async def test_any_file_name_can_be_stored(name: str, api: Api, cat: bytes) -> N
 @pytest.mark.parametrize(
     ("prefer", "seconds"),
     [
-        (None, 0),
-        ("wait=1", 1),
-        ("respond-async, wait = 10", 10),
-        ('wait="7"', 7),
-        ("wait=61", 60),
-        ("wait=999999", 60),
-        ("wait=0", 0),
-        ("wait=-1", 0),
-        ("wait=soon", 0),
-        ("await=5", 0),
-        ("wait=12345678", 60),
+        ([], 0),
+        (["wait=1"], 1),
+        (["respond-async, wait = 10"], 10),
+        (['wait="7"'], 7),
+        (["wait=61"], 60),
+        (["wait=999999"], 60),
+        (["wait=0"], 0),
+        (["wait=-1"], 0),
+        (["wait=soon"], 0),
+        (["await=5"], 0),
+        (["wait=12345678"], 60),
+        (["WAIT=20"], 20),
+        (["respond-async", "Wait=20"], 20),
+        (["wait=20; strict=yes; more"], 20),
+        (["wait=20, wait=30", "wait=40"], 20),
+        (["wait=soon, wait=30"], 0),  # the first counts, and it is not understood
+        (['note="a, wait=5", wait=20'], 20),
+        ([r'note="a \", wait=5", wait=20'], 20),
+        (["handling=strict; wait=5"], 0),  # a parameter of another preference
+        (["wait"], 0),
+        (["wait=1.5"], 0),
+        (["wait=²"], 0),
+        (['wait="20'], 0),
+        ([",, ;=, wait=20"], 20),
+        (["wait=" + "9" * 8000], 0),
     ],
 )
 def test_the_time_to_wait_is_at_most_a_minute_and_what_is_unclear_is_no_wish(
-    prefer: str | None, seconds: float
+    prefer: list[str], seconds: float
 ) -> None:
     assert parse_wait(prefer) == seconds
+
+
+async def test_several_prefer_lines_are_one_and_the_answer_says_what_was_applied(
+    api: Api, cat: bytes
+) -> None:
+    headers = [("Prefer", "respond-async"), ("prefer", 'Wait="1"')]
+    answer = await api.client.post("/api/predict", files={"file": cat}, headers=headers)
+    assert answer.headers["preference-applied"] == "wait=1"
+    ignored = await api.client.post("/api/predict", files={"file": cat}, headers={"Prefer": "wait=soon"})
+    assert "preference-applied" not in ignored.headers
 
 
 async def test_rows_beyond_what_one_statement_takes_are_all_stored(

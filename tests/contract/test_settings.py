@@ -58,8 +58,14 @@ def test_the_proxy_s_values_are_filled_in_in_both_ways_to_run() -> None:
     names = set(re.findall(r"\$\{(\w+)\}", (REPOSITORY / "proxy/site.conf.template").read_text()))
     local = (REPOSITORY / "scripts/local/files.py").read_text()
     container = service_block("proxy") + (REPOSITORY / "proxy/Dockerfile").read_text()
+    assert "TRUSTED_PROXIES:" in container  # which fills two of them
     assert {name for name in names if f'"{name}":' not in local} == set()
     assert {name for name in names if f"{name}:" not in container and f"{name}=" not in container} == set()
-    for setting, default in (("RATE_LIMIT_PER_SECOND", "1000"), ("HOST_NAMES", ".*")):
+    for setting, default in (
+        ("RATE_LIMIT_PER_SECOND", "1000"),
+        ("HOST_NAMES", ".*"),
+        ("PUBLIC_URL", ""),
+        ("TRUSTED_PROXIES", ""),
+    ):
         assert f"`{setting}`" in (REPOSITORY / "docs/settings.md").read_text()
         assert f"{setting}={default}" in (REPOSITORY / ".env.example").read_text()

@@ -1,16 +1,18 @@
 """`make up`: what it says while it waits, and what it makes of a machine that is not as it should be."""
 
+import errno
 import os
 import signal
 import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from scripts.local import __main__ as commands
 from scripts.local import files, stack
-from scripts.local.config import Config, SetupError, find_free_ports, port_is_free, prepare
+from scripts.local.config import Config, SetupError, find_free_ports, has_ipv6, port_is_free, prepare
 from tests.conftest import eventually
 
 
@@ -125,6 +127,50 @@ def test_what_is_no_port_is_said_to_be_none(port: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("HTTP_PORT", port)
     with pytest.raises(SetupError, match="HTTP_PORT is"):
         commands.read_port()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_it_answers_under_the_address_of_ipv6(system: Config) -> None:
+    assert httpx.get(f"http://[::1]:{system.http_port}/api/health/live").status_code == 200
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_a_port_that_is_taken_under_ipv6_alone_is_taken(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::1", 0))
+        with pytest.raises(SetupError, match="in use by another program"):
+            prepare(tmp_path, other.getsockname()[1])
+
+
+class WithoutIPv6(socket.socket):
+    """What a machine gives whose IPv6 is switched off, or not built in."""
+
+    built_in = True
+
+    def __init__(self, family: int = socket.AF_INET, *rest: int) -> None:
+        if family == socket.AF_INET6 and not self.built_in:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        super().__init__(family, *rest)
+
+    def bind(self, address: Any, /) -> None:
+        if self.family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        super().bind(address)
+
+
+@pytest.mark.parametrize("built_in", [True, False])
+def test_a_machine_without_ipv6_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, built_in: bool
+) -> None:
+    monkeypatch.setattr(WithoutIPv6, "built_in", built_in)
+    monkeypatch.setattr(socket, "socket", WithoutIPv6)
+    (port,) = find_free_ports(1)
+    config = prepare(tmp_path, port)
+    (tmp_path / "nginx").mkdir()
+    files.write_nginx(config)
+    site = (tmp_path / "nginx/site.conf").read_text()
+    assert f"listen 127.0.0.1:{port};" in site and "listen [::1]" not in site
 
 
 class ForRootAlone(socket.socket):

@@ -3,21 +3,20 @@
 import asyncio
 import json
 import re
-import subprocess
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
-from scripts.local import files, stack
-from scripts.local.config import Config, find_free_ports, port_is_free, prepare
-from tests.conftest import eventually
+from scripts.local.config import Config, find_free_ports
+from tests.conftest import eventually, run_proxy
 
-LONG = b"a" * 9000
+LONG = b"a" * 40_000
 
 
 @pytest.fixture(scope="module")
@@ -26,26 +25,6 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
     changes = {"RATE_LIMIT_PER_SECOND": "1", "FLOWER_ADDRESS": "flower:5555"}
     with run_proxy(tmp_path_factory.mktemp("lonely"), **changes) as config:
         yield config
-
-
-@contextmanager
-def run_proxy(state: Path, **changes: str) -> Generator[Config]:
-    """nginx alone, with other values for some of the template's."""
-    (port,) = find_free_ports(1)
-    config = prepare(state, port)
-    for folder in ("log", "nginx", "run"):
-        (state / folder).mkdir()
-    program = files.find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx")
-    command = [program, "-c", str(files.write_nginx(config, **changes)), "-p", str(state)]
-    with (
-        (state / "log/nginx.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            stack.wait_until(lambda: not port_is_free(port), 10, "nginx")
-            yield config
-        finally:
-            process.terminate()
 
 
 @dataclass
@@ -72,6 +51,25 @@ async def run_backend(*, answers: bool) -> AsyncGenerator[Backend]:
     async with await asyncio.start_server(backend.serve, "127.0.0.1") as server:
         backend.port = server.sockets[0].getsockname()[1]
         yield backend
+
+
+@asynccontextmanager
+async def run_server(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncGenerator[str]:
+    """A backend that does as told on each connection; yields nginx's line for it. Its reader may hang up."""
+    connections: set[asyncio.Task[None] | None] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):
+            await serve(reader, writer)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(handle, "127.0.0.1") as server:
+        yield f"server 127.0.0.1:{server.sockets[0].getsockname()[1]};"
+        await asyncio.gather(*filter(None, connections))
 
 
 async def send(config: Config, request: bytes) -> httpx.Response:
@@ -223,6 +221,53 @@ async def test_what_the_backend_never_sees_is_refused_with_a_problem(
     assert_is_problem(await send(system, request_bytes), status, title)
 
 
+async def test_cookies_of_other_applications_are_taken_or_named(client: httpx.AsyncClient) -> None:
+    """A browser sends what everything else on `localhost` has set, too."""
+    taken = await client.get("/api/health/live", headers={"Cookie": "a=" + "b" * 30_000})
+    assert taken.status_code == 200
+    refused = await client.get("/api/health/live", headers={"Cookie": "a=" + "b" * 40_000})
+    assert_is_problem(refused, 431, "Headers too large")
+    assert "cookies" in refused.json()["detail"] and "127.0.0.1" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/icon.svg"])
+async def test_a_page_says_which_methods_it_has(client: httpx.AsyncClient, path: str) -> None:
+    got, head = await client.get(path), await client.head(path)
+    assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    refused = await client.post(path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/models", "/api/models/", "/openapi.json", "/openapi.json/", "/api/events"]
+)
+async def test_a_monitor_that_asks_by_head_is_answered(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    options = await client.options(path)
+    assert (options.status_code, options.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    refused = await client.delete(path)
+    assert_is_problem(refused, 405, "Method Not Allowed")
+    assert refused.headers.get_list("allow") == ["GET, HEAD, OPTIONS"]
+
+
+@pytest.mark.parametrize("path", ["/api/predict/", "//api/predict", "/api//predict//"])
+async def test_an_upload_is_taken_at_its_address_with_more_slashes(
+    system: Config, cat: bytes, path: str
+) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="cat.jpg"\r\n\r\n'
+        + cat
+        + b"\r\n--x--\r\n"
+    )
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+    answer = await send(
+        system, f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode() + body
+    )
+    assert answer.status_code == 202
+
+
 async def test_a_request_over_the_limit_is_refused_with_a_problem(client: httpx.AsyncClient) -> None:
     answer = await client.post("/api/predict", files={"file": bytes(70 * 2**20)})
     assert_is_problem(answer, 413, "Request too large")
@@ -240,7 +285,8 @@ async def test_a_client_that_never_ends_its_headers_is_hung_up_on(lonely: Config
 
 async def test_more_uploads_than_a_client_may_send_are_refused_with_a_problem(lonely: Config) -> None:
     async with httpx.AsyncClient(base_url=lonely.address) as client:
-        answers = [await client.post("/api/predict", content=b"x") for _ in range(4)]
+        paths = ("/api/predict", "/api/predict/", "/api/predict", "/api/predict//")
+        answers = [await client.post(path, content=b"x") for path in paths]
         assert_is_problem(answers[0], 503, "The service is starting or stopping")
         assert_is_problem(answers[-1], 429, "Too many requests")
         assert answers[-1].headers["retry-after"] == "1"
@@ -296,6 +342,67 @@ async def test_an_upload_that_was_sent_is_not_sent_again(tmp_path: Path) -> None
                 answer = await client.post("/api/predict", content=b"x")
     assert_is_problem(answer, 503, "The service is starting or stopping")
     assert len(first.heads + second.heads) == 1
+
+
+async def test_each_upload_after_a_request_that_broke_is_answered(
+    client: httpx.AsyncClient, system: Config
+) -> None:
+    """The backend once hung up after it had answered 500, and the proxy sent the next request there."""
+    training = (await client.post("/api/trainings", content="{}")).json()["urls"]["self"]
+    await client.post(f"{training}/cancel")
+    database = await asyncpg.connect(system.database_url("cifar"))
+    await database.execute("REVOKE SELECT ON epochs FROM backend")
+    try:
+        for _ in range(40):
+            assert_is_problem(await client.get(training), 500, "Internal error")
+            refused = await client.post("/api/predict", files={"file": b"no image"})
+            assert_is_problem(refused, 415, "Not a supported image")
+    finally:
+        await database.execute("GRANT SELECT ON epochs TO backend")
+        await database.close()
+    assert (await client.get(training)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "sent"), [("GET", 202, 3), ("DELETE", 202, 3), ("POST", 503, 2)]
+)
+async def test_on_a_connection_that_was_just_closed_only_what_may_be_repeated_is_sent_again(
+    tmp_path: Path, method: str, status: int, sent: int
+) -> None:
+    """The one backend there is answers, and hangs up as the next request comes, as when it restarts."""
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with run_server(serve) as servers:
+        with run_proxy(tmp_path, BACKEND_SERVERS=servers) as config:
+            async with httpx.AsyncClient(base_url=config.address) as client:
+                assert (await client.get("/api/health")).status_code == 202
+                assert (await client.request(method, "/api/predictions/1")).status_code == status
+    assert len(heads) == sent
+
+
+@pytest.mark.parametrize("size", [1000, 30_000, 500_000])
+async def test_the_head_of_an_upload_does_not_travel_alone(tmp_path: Path, size: int) -> None:
+    """Else its body follows once the head is acknowledged, which a system puts off for 40 ms on a connection
+    that has been in use for a while."""
+    first: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while part := await reader.read(2**16):
+            first.append(part)
+            await reader.readexactly(size - len(part.partition(b"\r\n\r\n")[2]))
+            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+    async with run_server(serve) as servers:
+        with run_proxy(tmp_path, BACKEND_SERVERS=servers) as config:
+            async with httpx.AsyncClient(base_url=config.address) as client:
+                for _ in range(20):
+                    assert (await client.post("/api/predict", content=b"x" * size)).status_code == 202
+    assert [b"\r\n\r\nxxx" in part for part in first] == [True] * 20
 
 
 async def test_an_address_is_passed_on_as_it_came_with_one_request_id(tmp_path: Path) -> None:

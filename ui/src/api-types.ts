@@ -1240,7 +1240,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description `wait=N`: wait up to N seconds, 1 to 60. */
-                prefer?: string | null;
+                prefer?: string[] | null;
                 /** @description The same key and images again make no second row. */
                 "idempotency-key"?: string | null;
             };
@@ -1324,11 +1324,6 @@ export interface operations {
     list_predictions: {
         parameters: {
             query?: {
-                limit?: number;
-                /** @description `next` or `previous` of another page. */
-                cursor?: string | null;
-                /** @description Else `Accept` decides. */
-                format?: ("json" | "csv") | null;
                 status?: ("queued" | "running" | "succeeded" | "failed" | "canceled") | null;
                 /** @description The predicted label. */
                 label?: string | null;
@@ -1339,6 +1334,11 @@ export interface operations {
                 to?: string | null;
                 /** @description Part of the file name. */
                 q?: string | null;
+                limit?: number;
+                /** @description `next` or `previous` of another page. */
+                cursor?: string | null;
+                /** @description Else `Accept` decides. */
+                format?: ("json" | "csv") | null;
             };
             header?: never;
             path?: never;
@@ -2188,7 +2188,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                "if-none-match"?: string | null;
+                "if-none-match"?: string[] | null;
             };
             path: {
                 version: string;

@@ -1,0 +1,65 @@
+"""Header fields that hold a list: `Prefer` (RFC 7240) and `Accept` (RFC 9110).
+
+A field may come in several lines, which mean the same as one with commas between them. Names do not depend on
+case, values may be quoted, and what cannot be understood is ignored.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+QUOTED = r'"(?:\\.|[^"\\])*"?'
+NOT_ASKED_FOR = (0, 0, 0)
+QUALITY = re.compile(r"[01]\.?|[01]?\.\d+")
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of a list, as in `name=value; parameter=value`."""
+
+    name: str
+    value: str
+    parameters: Mapping[str, str]
+
+
+def read_list(lines: Sequence[str]) -> list[Element]:
+    elements: list[Element] = []
+    for text in _split(",".join(lines), ","):
+        (name, value), *parameters = [_read_pair(part) for part in _split(text, ";")]
+        if name:
+            known = {key: value for key, value in reversed(parameters) if key}  # the first of a name counts
+            elements.append(Element(name, value, known))
+    return elements
+
+
+def choose_media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
+    """The media type that the lines of `Accept` ask for most; the first one offered if they leave it open."""
+    asked: dict[str, tuple[float, int]] = {}
+    for place, element in enumerate(read_list(accept)):
+        quality = element.parameters.get("q", "1")
+        if QUALITY.fullmatch(quality):
+            media_range = "*/*" if element.name == "*" else element.name  # Java's clients send `*`
+            asked.setdefault(media_range, (min(float(quality), 1), -place))
+
+    def rank(media_type: str) -> tuple[float, int, int]:
+        ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+        for exactness, media_range in enumerate(ranges):
+            quality, place = asked.get(media_range, (None, 0))
+            if quality is not None:
+                return (quality, -exactness, place) if quality else NOT_ASKED_FOR
+        return NOT_ASKED_FOR
+
+    return max(offered, key=rank)
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts between separators that are not in quotes."""
+    return re.findall(rf'((?:[^"{separator}]|{QUOTED})*)(?:{separator}|$)', text)
+
+
+def _read_pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = re.sub(r"\\(.)", r"\1", value[1:-1])
+    return name.strip().lower(), value
