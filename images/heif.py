@@ -53,10 +53,11 @@ def _check_tiles(data: bytes, max_pixels: int) -> None:
 
 @contextmanager
 def _refusals() -> Generator[None]:
-    """Both decoders raise RuntimeError for files that are damaged or over the limits of libheif."""
+    """Both decoders raise RuntimeError for files that are damaged or over the limits of libheif, and Pillow
+    divides by the number of ticks a second, which may be zero."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ZeroDivisionError) as error:
         raise DamagedImage(
             "The image is damaged, or larger than its format allows; save it as JPEG."
         ) from error

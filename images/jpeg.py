@@ -42,6 +42,7 @@ class Jpeg:
     parts: list[bytes | memoryview] = field(default_factory=lambda: [b"\xff\xd8"])
     frame: int = 0  # the marker of the start of frame
     size: tuple[int, int] = (0, 0)
+    components: int = 1  # of a colour: three or four
     orientation: int = UPRIGHT
     scans: list[memoryview] = field(default_factory=list[memoryview])  # the header of each
     whole_scans: int = 0  # those that something follows
@@ -107,7 +108,7 @@ def _take(jpeg: Jpeg, marker: int, segment: memoryview) -> None:
             jpeg.scans.append(segment)
         elif marker in FRAMES and len(segment) > 9:
             bits, height, width = struct.unpack_from(">BHH", segment, 4)
-            jpeg.frame, jpeg.size = marker, (width, height)
+            jpeg.frame, jpeg.size, jpeg.components = marker, (width, height), max(1, segment[9])
             if bits != 8 or marker in HIERARCHICAL:
                 kind = "hierarchical" if marker in HIERARCHICAL else f"{bits}-bit"
                 raise UnsupportedVariant(
@@ -130,10 +131,11 @@ def _read_cut(jpeg: Jpeg) -> Image.Image:
     image = _open(b"".join(jpeg.parts))
     image.load()
     if jpeg.frame in PROGRESSIVE:
-        share = _share_of_coefficients(jpeg)
+        share = sum(map(len, _coefficients(jpeg).values())) / (64 * jpeg.components)
     else:
         share = _share_of_pixels(image)
         share = share if share >= MIN_SHARE else max(share, _share_of_rows(jpeg))
+        share *= len(_coefficients(jpeg)) / jpeg.components  # each may have a scan of its own
     if share < MIN_SHARE:
         raise DamagedImage(CUT_SHORT.format(share=share))
     return image
@@ -176,10 +178,10 @@ def _find_other(image: Image.Image, colour: tuple[float | None, ...]) -> tuple[i
     return reduce(ImageChops.lighter, differences).getbbox()
 
 
-def _share_of_coefficients(jpeg: Jpeg) -> float:
-    """How much of a progressive image is there: 1 when each coefficient of each component came once.
+def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:
+    """For each component that has a scan, those of its 64 coefficients that came at least once.
 
-    Later scans refine what is there. A scan that is cut does not count.
+    When all did, a progressive image is there: later scans refine it. A scan that is cut does not count.
     """
     there: dict[int, set[int]] = {}
     for number, scan in enumerate(jpeg.scans):
@@ -187,5 +189,5 @@ def _share_of_coefficients(jpeg: Jpeg) -> float:
         first, last = scan[5 + 2 * count], scan[6 + 2 * count]
         for component in scan[5 : 5 + 2 * count : 2]:
             found = there.setdefault(component, set())
-            found.update(range(first, last + 1) if number < jpeg.whole_scans else ())
-    return sum(map(len, there.values())) / (64 * max(1, len(there)))
+            found.update(range(first, min(last, 63) + 1) if number < jpeg.whole_scans else ())
+    return there

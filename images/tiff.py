@@ -32,7 +32,7 @@ from images.tiff_directory import (
 )
 
 NOT_COMPRESSED, OLD_JPEG = 1, 6
-COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001)
+COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000)
 MIN_IS_WHITE, MIN_IS_BLACK, YCBCR = 0, 1, 6
 COLOURS = {4: "a mask", 8: "Lab colours", 9: "Lab colours", 10: "Lab colours", 32803: "raw sensor data"}
 KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}

@@ -117,3 +117,14 @@ def test_a_variant_is_refused_by_its_name(place: int, value: int, name: str) -> 
     data[data.index(b"\xff\xc0") + place] = value
     with pytest.raises(UnsupportedVariant, match=name):
         decode(bytes(data), LIMIT)
+
+
+def test_a_jpeg_that_lacks_the_scans_of_colours_is_refused() -> None:
+    """A progressive file whose brightness is all there and whose colours are not."""
+    data = encode(photo(), "JPEG", progressive=True)
+    scans = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    grey = next(at for at in scans if data[at + 4] == 1 and data[at + 5] == 1)
+    frame = data.index(b"\xff\xc2")
+    alone = data[:frame] + data[frame : scans[0]] + data[grey:]
+    with pytest.raises(DamagedImage, match=r"cut short|damaged"):
+        decode(alone[:-2], LIMIT)

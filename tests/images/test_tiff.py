@@ -54,6 +54,7 @@ NAMED = {
     "subsampled": (tiff(few_values(255, 3), 8, 6), "subsampled"),
     "old JPEG": (tiff(few_values(255, 3), 8, 6, t259=(6,)), "old-style JPEG"),
     "JPEG 2000": (tiff(few_values(255, 3), 8, 2, t259=(34712,)), "34712"),
+    "WebP in TIFF": (tiff(few_values(255, 3), 8, 2, t259=(50001,)), "50001"),
     "565": (tiff(few_values(9, 3), 8, 2, t258=(5, 6, 5)), "5/6"),
     "24 bits": (tiff(few_values(255), 8, 1, t258=(24,)), "a sample of 24 bits"),
     "complex": (tiff(few_values(9), 32, 1, t339=(6,)), "complex"),
