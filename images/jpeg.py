@@ -39,12 +39,12 @@ CUT_SHORT = "The JPEG is cut short: {share:.0%} of the image is there. Upload th
 class Jpeg:
     """What a walk over the segments finds."""
 
-    parts: list[bytes | memoryview] = field(default_factory=lambda: [b"\xff\xd8"])
+    parts: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
     frame: int = 0  # the marker of the start of frame
     size: tuple[int, int] = (0, 0)
     components: int = 1  # of a colour: three or four
     orientation: int = UPRIGHT
-    scans: list[memoryview] = field(default_factory=list[memoryview])  # the header of each
+    scans: list[bytes] = field(default_factory=list[bytes])  # the header of each
     whole_scans: int = 0  # those that something follows
     ended: bool = False
 
@@ -68,56 +68,55 @@ def _open(file: bytes) -> ImageFile.ImageFile:
 def _walk(data: bytes, max_pixels: int) -> Jpeg:
     """Sort out the segments up to the end of the first image. Raises ImageError for what is too much work."""
     jpeg = Jpeg()
-    view = memoryview(data)
     place = 2
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(data, place)
         start = found.start() if found else len(data)
         if jpeg.scans:
-            jpeg.parts.append(view[place:start])  # the pixels of a scan
-        jpeg.whole_scans = len(jpeg.scans) if found else jpeg.whole_scans
-        marker = found[1][0] if found else 0
-        place = start + 2
-        end = place if marker == START else place + int.from_bytes(view[place : place + 2])
-        if not found or marker == END or end > len(data):
-            jpeg.ended = marker == END
+            jpeg.parts.append(data[place:start])  # the pixels of a scan
+        marker = data[start + 1] if found else END
+        if marker == START:
+            place = start + 2
+            continue
+        if found:
+            jpeg.whole_scans = len(jpeg.scans)
+            place = start + 2 + int.from_bytes(data[start + 2 : start + 4])
+        if marker == END or place > len(data):
+            jpeg.ended = found is not None and marker == END
             jpeg.parts.append(b"\xff\xd9")
             return jpeg
-        if marker != START:
-            _take(jpeg, marker, view[start:end])
-            _check(jpeg, max_pixels)
-        place = end
+        if marker in APPLICATION:
+            _take_application(jpeg, marker, data[start:place])
+        elif marker != COMMENT:
+            jpeg.parts.append(data[start:place])
+            if marker == SCAN or marker in FRAMES:
+                _take_header(jpeg, marker, data[start:place], max_pixels)
     raise TooComplex(f"The JPEG has more than {MAX_SEGMENTS:,} segments; open and save the image again.")
 
 
-def _take(jpeg: Jpeg, marker: int, segment: memoryview) -> None:
-    """Keep a segment, marker and length included, if pixels depend on it."""
-    content = bytes(segment[4:18])
-    if marker == EXIF:
-        if content.startswith(b"Exif\0\0") and jpeg.orientation == UPRIGHT:
-            jpeg.orientation = read_orientation(bytes(segment[4:]))
-    elif marker == JFIF:
-        if content.startswith(b"JFIF\0") and len(content) == 14:  # then colours are YCbCr
-            jpeg.parts.append(b"\xff\xe0\x00\x10" + content)
-    elif marker == ADOBE:
-        if content.startswith(b"Adobe") and len(content) >= 12:  # says what colours are
-            jpeg.parts.append(segment)
-    elif marker not in APPLICATION and marker != COMMENT:
+def _take_application(jpeg: Jpeg, marker: int, segment: bytes) -> None:
+    """Read the orientation, and keep what says how colours are stored."""
+    if marker == EXIF and segment.startswith(b"Exif\0\0", 4) and jpeg.orientation == UPRIGHT:
+        jpeg.orientation = read_orientation(segment[4:])
+    elif marker == JFIF and segment.startswith(b"JFIF\0", 4) and len(segment) >= 18:
+        jpeg.parts.append(b"\xff\xe0\x00\x10" + segment[4:18])  # without its thumbnail
+    elif marker == ADOBE and segment.startswith(b"Adobe", 4) and len(segment) >= 16:
         jpeg.parts.append(segment)
-        if marker == SCAN:
-            jpeg.scans.append(segment)
-        elif marker in FRAMES and len(segment) > 9:
-            bits, height, width = struct.unpack_from(">BHH", segment, 4)
-            jpeg.frame, jpeg.size, jpeg.components = marker, (width, height), max(1, segment[9])
-            if bits != 8 or marker in HIERARCHICAL:
-                kind = "hierarchical" if marker in HIERARCHICAL else f"{bits}-bit"
-                raise UnsupportedVariant(
-                    f"This is a {kind} JPEG; save it as an ordinary JPEG, of 8 bits, or as PNG."
-                )
 
 
-def _check(jpeg: Jpeg, max_pixels: int) -> None:
-    check_pixels(*jpeg.size, max_pixels)
+def _take_header(jpeg: Jpeg, marker: int, segment: bytes, max_pixels: int) -> None:
+    """Note what the start of a frame or scan says, and check it."""
+    if marker == SCAN:
+        jpeg.scans.append(segment)
+    elif len(segment) > 9:
+        bits, height, width = struct.unpack_from(">BHH", segment, 4)
+        jpeg.frame, jpeg.size, jpeg.components = marker, (width, height), max(1, segment[9])
+        check_pixels(width, height, max_pixels)
+        if bits != 8 or marker in HIERARCHICAL:
+            kind = "hierarchical" if marker in HIERARCHICAL else f"{bits}-bit"
+            raise UnsupportedVariant(
+                f"This is a {kind} JPEG; save it as an ordinary JPEG, of 8 bits, or as PNG."
+            )
     width, height = jpeg.size
     scans = len(jpeg.scans)
     if scans > FEW_SCANS and scans * width * height > MAX_SCANNED_PIXELS:

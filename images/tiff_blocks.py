@@ -65,6 +65,8 @@ def _check_work(places: tuple[int, ...], sizes: tuple[int, ...], data: bytes, co
     """Refuse blocks that share compressed bytes, each of which would be unpacked again and again."""
     if compression == 1:
         return
+    if len(sizes) < len(places):
+        raise DamagedImage("The TIFF does not say how long its strips or tiles are; save it again.")
     if sum(min(size, len(data)) for size in sizes) > 2 * len(data):
         raise TooComplex("The TIFF's strips or tiles share their bytes; open and save the image again.")
     if compression == JPEG:
