@@ -39,7 +39,9 @@ def read(data: bytes, max_pixels: int) -> Picture:
     try:
         header = _read_header(data)
     except struct.error as error:
-        raise DamagedImage("The BMP ends within its header; it is cut short.") from error
+        raise DamagedImage(
+            "The BMP ends within its header; it is cut short. Upload the whole file again."
+        ) from error
     check_pixels(header.width, abs(header.height), max_pixels)
     _check(header, len(data))
     image = Image.open(BytesIO(_pack(header, data)), formats=("BMP",))

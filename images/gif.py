@@ -25,7 +25,9 @@ def read(data: bytes, max_pixels: int) -> Picture:
         control, at = _find_frame(data, start)
         left, top, frame_width, frame_height, frame_flags = struct.unpack_from("<HHHHB", data, at + 1)
     except (struct.error, IndexError) as error:
-        raise DamagedImage("The GIF ends before its first frame; it is cut short.") from error
+        raise DamagedImage(
+            "The GIF ends before its first frame; it is cut short. Upload the whole file again."
+        ) from error
     canvas = (max(width, left + frame_width), max(height, top + frame_height))
     check_pixels(*canvas, max_pixels)
     if not frame_width or not frame_height:

@@ -24,7 +24,9 @@ def find_description(data: bytes) -> tuple[int, int]:
         if end < at + 8:
             break
         at = end
-    raise DamagedImage("The file has no description of an image in it; it is cut short or damaged.")
+    raise DamagedImage(
+        "The file has no description of an image in it; it is cut short or damaged; save it again."
+    )
 
 
 def hide_metadata(data: bytes) -> bytes:

@@ -32,7 +32,7 @@ MAX_SEGMENTS = 10_000  # a photo of 20 MB with much metadata has 500
 MAX_SCANNED_PIXELS = 1_000_000_000
 FEW_SCANS = 20
 MIN_SHARE = 0.9  # of a file that is cut short: decode it if this much of the image is there
-CUT_SHORT = "The JPEG is cut short: {share:.0%} of the image is there. Upload the whole file."
+CUT_SHORT = "The JPEG is cut short: {share:.0%} of the image is there. Upload the whole file again."
 
 
 @dataclass
@@ -53,7 +53,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
     """The JPEG's first image, decoded at a fraction of its size when that is enough."""
     jpeg = _walk(data, max_pixels)
     if not jpeg.scans:
-        raise DamagedImage("The JPEG ends before its pixels; it is cut short. Upload the whole file.")
+        raise DamagedImage("The JPEG ends before its pixels; it is cut short. Upload the whole file again.")
     if not jpeg.ended:
         return Picture(_read_cut(jpeg), jpeg.orientation)
     return Picture(_open(b"".join(jpeg.parts)), jpeg.orientation)

@@ -93,7 +93,7 @@ def _sort_out(chunks: Iterator[Chunk]) -> tuple[list[memoryview], dict[bytes, by
                 kept.pop(b"tRNS", None)
             kept.setdefault(name, bytes(content))
     if not pixels:
-        raise DamagedImage("The PNG ends before its pixels; it is cut short. Upload the whole file.")
+        raise DamagedImage("The PNG ends before its pixels; it is cut short. Upload the whole file again.")
     return pixels, kept
 
 

@@ -56,7 +56,7 @@ def check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Director
     }
     tags |= {tag: tags[tag][:count] for tag in (places, sizes) if tag in tags}
     if any(place > LONGEST for tag in (places, sizes) for place in tags.get(tag, ())):
-        raise DamagedImage("The TIFF's pixels lie beyond the end of the file; upload the whole file.")
+        raise DamagedImage("The TIFF's pixels lie beyond the end of the file; upload the whole file again.")
     _check_work(tags[places], tags.get(sizes, ()), data, tags.get(COMPRESSION, (1,))[0])
     return replace(directory, tags=tags)
 

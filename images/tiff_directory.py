@@ -57,7 +57,7 @@ def read_directory(data: bytes) -> Directory:
     try:
         return _read(data, order)
     except struct.error as error:
-        raise DamagedImage("The TIFF's directory is cut short; upload the whole file.") from error
+        raise DamagedImage("The TIFF's directory is cut short; upload the whole file again.") from error
 
 
 def _read(data: bytes, order: str) -> Directory:

@@ -25,7 +25,9 @@ def read(data: bytes, max_pixels: int) -> Picture:
             frame = _walk(chunks[b"ANMF"][16:])
         size = _read_size(frame)
     except (LookupError, struct.error) as error:
-        raise DamagedImage("The WebP ends before its first image; it is cut short or damaged.") from error
+        raise DamagedImage(
+            "The WebP ends before its first image; it is cut short or damaged; save it again."
+        ) from error
     canvas = canvas or size
     check_pixels(*size, max_pixels)
     check_pixels(*canvas, max_pixels)
