@@ -4,8 +4,10 @@ ServiceError
 ├── UploadError            this file cannot be classified; its neighbours can
 │   ├── EmptyUpload        422  the file has no bytes
 │   ├── NotAnImage         415  no supported image format, judged by content
+│   ├── UnsupportedVariant 415  a supported format, but a variant of it that is not decoded
 │   ├── BrokenImage        422  an image that ends early or is damaged
 │   ├── TooManyPixels      413  width times height over the limit
+│   ├── TooComplex         422  few pixels, but too much work or memory to decode
 │   └── FileTooLarge       413  bytes over the limit
 ├── RequestTooLarge        413  the whole request over the limit
 ├── NoFile                 422  no part named `file`, or not multipart at all
@@ -67,12 +69,20 @@ class NotAnImage(UploadError):
     status, title = 415, "Not a supported image"
 
 
+class UnsupportedVariant(UploadError):
+    status, title = 415, "Image variant not supported"
+
+
 class BrokenImage(UploadError):
     status, title = 422, "Damaged image"
 
 
 class TooManyPixels(UploadError):
     status, title = 413, "Image has too many pixels"
+
+
+class TooComplex(UploadError):
+    status, title = 422, "Image too complex"
 
 
 class FileTooLarge(UploadError):

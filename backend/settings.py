@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     broker_url: SecretStr
     """Where the messages go: amqp://user:password@host:port/cifar."""
 
-    max_upload_bytes: int = Field(10 * 2**20, ge=1024)
+    max_upload_bytes: int = Field(20 * 2**20, ge=1024)
     """The largest file. Lower: ordinary camera pictures are refused. Higher: more memory a request."""
 
     max_request_bytes: int = Field(64 * 2**20, ge=1024)
@@ -25,9 +25,9 @@ class Settings(BaseSettings):
     """Files in one request. Lower: more requests for a folder of images. Higher: one request can hold
     the decoder for longer."""
 
-    max_image_pixels: int = Field(50_000_000, ge=1024)
+    max_image_pixels: int = Field(65_000_000, ge=1024)
     """The largest image, width times height. Lower: large photographs are refused. Higher: a small
-    file can cost more time and memory to decode (about 9 bytes a pixel, two images at a time)."""
+    file can cost more time and memory to decode (up to 12 bytes a pixel, two images at a time)."""
 
     max_unfinished: int = Field(10_000, ge=1)
     """Predictions that may wait at once, before uploads are answered 429. Lower: bursts are refused

@@ -22,7 +22,14 @@ from backend.filenames import clean_filename
 from backend.settings import Settings
 from images import decode as images
 from images.decode import FORMATS
-from images.errors import DamagedImage, ImageError, TooManyPixels, UnknownFormat
+from images.errors import (
+    DamagedImage,
+    ImageError,
+    TooComplex,
+    TooManyPixels,
+    UnknownFormat,
+    UnsupportedVariant,
+)
 
 FIELD = "file"
 SMALL_BYTES, SMALL_PIXELS = 4096, 64 * 64
@@ -32,8 +39,10 @@ SMALL_FORMATS = ("JPEG", "PNG", "BMP")
 
 REFUSALS: dict[type[ImageError], type[UploadError]] = {
     UnknownFormat: NotAnImage,
+    UnsupportedVariant: errors.UnsupportedVariant,
     DamagedImage: BrokenImage,
     TooManyPixels: errors.TooManyPixels,
+    TooComplex: errors.TooComplex,
 }
 
 

@@ -1,9 +1,11 @@
 """Why a file gives no pixels.
 
 ImageError
-├── UnknownFormat   no supported image format, judged by content
-├── DamagedImage    an image that ends early or is damaged
-└── TooManyPixels   width times height over the limit
+├── UnknownFormat        no supported image format, judged by content
+├── UnsupportedVariant   a supported format, but a variant of it that is not decoded
+├── DamagedImage         an image that ends early or is damaged
+├── TooManyPixels        width times height over the limit
+└── TooComplex           few pixels, but too much work or memory to decode
 
 The text is for people: what is wrong with the file and what to do next.
 """
@@ -17,9 +19,17 @@ class UnknownFormat(ImageError):
     """The content is no supported image format."""
 
 
+class UnsupportedVariant(ImageError):
+    """The format is supported, but not this variant of it; the text names the variant."""
+
+
 class DamagedImage(ImageError):
     """The image ends early or is damaged."""
 
 
 class TooManyPixels(ImageError):
     """Width times height is over the limit."""
+
+
+class TooComplex(ImageError):
+    """Decoding would take too much work or memory for the image's size."""

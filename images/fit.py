@@ -1,31 +1,60 @@
 """From a decoded image to RGB of the model's input size."""
 
+import math
+
 from PIL import Image, ImageOps
+
+from images.errors import UnsupportedVariant
+from images.orientation import turn
+from images.picture import Picture
 
 INPUT_SIZE = 32  # pixels a side; the row's check and the artifact's card say the same
 
 
-def fit(image: Image.Image) -> Image.Image:
-    """Crop and shrink first, then change colours: a large image is copied as seldom as can be."""
+def fit(picture: Picture) -> Image.Image:
+    """Crop the middle square, shrink it, change its colours and turn it upright.
+
+    The large image is copied as seldom as possible: colours are changed and pixels turned when it is small.
+    """
+    small = _to_rgb(picture)
+    return turn(small, picture.orientation)
+
+
+def _to_rgb(picture: Picture) -> Image.Image:
+    image = picture.image
+    if image.mode in ("La", "RGBa"):  # premultiplied with alpha
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
     if image.has_transparency_data:
-        small = _shrink(image if image.mode == "RGBA" else image.convert("RGBA"))
+        small = _shrink(image if image.mode in ("LA", "RGBA") else image.convert("RGBA")).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
-    if image.mode.startswith("I;16"):
-        # Sixteen bits a pixel: keep the upper eight, where a plain conversion would saturate.
-        return _shrink(image.convert("I")).point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
-    if image.mode in ("I", "F"):
-        return _stretch(image.convert("F")).convert("RGB")
-    return _shrink(image if image.mode in ("L", "RGB") else image.convert("RGB")).convert("RGB")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        grey = _scale(image, picture.white) if picture.white else _stretch(image)
+        return (ImageOps.invert(grey) if picture.inverted else grey).convert("RGB")
+    if image.mode not in ("L", "RGB", "RGBX"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return _shrink(image).convert("RGB")
 
 
 def _shrink(image: Image.Image) -> Image.Image:
     if image.size == (INPUT_SIZE, INPUT_SIZE):
+        image.load()
         return image
     return ImageOps.fit(image, (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)  # antialiased
 
 
+def _scale(image: Image.Image, white: int) -> Image.Image:
+    """Grey values from 0 to `white`. A plain conversion would make everything over 255 white."""
+    scale = 255 / white
+    return _shrink(image.convert("I")).point(lambda value: value * scale + 0.5).convert("L")
+
+
 def _stretch(image: Image.Image) -> Image.Image:
     """Grey values of unknown range: the darkest becomes 0, the brightest 255."""
+    image = image.convert("F")
     low, high = image.getextrema()
+    if not (math.isfinite(low) and math.isfinite(high)):  # pyright: ignore[reportArgumentType]
+        raise UnsupportedVariant(
+            "Some grey values are infinite or not a number; save the image as an 8-bit PNG."
+        )
     scale = 255 / (high - low) if high > low else 0  # pyright: ignore[reportOperatorIssue]
     return _shrink(image).point(lambda value: value * scale - low * scale).convert("L")  # pyright: ignore

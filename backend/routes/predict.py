@@ -38,7 +38,7 @@ UPLOAD_BODY = {
                         "file": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": "One or more images: JPEG, PNG, WebP, GIF, BMP or TIFF.",
+                            "description": "One or more images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF.",
                         }
                     },
                 }

@@ -1250,7 +1250,7 @@ export interface operations {
         requestBody: {
             content: {
                 "multipart/form-data": {
-                    /** @description One or more images: JPEG, PNG, WebP, GIF, BMP or TIFF. */
+                    /** @description One or more images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF. */
                     file: string[];
                 };
             };

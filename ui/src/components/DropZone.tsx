@@ -30,7 +30,7 @@ export function DropZone({ chooser, onFiles }: Props) {
         <input
           ref={chooser}
           type="file"
-          accept="image/*"
+          accept="image/*,.heic,.heif,.avif"
           multiple
           onChange={choose}
           aria-label="Choose images"

@@ -1,0 +1,106 @@
+"""Read a BMP.
+
+Pillow is given a header in one form, with a palette as long as the depth allows. It takes an image whose
+palette is a row of greys for one without palette and of another depth.
+"""
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image
+
+from images.errors import DamagedImage, TooComplex, UnknownFormat, UnsupportedVariant
+from images.picture import Picture, check_pixels
+
+CORE, INFO = 12, 40  # bytes of the oldest header and of the one that others extend
+HEADERS = (CORE, INFO, 52, 56, 64, 108, 124)
+WITH_ALPHA_MASK = (56, 108, 124)
+RAW, RLE8, RLE4, BITFIELDS, ALPHA_BITFIELDS = 0, 1, 2, 3, 6
+COMPRESSIONS = {4: "JPEG inside", 5: "PNG inside"}
+NO_GREY = b"\xff\0\0\0"  # a colour that no pixel of 4 bits can name
+ADVICE = "save it as PNG, or as a BMP of 24 bits."
+# Pillow expands runs in Python: 0.1 s for a million of pixels and bytes.
+MAX_RUN_LENGTH_WORK = 10_000_000
+
+
+@dataclass(frozen=True)
+class Header:
+    width: int
+    height: int  # negative: the rows are stored from the top
+    bits: int
+    compression: int
+    masks: tuple[int, int, int, int]  # red, green, blue, alpha
+    palette: bytes  # four bytes a colour, as many as the depth allows
+    pixels_at: int
+
+
+def read(data: bytes, max_pixels: int) -> Picture:
+    try:
+        header = _read_header(data)
+    except struct.error as error:
+        raise DamagedImage(
+            "The BMP ends within its header; it is cut short. Upload the whole file again."
+        ) from error
+    check_pixels(header.width, abs(header.height), max_pixels)
+    _check(header, len(data))
+    image = Image.open(BytesIO(_pack(header, data)), formats=("BMP",))
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        # Programs that know no alpha leave it zero. Such an image is opaque, in browsers too.
+        image = image.convert("RGB")
+    return Picture(image)
+
+
+def _read_header(data: bytes) -> Header:
+    start, size = struct.unpack_from("<II", data, 10)
+    if size not in HEADERS:
+        raise UnknownFormat("The file begins like a BMP but is none; save the image as PNG or JPEG.")
+    compression, colours, masks, after = RAW, 0, (0, 0, 0, 0), 14 + size
+    if size == CORE:
+        width, height, _, bits = struct.unpack_from("<4H", data, 18)
+    else:
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+        (colours,) = struct.unpack_from("<I", data, 46)
+    if compression in (BITFIELDS, ALPHA_BITFIELDS) and size != 64:
+        count = 4 if compression == ALPHA_BITFIELDS or size in WITH_ALPHA_MASK else 3
+        red, green, blue, *alpha = struct.unpack_from(f"<{count}I", data, 54)
+        masks = (red, green, blue, alpha[0] if alpha else 0)
+        after = max(after, 54 + 4 * count)
+    most = 2**bits if bits in (1, 4, 8) else 0
+    entry = 3 if size == CORE else 4
+    stored = data[after : after + entry * min(colours or most, most)]
+    palette = b"".join(stored[at : at + 3] + b"\0" for at in range(0, len(stored) - 2, entry))
+    return Header(
+        width, height, bits, compression, masks, palette.ljust(4 * most, b"\0"), start or after + len(stored)
+    )
+
+
+def _check(header: Header, size: int) -> None:
+    if header.width < 1 or header.height == 0:
+        raise DamagedImage("The BMP's header makes no sense; open and save the image again.")
+    if header.compression in COMPRESSIONS:
+        raise UnsupportedVariant(f"This is a BMP with {COMPRESSIONS[header.compression]}; {ADVICE}")
+    if header.bits == 16 and header.masks[3]:
+        raise UnsupportedVariant(f"This is a BMP of 16 bits with transparency; {ADVICE}")
+    if header.bits not in (1, 4, 8, 16, 24, 32) or header.compression not in (
+        RAW,
+        RLE8,
+        RLE4,
+        BITFIELDS,
+        ALPHA_BITFIELDS,
+    ):
+        raise UnsupportedVariant(
+            f"This is a BMP of {header.bits} bits with compression {header.compression}; {ADVICE}"
+        )
+    if header.compression in (RLE8, RLE4) and header.width * abs(header.height) + size > MAX_RUN_LENGTH_WORK:
+        raise TooComplex(f"The BMP is run-length encoded and too large for that; {ADVICE}")
+
+
+def _pack(header: Header, data: bytes) -> bytes:
+    """The same pixels with a header of version 4."""
+    compression = BITFIELDS if header.compression == ALPHA_BITFIELDS else header.compression
+    palette = header.palette + (NO_GREY if header.bits == 4 else b"")
+    numbers = (108, header.width, header.height, 1, header.bits, compression, 0, 0, 0, len(palette) // 4, 0)
+    info = struct.pack("<IiiHHIIiiII4I", *numbers, *header.masks)
+    head = struct.pack("<2sIII", b"BM", 0, 0, 14 + 108 + len(palette)) + info.ljust(108, b"\0") + palette
+    return head + data[header.pixels_at :]

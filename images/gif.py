@@ -1,0 +1,64 @@
+"""Read a GIF: its first frame, on the canvas of the whole animation."""
+
+import struct
+from io import BytesIO
+
+from PIL import Image
+
+from images.errors import DamagedImage, TooComplex
+from images.picture import Picture, check_pixels, place
+
+EXTENSION, IMAGE = 0x21, 0x2C
+GRAPHIC_CONTROL = 0xF9
+HAS_PALETTE = 0x80
+MAX_BLOCKS = 100_000  # of comments and the like before the first frame; walking these takes 30 ms
+
+
+def read(data: bytes, max_pixels: int) -> Picture:
+    """The first frame. What it does not cover of the canvas is transparent, as in browsers.
+
+    Pillow is given the frame as a GIF of the frame's own size, without comments and other extensions.
+    """
+    try:
+        width, height, flags = struct.unpack_from("<HHB", data, 6)
+        start = 13 + _palette_bytes(flags)
+        control, at = _find_frame(data, start)
+        left, top, frame_width, frame_height, frame_flags = struct.unpack_from("<HHHHB", data, at + 1)
+    except (struct.error, IndexError) as error:
+        raise DamagedImage(
+            "The GIF ends before its first frame; it is cut short. Upload the whole file again."
+        ) from error
+    canvas = (max(width, left + frame_width), max(height, top + frame_height))
+    check_pixels(*canvas, max_pixels)
+    if not frame_width or not frame_height:
+        raise DamagedImage("The GIF's first frame has no pixels; open and save the image again.")
+    head = data[:6] + struct.pack("<HH", frame_width, frame_height) + data[10:start]
+    frame = struct.pack("<BHHHHB", IMAGE, 0, 0, frame_width, frame_height, frame_flags)
+    image = Image.open(BytesIO(b"".join((head, control, frame, data[at + 10 :]))), formats=("GIF",))
+    return Picture(place(image, (left, top), canvas))
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & HAS_PALETTE else 0
+
+
+def _find_frame(data: bytes, place: int) -> tuple[bytes, int]:
+    """The transparent colour as a graphic control extension, if there is one, and where the frame starts."""
+    control = b""
+    blocks = 0
+    while data[place] != IMAGE:
+        if data[place] == EXTENSION:
+            label, size = data[place + 1], data[place + 2]
+            if label == GRAPHIC_CONTROL and size >= 4 and data[place + 3] & 1:
+                control = bytes((EXTENSION, GRAPHIC_CONTROL, 4, 1, 0, 0, data[place + 6], 0))
+            place += 2
+            while data[place] and blocks <= MAX_BLOCKS:
+                place += 1 + data[place]
+                blocks += 1
+        place += 1
+        blocks += 1
+        if blocks > MAX_BLOCKS:
+            raise TooComplex(
+                f"The GIF has more than {MAX_BLOCKS:,} blocks before its first frame; open and save it again."
+            )
+    return control, place

@@ -1,0 +1,192 @@
+"""Read a JPEG.
+
+Pillow is given the segments that pixels come from and no other: EXIF, colour profiles, thumbnails and what
+follows the image are left out.
+"""
+
+import re
+import struct
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import reduce
+from io import BytesIO
+
+from PIL import Image, ImageChops, ImageFile
+
+from images.errors import DamagedImage, TooComplex, UnsupportedVariant
+from images.fit import INPUT_SIZE
+from images.orientation import UPRIGHT, read_orientation
+from images.picture import Picture, check_pixels
+
+# A marker's code; not the stuffed zeros and restart markers within a scan.
+MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+START, END, SCAN, COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
+JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
+APPLICATION = range(0xE0, 0xF0)
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame; those three are tables and extensions
+PROGRESSIVE = (0xC2, 0xCA)
+HIERARCHICAL = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
+
+MAX_SEGMENTS = 10_000  # a photo of 20 MB with much metadata has 500
+# A scan of a progressive JPEG is decoded for all of the image, however few bytes it has. Photos have 10.
+MAX_SCANNED_PIXELS = 1_000_000_000
+FEW_SCANS = 20
+MIN_SHARE = 0.9  # of a file that is cut short: decode it if this much of the image is there
+CUT_SHORT = "The JPEG is cut short: {share:.0%} of the image is there. Upload the whole file again."
+
+
+@dataclass
+class Jpeg:
+    """What a walk over the segments finds."""
+
+    parts: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
+    frame: int = 0  # the marker of the start of frame
+    size: tuple[int, int] = (0, 0)
+    components: int = 1  # of a colour: three or four
+    orientation: int = UPRIGHT
+    scans: list[bytes] = field(default_factory=list[bytes])  # the header of each
+    whole_scans: int = 0  # those that something follows
+    ended: bool = False
+
+
+def read(data: bytes, max_pixels: int) -> Picture:
+    """The JPEG's first image, decoded at a fraction of its size when that is enough."""
+    jpeg = _walk(data, max_pixels)
+    if not jpeg.scans:
+        raise DamagedImage("The JPEG ends before its pixels; it is cut short. Upload the whole file again.")
+    if not jpeg.ended:
+        return Picture(_read_cut(jpeg), jpeg.orientation)
+    return Picture(_open(b"".join(jpeg.parts)), jpeg.orientation)
+
+
+def _open(file: bytes) -> ImageFile.ImageFile:
+    image = Image.open(BytesIO(file), formats=("JPEG",))
+    image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # decodes to near this size
+    return image
+
+
+def _walk(data: bytes, max_pixels: int) -> Jpeg:
+    """Sort out the segments up to the end of the first image. Raises ImageError for what is too much work."""
+    jpeg = Jpeg()
+    place = 2
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(data, place)
+        start = found.start() if found else len(data)
+        if jpeg.scans:
+            jpeg.parts.append(data[place:start])  # the pixels of a scan
+        marker = data[start + 1] if found else END
+        if marker == START:
+            place = start + 2
+            continue
+        if found:
+            jpeg.whole_scans = len(jpeg.scans)
+            place = start + 2 + int.from_bytes(data[start + 2 : start + 4])
+        if marker == END or place > len(data):
+            jpeg.ended = found is not None and marker == END
+            jpeg.parts.append(b"\xff\xd9")
+            return jpeg
+        if marker in APPLICATION:
+            _take_application(jpeg, marker, data[start:place])
+        elif marker != COMMENT:
+            jpeg.parts.append(data[start:place])
+            if marker == SCAN or marker in FRAMES:
+                _take_header(jpeg, marker, data[start:place], max_pixels)
+    raise TooComplex(f"The JPEG has more than {MAX_SEGMENTS:,} segments; open and save the image again.")
+
+
+def _take_application(jpeg: Jpeg, marker: int, segment: bytes) -> None:
+    """Read the orientation, and keep what says how colours are stored."""
+    if marker == EXIF and segment.startswith(b"Exif\0\0", 4) and jpeg.orientation == UPRIGHT:
+        jpeg.orientation = read_orientation(segment[4:])
+    elif marker == JFIF and segment.startswith(b"JFIF\0", 4) and len(segment) >= 18:
+        jpeg.parts.append(b"\xff\xe0\x00\x10" + segment[4:18])  # without its thumbnail
+    elif marker == ADOBE and segment.startswith(b"Adobe", 4) and len(segment) >= 16:
+        jpeg.parts.append(segment)
+
+
+def _take_header(jpeg: Jpeg, marker: int, segment: bytes, max_pixels: int) -> None:
+    """Note what the start of a frame or scan says, and check it."""
+    if marker == SCAN:
+        jpeg.scans.append(segment)
+    elif len(segment) > 9:
+        bits, height, width = struct.unpack_from(">BHH", segment, 4)
+        jpeg.frame, jpeg.size, jpeg.components = marker, (width, height), max(1, segment[9])
+        check_pixels(width, height, max_pixels)
+        if bits != 8 or marker in HIERARCHICAL:
+            kind = "hierarchical" if marker in HIERARCHICAL else f"{bits}-bit"
+            raise UnsupportedVariant(
+                f"This is a {kind} JPEG; save it as an ordinary JPEG, of 8 bits, or as PNG."
+            )
+    width, height = jpeg.size
+    scans = len(jpeg.scans)
+    if scans > FEW_SCANS and scans * width * height > MAX_SCANNED_PIXELS:
+        raise TooComplex(
+            f"The JPEG has too many scans for its {width:,} x {height:,} pixels; save it as a baseline JPEG."
+        )
+
+
+def _read_cut(jpeg: Jpeg) -> Image.Image:
+    """A JPEG without its end: decoded if almost all of the image is there, refused if not."""
+    image = _open(b"".join(jpeg.parts))
+    image.load()
+    if jpeg.frame in PROGRESSIVE:
+        share = sum(map(len, _coefficients(jpeg).values())) / (64 * jpeg.components)
+    else:
+        share = _share_of_pixels(image)
+        share = share if share >= MIN_SHARE else max(share, _share_of_rows(jpeg))
+        share *= len(_coefficients(jpeg)) / jpeg.components  # each may have a scan of its own
+    if share < MIN_SHARE:
+        raise DamagedImage(CUT_SHORT.format(share=share))
+    return image
+
+
+def _share_of_pixels(image: Image.Image) -> float:
+    """How much of a sequential image was decoded. libjpeg leaves blocks that are missing middle grey."""
+    width, height = image.size
+    corner = image.getpixel((width - 1, height - 1))
+    values = corner if isinstance(corner, tuple) else (corner,)
+    if any(value is None or not 126 <= value <= 129 for value in values):
+        return 1
+    decoded = _find_other(image, values)
+    if decoded is None:
+        return 0
+    bottom = decoded[3]
+    last_row = _find_other(image.crop((0, bottom - 1, width, bottom)), values)
+    return (bottom - 1 + (last_row[2] if last_row else 0) / width) / height
+
+
+def _share_of_rows(jpeg: Jpeg) -> float:
+    """The share of rows that libjpeg decodes without the end marker, for images that are grey themselves.
+
+    It decodes a block when eight bytes follow it.
+    """
+    image = _open(b"".join((*jpeg.parts[:-1], bytes(8))))
+    unused = (1,) * len(image.getbands())
+    image.im = Image.new(image.mode, image.size, unused if len(unused) > 1 else 1).im
+    with suppress(OSError):  # it waits for the end
+        image.load()
+    image.tile = []  # what is decoded is kept
+    decoded = _find_other(image, unused)
+    return decoded[3] / image.height if decoded else 0
+
+
+def _find_other(image: Image.Image, colour: tuple[float | None, ...]) -> tuple[int, int, int, int] | None:
+    """The box around all pixels that are not of the colour."""
+    bands = zip(image.split(), colour, strict=True)
+    differences = [ImageChops.difference(band, Image.new("L", image.size, value)) for band, value in bands]
+    return reduce(ImageChops.lighter, differences).getbbox()
+
+
+def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:
+    """For each component that has a scan, those of its 64 coefficients that came at least once.
+
+    When all did, a progressive image is there: later scans refine it. A scan that is cut does not count.
+    """
+    there: dict[int, set[int]] = {}
+    for number, scan in enumerate(jpeg.scans):
+        count = scan[4]
+        first, last = scan[5 + 2 * count], scan[6 + 2 * count]
+        for component in scan[5 : 5 + 2 * count : 2]:
+            found = there.setdefault(component, set())
+            found.update(range(first, min(last, 63) + 1) if number < jpeg.whole_scans else ())
+    return there

@@ -1,0 +1,43 @@
+"""A decoded image with what must be known to turn it into RGB of the model's size."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from images.errors import TooManyPixels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as its format's reader gives it.
+
+    `white` is the value of white where Pillow's mode does not say it (16-bit modes); None: values of an
+    unknown range, which are stretched. `inverted`: the lowest value is white.
+    """
+
+    image: Image.Image
+    orientation: int = 1
+    white: int | None = None
+    inverted: bool = False
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise TooManyPixels if the size is over the limit. Readers call this before memory is allocated."""
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"The image has {width:,} x {height:,} pixels. Width times height may be {max_pixels:,} at most; "
+            "scale the image down."
+        )
+
+
+def place(image: Image.Image, position: tuple[int, int], canvas: tuple[int, int]) -> Image.Image:
+    """The first frame of an animation on its canvas. What the frame does not cover is white."""
+    if position == (0, 0) and image.size == canvas:
+        return image
+    placed = Image.new("RGB", canvas, "white")
+    if image.has_transparency_data:
+        frame = image.convert("RGBA")
+        placed.paste(frame, position, frame)
+    else:
+        placed.paste(image.convert("RGB"), position)
+    return placed

@@ -1,0 +1,106 @@
+"""Read a TIFF: the first image of its directory.
+
+A TIFF is read by two libraries: Pillow reads the directory, and libtiff reads it again for compressed pixels.
+They know different types of number, and Pillow reads EXIF with it. So the directory is checked here and
+written anew, with the tags that pixels need and in plain types: what was checked is what both will read.
+"""
+
+from dataclasses import replace
+from io import BytesIO
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from images.errors import DamagedImage, UnsupportedVariant
+from images.picture import Picture, check_pixels
+from images.tiff_blocks import check_blocks
+from images.tiff_directory import (
+    BITS,
+    COLOUR_MAP,
+    COMPRESSION,
+    EXTRA_SAMPLES,
+    LENGTH,
+    PHOTOMETRIC,
+    PLANAR,
+    SAMPLE_FORMAT,
+    SAMPLES,
+    SUBSAMPLING,
+    WIDTH,
+    Directory,
+    read_directory,
+    write,
+)
+
+NOT_COMPRESSED, OLD_JPEG = 1, 6
+COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000)
+MIN_IS_WHITE, MIN_IS_BLACK, YCBCR = 0, 1, 6
+COLOURS = {4: "a mask", 8: "Lab colours", 9: "Lab colours", 10: "Lab colours", 32803: "raw sensor data"}
+KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+ADVICE = "save it as an 8-bit PNG or TIFF, in RGB or grey."
+# libtiff gives numbers in this machine's order of bytes; Pillow takes these for the file's.
+NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS", "I;16B": "I;16N"}
+
+
+def read(data: bytes, max_pixels: int) -> Picture:
+    directory = read_directory(data)
+    width, height = directory.number(WIDTH, 0), directory.number(LENGTH, 0)
+    if not width or not height:
+        raise DamagedImage("The TIFF's directory says no size; open and save the image again.")
+    check_pixels(width, height, max_pixels)
+    _check_variant(directory)
+    directory = check_blocks(directory, data, max_pixels)
+    return _open(directory, data)
+
+
+def _check_variant(directory: Directory) -> None:
+    """Refuse by name what Pillow would read wrongly."""
+    photometric = directory.number(PHOTOMETRIC, MIN_IS_WHITE)
+    compression = directory.number(COMPRESSION, NOT_COMPRESSED)
+    bits = directory.tags.get(BITS, (1,))
+    if photometric in COLOURS or photometric > 8:
+        what = COLOURS.get(photometric, f"colours of kind {photometric}")
+        raise UnsupportedVariant(f"This is a TIFF with {what}; {ADVICE}")
+    if compression not in COMPRESSIONS:
+        what = "old-style JPEG" if compression == OLD_JPEG else f"number {compression}"
+        raise UnsupportedVariant(f"This is a TIFF with a compression ({what}) that is not decoded; {ADVICE}")
+    if directory.number(PLANAR, 1) == 2 and max(bits) > 8 and directory.number(SAMPLES, 1) > 1:
+        raise UnsupportedVariant(f"This is a TIFF of {max(bits)} bits with a plane for each colour; {ADVICE}")
+    subsampled = photometric == YCBCR and directory.tags.get(SUBSAMPLING, (2, 2)) != (1, 1)
+    if subsampled and compression == NOT_COMPRESSED:
+        raise UnsupportedVariant(f"This is a TIFF with subsampled colours but no compression; {ADVICE}")
+    if photometric == 3 and COLOUR_MAP not in directory.tags:
+        raise DamagedImage("The TIFF's palette is missing; open and save the image again.")
+
+
+def _open(directory: Directory, data: bytes) -> Picture:
+    bits = directory.tags.get(BITS, (1,))[0]
+    inverted = directory.number(PHOTOMETRIC, MIN_IS_WHITE) == MIN_IS_WHITE and bits > 8
+    if inverted:  # Pillow inverts up to 8 bits
+        directory = directory.with_tag(PHOTOMETRIC, MIN_IS_BLACK)
+    if bits == 12:  # Pillow knows 12 bits in this order alone; packed bits have none
+        directory = replace(directory, order="<")
+    try:
+        image = Image.open(BytesIO(write(directory, data)), formats=("TIFF",))
+    except UnidentifiedImageError as error:
+        raise UnsupportedVariant(f"This is a TIFF with {_describe(directory)}; {ADVICE}") from error
+    assert isinstance(image, TiffImageFile)
+    if directory.order == ">" and directory.number(COMPRESSION, NOT_COMPRESSED) != NOT_COMPRESSED:
+        image.tile = [_in_native_order(tile) for tile in image.tile]
+    whites = {"I;16": 4095 if bits == 12 else 65_535, "I;16B": 65_535}
+    return Picture(image, directory.orientation, whites.get(image.mode), inverted)
+
+
+def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
+    assert isinstance(tile.args, tuple)
+    rawmode, *rest = tile.args
+    return tile._replace(args=(NATIVE.get(rawmode, rawmode), *rest))
+
+
+def _describe(directory: Directory) -> str:
+    bits = directory.tags.get(BITS, (1,))
+    kind = KINDS.get(directory.number(SAMPLE_FORMAT, 1), "unknown")
+    samples = directory.number(SAMPLES, 1)
+    extra = len(directory.tags.get(EXTRA_SAMPLES, ()))
+    alpha = f", {extra} of them beside the colours" if extra else ""
+    number = "a sample" if samples == 1 else f"{samples} samples"
+    return f"{number} of {'/'.join(map(str, sorted(set(bits))))} bits ({kind}) a pixel{alpha}"

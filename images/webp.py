@@ -1,0 +1,88 @@
+"""Read a WebP: its image, or the first frame of an animation on its canvas."""
+
+import struct
+
+from PIL import Image, _webp
+
+from images.errors import DamagedImage, TooComplex
+from images.orientation import UPRIGHT, read_orientation
+from images.picture import Picture, check_pixels, place
+
+ALPHA = 0x10  # a flag of VP8X
+MAX_CHUNKS = 100_000  # walking these takes 40 ms
+
+Chunks = dict[bytes, memoryview]
+
+
+def read(data: bytes, max_pixels: int) -> Picture:
+    """The first frame. libwebp is given a WebP that holds it alone, since it allocates the whole canvas."""
+    chunks = _walk(memoryview(data)[12:])
+    frame, position, canvas = chunks, (0, 0), None
+    try:
+        if b"ANMF" in chunks:
+            canvas = (_three(chunks[b"VP8X"], 4) + 1, _three(chunks[b"VP8X"], 7) + 1)
+            position = (2 * _three(chunks[b"ANMF"], 0), 2 * _three(chunks[b"ANMF"], 3))
+            frame = _walk(chunks[b"ANMF"][16:])
+        size = _read_size(frame)
+    except (LookupError, struct.error) as error:
+        raise DamagedImage(
+            "The WebP ends before its first image; it is cut short or damaged; save it again."
+        ) from error
+    canvas = canvas or size
+    check_pixels(*size, max_pixels)
+    check_pixels(*canvas, max_pixels)
+    image = _decode(_pack(frame, size))
+    orientation = read_orientation(bytes(chunks[b"EXIF"])) if b"EXIF" in chunks else UPRIGHT
+    return Picture(place(image, position, canvas), orientation)
+
+
+def _decode(file: bytes) -> Image.Image:
+    """The same as Image.open, which keeps the decoder and copies its pixels: 15 bytes a pixel and not 12."""
+    decoder = _webp.WebPAnimDecoder(file)
+    size, *_, mode = decoder.get_info()
+    found = decoder.get_next()
+    if found is None:
+        raise DamagedImage("The WebP is cut short or damaged; open and save it again.")
+    return Image.frombuffer(mode, size, found[0], "raw", mode, 0, 1)
+
+
+def _walk(content: memoryview) -> Chunks:
+    """The first chunk of each name. The last one may be cut short."""
+    chunks: Chunks = {}
+    at = 0
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(content):
+            return chunks
+        name, size = struct.unpack_from("<4sI", content, at)
+        chunks.setdefault(name, content[at + 8 : at + 8 + size])
+        at += 8 + size + size % 2
+    raise TooComplex(f"The WebP has more than {MAX_CHUNKS:,} chunks; open and save the image again.")
+
+
+def _three(content: memoryview, at: int) -> int:
+    """A number of three bytes."""
+    (number,) = struct.unpack_from("<I", bytes(content[at : at + 3]) + b"\0")
+    return number
+
+
+def _read_size(frame: Chunks) -> tuple[int, int]:
+    """Width and height, as the pixels' own header says them."""
+    if b"VP8L" in frame:
+        (bits,) = struct.unpack_from("<I", frame[b"VP8L"], 1)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", frame[b"VP8 "], 6)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _pack(frame: Chunks, size: tuple[int, int]) -> bytes:
+    """A WebP of one image."""
+    names = [b"VP8L"] if b"VP8L" in frame else [name for name in (b"ALPH", b"VP8 ") if name in frame]
+    parts = [
+        struct.pack("<4sI", name, len(frame[name])) + frame[name] + b"\0" * (len(frame[name]) % 2)
+        for name in names
+    ]
+    if names[0] == b"ALPH":
+        sides = b"".join((side - 1).to_bytes(3, "little") for side in size)
+        parts.insert(0, struct.pack("<4sI4B", b"VP8X", 10, ALPHA, 0, 0, 0) + sides)
+    body = b"WEBP" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
