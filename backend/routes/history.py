@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from PIL import Image
 
+from backend.filenames import as_seen
 from backend.history import read_all, read_page, time_bound
 from backend.routes import as_json, describe_body, problems, read_body, services
 from backend.schemas import Status
@@ -42,7 +43,7 @@ class Filters:
             "min_confidence": self.min_confidence,
             "from": self.from_ and time_bound(_as_utc(self.from_)),
             "to": self.to and time_bound(_as_utc(self.to)),
-            "q": self.q and "%" + re.sub(r"([%_\\])", r"\\\1", self.q) + "%",
+            "q": self.q and "%" + re.sub(r"([%_\\])", r"\\\1", as_seen(self.q)) + "%",
         }
         return {name: value for name, value in given.items() if value is not None}
 
