@@ -6,6 +6,7 @@ ServiceError
 │   ├── NotAnImage         415  no supported image format, judged by content
 │   ├── BrokenImage        422  an image that ends early or is damaged
 │   ├── TooManyPixels      413  width times height over the limit
+│   ├── TooCostly          422  it takes too much time or memory to decode
 │   └── FileTooLarge       413  bytes over the limit
 ├── RequestTooLarge        413  the whole request over the limit
 ├── NoFile                 422  no part named `file`, or not multipart at all
@@ -21,7 +22,9 @@ ServiceError
 ├── TrainingEnded          409  the same
 ├── ModelRefused           409  the model cannot be served
 ├── Overloaded             429  too many predictions wait already
+├── TooManyUploads         429  too many bytes are being uploaded already
 ├── TooManyTrainings       429  too many trainings wait or run already
+├── Stopping               503  the backend is ending
 └── DatabaseAway           503  nothing can be stored or read now
 
 `title` is fixed for a class; `detail` says what happened here and what to do next.
@@ -72,6 +75,10 @@ class BrokenImage(UploadError):
 
 class TooManyPixels(UploadError):
     status, title = 413, "Image has too many pixels"
+
+
+class TooCostly(UploadError):
+    status, title = 422, "Image too costly to decode"
 
 
 class FileTooLarge(UploadError):
@@ -135,9 +142,19 @@ class Overloaded(ServiceError):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
+class TooManyUploads(ServiceError):
+    status, title = 429, "Too many uploads at once"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
 class TooManyTrainings(ServiceError):
     status, title = 429, "Too many trainings are waiting"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "60"}
+
+
+class Stopping(ServiceError):
+    status, title = 503, "The backend is stopping"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
 class DatabaseAway(ServiceError):
