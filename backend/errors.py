@@ -7,7 +7,7 @@ ServiceError
 │   ├── UnsupportedVariant 415  a supported format, but a variant of it that is not decoded
 │   ├── BrokenImage        422  an image that ends early or is damaged
 │   ├── TooManyPixels      413  width times height over the limit
-│   ├── TooComplex         422  few pixels, but too much work or memory to decode
+│   ├── TooCostly          422  it takes too much time or memory to decode
 │   └── FileTooLarge       413  bytes over the limit
 ├── RequestTooLarge        413  the whole request over the limit
 ├── NoFile                 422  no part named `file`, or not multipart at all
@@ -23,7 +23,9 @@ ServiceError
 ├── TrainingEnded          409  the same
 ├── ModelRefused           409  the model cannot be served
 ├── Overloaded             429  too many predictions wait already
+├── TooManyUploads         429  too many bytes are being uploaded already
 ├── TooManyTrainings       429  too many trainings wait or run already
+├── Stopping               503  the backend is ending
 └── DatabaseAway           503  nothing can be stored or read now
 
 `title` is fixed for a class; `detail` says what happened here and what to do next.
@@ -81,8 +83,8 @@ class TooManyPixels(UploadError):
     status, title = 413, "Image has too many pixels"
 
 
-class TooComplex(UploadError):
-    status, title = 422, "Image too complex"
+class TooCostly(UploadError):
+    status, title = 422, "Image too costly to decode"
 
 
 class FileTooLarge(UploadError):
@@ -146,9 +148,19 @@ class Overloaded(ServiceError):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
+class TooManyUploads(ServiceError):
+    status, title = 429, "Too many uploads at once"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
 class TooManyTrainings(ServiceError):
     status, title = 429, "Too many trainings are waiting"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "60"}
+
+
+class Stopping(ServiceError):
+    status, title = 503, "The backend is stopping"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
 class DatabaseAway(ServiceError):

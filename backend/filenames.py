@@ -1,10 +1,115 @@
-"""The names that clients give their files."""
+"""The names that clients give their files: what people see of them is kept, the rest cannot do harm."""
 
-MAX_FILENAME = 255
+import re
+import unicodedata
+from email.errors import MessageError
+from email.header import decode_header, make_header
+
+MAX_FILENAME = 255  # characters
+ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bq]\?[^?]*\?=", re.IGNORECASE | re.ASCII)  # RFC 2047
+WINDOWS_FOLDER = re.compile(r"(?:[A-Za-z]:|\\)\\.*\\|[A-Za-z]:\\")  # C:\fakepath\, \\server\share\
+FLAG = re.compile(
+    "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f"
+)  # of Scotland, of Wales
+# Characters that are not seen and change nothing: soft hyphen, marks of direction, spaces without width.
+UNSEEN = dict.fromkeys([0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x2060, 0x2065), 0xFEFF])
+# Of the format characters (Cf) those that change what is seen: joiners, and signs that enclose numbers.
+SEEN_FORMAT = {
+    0x180E,
+    0x200C,
+    0x200D,
+    *range(0x600, 0x606),
+    0x6DD,
+    0x70F,
+    0x890,
+    0x891,
+    0x8E2,
+    0x110BD,
+    0x110CD,
+}
+JOINER = "\u200d"
+BLANK = " \u200c\u200d"
+SKIN = range(0x1F3FB, 0x1F400)
+FLAG_LETTERS = range(0x1F1E6, 0x1F200)
+FLAG_TAGS = range(0xE0020, 0xE0080)
 
 
 def clean_filename(name: str | None) -> str:
     """A file name that every part of the system can store and show."""
-    printable = "".join(c if c.isprintable() else "?" for c in name or "")
-    printable = printable.encode("utf-8", "replace").decode()
-    return printable.strip()[-MAX_FILENAME:] or "unnamed"
+    safe = _replace_unsafe(_without_folder(_decode_words(name or "")))
+    return _cut(as_seen(safe).strip(BLANK)).strip(BLANK) or "unnamed"
+
+
+def as_seen(text: str) -> str:
+    """Text in NFC, with every kind of space a plain one, and without what is not seen."""
+    text = "".join(" " if unicodedata.category(character) == "Zs" else character for character in text)
+    return unicodedata.normalize("NFC", text.translate(UNSEEN))
+
+
+def _replace_unsafe(text: str) -> str:
+    """Put `?` for what may not be stored, or changes the order of what is around it."""
+    flags = {place for found in FLAG.finditer(text) for place in range(found.start(), found.end())}
+    return "".join(
+        character if place in flags or _is_safe(character) else "?" for place, character in enumerate(text)
+    )
+
+
+def _is_safe(character: str) -> bool:
+    """Whether a character may stay. One that this Python does not know may be a new emoji."""
+    code = ord(character)
+    match unicodedata.category(character):
+        case "Cf":
+            return code in SEEN_FORMAT or code in UNSEEN
+        case "Cc" | "Cs" | "Zl" | "Zp":
+            return False
+        case "Cn":
+            return code & 0xFFFE != 0xFFFE and not 0xFDD0 <= code <= 0xFDEF  # these never become characters
+        case _:
+            return True
+
+
+def _decode_words(name: str) -> str:
+    """The text of an encoded-word, as mail programs write one: =?utf-8?B?8J+QiC5wbmc=?="""
+    if not ENCODED_WORD.search(name):
+        return name
+    try:
+        return str(make_header(decode_header(name)))
+    except (MessageError, LookupError, ValueError):  # a charset, or a text that is not in it
+        return name
+
+
+def _without_folder(name: str) -> str:
+    """The last component of a path.
+
+    A backslash is a character of a name, except after a drive or a server. A slash separates folders, except
+    beside a space, as in `cats / dogs.png`.
+    """
+    if found := WINDOWS_FOLDER.match(name):
+        name = name[found.end() :]
+    components = name.rstrip("/").split("/")
+    return components[-1] if all(part == part.strip() for part in components) else name
+
+
+def _cut(name: str) -> str:
+    """The last 255 characters, for the ending is there; less if the first would be part of a character."""
+    start = len(name) - MAX_FILENAME
+    while start > 0 and start < len(name) and _continues(name, start):
+        start += 1
+    return name[start:] if 0 < start < len(name) else name[-MAX_FILENAME:]
+
+
+def _continues(name: str, place: int) -> bool:
+    """Whether what is seen of the character at `place` is one with what is before it."""
+    code = ord(name[place])
+    if code in FLAG_LETTERS:  # two are a flag
+        before = place
+        while before > 0 and ord(name[before - 1]) in FLAG_LETTERS:
+            before -= 1
+        return (place - before) % 2 == 1
+    return (
+        unicodedata.category(name[place]).startswith("M")
+        or code in SKIN
+        or code in FLAG_TAGS
+        or name[place] == JOINER
+        or name[place - 1] == JOINER
+    )

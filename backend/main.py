@@ -3,8 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +17,7 @@ from backend import errors, logs
 from backend.broker import Broker
 from backend.containers import Containers
 from backend.database import Database
+from backend.decoders import Decoders
 from backend.events import Changes
 from backend.gpus import Gpus
 from backend.health import Checks
@@ -29,12 +29,12 @@ from backend.relay import Relay
 from backend.routes import Services, history, metrics, models, predict, probes, streams, trainings
 from backend.settings import Settings
 from backend.trainings import Trainings
+from backend.uploads import Uploading
 from backend.workers import Workers
 
 DESCRIPTION = """Classifies images. Upload with `POST /api/predict`; follow the prediction live at its
 `events`; every accepted image and its outcome is kept in the history. Train with `POST /api/trainings`, watch
 each epoch at the training's `events`, and serve what it published, or any other of `GET /api/models`."""
-DECODER_THREADS = 2
 SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
 
 
@@ -52,7 +52,7 @@ def build_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with build_services(settings) as services:
             app.state.services = services
-            _end_streams_at_shutdown(services.changes)
+            _end_at_shutdown(services.changes.close, services.decoders.close)
             yield
 
     app = FastAPI(
@@ -104,8 +104,10 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
     checks = Checks(database, broker, workers, containers, gpus)
-    figures = Metrics(database, relay, changes)
-    decoders = ThreadPoolExecutor(DECODER_THREADS, "decoder")
+    uploading = Uploading(settings)
+    figures = Metrics(database, relay, changes, uploading)
+    decoders = Decoders(settings.max_image_pixels, settings.max_decode_seconds)
+    await decoders.start()
     await broker.open()
     relay.start()
     changes.start()
@@ -123,6 +125,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
             checks=checks,
             metrics=figures,
             decoders=decoders,
+            uploading=uploading,
         )
     finally:
         checks.stop()
@@ -131,7 +134,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         await broker.close()
         await containers.stop()
         gpus.close()
-        decoders.shutdown()
+        await decoders.stop()
         await engine.dispose()
 
 
@@ -139,8 +142,9 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _end_streams_at_shutdown(changes: Changes) -> None:
-    """End the event streams when a signal comes: the server stops only after its last response."""
+def _end_at_shutdown(*closers: Callable[[], None]) -> None:
+    """End what takes long when a signal comes, event streams and decoding: the server stops only after its
+    last response."""
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
@@ -148,7 +152,8 @@ def _end_streams_at_shutdown(changes: Changes) -> None:
         previous = signal.getsignal(number)
 
         def end(number: int, frame: FrameType | None, previous: object = previous) -> None:
-            loop.call_soon_threadsafe(changes.close)
+            for close in closers:
+                loop.call_soon_threadsafe(close)
             if callable(previous):
                 previous(number, frame)
 

@@ -8,6 +8,7 @@ from backend.database import Database
 from backend.events import Changes
 from backend.relay import Relay
 from backend.schemas.health import Gpu
+from backend.uploads import Uploading
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # a wait lasts 60 at most
 
@@ -15,7 +16,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # a
 class Metrics:
     """Counts what is told; reads what others know when Prometheus asks."""
 
-    def __init__(self, database: Database, relay: Relay, changes: Changes) -> None:
+    def __init__(self, database: Database, relay: Relay, changes: Changes, uploading: Uploading) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._requests = Counter(
@@ -41,6 +42,7 @@ class Metrics:
             ("relay_waiting", "Messages not yet handed to the broker.", lambda: relay.waiting),
             ("relay_relayed", "Messages published again in the last ten seconds.", lambda: relay.relayed),
             ("stream_subscribers", "Event streams that are open.", lambda: changes.streams),
+            ("upload_bytes_held", "Of the uploads that are read and decoded.", lambda: uploading.held),
             ("database_connections_in_use", "Of the pool.", lambda: database.connections_in_use),
         ):
             Gauge(f"backend_{name}", text, registry=registry).set_function(read)

@@ -6,6 +6,7 @@ import time
 
 import anyio
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
@@ -60,6 +61,8 @@ class Observer:
 
         try:
             await answer(scope, receive, send_with_id)
+        except ClientDisconnect:
+            logger.info("client left", extra={"method": method, "path": scope["path"]})
         except Exception:
             # An exception that reaches the server makes it close the connection, on which the proxy may have
             # sent the next request already. Only an answer that is cut off has to end so.

@@ -22,12 +22,22 @@ class Settings(BaseSettings):
     """The largest request, all its files together. The proxy enforces the same figure."""
 
     max_files: int = Field(256, ge=1)
-    """Files in one request. Lower: more requests for a folder of images. Higher: one request can hold
-    the decoder for longer."""
+    """Files in one request. Lower: more requests for a folder of images. Higher: more work that is lost
+    when a request fails."""
 
     max_image_pixels: int = Field(65_000_000, ge=1024)
     """The largest image, width times height. Lower: large photographs are refused. Higher: a small
-    file can cost more time and memory to decode (up to 12 bytes a pixel, two images at a time)."""
+    file can cost more time and memory to decode (20 bytes a pixel are granted; images of more than 16
+    million pixels are decoded one at a time)."""
+
+    max_decode_seconds: int = Field(5, ge=1)
+    """CPU seconds that decoding one file may take, in whole seconds. Lower: sound but large photographs are
+    refused on a slow machine. Higher: a file made to be slow keeps other large ones waiting for longer."""
+
+    max_pending_bytes: int = Field(128 * 2**20, ge=1024)
+    """Bytes of uploads that may wait to be decoded at once, before uploads are answered 429; a request counts
+    with its size, at most that of one file. Lower: bursts of large files are refused sooner. Higher: more
+    memory."""
 
     max_unfinished: int = Field(10_000, ge=1)
     """Predictions that may wait at once, before uploads are answered 429. Lower: bursts are refused

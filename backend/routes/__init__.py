@@ -1,6 +1,5 @@
 """The HTTP API, a module for each part: predict, history, streams, trainings, models, probes, metrics."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from backend.broker import Broker
 from backend.database import Database
+from backend.decoders import Decoders
 from backend.errors import PROBLEM_JSON, BadParameter, RequestTooLarge
 from backend.events import Changes
 from backend.health import Checks
@@ -19,6 +19,7 @@ from backend.relay import Relay
 from backend.schemas import Problem
 from backend.settings import Settings
 from backend.trainings import Trainings
+from backend.uploads import Uploading
 
 MAX_BODY_BYTES = 4096
 Body = TypeVar("Body", bound=BaseModel)
@@ -47,7 +48,8 @@ class Services:
     changes: Changes
     checks: Checks
     metrics: Metrics
-    decoders: ThreadPoolExecutor
+    decoders: Decoders
+    uploading: Uploading
 
 
 def services(request: Request) -> Services:

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from PIL import Image
 from pydantic import BeforeValidator, Field
 
+from backend.filenames import as_seen
 from backend.header_fields import choose_media_type
 from backend.history import read_all, read_page, time_bound
 from backend.routes import QueryParameters, as_json, describe_body, problems, read_body, services
@@ -50,7 +51,7 @@ class Filters(QueryParameters):
             "min_confidence": self.min_confidence,
             "from": self.from_ and time_bound(_as_utc(self.from_)),
             "to": self.to and time_bound(_as_utc(self.to)),
-            "q": self.q and "%" + re.sub(r"([%_\\])", r"\\\1", self.q) + "%",
+            "q": self.q and "%" + re.sub(r"([%_\\])", r"\\\1", as_seen(self.q)) + "%",
         }
         return {name: value for name, value in given.items() if value is not None}
 

@@ -1,6 +1,5 @@
 """Uploads: `POST /api/predict`."""
 
-import asyncio
 import logging
 import re
 from typing import Annotated
@@ -17,8 +16,7 @@ from backend.repeats import insert_once
 from backend.routes import Services, as_json, problems, services
 from backend.schemas import TERMINAL, Failure
 from backend.schemas.predictions import Metrics, Prediction, PredictionBatch, Refused, Urls
-from backend.settings import Settings
-from backend.uploads import Upload, decode, decode_small, read_files
+from backend.uploads import Upload, read_uploads
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +91,10 @@ async def take(request: Request, serve: Services, wait_seconds: float, key: str 
     if serve.relay.unfinished >= serve.settings.max_unfinished:
         detail = f"{serve.relay.unfinished:,} predictions wait already; try again in a few seconds."
         raise Overloaded(detail)
-    uploads = await read_uploads(request, serve)
-    if len(uploads) == 1 and isinstance(uploads[0].pixels, UploadError):
-        raise uploads[0].pixels
+    with serve.uploading.hold(request):
+        uploads = await read_uploads(request, serve.settings, serve.decoders)
+    if len(uploads) == 1 and isinstance(refusal := uploads[0].pixels, UploadError):
+        raise type(refusal)(refusal.detail)
     note_refused(uploads, serve)
     rows = [
         NewPrediction.create(upload.filename, upload.pixels)
@@ -115,28 +114,6 @@ async def take(request: Request, serve: Services, wait_seconds: float, key: str 
     accepted = iter(predictions)
     entries = [refuse(u) if isinstance(u.pixels, UploadError) else next(accepted) for u in uploads]
     return as_json(PredictionBatch(predictions=entries), status)
-
-
-async def read_uploads(request: Request, serve: Services) -> list[Upload]:
-    """Read and decode a request's files; each decodes or is refused by itself."""
-    files = await read_files(request, serve.settings)
-    if len(files) == 1:
-        ((name, data),) = files
-        pixels = decode_small(data, serve.settings)
-        if pixels is not None:
-            return [Upload(name, pixels)]
-
-    def decode_all() -> list[Upload]:
-        return [Upload(name, try_decode(data, serve.settings)) for name, data in files]
-
-    return await asyncio.get_running_loop().run_in_executor(serve.decoders, decode_all)
-
-
-def try_decode(data: bytes, settings: Settings) -> bytes | UploadError:
-    try:
-        return decode(data, settings)
-    except UploadError as error:
-        return error
 
 
 async def store(

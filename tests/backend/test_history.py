@@ -135,6 +135,27 @@ async def test_an_offset_may_be_written_with_a_plus_that_is_not_encoded(
     assert len(answer.json()["results"]) == found
 
 
+async def test_a_name_is_found_however_it_is_written(api: Api, cat: bytes) -> None:
+    names = [
+        "Ka\u0308tzchen\u202f1.png",
+        "STRA\u1e9eE.png",
+        "\u041a\u041e\u0428\u041a\u0410.png",
+        "İstanbul.png",
+    ]
+    for name in names:
+        await api.client.post("/api/predict", files={"file": (name, cat)})
+
+    async def find(q: str) -> list[str]:
+        found = (await api.client.get("/api/predictions", params={"q": q})).json()["results"]
+        return [row["filename"] for row in found]
+
+    for q in ("kätzchen 1", "KA\u0308TZ", "Kätzchen\u00a01", "ÄTZCHEN\u202f1.PNG"):
+        assert await find(q) == ["Kätzchen 1.png"], q
+    assert await find("straße") == ["STRAẞE.png"]
+    assert await find("\u043a\u043e\u0448\u043a\u0430") == ["\u041a\u041e\u0428\u041a\u0410.png"]
+    assert await find("istanbul") == ["İstanbul.png"]
+
+
 async def test_one_prediction_and_what_the_model_saw(api: Api, database: asyncpg.Connection) -> None:
     id = await insert(database, 0, "cat")
     prediction = (await api.client.get(f"/api/predictions/{id}")).json()

@@ -63,6 +63,24 @@ async def test_a_route_that_breaks_answers_a_problem_and_keeps_the_connection(
     assert {(record.name, record.getMessage()) for record in told} == {("backend.observer", "request failed")}
 
 
+async def test_a_client_that_leaves_while_it_uploads_is_no_error(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+
+    async def noticed() -> bool:
+        return any(record.getMessage() == "client left" for record in caplog.records)
+
+    with caplog.at_level(logging.INFO):
+        _, writer = await asyncio.open_connection(api.client.base_url.host, api.client.base_url.port)
+        writer.write(f"{head}--x\r\n".encode())
+        await writer.drain()
+        writer.close()
+        await eventually(noticed)
+    assert all(record.levelno < logging.ERROR for record in caplog.records)
+
+
 async def test_what_breaks_after_a_whole_answer_costs_no_connection() -> None:
     """As the end of a dependency can."""
     sent: list[Message] = []

@@ -1,6 +1,7 @@
 """Uploads: what is accepted, what is refused and how, and what waiting gives."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from io import BytesIO
@@ -9,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 from PIL import Image
 
@@ -179,6 +181,62 @@ async def test_a_request_without_a_usable_file_says_which_field_is_meant(api: Ap
 async def test_too_many_files_and_too_large_a_request_are_refused(api: Api, cat: bytes) -> None:
     assert_problem(await api.upload(*[cat] * 6), 413, "Too many files", "5")
     assert_problem(await api.upload(*[bytes(99_000)] * 5), 413, "Request too large", "400,000")
+
+
+async def begin_upload(api: Api, size: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Announce an upload, and send nothing of its body yet."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
+    head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
+    writer.write(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_more_bytes_than_may_be_under_way_get_429_before_they_are_read(
+    serve: Serve, settings: Settings, cat: bytes
+) -> None:
+    api = await serve(settings.model_copy(update={"max_pending_bytes": 150_000}))
+    async with asyncio.timeout(10):
+        _, first = await begin_upload(api, 300_000)  # holds one file: 100,000 bytes
+        await eventually(lambda: holds(api, 100_000))
+        reader, second = await begin_upload(api, 60_000)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert " 429 " in head.splitlines()[0]
+        assert "retry-after: " in head
+        assert (await api.upload(cat)).status_code == 202  # what is small still fits
+        first.close()
+        second.close()
+        await eventually(lambda: holds(api, 0))
+    assert (await api.upload(bytes(90_000))).status_code == 415
+
+
+async def holds(api: Api, count: int) -> bool:
+    return api.services.uploading.held == count
+
+
+async def test_a_request_that_comes_alone_is_let_in_whatever_its_size(
+    serve: Serve, settings: Settings, cat: bytes
+) -> None:
+    api = await serve(settings.model_copy(update={"max_pending_bytes": 1024}))
+    assert (await api.upload(cat, bytes(90_000), cat)).status_code == 202
+
+
+async def test_the_memory_of_refused_uploads_is_free_again(serve: Serve, settings: Settings) -> None:
+    api = await serve(
+        settings.model_copy(update={"max_upload_bytes": 8_000_000, "max_request_bytes": 9_000_000})
+    )
+    process = psutil.Process()
+    contents = [bytes(7_900_000), bytes(8_000_001), b"\x89PNG\r\n\x1a\n" + bytes(7_900_000)]
+    gc.disable()
+    try:
+        for content in contents:
+            await api.upload(content)
+        before = process.memory_info().rss
+        for _ in range(5):
+            for content in contents:
+                assert (await api.upload(content)).status_code in (413, 415, 422)
+        assert process.memory_info().rss - before < 40e6  # all of them would be 120 MB
+    finally:
+        gc.enable()
 
 
 async def test_a_full_system_answers_429_with_retry_after(

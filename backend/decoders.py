@@ -1,0 +1,188 @@
+"""Decoder processes: the time and memory that a file takes are bounded, whatever it holds."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend import logs
+from backend.errors import Stopping
+from images import errors
+from images.errors import ImageError, TooManyPixels
+
+logger = logging.getLogger(__name__)
+
+ORDINARY_PIXELS, ORDINARY_SECONDS = 16_000_000, 1  # of CPU time; 0.5 s were measured at most
+ORDINARY_PROCESSES = 2
+# Of lossless WebP, the most costly of the formats, 16 bytes a pixel and 40 MB were measured.
+BYTES_A_PIXEL, BYTES_BESIDE = 20, 128 * 2**20
+WALL_FACTOR = 4  # a process that shares its core with others takes longer than its CPU time
+STOP_SECONDS = 0.5
+# No secrets, for a process that reads hostile files. Blocks of more than 1 MB go back to the system when they
+# are freed; 0.6 GB stayed in a process without this.
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+ROOT = Path(__file__).parents[1]
+
+
+class OverLimits(ImageError):
+    """Decoding the file took more time or memory than a file may take."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may take."""
+
+    max_pixels: int
+    cpu_seconds: float
+
+    @property
+    def memory_bytes(self) -> int:
+        return BYTES_BESIDE + BYTES_A_PIXEL * self.max_pixels
+
+
+class Lane:
+    """Processes under the same limits. Each decodes one file at a time; files take turns as they come."""
+
+    def __init__(self, limits: Limits, size: int) -> None:
+        self.limits = limits
+        self._size = size
+        self._turns = asyncio.Semaphore(size)  # first come, first served
+        self._idle: list[Process] = []
+
+    async def start(self) -> None:
+        """Start the processes. They import what they need while the backend does other things."""
+        self._idle = [await self._launch() for _ in range(self._size)]
+
+    async def stop(self) -> None:
+        """End the processes, once the files that they decode have had their turn."""
+        for _ in range(self._size):
+            await self._turns.acquire()
+        for process in self._idle:
+            _kill(process)
+            await process.wait()
+
+    @contextlib.asynccontextmanager
+    async def take(self) -> AsyncGenerator[Process]:
+        """A process, for one file. It is killed if the turn ends by an exception."""
+        async with self._turns:
+            self._idle = [process for process in self._idle if process.returncode is None]
+            process = self._idle.pop() if self._idle else await self._launch()
+            try:
+                yield process
+            except BaseException:
+                _kill(process)
+                raise
+            self._idle.append(process)
+
+    async def _launch(self) -> Process:
+        limits = (self.limits.max_pixels, self.limits.cpu_seconds, self.limits.memory_bytes)
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "backend.decoder",
+            *map(str, limits),
+            stdin=PIPE,
+            stdout=PIPE,
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            start_new_session=True,  # Ctrl-C is for the backend alone
+        )
+
+
+class Decoders:
+    """Two lanes of processes, so that no large or slow file delays the ordinary ones.
+
+    Each file is decoded in the ordinary lane, two at a time. One that is over this lane's limits is decoded
+    in the second lane, one at a time, under the limits of the settings.
+    """
+
+    def __init__(self, max_pixels: int, max_seconds: float) -> None:
+        ordinary = Limits(min(ORDINARY_PIXELS, max_pixels), min(ORDINARY_SECONDS, max_seconds))
+        self._ordinary = Lane(ordinary, ORDINARY_PROCESSES)
+        self._large = Lane(Limits(max_pixels, max_seconds), 1)
+        self._turns: set[asyncio.Timeout] = set()
+        self._end: float | None = None
+
+    async def start(self) -> None:
+        await self._ordinary.start()
+        await self._large.start()
+
+    def close(self) -> None:
+        """The backend is ending: what is not decoded in half a second is not decoded any more."""
+        if self._end is None:
+            self._end = asyncio.get_running_loop().time() + STOP_SECONDS
+        for turn in self._turns:
+            if not turn.expired():
+                turn.reschedule(min(self._end, turn.when() or math.inf))
+
+    async def stop(self) -> None:
+        """End all processes."""
+        self.close()
+        await self._ordinary.stop()
+        await self._large.stop()
+
+    async def decode(self, data: bytes) -> bytes | ImageError:
+        """Decode a file: its pixels, or why there are none. Raises Stopping.
+
+        The reason is returned: a raised one would keep the frames that hold the file alive.
+        """
+        pixels = await self._decode_in(self._ordinary, data)
+        if isinstance(pixels, (TooManyPixels, OverLimits)):
+            return await self._decode_in(self._large, data)
+        return pixels
+
+    async def _decode_in(self, lane: Lane, data: bytes) -> bytes | ImageError:
+        limits = lane.limits
+        try:
+            async with self._limit_time() as turn, lane.take() as process:
+                end = asyncio.get_running_loop().time() + WALL_FACTOR * limits.cpu_seconds
+                turn.reschedule(end if self._end is None else min(end, self._end))
+                if (answer := await _ask(process, data)) is not None:
+                    return answer
+        except TimeoutError:
+            if self._end is not None:
+                raise Stopping("The backend is being stopped or restarted; send this again.") from None
+            logger.warning("decoder killed: out of time", extra={"bytes": len(data)})
+        most = f"{limits.cpu_seconds} s or {limits.memory_bytes // 10**6:,} MB"
+        return OverLimits(
+            f"Decoding takes more than {most}; save the image anew, as an ordinary JPEG or PNG."
+        )
+
+    @contextlib.asynccontextmanager
+    async def _limit_time(self) -> AsyncGenerator[asyncio.Timeout]:
+        """A timeout that `close` knows. It is not yet set unless the backend is ending."""
+        async with asyncio.timeout_at(self._end) as turn:
+            self._turns.add(turn)
+            try:
+                yield turn
+            finally:
+                self._turns.discard(turn)
+
+
+async def _ask(process: Process, data: bytes) -> bytes | ImageError | None:
+    """Have a process decode one file; None if the process ends before it has answered."""
+    assert process.stdin and process.stdout
+    request = {"bytes": len(data), "request_id": logs.request_id.get()}
+    try:
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.write(data)
+        await process.stdin.drain()
+        answer = json.loads(await process.stdout.readuntil(b"\n"))
+        if "refused" in answer:
+            return getattr(errors, answer["refused"])(answer["text"])
+        return await process.stdout.readexactly(answer["bytes"])
+    except (EOFError, ConnectionError):
+        status = await process.wait()  # negative: the number of the signal
+        logger.warning("decoder ended", extra={"bytes": len(data), "exit_status": status})
+        return None
+
+
+def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        process.kill()

@@ -1,0 +1,269 @@
+"""Decoder processes: one file cannot take the time, the memory or the process that others need."""
+
+import asyncio
+import os
+import signal
+import struct
+import sys
+import zlib
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+from backend.decoders import Decoders, OverLimits
+from backend.settings import Settings
+from images.decode import decode
+from images.errors import DamagedImage, ImageError, TooManyPixels, UnknownFormat
+from scripts.local.config import REPOSITORY, Config, find_free_ports
+from tests.backend.conftest import Api, Serve
+from tests.backend.test_predict import assert_problem
+from tests.conftest import eventually
+from tests.images.files import encode
+
+PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JPEG")
+
+
+def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
+    """A PNG of 120 kB of 16-bit pixels, one colour of which is transparent: about a second of work."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(height * (1 + 6 * width)))
+    chunks = [(b"IHDR", header), (b"tRNS", bytes(6)), (b"IDAT", rows), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+def decoder_processes(of: int | None = None) -> list[psutil.Process]:
+    """The decoders of a backend: of this process, in which the tests run, or of another."""
+    children = psutil.Process(of).children()
+    return [child for child in children if "backend.decoder" in child.cmdline()]
+
+
+@contextmanager
+def frozen(processes: list[psutil.Process]) -> Generator[None]:
+    """The processes are stopped, so that each is as slow as can be."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.is_running():
+                process.resume()
+
+
+@pytest.fixture
+async def decoders() -> AsyncGenerator[Decoders]:
+    decoders = Decoders(max_pixels=20_000_000, max_seconds=0.2)
+    await decoders.start()
+    yield decoders
+    await decoders.stop()
+
+
+async def test_a_process_decodes_to_the_same_pixels(decoders: Decoders) -> None:
+    assert await decoders.decode(PHOTO) == decode(PHOTO, 10**6)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"not an image", UnknownFormat),
+        (encode(Image.effect_noise((99, 99), 50))[:-2000], DamagedImage),
+        (encode(Image.new("1", (5000, 4001))), TooManyPixels),
+    ],
+    ids=["unknown", "damaged", "many pixels"],
+)
+async def test_a_process_says_why_a_file_gives_no_pixels(
+    data: bytes, reason: type[ImageError], decoders: Decoders
+) -> None:
+    refused = await decoders.decode(data)
+    assert type(refused) is reason
+    with pytest.raises(reason, match=str(refused)):
+        decode(data, 20_000_000)
+
+
+async def test_an_image_over_the_ordinary_lane_s_pixels_is_decoded_in_the_other(decoders: Decoders) -> None:
+    pixels = await decoders.decode(encode(Image.new("1", (5000, 4000), 1)))
+    assert pixels == b"\xff" * 3072
+
+
+async def test_a_file_made_to_be_slow_is_refused_and_its_process_replaced(decoders: Decoders) -> None:
+    before = decoder_processes()
+    assert isinstance(await decoders.decode(slow_png()), OverLimits)
+    photos = await asyncio.gather(*(decoders.decode(PHOTO) for _ in range(4)))
+    assert all(pixels == decode(PHOTO, 10**6) for pixels in photos)
+    assert len(before) == 3
+    _, ordinary, large = before
+    await eventually(lambda: ended(ordinary, large))
+
+
+async def test_a_file_that_takes_more_memory_than_a_process_may_is_refused_and_the_next_is_decoded() -> None:
+    decoders = Decoders(max_pixels=1_000_000, max_seconds=1)
+    await decoders.start()
+    try:
+        assert isinstance(await decoders.decode(bytes(200_000_000)), OverLimits)
+        assert await decoders.decode(PHOTO) == decode(PHOTO, 10**6)
+    finally:
+        await decoders.stop()
+
+
+async def test_a_process_that_dies_while_it_waits_is_replaced(decoders: Decoders) -> None:
+    before = decoder_processes()
+    for process in before:
+        process.kill()
+    await eventually(lambda: ended(*before))
+    assert await decoders.decode(PHOTO) == decode(PHOTO, 10**6)
+
+
+async def test_files_take_turns_in_the_order_in_which_they_come(decoders: Decoders) -> None:
+    """Two requests with many files do not keep a third one waiting until they are done."""
+    order: list[str] = []
+
+    async def send(name: str, count: int) -> None:
+        for _ in range(count):
+            assert isinstance(await decoders.decode(PHOTO), bytes)
+            order.append(name)
+
+    await asyncio.gather(send("a", 8), send("b", 8), send("c", 8), send("d", 1))
+    assert order.index("d") <= 5
+
+
+async def test_an_ordinary_photo_is_answered_while_another_file_is_slow(
+    serve: Serve, settings: Settings
+) -> None:
+    api = await serve(settings.model_copy(update={"max_decode_seconds": 1}))
+    answered: list[str] = []
+
+    async def send(name: str) -> httpx.Response:
+        answer = await api.upload(PHOTO)
+        answered.append(name)
+        return answer
+
+    first, second, large = decoder_processes()
+    with frozen([second, large]):  # the second is taken first
+        slow = asyncio.create_task(send("slow"))
+        await eventually(lambda: held(api))
+        assert (await send("photo")).status_code == 202
+        assert_problem(await slow, 422, "too costly to decode", "1 s", "save the image anew")
+    assert answered == ["photo", "slow"]
+    await eventually(lambda: ended(second, large))
+    assert first.is_running()
+    assert (await api.upload(PHOTO, PHOTO)).status_code == 202
+
+
+async def ended(*processes: psutil.Process) -> bool:
+    return not any(process.is_running() and process.status() != "zombie" for process in processes)
+
+
+async def held(api: Api) -> bool:
+    return api.services.uploading.held > 0
+
+
+async def test_a_file_that_crashes_its_process_is_refused_alone(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    *ordinary, large = decoder_processes()
+    with frozen([*ordinary, large]):
+        upload = asyncio.create_task(api.upload(PHOTO, b"no image"))
+        await eventually(lambda: held(api))
+        for process in ordinary:
+            process.kill()
+        await eventually(lambda: in_the_large_lane(api))
+        large.kill()
+    body = assert_problem(await upload, 422, "No file could be accepted")
+    titles = [entry["error"]["title"] for entry in body["predictions"]]
+    assert titles == ["Image too costly to decode", "Not a supported image"]
+    assert (await api.upload(PHOTO)).status_code == 202
+
+
+async def in_the_large_lane(api: Api) -> bool:
+    return not api.services.decoders._large._idle
+
+
+async def test_a_file_whose_process_was_killed_once_is_decoded_by_another(api: Api) -> None:
+    *ordinary, _large = decoder_processes()
+    with frozen(ordinary):
+        upload = asyncio.create_task(api.upload(PHOTO))
+        await eventually(lambda: held(api))
+        for process in ordinary:
+            process.kill()  # as a system does that is out of memory
+    assert (await upload).status_code == 202
+
+
+@pytest.fixture
+async def backend(
+    servers: Config, database: asyncpg.Connection
+) -> AsyncGenerator[tuple[psutil.Process, str]]:
+    """A backend as it runs for users, and its address."""
+    (port,) = find_free_ports(1)
+    environment = os.environ | {
+        "DATABASE_URL": servers.database_url("backend"),
+        "BROKER_URL": servers.broker_url("backend"),
+        "MAX_DECODE_SECONDS": "1",
+    }
+    command = [sys.executable, "-m", "uvicorn", "--factory", "backend.main:create_app", "--port", str(port)]
+    process = psutil.Popen([*command, "--timeout-graceful-shutdown", "10"], cwd=REPOSITORY, env=environment)
+    address = f"http://127.0.0.1:{port}"
+
+    async def answers() -> bool:
+        try:
+            async with httpx.AsyncClient() as client:
+                return (await client.get(f"{address}/api/health/ready")).is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        await eventually(answers, 60)
+        yield process, address
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+async def busy(client: httpx.AsyncClient) -> bool:
+    """Whether an upload is under way."""
+    figures = (await client.get("/metrics")).text
+    return float(figures.split("\nbackend_upload_bytes_held ")[1].split()[0]) > 0
+
+
+async def test_a_backend_that_is_told_to_stop_does_not_wait_for_a_slow_file(
+    backend: tuple[psutil.Process, str],
+) -> None:
+    process, address = backend
+    children = decoder_processes(process.pid)
+    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+        with frozen(children):
+            upload = asyncio.create_task(client.post("/api/predict", files={"file": PHOTO}))
+            await eventually(lambda: busy(client))
+            process.send_signal(signal.SIGTERM)
+            answer = await upload
+            assert_problem(answer, 503, "stopping", "send this again")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert await asyncio.to_thread(process.wait, 5) in (0, -signal.SIGTERM)
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+
+
+async def test_decoders_end_with_a_backend_that_is_killed(backend: tuple[psutil.Process, str]) -> None:
+    process, address = backend
+    children = decoder_processes(process.pid)
+    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+        upload = asyncio.create_task(client.post("/api/predict", files={"file": slow_png()}))
+        await eventually(lambda: busy(client))
+        process.kill()
+        with pytest.raises(httpx.TransportError):
+            await upload
+    _, alive = await asyncio.to_thread(
+        psutil.wait_procs, children, 15
+    )  # one has files to decode until its limit
+    assert not alive
