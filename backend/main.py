@@ -104,7 +104,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     changes = Changes(event_log, database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
-    checks = Checks(database, broker, workers, containers, gpus)
+    checks = Checks(database, broker, workers, containers, gpus, lambda: changes.listening)
     figures = Metrics(database, relay, changes)
     decoders = ThreadPoolExecutor(DECODER_THREADS, "decoder")
     await broker.open()
