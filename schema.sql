@@ -30,7 +30,6 @@ CREATE TABLE predictions (
     feedback      text,                                 -- the label that a person says is right
     pixels        bytea NOT NULL,                       -- what the model sees: 32 x 32 x 3, RGB, uint8
     upload_key    bytea,                                -- of the Idempotency-Key: digest, count, place
-    changed       xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- transaction of the latest change
 
     CONSTRAINT filename_is_short CHECK (char_length(filename) BETWEEN 1 AND 255),
     CONSTRAINT pixels_are_one_image CHECK (octet_length(pixels) = 3072),
@@ -52,50 +51,53 @@ CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN 
 CREATE UNIQUE INDEX predictions_by_upload_key ON predictions (upload_key) WHERE upload_key IS NOT NULL;
 -- The relay and the health report look at what is unfinished, which is little.
 CREATE INDEX predictions_unfinished ON predictions (id) WHERE status IN ('queued', 'running');
--- An event stream resumes with what changed since the snapshot it last saw.
-CREATE INDEX predictions_by_change ON predictions (changed);
 
 
--- `changed` is stamped here, so that no statement can forget it.
-CREATE FUNCTION stamp_change() RETURNS trigger LANGUAGE plpgsql AS $$
+-- What happened to predictions, in the order in which it was committed. An event says that a row was stored,
+-- changed or removed; readers join it with the row. A number is the time in microseconds since 1970, and higher
+-- than every number before it, so numbers stay in order across a dump, a restore and a crash
+-- (docs/decisions/0020). The backends keep the newest 20,000 events and remove older ones.
+CREATE TABLE events (
+    number        bigint PRIMARY KEY,
+    prediction_id uuid                                  -- null: so much changed that readers must load anew
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
+INSERT INTO events VALUES (extract(epoch FROM clock_timestamp()) * 1000000, NULL);
+
+-- Number the rows that a statement changed, and notify on commit: the channel `outcomes` if a row ended or was
+-- removed, else `progress`. A notification has no payload: it only says that there are events to read.
+--
+-- The lock is held until the transaction has ended. Whoever takes numbers therefore sees the events of every
+-- earlier number, and a reader that sees a number sees all lower ones. NOTIFY takes such a lock itself, from
+-- just before the commit to its end.
+CREATE FUNCTION record_events() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changed integer;
+    ended boolean;
+    last bigint;
 BEGIN
-    NEW.changed := pg_current_xact_id();
-    RETURN NEW;
-END $$;
-
-CREATE TRIGGER predictions_stamp BEFORE UPDATE ON predictions
-    FOR EACH ROW EXECUTE FUNCTION stamp_change();
-
--- On commit, tell the channel `outcomes` which ids became terminal and the channel `progress` which changed
--- otherwise: comma-separated, 200 to a notification (7,400 bytes of the 8,000 that one may hold). A
--- listener re-reads the rows; it trusts nothing else.
-CREATE FUNCTION notify_changes() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify(channel, string_agg(id::text, ','))
-    FROM (SELECT id, channel, (row_number() OVER (PARTITION BY channel) - 1) / 200 AS chunk
-          FROM (SELECT id, CASE WHEN completed_at IS NULL THEN 'progress' ELSE 'outcomes' END AS channel
-                FROM changes) AS named) AS numbered
-    GROUP BY channel, chunk;
+    SELECT count(*), bool_or(completed_at IS NOT NULL) INTO changed, ended FROM changes;
+    IF changed = 0 THEN
+        RETURN NULL;
+    END IF;
+    PERFORM pg_advisory_xact_lock(20);  -- any number that nothing else locks; this is the decision's
+    SELECT greatest(max(number), extract(epoch FROM clock_timestamp()) * 1000000) INTO last FROM public.events;
+    IF changed > 1000 THEN
+        INSERT INTO public.events VALUES (last + 1, NULL);
+    ELSE
+        INSERT INTO public.events SELECT last + row_number() OVER (), id FROM changes;
+    END IF;
+    PERFORM pg_notify(CASE WHEN ended OR TG_OP = 'DELETE' THEN 'outcomes' ELSE 'progress' END, '');
     RETURN NULL;
 END $$;
 
 CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions
-    REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
+    REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION record_events();
 CREATE TRIGGER predictions_updated AFTER UPDATE ON predictions
-    REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION notify_changes();
-
--- A stream that follows a row which is removed must end.
-CREATE FUNCTION notify_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify('deletions', string_agg(id::text, ','))
-    FROM (SELECT id, (row_number() OVER () - 1) / 200 AS chunk FROM removed) AS numbered
-    GROUP BY chunk;
-    RETURN NULL;
-END $$;
-
+    REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION record_events();
 CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions
-    REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION notify_deletions();
-
+    REFERENCING OLD TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION record_events();
 
 
 -- Runs of the training service. The row is the truth here, too: the task message carries only its id.
@@ -125,7 +127,6 @@ CREATE TABLE trainings (
     seen_at       timestamptz,                          -- when its worker last said that it lives
     completed_at  timestamptz,
     attempt       smallint NOT NULL DEFAULT 0,          -- claims so far; an outcome must name the latest
-    changed       xid8 NOT NULL DEFAULT pg_current_xact_id(),
 
     CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
     CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),
@@ -146,12 +147,8 @@ CREATE TABLE epochs (
     images_per_second   double precision NOT NULL,
     seconds_left        double precision NOT NULL,      -- until the last epoch's end, estimated
     "timestamp"         timestamptz NOT NULL DEFAULT clock_timestamp(),
-    changed             xid8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (training, number)
 );
-
-CREATE TRIGGER trainings_stamp BEFORE UPDATE ON trainings
-    FOR EACH ROW EXECUTE FUNCTION stamp_change();
 
 -- Tell the channel `trainings` which runs have a new state or epoch.
 CREATE FUNCTION notify_trainings() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -196,6 +193,7 @@ DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'training') THEN CREATE ROLE training LOGIN; END IF;
 END $$;
 GRANT SELECT, INSERT, DELETE, UPDATE (status, completed_at, feedback) ON predictions TO backend;
+GRANT SELECT, DELETE ON events TO backend;
 GRANT SELECT ON predictions TO worker;
 GRANT UPDATE (status, prediction, confidence, probabilities, model, energy, unfamiliar, error_title,
               error_detail, started_at, completed_at, attempt, batch_size, predict_ms) ON predictions TO worker;

@@ -15,10 +15,7 @@ from backend.errors import BadParameter, DatabaseAway
 # The database answers.
 PING = "SELECT 1"
 
-# Where a stream starts.
-SNAPSHOT = "SELECT pg_current_snapshot()::text AS snapshot"
-
-STATEMENTS = {"PING": PING, "SNAPSHOT": SNAPSHOT}
+STATEMENTS = {"PING": PING}
 
 
 class Database:
@@ -39,11 +36,6 @@ class Database:
         async with self._connect() as connection:
             found = await connection.execute(text(statement), parameters)
             return found.all() if found.returns_rows else []
-
-    async def snapshot(self) -> str:
-        """What is committed now, as text that a later statement can compare with."""
-        (row,) = await self.fetch(SNAPSHOT)
-        return row.snapshot
 
     @asynccontextmanager
     async def _connect(self) -> AsyncGenerator[AsyncConnection]:

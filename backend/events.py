@@ -1,96 +1,71 @@
-"""Live status: what PostgreSQL says has changed, to whoever waits for it.
+"""Live status: hands what happens to predictions to whoever waits for it.
 
-One connection LISTENs. A notification only says "read again": one query then reads everything that
-changed since the snapshot of the read before, so a notification that was missed costs a few seconds
-and never an event. The id of an event is such a snapshot, which is why a stream can resume without
-a gap: a snapshot tells exactly which transactions a reader has seen, commit order and all.
+schema.sql records every change as an event. Events are numbered in the order of the commits: whoever sees a
+number sees all lower ones. One connection LISTENs. A notification only says "read again": one query then
+reads all events after the last one that was read, with their rows. A notification that was missed costs a few
+seconds, never an event.
+
+No event is lost, and none is told twice:
+
+- A reader is registered first. Then its own query reads the current state and the number of the latest event,
+  both in one snapshot. Events up to that number are in this state already, and are not told again.
+- The central read looks up who is registered after its query has returned. An event that is not in a reader's
+  own state was committed after that state was read, so after the reader was registered. The query that
+  found the event returned later still. So the reader is in the list.
+- The central read passes over events without reading them only if nobody is registered after its query has
+  returned. A reader that is registered later reads a later state.
+- When events may be missing (too many were removed, or the database is another one), every stream is ended.
+  Readers come back with their Last-Event-ID, and are told to reload where that cannot be resumed.
 """
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
-import asyncpg
-
-from backend.database import Database
 from backend.errors import DatabaseAway
-from backend.predictions import Predictions
+from backend.event_log import EventLog, Reading
+from backend.listener import RECONNECT_SECONDS, Listener
 from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction
 from backend.signals import Signals
+from backend.sse import KEEP_ALIVE_SECONDS
+from backend.subscriptions import Change, Subscription, Subscriptions
 
 logger = logging.getLogger(__name__)
 
 # Channels of schema.sql.
-PROGRESS, OUTCOMES, DELETIONS, TRAININGS = "progress", "outcomes", "deletions", "trainings"
+PROGRESS, OUTCOMES, TRAININGS = "progress", "outcomes", "trainings"
 TICK_SECONDS = 5.0
-RECONNECT_SECONDS = 1.0
-CONNECT_TIMEOUT_SECONDS = 5
-MAX_BACKLOG = 2000  # events that a slow reader may be behind; then it must reconnect and resume
-
-
-@dataclass(frozen=True)
-class Change:
-    """A prediction as it now is, and the snapshot to resume from after it."""
-
-    prediction: Prediction
-    snapshot: str
-
-
-class Subscription:
-    """A reader's queue of changes. Iteration ends when the service stops, the reader is too slow or the one
-    prediction that it follows is removed."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
-
-    def put(self, change: Change) -> None:
-        if self._queue.qsize() < MAX_BACKLOG:
-            self._queue.put_nowait(change)
-        else:
-            self.close()
-
-    def close(self) -> None:
-        self._queue.put_nowait(None)
-
-    async def __aiter__(self) -> AsyncIterator[Change]:
-        while (change := await self._queue.get()) is not None:
-            yield change
-
-
-Readers = defaultdict[UUID, set[Subscription]]
-EVERY = UUID(int=0)  # stands for all predictions
+PAGE = 1000  # predictions that are read together
+KEPT_EVENTS = 20_000  # in the database
 
 
 class Changes:
-    """Watches the tables: hands each change of a prediction to its subscribers, wakes those of a training."""
+    """Watches the tables: hands each change of a prediction to its readers, wakes those of a training."""
 
-    def __init__(self, database: Database, predictions: Predictions, database_url: str) -> None:
-        self._database = database
-        self._predictions = predictions
-        self._database_url = database_url
+    def __init__(self, log: EventLog, database_url: str) -> None:
+        self._log = log
+        handlers = {PROGRESS: self._on_progress, OUTCOMES: self._on_outcome, TRAININGS: self._on_training}
+        self._listener = Listener(database_url, handlers)
         self.trainings = Signals()
-        self._followed: Readers = defaultdict(set)
-        self._awaited: Readers = defaultdict(set)
+        self._followed = Subscriptions()
+        self._awaited = Subscriptions()
         self._wake = asyncio.Event()
-        self._deletions_missed = False
+        self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
-        self.listening = False
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._read())]
+        self._wake.set()
+        work = (self._listener.run(self._on_connect), self._read(), self._keep_up())
+        self._tasks = [asyncio.create_task(part) for part in work]
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""
         self._closed = True
-        for subscription in set[Subscription]().union(*self._followed.values(), *self._awaited.values()):
-            subscription.close()
+        self._end_all()
         self.trainings.close()
 
     async def stop(self) -> None:
@@ -100,166 +75,125 @@ class Changes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
+    def listening(self) -> bool:
+        """Events are told at once; else up to a tick late."""
+        return self._listener.listening and self._read_up_to is not None
+
+    @property
     def streams(self) -> int:
         """Readers that follow predictions or a training."""
-        return sum(len(readers) for readers in self._followed.values()) + self.trainings.count
+        return len(self._followed) + self.trainings.count
 
     def follow(self, id: UUID) -> AbstractContextManager[Subscription]:
-        """Each new status of one prediction. Subscribe first, read the current status second."""
+        """Each change of one prediction. Subscribe first, read the current state second."""
         return self._subscribe(self._followed, [id])
 
     def follow_all(self) -> AbstractContextManager[Subscription]:
-        """Each new status of every prediction."""
-        return self._subscribe(self._followed, [EVERY])
+        """Each change of every prediction."""
+        return self._subscribe(self._followed, None)
 
     def await_outcomes(self, ids: Sequence[UUID]) -> AbstractContextManager[Subscription]:
-        """The outcome, and no earlier status, of some predictions."""
+        """How some predictions end, and no earlier status."""
         return self._subscribe(self._awaited, ids)
 
     @contextmanager
-    def _subscribe(self, readers: Readers, ids: Sequence[UUID]) -> Generator[Subscription]:
-        subscription = Subscription()
-        for id in ids:
-            readers[id].add(subscription)
-        if self._closed:
-            subscription.close()
-        try:
+    def _subscribe(self, readers: Subscriptions, ids: Sequence[UUID] | None) -> Generator[Subscription]:
+        with readers.add(ids) as subscription:
+            if self._closed:
+                subscription.close()
             yield subscription
-        finally:
-            for id in ids:
-                readers[id].discard(subscription)
-                if not readers[id]:
-                    del readers[id]
 
-    async def _listen(self) -> None:
-        while True:
-            try:
-                connection = await asyncpg.connect(self._database_url, timeout=CONNECT_TIMEOUT_SECONDS)
-                closed = asyncio.Event()
-                connection.add_termination_listener(lambda _, closed=closed: closed.set())
-                try:
-                    await connection.add_listener(PROGRESS, self._on_notification)
-                    await connection.add_listener(OUTCOMES, self._on_notification)
-                    await connection.add_listener(DELETIONS, self._on_deletion)
-                    await connection.add_listener(TRAININGS, self._on_training)
-                    self.listening = True
-                    self._deletions_missed = True
-                    self._wake.set()  # something may have happened before we listened
-                    self.trainings.wake_all()
-                    await closed.wait()
-                finally:
-                    self.listening = False
-                    connection.terminate()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                logger.warning("cannot listen for changes, trying again: %r", error)
-            await asyncio.sleep(RECONNECT_SECONDS)
+    def _on_connect(self) -> None:
+        self._wake.set()  # something may have happened before we listened
+        self.trainings.wake_all()
 
-    def _on_notification(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
-        if not self._followed and (channel == PROGRESS or not self._awaited):
-            return
-        ids = {UUID(id) for id in str(payload).split(",")} | {EVERY}
-        if not ids.isdisjoint(self._followed) or (channel == OUTCOMES and not ids.isdisjoint(self._awaited)):
+    def _on_progress(self, _payload: str) -> None:
+        if self._followed:
             self._wake.set()
 
-    def _on_deletion(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        self._end(map(UUID, str(payload).split(",")))
+    def _on_outcome(self, _payload: str) -> None:
+        if self._followed or self._awaited:
+            self._wake.set()
 
-    def _end(self, removed: Iterable[UUID]) -> None:
-        """End the streams of predictions that were removed. Who waits for several waits for the others."""
-        for id in removed:
-            for subscription in self._followed.get(id, ()):
-                subscription.close()
-
-    def _on_training(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        self.trainings.wake(UUID(str(payload)))
+    def _on_training(self, payload: str) -> None:
+        self.trainings.wake(UUID(payload))
 
     async def _read(self) -> None:
-        """Read what changed when told to, and at a slow tick in case the telling was missed."""
-        since: str | None = None
+        """Read events when notified, and at a slow tick in case a notification was missed."""
         while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
             try:
-                if since is None:
-                    since = await self._database.snapshot()
-                try:
-                    async with asyncio.timeout(TICK_SECONDS):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-                self._wake.clear()
-                since = await self._read_once(since)
-                if self._deletions_missed:
-                    followed = self._followed.keys() - {EVERY}
-                    self._end(followed - await self._predictions.find(list(followed)))
-                    self._deletions_missed = False
+                await self._read_once()
             except DatabaseAway as error:
-                logger.warning("cannot read changes, trying again: %s", error)
-                await asyncio.sleep(RECONNECT_SECONDS)
-                self._wake.set()
+                logger.warning("cannot read events, trying again: %s", error)
+                await self._read_again_soon()
             except Exception:
-                logger.exception("reading changes failed, trying again")
-                await asyncio.sleep(RECONNECT_SECONDS)
+                logger.exception("reading events failed, trying again")
+                await self._read_again_soon()
 
-    async def _read_once(self, since: str) -> str:
-        """Read what changed since a snapshot, hand it out, and return the new snapshot."""
-        if EVERY in self._followed:
-            changed, snapshot = await self._predictions.read_changed(since)
-        elif self._followed or self._awaited:
-            ids = list(self._followed), list(self._awaited)
-            changed, snapshot = await self._predictions.read_changed_among(since, *ids)
-        else:
-            return await self._database.snapshot()
-        for number, prediction in enumerate(changed, start=1):
-            # Only the last event of this read may claim that everything in it was seen.
-            seen = snapshot if number == len(changed) else since
-            for subscription in self._followed.get(EVERY, ()):
-                subscription.put(Change(prediction, seen))
-            for readers in (self._followed, self._awaited):
-                for subscription in readers.get(prediction.id, ()):
-                    subscription.put(Change(prediction, snapshot))
-        return snapshot
+    async def _read_again_soon(self) -> None:
+        await asyncio.sleep(RECONNECT_SECONDS)
+        self._wake.set()
 
-
-async def follow(first: Change, subscription: Subscription) -> AsyncIterator[Change]:
-    """One prediction: its current status, then each new one, up to the terminal."""
-    yield first
-    latest = first.prediction
-    if latest.status in TERMINAL:
-        return
-    async for change in subscription:
-        if change.prediction == latest:
-            continue  # read once as the current status and once as a change
-        latest = change.prediction
-        yield change
-        if latest.status in TERMINAL:
+    async def _read_once(self) -> None:
+        """Read a page of events and hand it out. The module's docstring says why none is lost."""
+        wanted = bool(self._followed or self._awaited)
+        found = await self._log.read_after(self._read_up_to or 0, PAGE if wanted else 0)
+        if not found.kept or not all(row.prediction_id for row in found.rows):
+            self._end_all()
+        elif wanted:
+            self._hand_out(found)
+            if len(found.rows) == PAGE:  # there may be more
+                self._read_up_to = found.rows[-1].number
+                self._wake.set()
+                return
+        elif self._followed or self._awaited:  # registered meanwhile
+            self._wake.set()
             return
+        self._read_up_to = found.latest
 
+    def _hand_out(self, found: Reading) -> None:
+        """To each reader what it waits for. A row that nobody waits for is not parsed."""
+        for row in found.rows:
+            readers = [*self._followed.of_all, *self._followed.of(row.prediction_id)]
+            if row.id is None or row.completed_at is not None:  # removed or ended
+                readers += self._awaited.of(row.prediction_id)
+            if readers:
+                change = Change.from_row(row)
+                for subscription in readers:
+                    subscription.put(change)
 
-async def follow_all(first: list[Change], subscription: Subscription) -> AsyncIterator[Change]:
-    """All predictions: what the reader missed or what is under way, then each change."""
-    sent = {change.prediction.id: change.prediction for change in first}
-    for change in first:
-        yield change
-    async for change in subscription:
-        if sent.pop(change.prediction.id, None) != change.prediction:
-            yield change
+    def _end_all(self) -> None:
+        for subscription in (*self._followed, *self._awaited):
+            subscription.close()
+
+    async def _keep_up(self) -> None:
+        """Keep the streams alive, and the table of events small."""
+        while True:
+            await asyncio.sleep(KEEP_ALIVE_SECONDS)
+            for subscription in self._followed:
+                subscription.keep_alive()
+            try:
+                await self._log.trim(KEPT_EVENTS)
+            except DatabaseAway as error:
+                logger.warning("cannot remove old events, trying again: %s", error)
+            except Exception:
+                logger.exception("removing old events failed, trying again")
 
 
 async def wait_for(
     predictions: list[Prediction], subscription: Subscription, seconds: float
 ) -> list[Prediction]:
-    """The same predictions, once all are terminal or the time is up."""
+    """The same predictions, once all have ended or are removed, or the time is up."""
     latest = {prediction.id: prediction for prediction in predictions}
     unfinished = {id for id, prediction in latest.items() if prediction.status not in TERMINAL}
-    if not unfinished:
-        return predictions
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            async for change in subscription:
-                latest[change.prediction.id] = change.prediction
-                if change.prediction.status in TERMINAL:
-                    unfinished.discard(change.prediction.id)
-                if not unfinished:
-                    break
-    except TimeoutError:
-        pass
+            while unfinished and (changes := await subscription.read()) is not None:
+                for change in changes:
+                    latest[change.id] = change.prediction or latest[change.id]
+                    unfinished.discard(change.id)
     return [latest[prediction.id] for prediction in predictions]

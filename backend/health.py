@@ -84,8 +84,10 @@ class Checks:
         workers: Workers,
         containers: Containers,
         gpus: Gpus,
+        listening: Callable[[], bool],
     ) -> None:
         self._workers = workers
+        self._listening = listening
         self._database = Question(lambda: database.fetch(PING))
         self._queue = Question(lambda: broker.inspect(INFERENCE))
         self._containers = Question(containers.read)
@@ -104,8 +106,10 @@ class Checks:
         try:
             _, latency_ms = await self._database.answer()
         except Unavailable as error:
-            return DatabaseHealth(status="down", latency_ms=None, detail=str(error))
-        return DatabaseHealth(status="ok", latency_ms=latency_ms)
+            return DatabaseHealth(status="down", latency_ms=None, listening=False, detail=str(error))
+        listening = self._listening()
+        detail = None if listening else "no notifications from the database: live status is up to 5 s late"
+        return DatabaseHealth(status="ok", latency_ms=latency_ms, listening=listening, detail=detail)
 
     async def list_gpus(self) -> tuple[list[Gpu], str | None]:
         """The GPUs, or why there is no list."""
@@ -136,7 +140,7 @@ class Checks:
             or (container.state == "running" and container.health == "unhealthy")
             for container in containers
         )
-        ailing = ailing or any(gpu.detail for gpu in gpus)
+        ailing = ailing or not database.listening or any(gpu.detail for gpu in gpus)
         status = "down" if "down" in needed else "degraded" if ailing or "degraded" in needed else "ok"
         return Health(status=status, components=components)
 

@@ -18,6 +18,7 @@ from backend.broker import Broker
 from backend.containers import Containers
 from backend.database import Database
 from backend.decoders import Decoders
+from backend.event_log import EventLog
 from backend.events import Changes
 from backend.gpus import Gpus
 from backend.health import Checks
@@ -100,10 +101,11 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     workers = Workers()
     broker = Broker(settings.broker_url.get_secret_value(), workers.hear)
     relay = Relay(predictions, runs, broker)
-    changes = Changes(database, predictions, database_url)
+    event_log = EventLog(database)
+    changes = Changes(event_log, database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
-    checks = Checks(database, broker, workers, containers, gpus)
+    checks = Checks(database, broker, workers, containers, gpus, lambda: changes.listening)
     uploading = Uploading(settings)
     figures = Metrics(database, relay, changes, uploading)
     decoders = Decoders(settings.max_image_pixels, settings.max_decode_seconds)
@@ -118,6 +120,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
             database=database,
             predictions=predictions,
             trainings=runs,
+            event_log=event_log,
             models=Models(database, settings.models_path),
             broker=broker,
             relay=relay,

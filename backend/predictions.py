@@ -26,9 +26,6 @@ SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]),
                      CAST(:timestamps AS timestamptz[]), CAST(:pixels AS bytea[]))
 """
 
-# Which of these are stored.
-FIND = "SELECT id FROM predictions WHERE id = ANY(CAST(:ids AS uuid[]))"
-
 # Withdraw a prediction that has not ended; what a worker makes of it then changes nothing.
 CANCEL = f"""
 UPDATE predictions SET status = 'canceled', completed_at = clock_timestamp()
@@ -42,36 +39,11 @@ DELETE = "DELETE FROM predictions WHERE id = :id RETURNING id"
 # Keep the label that a person says is right, or none.
 SET_FEEDBACK = f"UPDATE predictions SET feedback = :label WHERE id = :id RETURNING {COLUMNS}"
 
-# One prediction, and the snapshot that it was read in.
-READ = f"SELECT {COLUMNS}, pg_current_snapshot()::text AS snapshot FROM predictions WHERE id = :id"
+# One prediction, and the number of the latest event of all.
+READ = f"SELECT {COLUMNS}, (SELECT max(number) FROM events) AS latest FROM predictions WHERE id = :id"
 
 # What the model saw of one prediction.
 READ_PIXELS = "SELECT pixels FROM predictions WHERE id = :id"
-
-# Rows changed since a snapshot, and the snapshot of this read; one row of nulls when none changed.
-CHANGED_SINCE = f"""
-SELECT seen.snapshot, {COLUMNS}
-FROM (SELECT pg_current_snapshot()::text AS snapshot) AS seen
-LEFT JOIN predictions
-    ON changed >= pg_snapshot_xmin(CAST(CAST(:since AS text) AS pg_snapshot))
-    AND NOT pg_visible_in_snapshot(changed, CAST(CAST(:since AS text) AS pg_snapshot))
-ORDER BY id
-"""
-
-# The same of some rows: each change of those followed, only the outcome of those awaited.
-CHANGED_SINCE_AMONG = CHANGED_SINCE.replace(
-    "ORDER BY",
-    """AND (id = ANY(CAST(:followed AS uuid[]))
-         OR id = ANY(CAST(:awaited AS uuid[])) AND completed_at IS NOT NULL)
-ORDER BY""",
-)
-
-# What is under way, for a stream that starts; the newest, should there be very many. `before` is a snapshot
-# that has seen none of it.
-UNFINISHED = f"""
-SELECT {COLUMNS}, format('%1$s:%1$s:', min(changed) OVER ()) AS before FROM predictions
-WHERE status IN ('queued', 'running') ORDER BY id DESC LIMIT 1000
-"""
 
 # How many wait or run.
 COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM predictions WHERE status IN ('queued', 'running')"
@@ -90,15 +62,11 @@ ORDER BY id LIMIT 2000
 
 STATEMENTS = {
     "INSERT": INSERT,
-    "FIND": FIND,
     "CANCEL": CANCEL,
     "DELETE": DELETE,
     "SET_FEEDBACK": SET_FEEDBACK,
     "READ": READ,
     "READ_PIXELS": READ_PIXELS,
-    "CHANGED_SINCE": CHANGED_SINCE,
-    "CHANGED_SINCE_AMONG": CHANGED_SINCE_AMONG,
-    "UNFINISHED": UNFINISHED,
     "COUNT_UNFINISHED": COUNT_UNFINISHED,
     "LOST": LOST,
 }
@@ -143,10 +111,6 @@ class Predictions:
             self._writer = asyncio.create_task(self._write_waiting())
         await stored
 
-    async def find(self, ids: Sequence[UUID]) -> set[UUID]:
-        """Those of the ids that are stored."""
-        return {row.id for row in await self._database.fetch(FIND, {"ids": list(ids)})}
-
     async def cancel(self, id: UUID) -> Prediction:
         """Withdraw a prediction; doing it twice does no harm. Raises UnknownPrediction, PredictionEnded."""
         if rows := await self._database.fetch(CANCEL, {"id": id}):
@@ -168,12 +132,12 @@ class Predictions:
             raise _unknown(id)
         return to_prediction(rows[0])
 
-    async def read(self, id: UUID) -> tuple[Prediction, str]:
-        """A prediction and the snapshot that it was read in. Raises UnknownPrediction."""
+    async def read(self, id: UUID) -> tuple[Prediction, int]:
+        """A prediction, and the number of the latest event of all. Raises UnknownPrediction."""
         rows = await self._database.fetch(READ, {"id": id})
         if not rows:
             raise _unknown(id)
-        return to_prediction(rows[0]), rows[0].snapshot
+        return to_prediction(rows[0]), rows[0].latest or 0
 
     async def read_pixels(self, id: UUID) -> bytes:
         """The stored 32 x 32 x 3 bytes. Raises UnknownPrediction."""
@@ -182,13 +146,6 @@ class Predictions:
             raise _unknown(id)
         return rows[0].pixels
 
-    async def read_unfinished(self) -> tuple[list[Prediction], str, str]:
-        """What is under way, oldest first; a snapshot to read it again from, and one to go on from."""
-        snapshot = await self._database.snapshot()  # before the rows: what changes in between is sent again
-        rows = await self._database.fetch(UNFINISHED)
-        before = rows[0].before if rows else snapshot
-        return [to_prediction(row) for row in reversed(rows)], before, snapshot
-
     async def count_unfinished(self) -> int:
         (row,) = await self._database.fetch(COUNT_UNFINISHED)
         return row.unfinished
@@ -196,24 +153,6 @@ class Predictions:
     async def find_lost(self, *, queue_is_empty: bool) -> list[UUID]:
         """The rows whose message must be lost, oldest first."""
         return [row.id for row in await self._database.fetch(LOST, {"queue_is_empty": queue_is_empty})]
-
-    async def read_changed(self, since: str) -> tuple[list[Prediction], str]:
-        """What changed since the snapshot `since`, and the new snapshot.
-
-        Raises BadParameter when `since` is not a snapshot.
-        """
-        return self._split(await self._database.fetch(CHANGED_SINCE, {"since": since}))
-
-    async def read_changed_among(
-        self, since: str, followed: Sequence[UUID], awaited: Sequence[UUID] = ()
-    ) -> tuple[list[Prediction], str]:
-        """The same of some predictions: each new status of `followed`, only the outcome of `awaited`."""
-        parameters = {"since": since, "followed": list(followed), "awaited": list(awaited)}
-        return self._split(await self._database.fetch(CHANGED_SINCE_AMONG, parameters))
-
-    @staticmethod
-    def _split(rows: Sequence[Row[Any]]) -> tuple[list[Prediction], str]:
-        return [to_prediction(row) for row in rows if row.id is not None], rows[0].snapshot
 
     async def _write_waiting(self) -> None:
         try:

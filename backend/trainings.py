@@ -1,7 +1,6 @@
 """The runs: the backend's SQL for the tables `trainings` and `epochs`, each statement with its purpose."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,22 +29,17 @@ WHERE (SELECT count(*) FROM trainings WHERE status IN ('queued', 'running')) < C
 RETURNING {COLUMNS}
 """
 
-# One training, the snapshot that it was read in, and whether an earlier one shows it as it is now.
+# One training, and the number of its latest epoch.
 READ = f"""
-SELECT {COLUMNS}, changed::text AS changed, pg_current_snapshot()::text AS snapshot,
-       pg_visible_in_snapshot(changed, CAST(CAST(:since AS text) AS pg_snapshot)) AS seen
+SELECT {COLUMNS}, (SELECT max(number) FROM epochs WHERE training = trainings.id) AS measured
 FROM trainings WHERE id = :id
 """
 
-# Its epochs that one snapshot shows and an earlier one does not.
+# Its epochs after one.
 READ_EPOCHS = """
 SELECT number, loss, accuracy, validation_accuracy, learning_rate, images_per_second, seconds_left,
-       "timestamp", changed::text AS changed
-FROM epochs
-WHERE training = :id
-    AND pg_visible_in_snapshot(changed, CAST(CAST(:until AS text) AS pg_snapshot))
-    AND NOT pg_visible_in_snapshot(changed, CAST(CAST(:since AS text) AS pg_snapshot))
-ORDER BY number
+       "timestamp"
+FROM epochs WHERE training = :id AND number > :after ORDER BY number
 """
 
 # A page, newest first.
@@ -91,22 +85,19 @@ STATEMENTS = {
 }
 
 MAX_UNFINISHED = 20
-NOTHING = "1:1:"  # the snapshot that shows nothing at all
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A training, and its epochs that an earlier snapshot did not show, as one snapshot shows them.
-
-    With each stands the transaction that wrote it.
-    """
+    """A training, and its epochs after one of them."""
 
     training: Training
-    changed: int
-    seen: bool
-    """The training itself is as the earlier snapshot showed it."""
-    epochs: Sequence[tuple[Epoch, int]]
-    snapshot: str
+    after: int
+    epochs: list[Epoch]
+
+    @property
+    def last_epoch(self) -> int:
+        return self.epochs[-1].number if self.epochs else self.after
 
 
 class Trainings:
@@ -128,19 +119,18 @@ class Trainings:
             raise TooManyTrainings(detail)
         return to_training(rows[0])
 
-    async def read(self, id: UUID, since: str = NOTHING) -> Reading:
-        """A training with the epochs since a snapshot; without one, with all of them.
+    async def read(self, id: UUID, after: int = 0) -> Reading:
+        """A training with its epochs after one; with all epochs if that one is not stored.
 
-        Raises UnknownTraining, and BadParameter when `since` is not a snapshot.
+        The training is read first: if it has ended, no epoch is missing. Raises UnknownTraining.
         """
-        rows = await self._database.fetch(READ, {"id": id, "since": since})
+        rows = await self._database.fetch(READ, {"id": id})
         if not rows:
             raise _unknown(id)
-        row = rows[0]
-        parameters = {"id": id, "since": since, "until": row.snapshot}
-        epochs = await self._database.fetch(READ_EPOCHS, parameters)
-        found = [(Epoch.model_validate(epoch, from_attributes=True), int(epoch.changed)) for epoch in epochs]
-        return Reading(to_training(row), int(row.changed), row.seen, found, row.snapshot)
+        after = after if after <= (rows[0].measured or 0) else 0
+        epochs = await self._database.fetch(READ_EPOCHS, {"id": id, "after": after})
+        found = [Epoch.model_validate(epoch, from_attributes=True) for epoch in epochs]
+        return Reading(to_training(rows[0]), after, found)
 
     async def read_page(self, limit: int, older: UUID | None) -> list[Training]:
         """At most `limit`, newest first, of those older than one id."""

@@ -10,6 +10,7 @@ from backend.broker import Broker
 from backend.database import Database
 from backend.decoders import Decoders
 from backend.errors import PROBLEM_JSON, BadParameter, RequestTooLarge
+from backend.event_log import EventLog
 from backend.events import Changes
 from backend.health import Checks
 from backend.metrics import Metrics
@@ -42,6 +43,7 @@ class Services:
     database: Database
     predictions: Predictions
     trainings: Trainings
+    event_log: EventLog
     models: Models
     broker: Broker
     relay: Relay

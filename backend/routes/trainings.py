@@ -6,7 +6,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
 
 from backend import logs
@@ -16,9 +15,8 @@ from backend.routes import QueryParameters, as_json, describe_body, problems, re
 from backend.routes.streams import LastEventId, NothingNew
 from backend.schemas import TERMINAL
 from backend.schemas.trainings import Training, TrainingDetail, TrainingPage, TrainingRequest
-from backend.signals import Signal
-from backend.training_events import TrainingEvent, follow_curve
-from backend.trainings import NOTHING, Reading
+from backend.sse import EventId, as_stream, describe_stream
+from backend.training_events import follow_curve
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/trainings", tags=["trainings"])
@@ -67,8 +65,7 @@ async def list_trainings(request: Request, query: Annotated[PageQuery, Query()])
 )
 async def read_training(id: UUID, request: Request) -> Response:
     reading = await services(request).trainings.read(id)
-    curve = [epoch for epoch, _ in reading.epochs]
-    return as_json(TrainingDetail(**dict(reading.training), curve=curve))
+    return as_json(TrainingDetail(**dict(reading.training), curve=reading.epochs))
 
 
 @router.post(
@@ -86,34 +83,31 @@ async def cancel_training(id: UUID, request: Request) -> Response:
 
 async def open_training(
     id: UUID, request: Request, last_event_id: LastEventId = None
-) -> AsyncIterator[tuple[Reading, Signal]]:
+) -> AsyncIterator[AsyncIterator[bytes]]:
     """Subscribe to one training and read what the reader misses. Raises UnknownTraining, NothingNew."""
     serve = services(request)
+    seen = EventId.parse(last_event_id) or EventId(0)
     with serve.changes.trainings.follow(id) as signal:
-        reading = await serve.trainings.read(id, last_event_id or NOTHING)
-        if reading.training.status in TERMINAL and reading.seen and not reading.epochs:
+        reading = await serve.trainings.read(id, seen.number)
+        if seen.ended and reading.training.status in TERMINAL:
             raise NothingNew
-        yield reading, signal
+        yield follow_curve(serve.trainings, reading, signal)
 
 
 @router.get(
     "/{id}/events",
     summary="Follow one training",
-    response_class=EventSourceResponse,
-    responses={204: {"description": "The terminal event was seen already."}, **problems(404, 422, 503)},
+    response_class=Response,
+    responses={
+        200: describe_stream("`training`: the training without its curve. `epoch`: one point of the curve."),
+        204: {"description": "The terminal event was seen already."},
+        **problems(404, 422, 503),
+    },
 )
-async def follow_training(
-    request: Request, opened: Annotated[tuple[Reading, Signal], Depends(open_training)]
-) -> AsyncIterator[ServerSentEvent]:
+async def follow_training(stream: Annotated[AsyncIterator[bytes], Depends(open_training)]) -> Response:
     """Server-sent events: `training`, its current status and each change of it, and `epoch`, those so far
     and each new one. Ends after the terminal `training`.
 
     `Last-Event-ID` resumes with the epochs that were not seen.
     """
-    async for event in follow_curve(services(request).trainings, *opened):
-        yield as_event(event)
-
-
-def as_event(event: TrainingEvent) -> ServerSentEvent:
-    name = "training" if isinstance(event.content, Training) else "epoch"
-    return ServerSentEvent(raw_data=event.content.model_dump_json(), event=name, id=event.snapshot)
+    return as_stream(stream)

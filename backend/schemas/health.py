@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 class DatabaseHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
+    listening: Annotated[bool, Field(description="False: live status comes up to 5 s late.")]
     detail: str | None = None
 
 

@@ -3,16 +3,17 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from backend.events import MAX_BACKLOG, Change, Subscription, follow, follow_all
 from backend.schemas.predictions import Prediction
+from backend.subscriptions import MAX_BACKLOG, Change, Subscription
 from tests.backend.conftest import Api, Reader, cut_listeners
+from tests.backend.test_predict import assert_problem
 from tests.conftest import eventually
 
 Finish = Callable[[str], Awaitable[None]]
@@ -41,38 +42,50 @@ async def test_a_stream_of_a_finished_prediction_is_its_outcome_alone(
 
 
 async def test_a_stream_ends_when_its_prediction_is_removed(api: Api, cat: bytes) -> None:
-    urls = (await api.upload(cat)).json()["urls"]
-    reader = Reader(api, urls["events"])
+    prediction = (await api.upload(cat)).json()
+    reader = Reader(api, prediction["urls"]["events"])
     await reader.until(1)
-    assert (await api.client.delete(urls["self"])).status_code == 204
+    assert (await api.client.delete(prediction["urls"]["self"])).status_code == 204
     await reader.done
-    (event,) = reader.events
-    assert json.loads(event.data)["status"] == "queued"
+    assert [event.event for event in reader.events] == ["prediction", "deleted"]
+    assert json.loads(reader.events[1].data) == {"id": prediction["id"]}
 
 
-async def test_a_stream_ends_though_nobody_heard_that_its_prediction_was_removed(
+async def test_a_removal_is_seen_though_its_notification_was_lost(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     gone, stays = (row["urls"] for row in (await api.upload(cat, cat)).json()["predictions"])
     readers = [Reader(api, urls["events"]) for urls in (gone, stays)]
     for reader in readers:
         await reader.until(1)
-    await database.execute("ALTER TABLE predictions DISABLE TRIGGER predictions_deleted")
-    try:
-        await api.client.delete(gone["self"])
-    finally:
-        await database.execute("ALTER TABLE predictions ENABLE TRIGGER predictions_deleted")
     await cut_listeners(database)
+    await api.client.delete(gone["self"])
     await readers[0].done
-    assert len(readers[0].events) == 1
+    assert [event.event for event in readers[0].events] == ["prediction", "deleted"]
     assert not readers[1].done.done()
     readers[1].done.cancel()
+
+
+async def test_the_stream_of_everything_tells_what_is_removed_once(api: Api, cat: bytes) -> None:
+    gone, _ = (await api.upload(cat, cat)).json()["predictions"]
+    reader = Reader(api, "/api/events")
+    await reader.until(2)
+    await api.client.delete(gone["urls"]["self"])
+    await reader.until(3)
+    removal = reader.events[2]
+    assert (removal.event, json.loads(removal.data)) == ("deleted", {"id": gone["id"]})
+    for place, event in enumerate(reader.events[:2]):
+        (missed, *_) = await api.follow("/api/events", 2 - place, **{"Last-Event-ID": event.id})
+        assert place == 0 or missed.event == "deleted"
+    last = (await api.upload(cat)).json()["id"]
+    assert await resume(api, removal, last) == [(last, "queued")]
+    reader.done.cancel()
 
 
 async def test_who_waits_for_several_waits_on_when_one_is_removed(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
-    upload = asyncio.create_task(api.upload(cat, cat, Prefer="wait=4"))
+    upload = asyncio.create_task(api.upload(cat, cat, Prefer="wait=60"))
 
     async def stored() -> list[str]:
         return [str(row["id"]) for row in await database.fetch("SELECT id FROM predictions ORDER BY id")]
@@ -165,34 +178,47 @@ async def test_what_was_under_way_and_stayed_so_is_not_missed_by_who_saw_a_part_
         assert place < 3 or told == {last}
 
 
-async def test_what_a_stream_starts_with_is_not_told_again_as_a_change(api: Api, cat: bytes) -> None:
-    under_way, other = [
-        Prediction.model_validate(row) for row in (await api.upload(cat, cat)).json()["predictions"]
-    ]
-    changed = under_way.model_copy(update={"status": "running"})
-    first = Change(under_way, "1")
-    for stream, told in (
-        (partial(follow_all, [first]), [under_way, other, changed]),
-        (partial(follow, first), [under_way, changed]),
-    ):
-        subscription = Subscription()
-        for prediction in told:
-            subscription.put(Change(prediction, "2"))
-        subscription.close()
-        assert [change.prediction async for change in stream(subscription)] == told
+async def test_no_event_of_a_statement_is_told_again_to_who_saw_a_part_of_its_events(
+    api: Api, cat: bytes, database: asyncpg.Connection
+) -> None:
+    ids = [row["id"] for _ in range(3) for row in [(await api.upload(cat)).json()]]
+    reader = Reader(api, "/api/events")
+    await reader.until(3)
+    await database.execute("UPDATE predictions SET status = 'canceled', completed_at = now()")
+    await reader.until(6)
+    last = (await api.upload(cat)).json()["id"]
+    for place, event in enumerate(reader.events[3:], start=1):
+        told = await resume(api, event, last)
+        assert told == [(id, "canceled") for id in ids[place:]] + [(last, "queued")]
+    reader.done.cancel()
+
+
+async def test_a_reader_that_saw_the_outcome_is_told_to_stop_though_feedback_came_since(
+    api: Api, cat: bytes, finish: Finish
+) -> None:
+    prediction = (await api.upload(cat)).json()
+    await finish(prediction["id"])
+    (outcome,) = await api.follow(prediction["urls"]["events"], 10)
+    await api.client.put(f"{prediction['urls']['self']}/feedback", json={"label": "dog"})
+    headers = {"Last-Event-ID": outcome.id}
+    assert (await api.client.get(prediction["urls"]["events"], headers=headers)).status_code == 204
 
 
 async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> None:
     prediction = Prediction.model_validate((await api.upload(cat)).json())
     subscription = Subscription()
     for number in range(MAX_BACKLOG + 5):
-        subscription.put(Change(prediction, str(number)))
-    assert len([change async for change in subscription]) == MAX_BACKLOG
+        subscription.put(Change(number, prediction.id, prediction))
+    assert len(await subscription.read() or []) == MAX_BACKLOG
+    assert await subscription.read() is None
 
 
-async def test_an_event_id_that_is_none_is_a_problem(api: Api) -> None:
-    answer = await api.client.get("/api/events", headers={"Last-Event-ID": "x"})
-    assert answer.status_code == 422
+@pytest.mark.parametrize("id", ["x", "-1", "1-", "1.5", "9" * 19])
+async def test_an_event_id_that_is_none_is_a_problem(id: str, api: Api, cat: bytes) -> None:
+    one = (await api.upload(cat)).json()["urls"]["events"]
+    for url in ("/api/events", one):
+        answer = await api.client.get(url, headers={"Last-Event-ID": id})
+        assert_problem(answer, 422, "leave it out")
 
 
 async def test_a_change_is_seen_though_its_notification_was_lost(
@@ -234,4 +260,5 @@ async def test_streams_are_not_buffered_on_the_way(api: Api) -> None:
     async with api.client.stream("GET", "/api/events") as answer:
         assert isinstance(answer, httpx.Response)
         assert answer.headers["x-accel-buffering"] == "no"
+        assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["content-type"].startswith("text/event-stream")

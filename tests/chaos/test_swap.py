@@ -180,7 +180,7 @@ async def test_predictions_flow_while_versions_are_swapped_back_and_forth(
         # One transaction wrote one batch.
         batches = await database.fetch(
             """SELECT count(DISTINCT model) AS models, count(*) AS rows, max(batch_size) AS batch_size
-               FROM predictions GROUP BY changed"""
+               FROM predictions GROUP BY xmin::text"""
         )
         assert {(row["models"], row["rows"] - row["batch_size"]) for row in batches} == {(1, 0)}
         assert swaps > 2

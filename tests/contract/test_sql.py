@@ -1,5 +1,6 @@
 """Every SQL statement of every service is prepared against schema.sql."""
 
+import asyncio
 import itertools
 
 import asyncpg
@@ -8,8 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import database as connection
-from backend import history, models, predictions, repeats, trainings
+from backend import event_log, history, models, predictions, repeats, trainings
 from inference import outcomes, registry
+from scripts.local.config import Config
 from training import runs
 
 FILTERS = [name for name in history.CONDITIONS if name not in ("older", "newer")]
@@ -20,7 +22,7 @@ HISTORY = {
     for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
     for direction in ("older", "newer")
 }
-MODULES = (connection, predictions, repeats, trainings, models)
+MODULES = (connection, predictions, event_log, repeats, trainings, models)
 STATEMENTS = {f"{m.__name__} {name}": sql for m in MODULES for name, sql in m.STATEMENTS.items()}
 BACKEND = {
     name: str(text(statement).compile(dialect=dialect()))
@@ -57,35 +59,76 @@ def test_no_statement_is_left_out_of_the_list(module: object) -> None:
     assert statements == set(module.STATEMENTS)  # pyright: ignore
 
 
-async def test_one_notification_names_every_row_of_a_statement(database: asyncpg.Connection) -> None:
-    payloads: list[str] = []
-    await database.add_listener("progress", lambda *args: payloads.append(args[3]))
-    await database.execute(
-        """INSERT INTO predictions (id, filename, "timestamp", pixels)
-           SELECT gen_random_uuid(), 'x.png', now(), decode(repeat('00', 3072), 'hex')
-           FROM generate_series(1, 450)"""
-    )
-    await database.execute("SELECT 1")
-    assert [len(payload.split(",")) for payload in sorted(payloads, key=len, reverse=True)] == [200, 200, 50]
-    assert all(len(payload) < 8000 for payload in payloads)
+INSERT = """INSERT INTO predictions (id, filename, "timestamp", pixels)
+    SELECT gen_random_uuid(), n || '.png', now(), decode(repeat('00', 3072), 'hex')
+    FROM generate_series(1, $1) AS n"""
 
 
-async def test_outcomes_are_told_apart_from_progress(database: asyncpg.Connection) -> None:
-    told: list[tuple[str, int]] = []
+async def test_a_statement_makes_an_event_for_each_row_and_one_notification(
+    database: asyncpg.Connection,
+) -> None:
+    told: list[tuple[str, str]] = []
     for channel in ("progress", "outcomes"):
-        await database.add_listener(channel, lambda *args: told.append((args[2], args[3].count(",") + 1)))
-    await database.execute(
-        """INSERT INTO predictions (id, filename, "timestamp", pixels)
-           SELECT gen_random_uuid(), n || '.png', now(), decode(repeat('00', 3072), 'hex')
-           FROM generate_series(1, 5) AS n"""
-    )
-    await database.execute(
-        """UPDATE predictions SET
-               status = CASE WHEN filename < '3' THEN 'canceled' ELSE 'running' END::prediction_status,
-               completed_at = CASE WHEN filename < '3' THEN now() END"""
-    )
+        await database.add_listener(channel, lambda *args: told.append((args[2], args[3])))
+    (latest,) = await database.fetchrow("SELECT max(number) FROM events") or [0]
+    statements = {
+        "progress": ["UPDATE predictions SET status = 'running'"],
+        "outcomes": [
+            "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE filename < '3'",
+            "DELETE FROM predictions",
+        ],
+    }
+    await database.execute(INSERT, 450)
+    expected = [("progress", "")]
+    for channel, group in statements.items():
+        for statement in group:
+            await database.execute(statement)
+            expected.append((channel, ""))
     await database.execute("SELECT 1")
-    assert sorted(told) == [("outcomes", 2), ("progress", 3), ("progress", 5)]
+    assert told == expected
+    counts = await database.fetch(
+        """SELECT count(*) FROM events WHERE number > $1 GROUP BY prediction_id ORDER BY 1""", latest
+    )
+    canceled = 2 * (1 + 10 + 100)  # their names begin with 1 or 2
+    assert [row["count"] for row in counts] == [3] * (450 - canceled) + [4] * canceled
+
+
+async def test_a_statement_that_changes_no_row_makes_no_event(database: asyncpg.Connection) -> None:
+    count = "SELECT count(*) FROM events"
+    before = await database.fetchval(count)
+    await database.execute("UPDATE predictions SET status = 'running'")
+    await database.execute("DELETE FROM predictions")
+    assert await database.fetchval(count) == before
+
+
+async def test_a_statement_that_changes_very_many_rows_makes_one_event(database: asyncpg.Connection) -> None:
+    await database.execute(INSERT, 1001)
+    last = await database.fetchrow("SELECT * FROM events ORDER BY number DESC LIMIT 1")
+    assert last is not None
+    assert last["prediction_id"] is None
+
+
+async def test_events_are_numbered_in_the_order_of_the_commits(
+    database: asyncpg.Connection, servers: Config
+) -> None:
+    """Four that write at the same time; one that reads sees no number appear below one that it has seen."""
+    writers = [await asyncpg.connect(servers.database_url("cifar")) for _ in range(4)]
+    seen = {row["number"] for row in await database.fetch("SELECT number FROM events")}
+
+    async def write(writer: asyncpg.Connection) -> None:
+        for _ in range(50):
+            async with writer.transaction():
+                await writer.execute(INSERT, 3)
+                await writer.execute("SELECT pg_sleep(random() / 1000)")
+
+    writing = asyncio.gather(*map(write, writers))
+    while not writing.done():
+        numbers = {row["number"] for row in await database.fetch("SELECT number FROM events")}
+        assert min(numbers - seen, default=max(seen) + 1) > max(seen)
+        seen |= numbers
+    await writing
+    for writer in writers:
+        await writer.close()
 
 
 @pytest.mark.parametrize(
@@ -141,6 +184,9 @@ async def test_the_schema_refuses_a_training_that_contradicts_itself(
         ("worker", "UPDATE predictions SET pixels = 'x'"),
         ("worker", "TRUNCATE predictions"),
         ("worker", "CREATE TABLE mine (id int)"),
+        ("backend", "INSERT INTO events VALUES (1, NULL)"),
+        ("backend", "UPDATE events SET number = 1"),
+        ("worker", "SELECT FROM events"),
         ("backend", "COPY predictions TO PROGRAM 'cat'"),
         ("backend", "UPDATE trainings SET model = 'x'"),
         ("backend", "UPDATE trainings SET seen_at = now()"),

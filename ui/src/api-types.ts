@@ -134,7 +134,8 @@ export interface paths {
         };
         /**
          * Follow one prediction
-         * @description Server-sent events named `prediction`: its current status, each new one; ends after the terminal.
+         * @description Server-sent events named `prediction`: its current status, then each new one. The stream ends after the
+         *     terminal status, or after an event `deleted` if the prediction is removed.
          */
         get: operations["follow_prediction"];
         put?: never;
@@ -154,9 +155,12 @@ export interface paths {
         };
         /**
          * Follow every prediction
-         * @description Server-sent events named `prediction`: first what is under way, then every change.
+         * @description Server-sent events named `prediction`: first what is under way, then every change. `deleted` names a
+         *     prediction that was removed.
          *
-         *     `Last-Event-ID` resumes without a gap.
+         *     `Last-Event-ID` resumes without a gap. A reader that missed more than 1,000 predictions, or whose event is
+         *     not stored any more, gets an event `reload` first. It means: what you know may be out of date, read the
+         *     history (`GET /api/predictions`) again. Then follows what is under way, at most the newest 1,000.
          */
         get: operations["follow_predictions"];
         put?: never;
@@ -459,6 +463,11 @@ export interface components {
             status: "ok" | "down";
             /** Latency Ms */
             latency_ms: number | null;
+            /**
+             * Listening
+             * @description False: live status comes up to 5 s late.
+             */
+            listening: boolean;
             /** Detail */
             detail?: string | null;
         };
@@ -1652,7 +1661,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Resume after this event. */
+                /** @description The id of the last event seen: resume after it. */
                 "last-event-id"?: string | null;
             };
             path: {
@@ -1662,7 +1671,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Successful Response */
+            /** @description `prediction`: the prediction. `deleted`: its `id`. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1711,7 +1720,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Resume after this event. */
+                /** @description The id of the last event seen: resume after it. */
                 "last-event-id"?: string | null;
             };
             path?: never;
@@ -1719,7 +1728,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Successful Response */
+            /** @description `prediction`: the prediction. `deleted`: its `id`. `reload`: an empty object. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1993,7 +2002,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Resume after this event. */
+                /** @description The id of the last event seen: resume after it. */
                 "last-event-id"?: string | null;
             };
             path: {
@@ -2003,7 +2012,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Successful Response */
+            /** @description `training`: the training without its curve. `epoch`: one point of the curve. */
             200: {
                 headers: {
                     [name: string]: unknown;

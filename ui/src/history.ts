@@ -59,7 +59,7 @@ async function cancel(prediction: Prediction): Promise<Prediction> {
   }
 }
 
-/** What is no longer stored was removed elsewhere, which no event tells, and goes from this page too. */
+/** What is no longer stored was removed elsewhere, and goes from this page too. */
 async function unlessRemoved(store: PredictionStore, id: string, ask: () => Promise<void>): Promise<void> {
   try {
     await ask();

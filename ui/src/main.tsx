@@ -14,6 +14,11 @@ const queue = new UploadQueue(store, uploadImage);
 
 followPredictions({
   onPrediction: (prediction) => store.receive(prediction),
+  onDeleted: (id) => store.remove(id),
+  onReload: () => {
+    store.startOver();
+    void catchUp(store);
+  },
   onConnection: (connection) => {
     store.setConnection(connection);
     // At the first opening too: the history may have been read before the stream was subscribed.

@@ -234,6 +234,37 @@ describe("the history after a break in the stream", () => {
     expect(history.map(({ id, status }) => [id, status]).at(-1)).toEqual([makeId(2), "succeeded"]);
   });
 
+  test("has what the newest page has, and no more, once it starts over", () => {
+    const store = makeLiveStore();
+    const asked = store.showOlder() ?? { limit: 0 };
+    store.receiveOlder(asked, makePage(26, 3, null));
+    store.startOver();
+    store.receive({ ...queued, id: makeId(60) }); // told after the event `reload`
+    const page = makePage(52, 28, "new");
+    const results = page.results.filter(({ id }) => id !== makeId(40)); // which was removed
+    store.receiveNewest({ ...page, results });
+    const known = store.getSnapshot().history.map(({ id }) => id);
+    expect(known).toEqual([makeId(60), ...results.map(({ id }) => id)].slice(0, PAGE));
+    expect(isRestarted(store)).toBe(true);
+  });
+
+  test("believes the newest page once it starts over, also that an outcome is gone", () => {
+    const store = makeLiveStore();
+    store.startOver();
+    store.receiveNewest({ results: [{ ...queued, id: makeId(50) }], next: null, previous: null });
+    expect(store.getSnapshot().history.map(({ id, status }) => [id, status])).toEqual([
+      [makeId(50), "queued"],
+    ]);
+  });
+
+  test("is empty, if it starts over and nothing is stored", () => {
+    const store = makeLiveStore();
+    store.startOver();
+    store.receiveNewest({ results: [], next: null, previous: null });
+    expect(store.getSnapshot().history).toEqual([]);
+    expect(store.getSnapshot().hasOlder).toBe(false);
+  });
+
   test("keeps the predictions of this page's uploads, however old", () => {
     const store = makeLiveStore();
     const [upload] = store.addUploads(makeFiles(1));

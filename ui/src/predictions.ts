@@ -56,6 +56,7 @@ export class PredictionStore extends Store<Snapshot> {
   #floor: string | null = null; // the oldest id that the history has without a gap; null: not read yet
   #older: PageRequest | null = null; // how to read on below the floor
   #unbrokenUpTo = ""; // up to this id nothing is missing
+  #doubtful = new Set<string>(); // ids of predictions that are known as they were before a `reload`
   #caughtUp = false; // whether the stream goes on from a newest page that was read since it opened
   #scheduled = false;
 
@@ -67,7 +68,8 @@ export class PredictionStore extends Store<Snapshot> {
 
   receive(...predictions: Prediction[]): void {
     for (const prediction of predictions) {
-      this.#predictions.set(prediction.id, merge(this.#predictions.get(prediction.id), prediction));
+      const known = this.#doubtful.delete(prediction.id) ? undefined : this.#predictions.get(prediction.id);
+      this.#predictions.set(prediction.id, merge(known, prediction));
     }
     this.#changed();
   }
@@ -77,6 +79,12 @@ export class PredictionStore extends Store<Snapshot> {
     this.#predictions.delete(id);
     this.#uploads.keep(({ stage }) => stage.at !== "accepted" || stage.id !== id);
     this.#changed();
+  }
+
+  /** Anything may have changed or been removed unheard: the next newest page replaces what is known. */
+  startOver(): void {
+    this.#doubtful = new Set(this.#predictions.keys());
+    this.#caughtUp = false;
   }
 
   addUploads(files: readonly File[]): Upload[] {
@@ -143,12 +151,14 @@ export class PredictionStore extends Store<Snapshot> {
   receiveNewest(page: PredictionPage): void {
     const last = page.results.at(-1)?.id ?? "";
     const openBelow = this.#known().some((prediction) => prediction.id < last && !isTerminal(prediction));
-    if (this.#floor === null || last > this.#unbrokenUpTo || openBelow) {
+    const isReachable = this.#floor !== null && last <= this.#unbrokenUpTo;
+    if (!isReachable || openBelow || this.#doubtful.size > 0) {
       this.#shown = PAGE;
       this.#setFloor(page);
       this.#forgetBelow(last);
     }
     this.#problems = { ...this.#problems, newest: null };
+    this.#forgetDoubtful();
     this.receive(...page.results);
     this.#unbrokenUpTo = page.results[0]?.id ?? "";
     this.#caughtUp = this.#connection === "live";
@@ -214,9 +224,19 @@ export class PredictionStore extends Store<Snapshot> {
   }
 
   #forgetBelow(floor: string): void {
+    this.#forgetIf((id) => id < floor);
+  }
+
+  #forgetDoubtful(): void {
+    this.#forgetIf((id) => this.#doubtful.has(id));
+    this.#doubtful.clear();
+  }
+
+  /** The predictions of this page's uploads stay. */
+  #forgetIf(isForgotten: (id: string) => boolean): void {
     const own = new Set(this.#uploads.all().map(({ stage }) => (stage.at === "accepted" ? stage.id : "")));
     for (const id of this.#predictions.keys()) {
-      if (id < floor && !own.has(id)) this.#predictions.delete(id);
+      if (isForgotten(id) && !own.has(id)) this.#predictions.delete(id);
     }
   }
 

@@ -5,14 +5,17 @@ import { followPredictions, followTraining } from "./stream";
 import { makeEpoch, makeTraining } from "./training.fixture";
 
 const onPrediction = vi.fn();
+const onDeleted = vi.fn();
+const onReload = vi.fn();
 const onConnection = vi.fn();
+const handlers = { onPrediction, onDeleted, onReload, onConnection };
 let close: () => void;
 
 beforeEach(() => {
   vi.useFakeTimers();
   vi.stubGlobal("EventSource", FakeEventSource);
   FakeEventSource.opened = [];
-  close = followPredictions({ onPrediction, onConnection });
+  close = followPredictions(handlers);
 });
 
 afterEach(() => {
@@ -25,6 +28,14 @@ afterEach(() => {
 test("an event named prediction hands its prediction on", () => {
   FakeEventSource.opened[0]?.say("prediction", makePrediction());
   expect(onPrediction).toHaveBeenCalledWith(makePrediction());
+});
+
+test("an event named deleted hands the prediction's id on, and reload asks for the history", () => {
+  FakeEventSource.opened[0]?.say("deleted", { id: makePrediction().id });
+  expect(onDeleted).toHaveBeenCalledWith(makePrediction().id);
+  expect(onReload).not.toHaveBeenCalled();
+  FakeEventSource.opened[0]?.say("reload", {});
+  expect(onReload).toHaveBeenCalledOnce();
 });
 
 test("a stream that was dropped is left to reconnect by itself", () => {
@@ -98,7 +109,7 @@ describe("a page that nobody sees", () => {
 
   test("lets its stream go though it was never seen", () => {
     vi.spyOn(document, "hidden", "get").mockReturnValue(true);
-    const closeOther = followPredictions({ onPrediction, onConnection });
+    const closeOther = followPredictions(handlers);
     vi.advanceTimersByTime(FOR_A_WHILE);
     expect(FakeEventSource.opened[1]?.readyState).toBe(FakeEventSource.CLOSED);
     closeOther();

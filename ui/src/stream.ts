@@ -10,12 +10,23 @@ type OnEvent = Record<string, (event: MessageEvent) => void>;
 
 type Handlers = {
   onPrediction: (prediction: Prediction) => void;
+  onDeleted: (id: string) => void;
+  /** The page may have missed anything: it reads the history again. */
+  onReload: () => void;
   onConnection: OnConnection;
 };
 
 /** The one event stream that the page has in either view. */
-export function followPredictions({ onPrediction, onConnection }: Handlers): () => void {
-  return follow("/api/events", { prediction: (event) => onPrediction(JSON.parse(event.data)) }, onConnection);
+export function followPredictions({ onPrediction, onDeleted, onReload, onConnection }: Handlers): () => void {
+  return follow(
+    "/api/events",
+    {
+      prediction: (event) => onPrediction(JSON.parse(event.data)),
+      deleted: (event) => onDeleted(JSON.parse(event.data).id),
+      reload: onReload,
+    },
+    onConnection,
+  );
 }
 
 type TrainingHandlers = {

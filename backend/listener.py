@@ -1,0 +1,59 @@
+"""The connection over which PostgreSQL notifies this backend, replaced when it breaks or hangs."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+
+logger = logging.getLogger(__name__)
+
+RECONNECT_SECONDS = 1.0
+TIMEOUT_SECONDS = 3  # for each answer on this connection
+CHECK_SECONDS = 5.0  # a connection that hangs is noticed after this and the timeout
+
+
+class Listener:
+    """Hands the payload of each notification to the handler of its channel."""
+
+    def __init__(self, database_url: str, handlers: Mapping[str, Callable[[str], None]]) -> None:
+        self._database_url = database_url
+        self._handlers = handlers
+        self.listening = False
+
+    async def run(self, on_connect: Callable[[], None]) -> None:
+        """Listen until canceled. Notifications may have been missed when `on_connect` is called."""
+        while True:
+            try:
+                await self._listen(on_connect)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                logger.warning("cannot listen for changes, trying again: %r", error)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self, on_connect: Callable[[], None]) -> None:
+        """Listen over one connection until it ends."""
+        connection = await asyncpg.connect(
+            self._database_url, timeout=TIMEOUT_SECONDS, command_timeout=TIMEOUT_SECONDS
+        )
+        closed = asyncio.Event()
+        connection.add_termination_listener(lambda _: closed.set())
+        try:
+            first, *_ = self._handlers
+            for channel in self._handlers:
+                await connection.add_listener(channel, self._handle)
+            self.listening = True
+            on_connect()
+            while not closed.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CHECK_SECONDS):
+                        await closed.wait()
+                        break
+                await connection.execute(f"LISTEN {first}")  # again: a round trip that changes nothing
+        finally:
+            self.listening = False
+            connection.terminate()
+
+    def _handle(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
+        self._handlers[channel](str(payload))

@@ -1,0 +1,128 @@
+"""Who waits for what: the queue of each reader, and all readers by what they follow."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from backend.predictions import to_prediction
+from backend.schemas import TERMINAL
+from backend.schemas.predictions import Prediction
+from backend.sse import EventId, encode
+
+MAX_BACKLOG = 2000  # events that a slow reader may be behind; then it must reconnect and resume
+
+
+@dataclass(frozen=True)
+class Change:
+    """A prediction as it is after an event, or None if the event removed it."""
+
+    number: int
+    id: UUID
+    prediction: Prediction | None
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> "Change":
+        """From a row of READ_AFTER."""
+        return cls(row.number, row.prediction_id, to_prediction(row) if row.id is not None else None)
+
+    @property
+    def ended(self) -> bool:
+        return self.prediction is None or self.prediction.status in TERMINAL
+
+    @cached_property
+    def event(self) -> bytes:
+        """The event as every reader of all predictions gets it; put together once."""
+        return self.encode(EventId(self.number))
+
+    def encode(self, id: EventId) -> bytes:
+        if self.prediction is None:
+            return encode("deleted", id, f'{{"id":"{self.id}"}}')
+        return encode("prediction", id, self._json)
+
+    @cached_property
+    def _json(self) -> str:
+        assert self.prediction is not None
+        return self.prediction.model_dump_json()
+
+
+class Subscription:
+    """A reader's queue of changes. It ends when the service stops, when the reader is too slow or when events
+    may be missing.
+    """
+
+    def __init__(self) -> None:
+        self._changes: list[Change] = []
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    def put(self, change: Change) -> None:
+        if self._closed:
+            return
+        if len(self._changes) >= MAX_BACKLOG:
+            self.close()
+        else:
+            self._changes.append(change)
+            self._wake.set()
+
+    def keep_alive(self) -> None:
+        self._wake.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+
+    async def read(self) -> list[Change] | None:
+        """Wait for changes; all that have come since the last call, or None at the end.
+
+        An empty list only keeps the connection alive.
+        """
+        if not self._changes and not self._closed:
+            await self._wake.wait()
+        self._wake.clear()
+        changes, self._changes = self._changes, []
+        return None if self._closed and not changes else changes
+
+
+class Subscriptions:
+    """Readers by the prediction that they follow, and those that follow every one."""
+
+    def __init__(self) -> None:
+        self.of_all: set[Subscription] = set()
+        self._by_id: defaultdict[UUID, set[Subscription]] = defaultdict(set)
+
+    def __bool__(self) -> bool:
+        return bool(self.of_all or self._by_id)
+
+    def __len__(self) -> int:
+        return len(self.of_all) + sum(map(len, self._by_id.values()))
+
+    def __iter__(self) -> Generator[Subscription]:
+        yield from set[Subscription]().union(self.of_all, *self._by_id.values())
+
+    def of(self, id: UUID) -> Iterable[Subscription]:
+        """The readers of one prediction alone."""
+        return self._by_id.get(id, ())
+
+    @contextmanager
+    def add(self, ids: Sequence[UUID] | None = None) -> Generator[Subscription]:
+        """A new reader of some predictions, or of all."""
+        subscription = Subscription()
+        if ids is None:
+            self.of_all.add(subscription)
+        for id in ids or ():
+            self._by_id[id].add(subscription)
+        try:
+            yield subscription
+        finally:
+            self.of_all.discard(subscription)
+            for id in ids or ():
+                self._by_id[id].discard(subscription)
+                if not self._by_id[id]:
+                    del self._by_id[id]

@@ -1,0 +1,153 @@
+"""A dump restored into a fresh cluster, as docs/runbook.md says it: streams go on where they were."""
+
+import json
+import os
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from httpx_sse import aconnect_sse
+
+from backend.settings import Settings
+from scripts.local import files
+from scripts.local.config import Config
+from tests.backend.conftest import Api, Reader, Serve
+from tests.backend.test_event_limits import ids
+from tests.backend.test_trainings import CLAIM, EPOCH, SUCCEED, start
+from tests.conftest import eventually, run_stack
+
+CANCEL = "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE id = $1"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Generator[Config]:
+    """A new machine after its first start: a fresh cluster with the schema and its users."""
+    yield from run_stack(tmp_path, ("postgres",))
+
+
+def restore(old: Config, new: Config) -> None:
+    def run(name: str, config: Config, *arguments: str, text: str | None = None) -> str:
+        address = ["-h", "127.0.0.1", "-p", str(config.ports["postgres"]), "-U", "cifar"]
+        environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
+        command = [files.postgres_program(name), *address, *arguments]
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    dump = run("pg_dump", old, "--create", "--clean", "--if-exists", "cifar")
+    run("psql", new, "-X", "-q", "-v", "ON_ERROR_STOP=1", "postgres", text=dump)
+
+
+async def serve_restored(serve: Serve, machine: Config, settings: Settings) -> Api:
+    changed = {"database_url": machine.database_url("backend")}
+    api = await serve(Settings.model_validate(settings.model_dump() | changed))
+
+    async def listens() -> bool:
+        return api.services.changes.listening
+
+    await eventually(listens)
+    return api
+
+
+async def collect(api: Api, last_event_id: str, last: str) -> list[tuple[str, str]]:
+    """Names and ids of the events of everything, up to the one of the prediction `last`."""
+    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+    told: list[tuple[str, str]] = []
+    async with aconnect_sse(api.client, "GET", "/api/events", headers=headers) as stream:
+        async for event in stream.aiter_sse():
+            told.append((event.event, json.loads(event.data).get("id", "")))
+            if told[-1][1] == last:
+                break
+    return told
+
+
+async def test_streams_of_predictions_go_on_after_a_restore(
+    api: Api,
+    cat: bytes,
+    serve: Serve,
+    settings: Settings,
+    servers: Config,
+    machine: Config,
+    database: asyncpg.Connection,
+) -> None:
+    for _ in range(2000):  # the old cluster has had more transactions than the new one will have
+        await database.execute("SELECT pg_current_xact_id()")
+    ended, waits, missed = [(await api.upload(cat)).json()["id"] for _ in range(3)]
+    await database.execute(CANCEL, ended)
+    reader = Reader(api, "/api/events")
+    await reader.until(2)
+    seen = reader.events[-1].id
+    await database.execute(CANCEL, missed)
+    restore(servers, machine)
+    await reader.until(3)
+    # What is not in the dump: a change a minute later, and an upload.
+    await database.execute("INSERT INTO events SELECT max(number) + 60000000, $1 FROM events", ended)
+    later = (await api.upload(cat)).json()["id"]
+    await reader.until(5)
+    from_the_future = reader.events[-1].id
+    reader.done.cancel()
+
+    restored = await serve_restored(serve, machine, settings)
+    fresh = Reader(restored, "/api/events")
+    await fresh.until(1)
+    new = (await restored.upload(cat)).json()["id"]
+    await fresh.until(2)
+    assert ids(fresh.events) == [waits, new]  # each once
+    assert await collect(restored, seen, new) == [("prediction", missed), ("prediction", new)]
+    told = await collect(restored, from_the_future, new)
+    assert told == [("reload", ""), ("prediction", waits), ("prediction", new)]
+
+    connection = await asyncpg.connect(machine.database_url("cifar"))
+    url = f"/api/predictions/{waits}/events"
+    one = Reader(restored, url)
+    await one.until(1)
+    await connection.execute(CANCEL, waits)
+    await one.done
+    assert [json.loads(event.data)["status"] for event in one.events] == ["queued", "canceled"]
+    headers = {"Last-Event-ID": one.events[-1].id}
+    assert (await restored.client.get(url, headers=headers)).status_code == 204
+    await fresh.until(3)
+    assert ids(fresh.events) == [waits, new, waits]
+    assert later not in ids(fresh.events)
+    fresh.done.cancel()
+    await connection.close()
+
+
+async def test_streams_of_trainings_go_on_after_a_restore(
+    api: Api,
+    serve: Serve,
+    settings: Settings,
+    servers: Config,
+    machine: Config,
+    database: asyncpg.Connection,
+) -> None:
+    for _ in range(2000):
+        await database.execute("SELECT pg_current_xact_id()")
+    training = await start(api)
+    id, url = training["id"], training["urls"]["events"]
+    await database.execute(CLAIM, id)
+    for number in (1, 2):
+        await database.execute(EPOCH, id, number)
+    _, first, _ = await api.follow(url, 3)
+    restore(servers, machine)
+
+    restored = await serve_restored(serve, machine, settings)
+    connection = await asyncpg.connect(machine.database_url("cifar"))
+    reader = Reader(restored, url)
+    await reader.until(3)
+    resumed = await restored.follow(url, 2, **{"Last-Event-ID": first.id})
+    assert [event.event for event in resumed] == ["training", "epoch"]
+    assert json.loads(resumed[1].data)["number"] == 2
+    await connection.execute(EPOCH, id, 3)
+    await reader.until(4)
+    await connection.execute(SUCCEED, id)
+    await reader.done
+    names = [event.event for event in reader.events]
+    assert names == ["training", "epoch", "epoch", "epoch", "training"]
+    headers = {"Last-Event-ID": reader.events[-1].id}
+    assert (await restored.client.get(url, headers=headers)).status_code == 204
+    await connection.close()
