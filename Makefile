@@ -52,11 +52,15 @@ compose-test: ## Build, start, check, scale and stop the system with Docker Comp
 	@$(RUN) pytest tests/compose -m docker
 
 train: ## Train and publish a model (DATA=folder or archive; RECIPE=balanced; TRAIN_FLAGS=--help)
-	@scripts/bootstrap python
+	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.train $(RUN_FLAGS)
 
+import-model: ## Publish a torch module of your own (MODULE=file.py:function; DATA as for train)
+	@scripts/bootstrap torch
+	@$(RUN) python -m training.import_model --module "$(MODULE)" $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
+
 bench-train: ## Train RUNS times (5) and print a table of time and accuracy (RECIPE, DATA as for train)
-	@scripts/bootstrap python
+	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
 bench: ## Measure throughput, latency and CPU time of a system of its own
@@ -67,4 +71,4 @@ e2e: ## Run the tests of the whole system alone, those in the browser too
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/e2e
 
-.PHONY: help up down logs status test check fix secrets compose-up compose-test train bench-train bench e2e
+.PHONY: help up down logs status test check fix secrets compose-up compose-test train import-model bench-train bench e2e

@@ -163,11 +163,11 @@ class Checks:
             return InferenceHealth(
                 status="down", model=None, device=None, last_seen=None, workers=workers, detail=detail
             )
-        detail = None
+        detail = next((f"{worker.name}: {worker.detail}" for worker in alive if worker.detail), None)
         if silent := len(workers) - len(alive):
             detail = f"{silent} of {len(workers)} workers went silent without saying goodbye"
         return InferenceHealth(
-            status="degraded" if silent else "ok",
+            status="degraded" if detail else "ok",
             model=max(worker.model for worker in alive),
             device=alive[0].device,
             last_seen=alive[0].last_seen,

@@ -1,8 +1,8 @@
 """The workers, as they describe themselves: Celery's own events, read natively.
 
 Every two seconds each worker says on the exchange `celeryev` that it lives and how much it has done; those of
-inference add their model, their device and their batches. Nothing is stored: a backend that has just
-started knows a worker two seconds later.
+inference add their model, their device, why that is not the intended one, and their batches. Nothing is
+stored: a backend that has just started knows a worker two seconds later.
 """
 
 import time
@@ -26,6 +26,7 @@ class _Heard:
 
     model: str
     device: str
+    fallback: str
     at: float
     counts: deque[tuple[float, int, int]] = field(default_factory=deque[tuple[float, int, int]])
 
@@ -61,14 +62,15 @@ class Workers:
                 "hostname": str(name),
                 "model": str(model),
                 "device": str(device),
+                "fallback": str(fallback),
                 "timestamp": float() | int() as sent,
                 "processed": int(tasks),
                 "batches": int(batches),
             }:
                 known = self._heard.get(name)
                 if known is None or (known.counts and tasks < known.counts[-1][1]):  # new, or started anew
-                    known = self._heard[name] = _Heard(model, device, now)
-                known.model, known.device, known.at = model, device, now
+                    known = self._heard[name] = _Heard(model, device, fallback, now)
+                known.model, known.device, known.fallback, known.at = model, device, fallback, now
                 # By the worker's clock: heartbeats may have waited in the queue, and arrive together.
                 known.counts.append((sent, tasks, batches))
                 while sent - known.counts[0][0] > RATE_SECONDS and len(known.counts) > 2:
@@ -104,6 +106,7 @@ class Workers:
                     status="silent" if silent else "ok",
                     model=heard.model,
                     device=heard.device,
+                    detail=heard.fallback or None,
                     last_seen=datetime.fromtimestamp(time.time() - silence, UTC),
                     predictions_per_second=round(predictions, 2),
                     batches_per_second=round(batches, 2),

@@ -1,53 +1,58 @@
-"""The files of a model artifact, read and checked: a card, a list of layers, tensors.
+"""The files of a model artifact, read and checked.
 
-Whoever can write into the folder of models can write anything there, so nothing is believed before it
-is checked, no link is followed, and no file decides how much memory it gets. `docs/model-artifact.md`
-is the contract.
+Whoever can write into the folder of models can write anything there: no link is followed, no pickle is read,
+and no file decides how much memory it gets. `docs/model-artifact.md` is the contract.
 """
 
 import errno
 import hashlib
+import io
 import json
-import math
 import os
 import re
-import reprlib
 import stat
-from collections.abc import Sequence
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from inference.card import INPUT_SIZE, Card, File, parse
 from inference.errors import ArtifactError
 
-FORMAT = "layers/2"
-CARD_FILE, MODEL_FILE = "card.json", "model.safetensors"
+CARD_FILE, FLOAT_FILE, INT8_FILE, CHECK_FILE = "card.json", "model.onnx", "model.int8.onnx", "check.npz"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-ACTIVATIONS = ("better", "always", "never")
-INPUT_SIZE = 32  # what the table `predictions` holds
 
-MAX_CARD_BYTES = 16 * 2**20  # a confusion matrix of MAX_CLASSES has 10 MB
+MAX_CARD_BYTES = 16 * 2**20  # a confusion matrix of 1,000 classes has 10 MB
 MAX_MODEL_BYTES = 256 * 2**20
-MAX_HEADER_BYTES = 2**20
-MAX_CLASSES = 1000
-MAX_CLASS_CHARACTERS = 100
+MAX_CHECK_BYTES = 4 * 2**20
+MAX_CHECK_IMAGES = 256
 PASSING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors of the system, not of the file: a later try may succeed."""
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """What the two files say; the layers are not built yet, and so not known to fit together."""
+class Check:
+    """Reference images and the answers that a model must give for them."""
 
-    card: dict[str, Any]
-    layers: Sequence[Any]
-    tensors: dict[str, Tensor]
-    """Finite float32, on the CPU."""
+    images: NDArray[np.uint8]  # (count, 32, 32, 3)
+    probabilities: NDArray[np.float32]  # (count, classes)
+    energy: NDArray[np.float32]  # (count,)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The files of one version; whether the models run is not known yet."""
+
+    card: Card
+    fields: dict[str, Any]
+    """The whole card, for people."""
+    float32: bytes
+    int8: bytes | None
+    check: Check
 
 
 def list_versions(models: Path) -> list[str]:
@@ -63,7 +68,7 @@ def list_versions(models: Path) -> list[str]:
 def last_change(folder: Path) -> float:
     """When the version or one of its files was written last, as a time of the wall clock."""
     times = [0.0]
-    for path in (folder, folder / CARD_FILE, folder / MODEL_FILE):
+    for path in (folder, *(folder / name for name in (CARD_FILE, FLOAT_FILE, INT8_FILE, CHECK_FILE))):
         try:
             times.append(path.lstat().st_mtime)
         except OSError:
@@ -71,28 +76,53 @@ def last_change(folder: Path) -> float:
     return max(times)
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a version, checked. Raises ArtifactError."""
-    return _check_card(_parse(_read(folder, CARD_FILE, MAX_CARD_BYTES), CARD_FILE), folder.name)
+def read_card(folder: Path) -> tuple[Card, dict[str, Any]]:
+    """The card of a version, checked, and all that it says. Raises ArtifactError."""
+    fields = _parse_json(_read(folder, CARD_FILE, MAX_CARD_BYTES))
+    return parse(fields, folder.name), fields
 
 
 def read(folder: Path) -> Artifact:
-    """Read and check both files. Raises ArtifactError."""
-    card = read_card(folder)
-    content = _read(folder, MODEL_FILE, MAX_MODEL_BYTES)
-    if hashlib.sha256(content).hexdigest() != card["sha256"]:
-        raise ArtifactError(f"{MODEL_FILE} is not the file that its card describes (SHA-256 differs)")
-    layers = _read_layers(content)
+    """Read and check every file. Raises ArtifactError."""
+    card, fields = read_card(folder)
+    float32 = _read_model(folder, FLOAT_FILE, card.files.float32)
+    int8 = _read_model(folder, INT8_FILE, card.files.int8) if card.files.int8 else None
+    check = parse_check(_read(folder, CHECK_FILE, MAX_CHECK_BYTES), len(card.classes))
+    return Artifact(card, fields, float32, int8, check)
+
+
+def _read_model(folder: Path, name: str, described: File) -> bytes:
+    content = _read(folder, name, MAX_MODEL_BYTES)
+    if hashlib.sha256(content).hexdigest() != described.sha256:
+        raise ArtifactError(f"{name} is not the file that its card describes (SHA-256 differs)")
+    return content
+
+
+def parse_check(content: bytes, classes: int) -> Check:
+    """The arrays of `check.npz`. Raises ArtifactError."""
     try:
-        tensors = safetensors.torch.load(content)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise ArtifactError(f"{MODEL_FILE} does not hold tensors: {error}") from error
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32:
-            raise ArtifactError(f"the tensor {name:.100} is {tensor.dtype}, not torch.float32")
-        if not tensor.isfinite().all():
-            raise ArtifactError(f"the tensor {name:.100} holds values that are not finite")
-    return Artifact(card, layers, tensors)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > 4 * MAX_CHECK_BYTES:
+            raise ArtifactError(f"{CHECK_FILE} unpacks to {size:,} bytes, more than {4 * MAX_CHECK_BYTES:,}")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in ("images", "probabilities", "energy")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        raise ArtifactError(f"{CHECK_FILE} does not hold the reference arrays: {error!r:.200}") from error
+    count = len(found["images"]) if found["images"].ndim else 0
+    shapes = {
+        "images": ((count, INPUT_SIZE, INPUT_SIZE, 3), np.uint8),
+        "probabilities": ((count, classes), np.float32),
+        "energy": ((count,), np.float32),
+    }
+    for name, (shape, kind) in shapes.items():
+        array = found[name]
+        if array.shape != shape or array.dtype != kind:
+            wanted = f"{kind.__name__} {shape}"
+            raise ArtifactError(f"{name} of {CHECK_FILE} is {array.dtype} {array.shape}, not {wanted}")
+    if not 1 <= count <= MAX_CHECK_IMAGES:
+        raise ArtifactError(f"{CHECK_FILE} holds {count:,} images, not 1 to {MAX_CHECK_IMAGES}")
+    return Check(**found)
 
 
 def _read(folder: Path, name: str, limit: int) -> bytes:
@@ -128,82 +158,16 @@ def _open(path: Path | str, flags: int, what: str, directory: int | None = None)
         raise ArtifactError(f"{what} {reason}") from error
 
 
-def _parse(content: bytes, what: str) -> Any:
-    """JSON as the standard has it, without NaN and the infinities. Raises ArtifactError."""
+def _parse_json(content: bytes) -> dict[str, Any]:
+    """A JSON object as the standard has it, without NaN and the infinities. Raises ArtifactError."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON")
 
     try:
-        return json.loads(content.decode(), parse_constant=refuse)
+        fields = json.loads(content.decode(), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{what} is not JSON: {error}") from error
-
-
-def _check_card(card: Any, version: str) -> dict[str, Any]:
-    """The card, if what the service needs of it is there and of the right kind. Raises ArtifactError."""
-    if not isinstance(card, dict):
+        raise ArtifactError(f"{CARD_FILE} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
         raise ArtifactError("the card is not a JSON object")
-    classes: Any = card.get("classes")
-    checks = {
-        "version": (card.get("version") == version, f"must be {version!r}, as its folder"),
-        "format": (card.get("format") == FORMAT, f"must be {FORMAT!r}"),
-        "sha256": (isinstance(card.get("sha256"), str), "must be the model file's SHA-256"),
-        "input_size": (card.get("input_size") == INPUT_SIZE, f"must be {INPUT_SIZE}"),
-        "classes": (_are_classes(classes), f"must be 1 to {MAX_CLASSES} different short names"),
-        "activation": (card.get("activation", "better") in ACTIVATIONS, "must be better, always or never"),
-        "accuracy": (_is_share(card.get("accuracy", 0.0)), "must be a number from 0 to 1"),
-        "unfamiliar": (_is_verdict(card.get("unfamiliar")), "must hold a number, energy_threshold"),
-        "data": (isinstance(card.get("data", {}), dict), "must be an object"),
-    }
-    for name, (is_right, rule) in checks.items():
-        if not is_right:
-            raise ArtifactError(f"{name} of the card is {reprlib.repr(card.get(name))}; it {rule}")
-    return card
-
-
-def _are_classes(names: Any) -> bool:
-    """Whether these are names that can be stored and shown."""
-    return (
-        isinstance(names, list)
-        and 1 <= len(names) <= MAX_CLASSES
-        and all(isinstance(name, str) and _is_name(name) for name in names)
-        and len(set(names)) == len(names)
-    )
-
-
-def _is_name(text: str) -> bool:
-    return bool(text.strip()) and text.isprintable() and len(text) <= MAX_CLASS_CHARACTERS
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) < 1e30 and math.isfinite(value)
-
-
-def _is_share(value: Any) -> bool:
-    return _is_finite(value) and 0 <= value <= 1
-
-
-def _is_verdict(value: Any) -> bool:
-    """Whether this says when an image is unfamiliar, or is missing, as in cards that do not."""
-    return value is None or (isinstance(value, dict) and _is_finite(value.get("energy_threshold")))
-
-
-def _read_layers(content: bytes) -> list[Any]:
-    """The list of layers in a safetensors file's metadata. Raises ArtifactError."""
-    length = int.from_bytes(content[:8], "little")
-    if not 2 <= length <= min(MAX_HEADER_BYTES, len(content) - 8):
-        raise ArtifactError(f"{MODEL_FILE} has a header of {length:,} bytes, not 2 to {MAX_HEADER_BYTES:,}")
-    header = _parse(content[8 : 8 + length], f"the header of {MODEL_FILE}")
-    metadata: Any = header.get("__metadata__") if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        found = metadata.get("format") if isinstance(metadata, dict) else None
-        raise ArtifactError(f"{MODEL_FILE} has the format {reprlib.repr(found)}, not {FORMAT!r}")
-    layers = _parse(
-        str(metadata.get("layers")).encode(errors="replace"), f"the list of layers of {MODEL_FILE}"
-    )
-    if not isinstance(layers, list):
-        raise ArtifactError(f"the list of layers of {MODEL_FILE} is not a list")
-    return layers
+    return fields

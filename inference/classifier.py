@@ -1,98 +1,115 @@
-"""A model that is served: images in, probabilities and energies out."""
+"""A version that is served: images in, probabilities and energies out."""
 
-import platform
+import logging
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
+import onnxruntime
 from numpy.typing import NDArray
 
 from inference import artifact
+from inference.artifact import Artifact, Check
+from inference.card import INPUT_SIZE
+from inference.engine import CPU, CUDA, Engine, Precision, has_cuda, name_cpu, name_gpu
 from inference.errors import ArtifactError
-from inference.layers import CHANNELS, Builder, Layer, check_cost
+from inference.trial import try_model
 
-TRIAL_SEED = 0
+logger = logging.getLogger(__name__)
 
 
 class Classifier:
-    """One version on one device. Not thread-safe: one forward pass at a time."""
+    """One version on one device. Not thread-safe: one batch at a time."""
 
-    def __init__(self, layers: list[Layer], card: dict[str, Any], device: torch.device) -> None:
-        self.version: str = card["version"]
-        self.classes: list[str] = card["classes"]
-        self.input_size: int = card["input_size"]
-        self.card = card
-        self.device = device
-        self._layers = layers
+    def __init__(self, found: Artifact, engine: Engine, device_name: str, fallback: str = "") -> None:
+        self.version = found.card.version
+        self.classes = found.card.classes
+        self.sha256 = found.card.files.float32.sha256
+        self.card = found.fields
+        self.device_name = device_name
+        self.fallback = fallback
+        """Why a slower way serves than this machine was set up for; empty: it is the intended way."""
+        self._unfamiliar = found.card.unfamiliar
+        self._engine = engine
 
     def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Classify RGB images of `input_size` squared times 3 bytes each.
+        """Classify RGB images of 32 x 32 x 3 bytes each.
 
         Returns probabilities (len(images), classes) and energies (len(images),), in the order given.
-        An energy is minus the log-sum-exp of the calibrated logits: the higher, the less it knows the image.
+        An energy is minus the log-sum-exp of the calibrated logits: the higher, the less familiar the image.
         """
-        shape = (len(images), self.input_size, self.input_size, CHANNELS)
-        batch = torch.frombuffer(bytearray().join(images), dtype=torch.uint8).view(shape)
-        with torch.inference_mode():
-            x = batch.to(self.device)
-            for layer in self._layers:
-                x = layer.run(x)
-            logits = x.float()
-            # Together, because each way from a GPU has its price: (batch, classes + 1).
-            answers = torch.cat((logits.softmax(1), -logits.logsumexp(1, keepdim=True)), 1).cpu().numpy()
-        return answers[:, :-1], answers[:, -1]
+        batch = np.frombuffer(b"".join(images), np.uint8)
+        return self._engine(batch.reshape(len(images), INPUT_SIZE, INPUT_SIZE, 3))
 
     def is_unfamiliar(self, energy: float) -> bool | None:
         """Whether an image of this energy is likely none of the classes; None: the card does not say."""
-        verdict = self.card.get("unfamiliar")
-        return None if verdict is None else energy > verdict["energy_threshold"]
+        return None if self._unfamiliar is None else energy > self._unfamiliar.energy_threshold
 
     def warm_up(self, max_batch_size: int) -> None:
-        """Run batches of a few sizes, so that what the device prepares at first is prepared."""
+        """Run batches of a few sizes, so that the device has prepared itself."""
         for size in sorted({1, 2, 8, max_batch_size}):
-            self([bytes(self.input_size**2 * CHANNELS)] * size)
-
-    @property
-    def device_name(self) -> str:
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        unit = "bfloat16" if has_fast_bfloat16(self.device) else "float32"
-        return f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {unit})"
+            self([bytes(INPUT_SIZE**2 * 3)] * size)
 
 
-def load(folder: Path, device: torch.device) -> Classifier:
-    """Load one version onto `device` and try it. Raises ArtifactError."""
-    found = artifact.read(folder)
-    precision = torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
-    tensors = {name: tensor.to(device) for name, tensor in found.tensors.items()}
-    layers = Builder(tensors, precision).build(found.layers)
-    size, classes = found.card["input_size"], len(found.card["classes"])
-    given = check_cost(layers, (size, size, CHANNELS))
-    if given != (classes,):
-        raise ArtifactError(f"it gives values of the shape {given} for an image, not ({classes},)")
-    classifier = Classifier(layers, found.card, device)
-    _try(classifier)
-    return classifier
+class Loader:
+    """Loads versions onto this machine's device: a GPU if ONNX Runtime can use one, else the CPU."""
 
+    def __init__(self, cpu_threads: int, max_batch_size: int) -> None:
+        self.cpu_threads = cpu_threads
+        self.max_batch_size = max_batch_size
+        self._tried: dict[bytes, str | None] = {}
+        """By a digest of model and check: why the model was refused, or None."""
+        if has_cuda():
+            onnxruntime.preload_dlls()
 
-def choose_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def verify(self, folder: Path) -> Artifact:
+        """Read one version and try its float32 model in another process. Raises ArtifactError."""
+        found = artifact.read(folder)
+        self._try("float32", found.float32, found.check)
+        return found
 
+    def load(self, folder: Path) -> Classifier:
+        """Verify one version, load it and warm it up. Raises ArtifactError."""
+        found = self.verify(folder)
+        classifier = self._on_gpu(found) if has_cuda() else self._on_cpu(found)
+        classifier.warm_up(self.max_batch_size)
+        return classifier
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 runs on matrix or vector units here: a GPU's, AMX, or AVX-512's."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
+    def _on_gpu(self, found: Artifact) -> Classifier:
+        try:
+            engine = Engine(found.float32, self.cpu_threads, CUDA)
+            if engine.provider != CUDA:
+                raise ArtifactError("ONNX Runtime cannot use CUDA here; its log says why")
+            engine.check(found.check, "float32")
+        except ArtifactError as error:
+            logger.error("the GPU cannot serve %s, the CPU does: %s", found.card.version, error)
+            return self._on_cpu(found, f"CUDA failed: {error}")
+        return Classifier(found, engine, f"{name_gpu()} (CUDA, float32)")
 
+    def _on_cpu(self, found: Artifact, fallback: str = "") -> Classifier:
+        """The int8 model, or the float32 model where int8 is not there or does not work on this CPU."""
+        if found.int8 is not None:
+            try:
+                self._try("int8", found.int8, found.check)
+                engine = Engine(found.int8, self.cpu_threads, CPU)
+                return Classifier(found, engine, name_cpu("int8"), fallback)
+            except ArtifactError as error:
+                logger.warning("int8 of %s cannot be served, float32 is: %s", found.card.version, error)
+                fallback = fallback or f"int8 failed: {error}"
+        return Classifier(found, Engine(found.float32, self.cpu_threads, CPU), name_cpu("float32"), fallback)
 
-def _try(classifier: Classifier) -> None:
-    """Classify the darkest image, the brightest, and noise. Raises ArtifactError."""
-    size = classifier.input_size**2 * CHANNELS
-    noise = np.random.default_rng(TRIAL_SEED).integers(0, 256, size, dtype=np.uint8)
-    probabilities, energies = classifier([bytes(size), b"\xff" * size, noise.tobytes()])
-    if not (np.isfinite(probabilities).all() and np.isfinite(energies).all()):
-        raise ArtifactError("its answers are not finite numbers")
+    def _try(self, precision: Precision, content: bytes, check: Check) -> None:
+        """Try a model unless this worker did so before. Raises ArtifactError."""
+        digest = sha256(content)
+        for array in vars(check).values():
+            digest.update(array.tobytes())
+        key = digest.digest()
+        if key not in self._tried:
+            try:
+                try_model(content, precision, check, self.max_batch_size)
+                self._tried[key] = None
+            except ArtifactError as error:
+                self._tried[key] = str(error)
+        if reason := self._tried[key]:
+            raise ArtifactError(f"the {precision} model cannot be served: {reason}")

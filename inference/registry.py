@@ -15,15 +15,15 @@ from inference.database import connect
 
 CHANNEL = "models"
 
-# What is active and the SHA-256 that it was registered with, whether a worker has begun to serve it since,
-# whether anything could be made active, and which of the names have no row yet.
+# What is active and the SHA-256 of the float32 model that it was registered with, whether a worker has begun
+# to serve it since, whether anything could be made active, and which of the names have no row yet.
 LOOK = """
 SELECT active.version, active.sha256, coalesce(active.served_at >= active.activated_at, false),
     EXISTS (SELECT FROM models WHERE error IS NULL),
     ARRAY(SELECT name FROM unnest($1::text[]) WITH ORDINALITY AS given (name, place)
           WHERE NOT EXISTS (SELECT FROM models WHERE version = name) ORDER BY place)
 FROM (VALUES (1)) AS always
-LEFT JOIN (SELECT version, card ->> 'sha256' AS sha256, activated_at, served_at FROM models
+LEFT JOIN (SELECT version, card #>> '{files,model.onnx,sha256}' AS sha256, activated_at, served_at FROM models
            WHERE error IS NULL AND activated_at IS NOT NULL
            ORDER BY activated_at DESC LIMIT 1) AS active ON true
 """
@@ -86,7 +86,7 @@ class View:
 
     active: str | None
     sha256: str | None
-    """Of the active version's model file, as its card said when it was registered."""
+    """Of the active version's float32 model, as its card said when it was registered."""
     is_served: bool
     """Whether a worker has begun to serve the active version since it became that."""
     has_usable: bool

@@ -47,6 +47,7 @@ class Classify(BatchTask):
         return {
             "model": classifier.version,
             "device": classifier.device_name,
+            "fallback": classifier.fallback,
             "batches": self.collector.batches,
         }
 

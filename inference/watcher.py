@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import torch
 
 from inference import artifact
-from inference.classifier import Classifier, load
+from inference.classifier import Classifier, Loader
 from inference.errors import ArtifactError
 from inference.registry import Registry
 
@@ -33,11 +32,10 @@ NEXT_STEP = "Train it again, or mend it and change its name, that of the folder 
 class Watcher:
     """Watches the table of models and their folder for one worker."""
 
-    def __init__(self, registry: Registry, models: Path, device: torch.device, max_batch_size: int) -> None:
+    def __init__(self, registry: Registry, models: Path, loader: Loader) -> None:
         self.registry = registry
         self.models = models
-        self.device = device
-        self.max_batch_size = max_batch_size
+        self.loader = loader
         self.classifier: Classifier | None = None
         """What the worker serves, as far as this thread has brought it."""
         self._serve: Callable[[Classifier], None] | None = None
@@ -119,8 +117,8 @@ class Watcher:
         folder = self.models / version
         card: dict[str, Any] = {}
         try:
-            card = artifact.read_card(folder)
-            card = load(folder, self.device).card
+            _, card = artifact.read_card(folder)
+            card = self.loader.verify(folder).fields
             active = self.registry.register(version, card)
             if active is not None:
                 logger.info("model registered", extra={"model": version, "active": active})
@@ -145,15 +143,14 @@ class Watcher:
     def switch(self, version: str, sha256: str | None) -> bool:
         """Load a version beside the one that is served, then serve it; returns whether to look again.
 
-        `sha256` is that of the model file that was registered: another one under its name is refused."""
+        `sha256` is that of the float32 model that was registered: another one under its name is refused."""
         if self._is_postponed(version):
             return False
         started = time.monotonic()
         try:
-            classifier = load(self.models / version, self.device)
-            if classifier.card["sha256"] != sha256:
+            classifier = self.loader.load(self.models / version)
+            if classifier.sha256 != sha256:
                 raise ArtifactError("its files are not those that were registered")
-            classifier.warm_up(self.max_batch_size)
         except ArtifactError as error:
             reason = _explain(f"It can no longer be loaded: {error}")
             self.registry.refuse(version, reason)
@@ -168,7 +165,8 @@ class Watcher:
         if self._serve:
             self._serve(classifier)
         seconds = round(time.monotonic() - started, 3)
-        logger.info("model loaded", extra={"model": version, "previous": previous, "seconds": seconds})
+        fields = {"model": version, "previous": previous, "seconds": seconds}
+        logger.info("model loaded", extra=fields | {"device": classifier.device_name})
         return True
 
     def _mark(self, version: str, *, is_served: bool) -> None:

@@ -6,13 +6,12 @@ Waits for a model that can be served, then builds the database, the task and the
 import logging
 from pathlib import Path
 
-import torch
 from celery import Celery, signals
 from celery.worker.control import Panel
 from kombu.entity import Exchange, Queue
 
 from inference import logs
-from inference.classifier import choose_device
+from inference.classifier import Loader
 from inference.metrics import Metrics
 from inference.outcomes import Database
 from inference.registry import Registry
@@ -30,9 +29,9 @@ def create_app(settings: Settings) -> Celery:
     """The Celery app with its one task; takes until there are a database and a model to serve."""
     logs.configure()
     logs.replace_celery_s()
-    torch.set_num_threads(settings.cpu_threads)
     address = settings.database_url.get_secret_value()
-    watcher = Watcher(Registry(address), settings.models_path, choose_device(), settings.max_batch_size)
+    loader = Loader(settings.cpu_threads, settings.max_batch_size)
+    watcher = Watcher(Registry(address), settings.models_path, loader)
     classifier = watcher.wait_for_model()  # nothing is consumed yet, so messages wait in the queue
     database = Database(address)
     app = Celery("inference", broker=settings.broker_url.get_secret_value(), set_as_current=True)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, TextIO
 from uuid import UUID
 
-from training.errors import DataError, Diverged, OtherRun, TrainingFailed
+from training.errors import DataError, Diverged, InstallError, OtherRun, TrainingFailed
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +143,8 @@ def explain(status: int, last_words: str) -> TrainingFailed:
         return TrainingFailed("Data cannot be used", last_words.removeprefix(WORDS)[:LONGEST_REASON])
     if status == Diverged.status and last_words.startswith(WORDS):
         return TrainingFailed("Training diverged", last_words.removeprefix(WORDS)[:LONGEST_REASON])
+    if status == InstallError.status and last_words.startswith(WORDS):
+        return TrainingFailed("PyTorch is missing", last_words.removeprefix(WORDS)[:LONGEST_REASON])
     if status == OtherRun.status and last_words.startswith(WORDS):
         return TrainingFailed(
             "Training cannot go on",

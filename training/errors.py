@@ -4,7 +4,9 @@ TrainingError
 ├── CommandError    the command ends, with the exit status of its kind and a text for people
 │   ├── DataError     the images cannot be used
 │   ├── TeacherError  the teacher cannot be used
+│   ├── ModuleError   the module that is to be imported cannot be used
 │   ├── OtherRun      the checkpoint is of another run
+│   ├── InstallError  PyTorch could not be installed
 │   └── Diverged      the loss became infinite, or no number
 ├── TrainingFailed  the worker's run fails, with a title and a detail for its user
 ├── Lost            the row is no longer this attempt's: canceled, deleted, or claimed again
@@ -35,10 +37,22 @@ class TeacherError(CommandError):
     status = 2
 
 
+class ModuleError(CommandError):
+    """The module that is to be imported cannot be used; the text says why."""
+
+    status = 2
+
+
 class OtherRun(CommandError):
     """A checkpoint cannot bring on the run: it belongs to another one."""
 
     status = 3
+
+
+class InstallError(CommandError):
+    """PyTorch could not be installed; the text says why and what to do."""
+
+    status = 5
 
 
 class Diverged(CommandError):

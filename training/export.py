@@ -1,228 +1,145 @@
-"""From a trained network to a published artifact, `models/<version>/`.
+"""From a trained network to ONNX files: float32, and int8 for CPUs.
 
-The artifact is a folder. `model.safetensors` holds the weights and, in its metadata under "layers",
-the list of layers that uses them: uint8 (batch, 32, 32, 3) in, calibrated probabilities (batch, classes)
-out. `card.json` says what the model is and how good, and its pictures show it.
+Both map uint8 `images` (batch, 32, 32, 3) to `probabilities` (batch, classes) and `energy` (batch,).
 `docs/model-artifact.md` is the contract.
 """
 
-import hashlib
-import json
-import shutil
+import copy
+import io
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
+import onnx
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from training.errors import TeacherError
-from training.model import ConvGroup, Net
+from training.data import Images
+from training.model import INPUT_SIZE, Net
 
-FORMAT = "layers/2"
-MODEL_FILE = "model.safetensors"
-CARD_FILE = "card.json"
+IMAGES, PROBABILITIES, ENERGY = "images", "probabilities", "energy"
+CALIBRATION_IMAGES, CALIBRATION_BATCH = 600, 50
 
 
-class Normalise(nn.Module):
-    """uint8 (batch, 32, 32, 3) to normalised float (batch, 3, 32, 32)."""
+class Calibrated(nn.Module):
+    """A network whose logits are divided by its temperature: normalised images (batch, 3, 32, 32) to logits
+    (batch, classes)."""
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, net: nn.Module, temperature: float) -> None:
         super().__init__()
+        self.net = net
+        self.temperature = temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images) / self.temperature
+
+
+class Served(nn.Module):
+    """A model as it is served: uint8 images (batch, 32, 32, 3) to probabilities (batch, classes) and energy
+    (batch,)."""
+
+    def __init__(self, logits: Calibrated, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
         self.scale: Tensor
         self.shift: Tensor
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
         self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.to_logits(images)
+        return logits.softmax(1), -logits.logsumexp(1)
+
+    def to_logits(self, images: Tensor) -> Tensor:
+        return self.logits(images.permute(0, 3, 1, 2).float() * self.scale + self.shift)
 
 
-class Residual(nn.Sequential):
-    """What its layers make of the input, added to the input."""
+def fold(net: Net) -> Net:
+    """The same network with each batch norm folded into its convolution.
 
-    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return x + super().forward(x)
-
-
-def fold(net: Net, mean: Tensor, std: Tensor, temperature: float) -> nn.Sequential:
-    """The network as served: batch norms folded into the convolutions, logits divided by
-    `temperature`, softmax at the end."""
-    layers: list[nn.Module] = [Normalise(mean, std), _copy_conv(net.whiten), nn.GELU()]
+    A batch norm after a max pool folds too, because its scale is positive.
+    """
+    net = copy.deepcopy(net).eval()
     for group in net.groups:
-        layers += _fold_group(group)  # pyright: ignore[reportArgumentType]
-    head = nn.Linear(net.head.in_features, net.head.out_features, bias=False)
-    head.weight.data = net.head.weight.data / (net.head.in_features * temperature)
-    layers += [net.pool, nn.Flatten(), head, nn.Softmax(dim=1)]
-    model = nn.Sequential(*layers).eval().to(net.head.weight.device)
-    return model.to(memory_format=torch.channels_last)  # pyright: ignore
+        for index, (conv, norm) in enumerate(zip(group.convs, group.norms, strict=True)):  # pyright: ignore
+            group.convs[index] = fuse_conv_bn_eval(conv, norm)  # pyright: ignore
+            group.norms[index] = nn.Identity()  # pyright: ignore
+    return net
 
 
-def write_model(model: nn.Sequential, path: Path, created: str) -> None:
-    """Write the layers and weights of a folded network as one safetensors file.
+def write_onnx(model: Served, path: Path, created: str) -> None:
+    """Write `model` as a float32 ONNX file.
 
     `created` makes files of the same weights differ, so that each run publishes a version of its own.
     """
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    layers = json.dumps([_describe(layer) for layer in model])
-    save_file(tensors, path, metadata={"format": FORMAT, "layers": layers, "created": created})
-
-
-def read_model(path: Path) -> nn.Sequential:
-    """The reverse of `write_model`. Raises TeacherError."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise TeacherError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        layers = json.loads(metadata["layers"])
-        model = nn.Sequential(*(_build(layer, tensors, str(index)) for index, layer in enumerate(layers)))
-        model.load_state_dict(tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise TeacherError(f"{path} cannot be read: {error!r}") from error
-    return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore
-
-
-def read_teacher(artifact: Path, classes: Sequence[str], mean: Tensor, std: Tensor) -> nn.Sequential:
-    """A published network from normalised images (batch, 3, 32, 32) to calibrated logits (batch, classes).
-    Raises TeacherError."""
-    model = read_model(artifact / MODEL_FILE)
-    try:
-        card = json.loads((artifact / CARD_FILE).read_text())
-        known = [str(name) for name in card["classes"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TeacherError(f"{artifact / CARD_FILE} cannot be read: {error!r}") from error
-    if known != list(classes):
-        raise TeacherError(f"{artifact} knows other classes than the data: {', '.join(known)}")
-    theirs, ours = model[0], Normalise(mean, std)
-    if not (
-        isinstance(theirs, Normalise)
-        and torch.allclose(theirs.scale, ours.scale)
-        and torch.allclose(theirs.shift, ours.shift)
-    ):
-        raise TeacherError(f"{artifact} normalises images in another way than the recipes do")
-    return model[1:-1]
-
-
-def publish(
-    model: nn.Sequential, card: Mapping[str, Any], pictures: Mapping[str, bytes], models: Path
-) -> Path:
-    """Write the artifact under `models` in one rename; returns its folder.
-
-    A run that did so before, but was killed before it could say so, is not published again: `created`, when
-    its last epoch ended, tells. The version is the day and the first eight digits of the model file's
-    SHA-256.
-    """
-    models.mkdir(parents=True, exist_ok=True)
-    if artifact := _find_published(models, card["created"]):
-        return artifact
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=models))
-    partial.chmod(0o755)  # the workers may run as other users, and so below
-    try:
-        write_model(model, partial / MODEL_FILE, card["created"])
-        sha256 = hashlib.sha256((partial / MODEL_FILE).read_bytes()).hexdigest()
-        version = f"{card['created'][:10]}-{sha256[:8]}"
-        card = {"version": version, "format": FORMAT, "sha256": sha256, **card}
-        (partial / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
-        for name, png in pictures.items():
-            (partial / f"{name}.png").write_bytes(png)
-        for file in partial.iterdir():
-            file.chmod(0o644)
-        return partial.rename(models / version)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-
-
-def _find_published(models: Path, created: str) -> Path | None:
-    for file in models.glob(f"{created[:10]}-*/{CARD_FILE}"):
-        with suppress(OSError):  # it may be anyone's
-            if f'"created": "{created}"' in file.read_text(errors="replace"):
-                return file.parent
-    return None
-
-
-def _describe(layer: nn.Module) -> dict[str, Any]:
-    match layer:
-        case Normalise():
-            return {"op": "normalise"}
-        case nn.Conv2d():
-            return {"op": "conv2d", "padding": _same(layer)}
-        case nn.MaxPool2d():
-            return {"op": "max_pool2d", "size": layer.kernel_size}
-        case nn.GELU():
-            return {"op": "gelu"}
-        case Residual():
-            return {"op": "residual", "layers": [_describe(inner) for inner in layer]}
-        case nn.Flatten():
-            return {"op": "flatten"}
-        case nn.Linear():
-            return {"op": "linear"}
-        case nn.Softmax():
-            return {"op": "softmax"}
-        case _:
-            raise TypeError(f"no layer of the artifact format stands for {layer}")
-
-
-def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], path: str) -> nn.Module:
-    """An empty layer of the form that the tensors under `path` have."""
-    match description:
-        case {"op": "normalise"}:
-            return Normalise(torch.zeros(3), torch.ones(3))
-        case {"op": "conv2d", "padding": int(padding)}:
-            outputs, inputs, size, _ = tensors[f"{path}.weight"].shape
-            return nn.Conv2d(inputs, outputs, size, padding=padding)
-        case {"op": "max_pool2d", "size": int(size)}:
-            return nn.MaxPool2d(size)
-        case {"op": "gelu"}:
-            return nn.GELU()
-        case {"op": "residual", "layers": list(layers)}:
-            return Residual(
-                *(_build(inner, tensors, f"{path}.{index}") for index, inner in enumerate(layers))
-            )
-        case {"op": "flatten"}:
-            return nn.Flatten()
-        case {"op": "linear"}:
-            outputs, inputs = tensors[f"{path}.weight"].shape
-            return nn.Linear(inputs, outputs, bias=False)
-        case {"op": "softmax"}:
-            return nn.Softmax(dim=1)
-        case _:
-            raise ValueError(f"layer {path} is unknown: {description}")
-
-
-def _fold_group(group: ConvGroup) -> list[nn.Module]:
-    """A batch norm after a max pool folds too, because its scale is positive."""
-    first, *rest = (
-        _fold_norm(conv, norm)  # pyright: ignore[reportArgumentType]
-        for conv, norm in zip(group.convs, group.norms, strict=True)
+    example = torch.zeros(2, INPUT_SIZE, INPUT_SIZE, 3, dtype=torch.uint8)
+    exported = torch.onnx.export(
+        copy.deepcopy(model).cpu().eval(),
+        (example,),
+        input_names=[IMAGES],
+        output_names=[PROBABILITIES, ENERGY],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
     )
-    layers: list[nn.Module] = [first, nn.MaxPool2d(2), nn.GELU()]
-    if len(rest) == 2:
-        return [*layers, Residual(rest[0], nn.GELU(), rest[1]), nn.GELU()]
-    return [*layers, rest[0], nn.GELU()]
+    assert exported is not None
+    found = exported.model_proto
+    graph = found.graph
+    for part in (found, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        del part.metadata_props[:]  # they name the source files of this machine
+        part.doc_string = ""
+    onnx.helper.set_model_props(found, {"created": created})
+    onnx.save_model(found, path)
 
 
-def _same(conv: nn.Conv2d) -> int:
-    return conv.kernel_size[0] // 2 if conv.padding == "same" else int(conv.padding[0])
+def quantise(model: Path, quantised: Path, images: Images) -> None:
+    """Write the int8 form of a float32 ONNX file, its ranges calibrated on `images` (count, 32, 32, 3).
+
+    The first convolution and the last matrix product stay in float32, as they are few and lose most. Weights
+    have seven bits (`reduce_range`): with eight, sums overflow on CPUs that have AVX2 but no VNNI.
+    """
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(model, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantised,
+            _Batches(images[:CALIBRATION_IMAGES]),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "MaxPool"],
+            nodes_to_exclude=_find_ends(prepared),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.Percentile,
+        )
 
 
-def _copy_conv(conv: nn.Conv2d) -> nn.Conv2d:
-    copy = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size[0], padding=conv.padding[0])
-    copy.load_state_dict(conv.state_dict())
-    return copy
+def _find_ends(path: Path) -> list[str]:
+    """The nodes up to the first convolution, and from the last matrix product on."""
+    nodes = onnx.load_model(path).graph.node
+    first = next((n for n, node in enumerate(nodes) if node.op_type == "Conv"), -1)
+    last = max((n for n, node in enumerate(nodes) if node.op_type in ("Gemm", "MatMul")), default=len(nodes))
+    return [node.name for n, node in enumerate(nodes) if n <= first or n >= last]
 
 
-def _fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight.data / (norm.running_var + norm.eps).sqrt()  # (channels,)
-    folded = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding="same")
-    folded.weight.data = conv.weight.data * scale.view(-1, 1, 1, 1)
-    assert folded.bias is not None
-    folded.bias.data = norm.bias.data - norm.running_mean * scale
-    return folded
+class _Batches(CalibrationDataReader):
+    """Images for the quantiser, batch by batch."""
+
+    def __init__(self, images: Images) -> None:
+        starts = range(0, len(images), CALIBRATION_BATCH)
+        self._batches = iter([images[start : start + CALIBRATION_BATCH] for start in starts])
+
+    def get_next(self) -> dict[str, Images] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        batch = next(self._batches, None)
+        return None if batch is None else {IMAGES: batch}

@@ -51,6 +51,7 @@ class Net(nn.Module):
 
     def __init__(self, classes: int, widths: tuple[int, int, int], depth: int, padding: int = 0) -> None:
         super().__init__()
+        self.arguments = {"classes": classes, "widths": widths, "depth": depth, "padding": padding}
         self.whiten = nn.Conv2d(3, WHITEN_WIDTH, WHITEN_KERNEL, padding=padding)
         self.whiten.weight.requires_grad = False
         inputs = (WHITEN_WIDTH, *widths)

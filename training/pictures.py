@@ -25,10 +25,10 @@ MORE_FONTS = ("unifont.otf", "unifont_upper.otf")  # Debian's fonts-unifont: nea
 
 
 def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> dict[str, bytes]:
-    """PNG files by name: learning-curve, confusion, reliability, mistakes."""
+    """PNG files by name: confusion, reliability, mistakes, and learning-curve if there is a curve."""
     classes = make_drawable(classes)
-    figures = {
-        "learning-curve": draw_learning_curve(curve),
+    figures = {"learning-curve": draw_learning_curve(curve)} if curve else {}
+    figures |= {
         "confusion": draw_confusion(answers, classes),
         "reliability": draw_reliability(answers),
         "mistakes": draw_mistakes(answers, classes),

@@ -24,6 +24,10 @@ class Settings(BaseSettings):
     cache_path: Path = Path(".local/data")
     """Where CIFAR-10 is downloaded to and archives are unpacked; it may be emptied between runs."""
 
+    torch_installer: str = ""
+    """Program that installs PyTorch, called with the argument `torch` when a run finds none. Empty: the
+    image has it."""
+
     alive_file: Path | None = None
     """Touched at each heartbeat, every two seconds while the broker is there, for a container's health
     check; none is."""

@@ -9,26 +9,23 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
-from training import data, evaluate, export, hardware, pictures, recipe
-from training.data import Dataset, Split
+from training import data, evaluate, export, hardware, pictures, publish, recipe
+from training.data import Dataset
 from training.errors import CommandError, Diverged
-from training.model import INPUT_SIZE
+from training.evaluate import Answers
 from training.recipe import RECIPES, Task
 from training.report import JsonLines, Report, Silent, Terminal
-
-# Training images for validation, temperature and energy threshold: a tenth, within these limits.
-MIN_HELD_OUT, MAX_HELD_OUT = 20, 2000
+from training.weights import WEIGHTS_FILE, read_teacher, write_weights
 
 
 @dataclass(frozen=True)
@@ -116,10 +113,11 @@ def run(options: Options, report: Report) -> Path | None:
         if not recipe.is_first_process():
             return None
         report.phase("evaluating")
-        model, card, answers = finish(fitted, task, dataset, options, device)
-        report.publishing()
-        drawings = pictures.draw(answers, dataset.classes, fitted.curve)
-        artifact = export.publish(model, card, drawings, options.models)
+        with publish.draft(options.models) as folder:
+            card, answers = finish(fitted, task, dataset, options, device, folder)
+            drawings = pictures.draw(answers, dataset.classes, fitted.curve)
+            report.publishing()
+            artifact = publish.publish(folder, card, drawings, options.models)
         if options.checkpoint is None:
             checkpoint.unlink(missing_ok=True)
         report.published(artifact, card)
@@ -142,15 +140,11 @@ def processes() -> Generator[torch.device]:
 
 def prepare(options: Options, dataset: Dataset) -> Task:
     """Hold images out, and say what is to be learned from the others. Raises TeacherError."""
-    order = np.random.default_rng(options.seed).permutation(len(dataset.train))
-    held_out, train = (
-        Split(dataset.train.images[part], dataset.train.labels[part])
-        for part in np.split(order, [max(MIN_HELD_OUT, min(MAX_HELD_OUT, len(order) // 10))])
-    )
+    held_out, train = publish.hold_out(dataset.train, options.seed)
     chosen = RECIPES[options.recipe]
     teacher = None
     if options.teacher:
-        teacher = export.read_teacher(options.teacher, dataset.classes, recipe.MEAN, recipe.STD)
+        teacher = read_teacher(options.teacher, dataset.classes)
     return Task(
         recipe=chosen,
         epochs=options.epochs or chosen.epochs,
@@ -164,69 +158,22 @@ def prepare(options: Options, dataset: Dataset) -> Task:
 
 
 def finish(
-    fitted: recipe.Fitted, task: Task, dataset: Dataset, options: Options, device: torch.device
-) -> tuple[torch.nn.Sequential, dict[str, Any], evaluate.Answers]:
-    """The network as served, its card, and its answers to the test images.
-
-    Temperature and energy threshold are chosen on the held-out images; the test images only measure.
-    """
-    held_out, test = task.validation, dataset.test
-    model = export.fold(fitted.net, recipe.MEAN.to(device), recipe.STD.to(device), temperature=1.0)
-    logits = evaluate.predict(model[:-1], held_out.images, device)
-    temperature = evaluate.fit_temperature(logits, held_out.labels)
-    threshold = evaluate.fit_energy_threshold(logits / temperature)
-    model = export.fold(fitted.net, recipe.MEAN.to(device), recipe.STD.to(device), temperature)
-    answers = evaluate.Answers(evaluate.predict(model[:-1], test.images, device), test)
-    card = {
-        "created": fitted.ended,
-        "activation": options.activation,
-        "classes": dataset.classes,
-        "input_size": INPUT_SIZE,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "temperature": float(f"{temperature:.4g}"),
-        **measure(model[:-1], answers, dataset.classes, device),
-        "unfamiliar": {
-            "energy_threshold": round(threshold, 4),
-            "flagged_test": share_above(evaluate.energies(answers.logits), threshold),
-            "detected": {
-                kind: share_above(evaluate.energies(evaluate.predict(model[:-1], images, device)), threshold)
-                for kind, images in evaluate.make_outsiders(test.images, options.seed).items()
-            },
-        },
-        "data": {
-            "name": options.name or dataset.name,
-            "train_images": len(dataset.train),
-            "held_out": len(held_out),
-            "test_images": len(test),
-            "left_out": [asdict(note) for note in dataset.left_out],
-            "sha256": dataset.fingerprint(),
-            "test_sha256": dataset.test_fingerprint(),
-        },
-        "training": describe_training(fitted, task, options, device),
-    }
-    return model, card, answers
-
-
-def measure(
-    logits: torch.nn.Module, answers: evaluate.Answers, classes: Sequence[str], device: torch.device
-) -> dict[str, Any]:
-    """The card's figures of accuracy and calibration, of the test images that were answered."""
-    test = answers.split
-    six_views = evaluate.Answers(evaluate.predict(evaluate.six_views(logits), test.images, device), test)
-    uploaded = Split(evaluate.as_uploaded(test.images), test.labels)
-    after_upload = evaluate.Answers(evaluate.predict(logits, uploaded.images, device), uploaded)
-    confusion = answers.confusion()
+    fitted: recipe.Fitted, task: Task, dataset: Dataset, options: Options, device: torch.device, folder: Path
+) -> tuple[dict[str, Any], Answers]:
+    """Write the artifact's files into `folder`; returns its card and the answers to the test images."""
+    mean, std = recipe.MEAN.to(device), recipe.STD.to(device)
+    model, temperature = publish.calibrate(export.fold(fitted.net), mean, std, task.validation, device)
+    card, answers = publish.write_files(model, dataset, task.validation, fitted.ended, folder, options.seed)
+    write_weights(fitted.net, temperature, dataset.classes, folder / WEIGHTS_FILE)
+    six_views = evaluate.predict(evaluate.six_views(model.to_logits), dataset.test.images, device)
     return {
-        "accuracy": round(answers.accuracy(), 4),
-        "accuracy_six_views": round(six_views.accuracy(), 4),
-        "accuracy_after_upload": round(after_upload.accuracy(), 4),
-        "calibration_error": round(answers.calibration_error(), 4),
-        "class_accuracy": {
-            name: round(float(row[index] / max(1, row.sum())), 4)
-            for index, (name, row) in enumerate(zip(classes, confusion, strict=True))
-        },
-        "confusion": confusion.tolist(),
-    }
+        **card,
+        "activation": options.activation,
+        "temperature": float(f"{temperature:.4g}"),
+        "accuracy_six_views": round(Answers(six_views.softmax(1).numpy(), dataset.test).accuracy(), 4),
+        "data": card["data"] | {"name": options.name or dataset.name},
+        "training": describe_training(fitted, task, options, device),
+    }, answers
 
 
 def describe_training(
@@ -243,14 +190,10 @@ def describe_training(
         "precision": "bfloat16" if hardware.has_fast_bfloat16(device) else "float32",
         "hardware": hardware.describe(device),
         "processes": dist.get_world_size() if dist.is_initialized() else 1,
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "onnx")}
         | {"python": platform.python_version()},
         "curve": [asdict(epoch) for epoch in fitted.curve],
     }
-
-
-def share_above(energies: np.ndarray[Any, Any], threshold: float) -> float:
-    return round(float((energies > threshold).mean()), 4)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,15 @@ from training.app import create_app
 from training.settings import Settings
 
 SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
-# Whatever serves predictions on the same cores goes first.
-COMMAND = ("nice", "-n", "10", sys.executable, "-m", "training.train")
 
-app = create_app(Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None), COMMAND)  # pyright: ignore
+
+def build_command(settings: Settings) -> list[str]:
+    """The child's command. Whatever serves predictions on the same cores goes first."""
+    command = ["nice", "-n", "10", sys.executable, "-m"]
+    if settings.torch_installer:
+        return [*command, "training.install", str(settings.torch_installer)]
+    return [*command, "training.train"]
+
+
+settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)  # pyright: ignore
+app = create_app(settings, build_command(settings))

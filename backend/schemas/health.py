@@ -26,6 +26,9 @@ class Worker(BaseModel):
     status: Literal["ok", "silent"]
     model: str
     device: str
+    detail: Annotated[
+        str | None, Field(description="Why it serves in a slower way than it was set up for.")
+    ] = None
     last_seen: datetime
     predictions_per_second: Annotated[float, Field(description="Over the last ten seconds.")]
     batches_per_second: float

@@ -250,6 +250,7 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
                 "MODELS_PATH": str(config.models),
                 "DATA_SETS": str(config.data_sets),
                 "CACHE_PATH": str(config.state / "data"),
+                "TORCH_INSTALLER": str(REPOSITORY / "scripts/bootstrap"),
             }
             return [*command, *flags], environment, "stopwaitsecs=30\n"
         case "flower":

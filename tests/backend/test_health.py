@@ -28,8 +28,8 @@ async def say(servers: Config) -> AsyncGenerator[Heartbeat]:
         channel = await connection.channel()
         exchange = await channel.get_exchange("celeryev", ensure=False)
 
-        async def publish(type: str, name: str = "inference@a") -> None:
-            event = {"type": type, "hostname": name, "model": "m1", "device": "CPU"}
+        async def publish(type: str, name: str = "inference@a", fallback: str = "") -> None:
+            event = {"type": type, "hostname": name, "model": "m1", "device": "CPU", "fallback": fallback}
             body = json.dumps(event | {"timestamp": time.time(), "processed": 0, "batches": 0}).encode()
             await exchange.publish(aio_pika.Message(body), type.replace("-", "."))
 
@@ -46,6 +46,21 @@ async def test_without_a_worker_predictions_cannot_be_served(api: Api) -> None:
     assert (status, health["status"]) == (503, "down")
     assert health["components"]["database"]["status"] == "ok"
     assert "no worker" in health["components"]["inference"]["detail"]
+
+
+async def test_a_worker_that_serves_in_a_slower_way_than_intended_degrades_the_report(
+    api: Api, say: Heartbeat
+) -> None:
+    async def degraded() -> Any:
+        await say("worker-heartbeat", fallback="CUDA failed: no device")
+        status, health = await report(api)
+        return status == 200 and health["status"] == "degraded" and health["components"]["inference"]
+
+    inference = await eventually(degraded)
+    assert inference["status"] == "degraded"
+    assert inference["detail"] == "inference@a: CUDA failed: no device"
+    assert inference["workers"][0]["detail"] == "CUDA failed: no device"
+    await say("worker-offline")
 
 
 async def test_with_a_live_worker_all_is_well_until_it_leaves(api: Api, say: Heartbeat) -> None:

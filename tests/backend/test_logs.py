@@ -90,7 +90,7 @@ async def test_what_breaks_is_logged_whole_under_the_request_s_id(
     monkeypatch.setattr(api.services.checks, "check_database", None)
     await api.client.get("/api/health/ready", headers={"X-Request-ID": "broken-1"})
     error = next(line for line in lines() if line["level"] == "ERROR")
-    assert error["logger"] == "uvicorn.error"
+    assert (error["logger"], error["message"]) == ("backend.observer", "request failed")
     assert error["request_id"] == "broken-1"
     assert "TypeError" in error["exc_info"]
 

@@ -248,7 +248,7 @@ async def test_what_is_no_picture_of_the_folder_itself_is_neither_listed_nor_giv
     "name",
     [
         *("secret", "confusion.png", "../m-1/confusion", "%2e%2e%2fm-1%2fconfusion", "..%2f..%2fsecret"),
-        *("%2fetc%2fpasswd", "confusion%00", "", "CONFUSION", "model.safetensors", "card.json"),
+        *("%2fetc%2fpasswd", "confusion%00", "", "CONFUSION", "model.onnx", "card.json"),
     ],
 )
 async def test_a_name_that_is_none_of_the_four_gives_nothing(

@@ -8,7 +8,7 @@ from backend.workers import Workers
 
 
 def heartbeat(name: str = "inference@a", tasks: int = 0, batches: int = 0, **fields: Any) -> dict[str, Any]:
-    event = {"type": "worker-heartbeat", "hostname": name, "model": "m1", "device": "CPU"}
+    event = {"type": "worker-heartbeat", "hostname": name, "model": "m1", "device": "CPU", "fallback": ""}
     return event | {"timestamp": 0, "processed": tasks, "batches": batches} | fields
 
 

@@ -37,7 +37,8 @@ def copy_shipped(models: Path, version: str, **card: Any) -> Path:
     partial_folder.mkdir()
     whole = json.loads((SHIPPED_MODEL / "card.json").read_text()) | {"version": version} | card
     (partial_folder / "card.json").write_text(json.dumps(whole))
-    (partial_folder / "model.safetensors").write_bytes((SHIPPED_MODEL / "model.safetensors").read_bytes())
+    for name in ("model.onnx", "model.int8.onnx", "check.npz"):
+        (partial_folder / name).write_bytes((SHIPPED_MODEL / name).read_bytes())
     return partial_folder.rename(models / version)
 
 
@@ -234,7 +235,7 @@ async def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
             return await database.fetchval("SELECT true FROM models WHERE version = $1", SECOND)
 
         await eventually(registered)
-        with (folder / "model.safetensors").open("r+b") as file:
+        with (folder / "model.onnx").open("r+b") as file:
             file.seek(-1, os.SEEK_END)
             file.write(b"\1")
         flow = asyncio.create_task(upload(publish, 2))

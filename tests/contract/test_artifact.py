@@ -1,6 +1,7 @@
 """The model artifact: what training writes, the worker reads, and both compute the same."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,18 @@ import pytest
 import torch
 
 from images.decode import decode
-from images.fit import INPUT_SIZE
-from inference import classifier
 from inference.artifact import read_card
+from inference.classifier import Classifier, Loader
 from inference.errors import ArtifactError
 from scripts.local.config import REPOSITORY
 from tests.conftest import SHIPPED_MODEL
-from training import data, export, recipe
+from training import data, export, publish, recipe
+from training.data import Dataset, Split
 from training.model import Net
+from training.weights import WEIGHTS_FILE, read_teacher, write_weights
 
-CPU = torch.device("cpu")
+LOADER = Loader(cpu_threads=1, max_batch_size=64)
+CLASSES = ["a", "b", "c", "d"]
 
 
 @pytest.fixture(scope="module", params=[(2, 0), (3, 1)], ids=["plain", "residual, padded"])
@@ -35,67 +38,108 @@ def net(request: pytest.FixtureRequest) -> Net:
     return net.eval()
 
 
-@pytest.fixture
-def artifact(net: Net, tmp_path: Path) -> Path:
-    model = export.fold(net, recipe.MEAN, recipe.STD, temperature=1.7)
-    card = {"created": "2026-01-02T03:04:05+00:00", "classes": ["a", "b", "c", "d"], "input_size": 32}
-    return export.publish(model, card, {}, tmp_path)
+@pytest.fixture(scope="module")
+def artifact(net: Net, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (40, 32, 32, 3), np.uint8), random.integers(0, 4, 40)
+    split = Split(images, labels)
+    models = tmp_path_factory.mktemp("models")
+    served = export.Served(export.Calibrated(export.fold(net), 1.7), recipe.MEAN, recipe.STD)
+    with publish.draft(models) as folder:
+        dataset = Dataset("noise", CLASSES, split, split)
+        card, _ = publish.write_files(served, dataset, split, "2026-01-02T03:04:05+00:00", folder, seed=0)
+        write_weights(net, 1.7, CLASSES, folder / WEIGHTS_FILE)
+        return publish.publish(folder, card, {"map": b"PNG"}, models)
+
+
+def copy(artifact: Path, models: Path) -> Path:
+    return Path(shutil.copytree(artifact, models / artifact.name))
+
+
+def expect(net: Net, images: torch.Tensor) -> torch.Tensor:
+    """The calibrated logits of the trained network."""
+    with torch.no_grad():
+        return net(recipe.normalise(images.permute(0, 3, 1, 2))) / 1.7
 
 
 def test_the_exported_model_on_raw_bytes_equals_the_trained_one_on_normalised_tensors(
-    net: Net, artifact: Path, monkeypatch: pytest.MonkeyPatch
+    net: Net, artifact: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(classifier, "has_fast_bfloat16", lambda _: False)
+    float32 = copy(artifact, tmp_path)
+    card = json.loads((float32 / "card.json").read_text())
+    del card["files"]["model.int8.onnx"]
+    (float32 / "card.json").write_text(json.dumps(card))
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    served, energies = classifier.load(artifact, CPU)([image.tobytes() for image in images])
-    with torch.no_grad():
-        logits = net(recipe.normalise(torch.from_numpy(images).permute(0, 3, 1, 2)))
-    expected = (logits / 1.7).softmax(1).numpy()
-    np.testing.assert_allclose(served, expected, atol=1e-5)
-    np.testing.assert_allclose(served.sum(1), 1, atol=1e-5)
-    np.testing.assert_allclose(energies, -(logits / 1.7).logsumexp(1).numpy(), atol=1e-4)
+    served, energies = LOADER.load(float32)([image.tobytes() for image in images])
+    logits = expect(net, torch.from_numpy(images))
+    np.testing.assert_allclose(served, logits.softmax(1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(energies, -logits.logsumexp(1).numpy(), atol=1e-4)
 
 
-def test_the_worker_takes_the_card_of_as_many_classes_as_training_does(net: Net, tmp_path: Path) -> None:
-    model = export.fold(net, recipe.MEAN, recipe.STD, temperature=1.0)
+def test_the_int8_model_answers_nearly_the_same(net: Net, artifact: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    served = LOADER.load(artifact)
+    assert "int8" in served.device_name
+    probabilities, _ = served([image.tobytes() for image in images])
+    expected = expect(net, torch.from_numpy(images)).softmax(1).numpy()
+    assert np.abs(probabilities - expected).sum(1).mean() / 2 < 0.1
+
+
+def test_the_worker_takes_the_card_of_as_many_classes_as_training_does(
+    artifact: Path, tmp_path: Path
+) -> None:
+    folder = copy(artifact, tmp_path)
     classes = [f"class {number}" for number in range(data.MAX_CLASSES)]
     confusion = [[10] * len(classes)] * len(classes)  # ten million test images
-    card = {"created": "2026-01-02T03:04:05+00:00", "classes": classes, "input_size": 32}
-    folder = export.publish(model, {**card, "confusion": confusion}, {}, tmp_path)
-    assert read_card(folder)["confusion"] == confusion
+    card = json.loads((folder / "card.json").read_text()) | {"classes": classes, "confusion": confusion}
+    (folder / "card.json").write_text(json.dumps(card, indent=2))
+    assert read_card(folder)[1]["confusion"] == confusion
 
 
-def test_training_reads_back_what_it_has_written(artifact: Path, net: Net) -> None:
+def test_training_reads_back_the_weights_that_it_has_written(artifact: Path, net: Net) -> None:
     images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    written = export.fold(net, recipe.MEAN, recipe.STD, temperature=1.7)
-    read = export.read_model(artifact / "model.safetensors")
-    with torch.inference_mode():
-        torch.testing.assert_close(read(images), written(images))
+    teacher = read_teacher(artifact, CLASSES)
+    with torch.no_grad():
+        told = teacher(recipe.normalise(images.permute(0, 3, 1, 2)))
+    torch.testing.assert_close(told, expect(net, images), atol=1e-4, rtol=1e-4)
 
 
-def test_a_model_file_that_its_card_does_not_describe_is_refused(artifact: Path) -> None:
-    card = artifact / "card.json"
-    card.write_text(card.read_text().replace(json.loads(card.read_text())["sha256"], "0" * 64))
+def test_no_file_of_an_artifact_names_a_folder_of_the_machine_that_made_it(artifact: Path) -> None:
+    for file in artifact.iterdir():
+        content = file.read_bytes()
+        assert str(REPOSITORY).encode() not in content, file.name
+        assert b"site-packages" not in content, file.name
+
+
+def test_a_model_file_that_its_card_does_not_describe_is_refused(artifact: Path, tmp_path: Path) -> None:
+    folder = copy(artifact, tmp_path)
+    card = json.loads((folder / "card.json").read_text())
+    card["files"]["model.onnx"]["sha256"] = "0" * 64
+    (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(ArtifactError, match="SHA-256"):
-        classifier.load(artifact, CPU)
+        LOADER.load(folder)
 
 
-def test_a_damaged_model_file_is_refused(artifact: Path) -> None:
-    (artifact / "model.safetensors").write_bytes(b"not tensors")
+def test_a_damaged_model_file_is_refused(artifact: Path, tmp_path: Path) -> None:
+    folder = copy(artifact, tmp_path)
+    (folder / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(ArtifactError):
-        classifier.load(artifact, CPU)
+        LOADER.load(folder)
 
 
-def test_the_shipped_model_takes_what_the_backend_stores() -> None:
-    shipped = classifier.load(SHIPPED_MODEL, CPU)
-    assert shipped.input_size == INPUT_SIZE
+@pytest.fixture(scope="module")
+def shipped() -> Classifier:
+    return LOADER.load(SHIPPED_MODEL)
+
+
+def test_the_shipped_model_serves_int8_on_every_cpu(shipped: Classifier) -> None:
+    assert "int8" in shipped.device_name
     assert len(shipped.classes) == 10
 
 
-def test_the_shipped_model_labels_the_samples() -> None:
-    shipped = classifier.load(SHIPPED_MODEL, CPU)
+def test_the_shipped_model_labels_the_samples(shipped: Classifier) -> None:
     samples = sorted((REPOSITORY / "ui/public/samples").glob("*.jpg"))
-    answers, _ = shipped([decode(sample.read_bytes(), max_pixels=10**6) for sample in samples])
+    answers, _ = shipped([decode(sample.read_bytes(), 10**6) for sample in samples])
     labels = [shipped.classes[index] for index in answers.argmax(1)]
     right = sum(label == sample.stem for label, sample in zip(labels, samples, strict=True))
     assert right >= 8, labels  # the card says 9 of 10 for images that it has not seen

@@ -10,7 +10,7 @@ LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())
 
 
 def closure(member: str) -> set[str]:
-    """Every package that the member's image installs."""
+    """Every package that the member's image installs, but for ONNX Runtime, which each machine chooses."""
     needs: dict[str, set[str]] = {}
     for package in LOCK["package"]:
         dependencies = package.get("dependencies", []) + [
@@ -31,10 +31,14 @@ def closure(member: str) -> set[str]:
     ("member", "needed", "forbidden"),
     [
         ("backend", {"fastapi", "aio-pika", "asyncpg", "pillow"}, {"torch", "celery", "kombu", "numpy"}),
-        ("inference", {"torch", "celery", "psycopg-binary"}, {"fastapi", "aio-pika", "torchvision"}),
+        (
+            "inference",
+            {"onnx", "numpy", "celery", "psycopg-binary"},
+            {"fastapi", "aio-pika", "torch", "torchvision", "safetensors", "pillow"},
+        ),
         (
             "training",
-            {"torch", "torchvision", "celery", "psycopg-binary"},
+            {"torch", "torchvision", "onnx", "onnxscript", "celery", "psycopg-binary"},
             {"fastapi", "aio-pika", "asyncpg"},
         ),
     ],

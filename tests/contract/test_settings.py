@@ -27,6 +27,7 @@ SET_BY_COMPOSE = {
     "docker_label",
     "metrics_address",
     "alive_file",
+    "torch_installer",
 }
 
 

@@ -1,66 +1,121 @@
 """Small artifacts for tests, whole or broken in one place."""
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save
-from torch import Tensor
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 CLASSES = ["cat", "dog", "frog"]
-LAYERS: list[dict[str, Any]] = [
-    {"op": "normalise"},
-    {"op": "conv2d", "padding": 1},
-    {"op": "residual", "layers": [{"op": "conv2d", "padding": 1}, {"op": "gelu"}]},
-    {"op": "max_pool2d", "size": 8},
-    {"op": "flatten"},
-    {"op": "linear"},
-    {"op": "softmax"},
-]
+SIDE = 32
+IMAGES = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])
+PROBABILITIES = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(CLASSES)])
+ENERGY = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["batch"])
 
 
-def make_tensors(seed: int = 0) -> dict[str, Tensor]:
-    """For LAYERS."""
-    torch.manual_seed(seed)
-    return {
-        "0.scale": torch.full((1, 3, 1, 1), 1 / 64),
-        "0.shift": torch.full((1, 3, 1, 1), -2.0),
-        "1.weight": torch.randn(4, 3, 3, 3),
-        "1.bias": torch.randn(4),
-        "2.0.weight": torch.randn(4, 4, 3, 3) / 6,
-        "2.0.bias": torch.randn(4),
-        "5.weight": torch.randn(len(CLASSES), 4 * 4 * 4) / 8,
+def make_weights(seed: int = 0) -> NDArray[np.float32]:
+    """Of the one layer that the small model has: (3, classes)."""
+    return np.random.default_rng(seed).normal(size=(3, len(CLASSES))).astype(np.float32)
+
+
+def make_nodes() -> list[NodeProto]:
+    """The mean colour of an image, times the weights, is its logits."""
+    return [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "sides"], ["colour"], keepdims=0),
+        helper.make_node("Div", ["colour", "scale"], ["scaled"]),
+        helper.make_node("MatMul", ["scaled", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+        helper.make_node("ReduceLogSumExp", ["logits", "last"], ["evidence"], keepdims=0),
+        helper.make_node("Neg", ["evidence"], ["energy"]),
+    ]
+
+
+def make_tensors(weights: NDArray[np.float32] | None = None) -> list[TensorProto]:
+    arrays = {
+        "sides": np.array([1, 2], np.int64),
+        "scale": np.array(64, np.float32),
+        "weights": make_weights() if weights is None else weights,
+        "last": np.array([1], np.int64),
     }
+    return [numpy_helper.from_array(array, name) for name, array in arrays.items()]
 
 
-def encode(
-    layers: Sequence[Any] = LAYERS,
-    tensors: Mapping[str, Tensor] | None = None,
-    **metadata: str,
+def make_model(
+    nodes: Sequence[NodeProto] | None = None,
+    tensors: Sequence[TensorProto] | None = None,
+    inputs: Sequence[ValueInfoProto] = (IMAGES,),
+    outputs: Sequence[ValueInfoProto] = (PROBABILITIES, ENERGY),
+    domains: Sequence[str] = (),
 ) -> bytes:
-    """A model file."""
-    about = {"format": "layers/2", "layers": json.dumps(layers)} | metadata
-    return save(dict(make_tensors() if tensors is None else tensors), about)
+    """An ONNX file; by default of a model that answers."""
+    graph = helper.make_graph(
+        list(make_nodes() if nodes is None else nodes),
+        "small",
+        list(inputs),
+        list(outputs),
+        list(make_tensors() if tensors is None else tensors),
+    )
+    opsets = [helper.make_opsetid("", 20), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
 
 
-def publish(models: Path, version: str = "v1", /, model: bytes | None = None, **card: Any) -> Path:
+def make_check(model: bytes | None = None, **changed: NDArray[Any]) -> bytes:
+    """The reference images of a model, with its own answers."""
+    images = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
+    session = onnxruntime.InferenceSession(model or make_model(), providers=["CPUExecutionProvider"])
+    probabilities, energy = session.run(None, {"images": images})
+    arrays: dict[str, Any] = {"images": images, "probabilities": probabilities, "energy": energy} | changed
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def publish(
+    models: Path,
+    version: str = "v1",
+    /,
+    model: bytes | None = None,
+    int8: bytes | None = None,
+    check: bytes | None = None,
+    **card: Any,
+) -> Path:
     """A version's folder, with these changes to its card; None removes a key."""
     folder = models / version
     folder.mkdir(parents=True)
-    content = encode() if model is None else model
-    (folder / "model.safetensors").write_bytes(content)
+    contents = {"model.onnx": make_model() if model is None else model}
+    if int8 is not None:
+        contents["model.int8.onnx"] = int8
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / "check.npz").write_bytes(make_check() if check is None else check)
+    digests = {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in contents.items()}
     whole = {
         "version": version,
-        "format": "layers/2",
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "format": "onnx/1",
+        "files": digests,
         "classes": CLASSES,
-        "input_size": 32,
+        "input_size": SIDE,
         "accuracy": 0.9,
         "data": {"test_sha256": "same"},
     }
     whole = {key: value for key, value in (whole | card).items() if value is not None}
     (folder / "card.json").write_text(json.dumps(whole))
     return folder
+
+
+def external(model: bytes) -> bytes:
+    """The same model, its weights said to be in another file."""
+    found = onnx.load_model_from_string(model)
+    (weights,) = [tensor for tensor in found.graph.initializer if tensor.name == "weights"]
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="/etc/passwd")
+    weights.ClearField("raw_data")
+    return found.SerializeToString()

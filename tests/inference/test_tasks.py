@@ -53,6 +53,7 @@ class Model:
 
     classes = ("cat", "dog")
     device_name = "cpu"
+    fallback = ""
 
     def __init__(self, version: str = "m1") -> None:
         self.version = version

@@ -22,11 +22,10 @@ from typing import Any
 
 import httpx
 import psutil
-import torch
 from tqdm import tqdm
 
 from images.decode import decode
-from inference.classifier import choose_device, load
+from inference.classifier import Loader
 from scripts.local import stack
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError, find_free_ports
 from tests.conftest import SHIPPED_MODEL
@@ -86,8 +85,7 @@ def main() -> None:
 
 def measure_forward(images: Sequence[bytes], repeats: int = 15) -> float:
     """CPU-milliseconds an image of the model alone, in batches of 64 on one thread."""
-    torch.set_num_threads(1)
-    classifier = load(SHIPPED_MODEL, choose_device())
+    classifier = Loader(cpu_threads=1, max_batch_size=REFERENCE_BATCH).load(SHIPPED_MODEL)
     pixels = [decode(image, max_pixels=10**6) for image in images]
     batch = list(itertools.islice(itertools.cycle(pixels), REFERENCE_BATCH))
     classifier(batch)  # the first pass chooses its kernels
@@ -188,8 +186,7 @@ def tree_seconds(root: psutil.Process) -> float:
 
 def report(rounds: Sequence[Round], reference_ms: float) -> None:
     cores = psutil.cpu_count(logical=True)
-    unit = torch.backends.cpu.get_cpu_capability()
-    print(f"\n{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {cores} cores, {unit}, {choose_device().type}")
+    print(f"\n{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {cores} cores")
     print(f"model alone, batches of {REFERENCE_BATCH}, one thread: {reference_ms:.2f} CPU-ms an image\n")
     heads = ["clients", "n", "images/s", "p50 ms", "p99 ms", "batch", *GROUPS, "all", "- model"]
     print("  ".join(f"{head:>8}" for head in heads))

@@ -167,7 +167,7 @@ async def test_a_model_that_no_inference_worker_finds_is_published_all_the_same(
 async def test_a_model_that_the_inference_workers_refuse_fails_its_run(
     worker: Worker, trainings: Trainings
 ) -> None:
-    await trainings.serve(error="model.safetensors is damaged; train it again")
+    await trainings.serve(error="model.onnx is damaged; train it again")
     row = await trainings.until(await trainings.start("epochs"), "failed")
     assert (row["error_title"], row["model"]) == ("Model refused", None)
     assert "damaged" in row["error_detail"]

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from scripts.local.config import REPOSITORY
-from training import export, recipe, train
+from training import publish, recipe, train
 from training.errors import DataError, Diverged, OtherRun, TeacherError
 from training.report import Silent
+from training.weights import read_teacher
 
 
 def options(data: Path, models: Path, **changes: Any) -> train.Options:
@@ -45,8 +46,13 @@ def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None
     card = read_card(published)
     assert card["accuracy"] >= 0.9
     assert card["classes"] == ["greenish", "reddish"]
-    assert card["version"] == published.name == f"{card['created'][:10]}-{card['sha256'][:8]}"
-    assert hashlib.sha256((published / "model.safetensors").read_bytes()).hexdigest() == card["sha256"]
+    for name, file in card["files"].items():
+        assert hashlib.sha256((published / name).read_bytes()).hexdigest() == file["sha256"]
+        assert file["accuracy"] >= 0.9
+        assert file["cpu_ms_per_image"]["batch_64"] > 0
+    assert set(card["files"]) == {"model.onnx", "model.int8.onnx"}
+    sha256 = card["files"]["model.onnx"]["sha256"]
+    assert card["version"] == published.name == f"{card['created'][:10]}-{sha256[:8]}"
     assert np.sum(card["confusion"]) == card["data"]["test_images"] == 40
     assert card["data"]["name"] == "two colours"
     assert card["data"]["held_out"] == 20
@@ -61,18 +67,28 @@ def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None
 
 def test_other_users_can_read_what_a_cautious_one_publishes(tmp_path: Path) -> None:
     """The workers' containers have users of their own."""
+    card = {"created": "2026-01-02T03:04:05", "files": {"model.onnx": {"sha256": "0" * 64}}}
     before = os.umask(0o077)
     try:
-        artifact = export.publish(
-            torch.nn.Sequential(torch.nn.Flatten()),
-            {"created": "2026-01-02T03:04:05"},
-            {"map": b"PNG"},
-            tmp_path,
-        )
+        with publish.draft(tmp_path) as folder:
+            artifact = publish.publish(folder, card, {"map": b"PNG"}, tmp_path)
     finally:
         os.umask(before)
-    assert {file.name for file in artifact.iterdir()} == {"model.safetensors", "card.json", "map.png"}
+    assert {file.name for file in artifact.iterdir()} == {"card.json", "map.png"}
     assert {oct(file.stat().st_mode)[-3:] for file in artifact.iterdir()} == {"644"}
+    assert oct(artifact.stat().st_mode)[-3:] == "755"
+
+
+def test_int8_that_is_less_accurate_is_not_published_and_the_card_says_so(
+    two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MAX_INT8_LOSS", -2.0)  # a loss of minus one hundred points is too much
+    artifact = train.run(options(two_colours, tmp_path, epochs=1), Silent())
+    assert artifact is not None
+    card = read_card(artifact)
+    assert not (artifact / "model.int8.onnx").exists()
+    assert set(card["files"]) == {"model.onnx"}
+    assert "points fewer of the held-out images" in card["int8_rejected"]
 
 
 def test_the_same_run_again_is_a_version_of_its_own(
@@ -115,23 +131,13 @@ def test_a_student_learns_what_its_teacher_answers(
 
 
 def test_a_teacher_that_does_not_fit_is_refused(published: Path, tmp_path: Path) -> None:
-    classes = read_card(published)["classes"]
     with pytest.raises(TeacherError, match="other classes"):
-        export.read_teacher(published, ["cat", "dog"], recipe.MEAN, recipe.STD)
-    with pytest.raises(TeacherError, match="normalises images"):
-        export.read_teacher(published, classes, recipe.MEAN, 2 * recipe.STD)
+        read_teacher(published, ["cat", "dog"])
     with pytest.raises(TeacherError, match="cannot be read"):
-        export.read_teacher(tmp_path, classes, recipe.MEAN, recipe.STD)
-
-
-def test_a_teacher_answers_as_it_does_when_it_is_served(published: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    teacher = export.read_teacher(published, read_card(published)["classes"], recipe.MEAN, recipe.STD)
-    model = export.read_model(published / "model.safetensors")
-    with torch.no_grad():
-        told = teacher(recipe.normalise(torch.from_numpy(images).permute(0, 3, 1, 2)))
-        served = model[:-1](torch.from_numpy(images))
-    assert torch.allclose(told, served, atol=1e-3)
+        read_teacher(tmp_path, ["cat", "dog"])
+    (tmp_path / "weights.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(TeacherError, match="cannot be read"):
+        read_teacher(tmp_path, ["cat", "dog"])
 
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -1223,6 +1223,11 @@ export interface components {
             /** Device */
             device: string;
             /**
+             * Detail
+             * @description Why it serves in a slower way than it was set up for.
+             */
+            detail?: string | null;
+            /**
              * Last Seen
              * Format: date-time
              */

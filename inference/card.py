@@ -1,0 +1,72 @@
+"""`card.json`: what the worker needs to know of a version."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from inference.errors import ArtifactError
+
+INPUT_SIZE = 32  # what the table `predictions` holds
+MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(gt=-1e30, lt=1e30)]
+
+
+def _are_names(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("two of them are the same")
+    if bad := [n for n in names if not n.strip() or not n.isprintable() or len(n) > MAX_CLASS_CHARACTERS]:
+        raise ValueError(f"{bad[0][:MAX_CLASS_CHARACTERS]!r} cannot be stored and shown as a name")
+    return names
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class File(_Part):
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Files(_Part):
+    """The model files: float32, and int8 where it was worth publishing."""
+
+    float32: Annotated[File, Field(alias="model.onnx")]
+    int8: Annotated[File | None, Field(alias="model.int8.onnx")] = None
+
+
+class Unfamiliar(_Part):
+    energy_threshold: Finite
+
+
+class Data(_Part):
+    test_sha256: str | None = None
+
+
+class Card(_Part):
+    """The fields that serving needs; `read_card` keeps the others for people."""
+
+    version: str
+    format: Literal["onnx/1"]
+    classes: Annotated[list[str], Field(min_length=1, max_length=MAX_CLASSES), AfterValidator(_are_names)]
+    input_size: Literal[32]
+    files: Files
+    activation: Literal["better", "always", "never"] = "better"
+    accuracy: Share | None = None
+    unfamiliar: Unfamiliar | None = None
+    data: Data = Data()
+
+
+def parse(fields: Mapping[str, Any], version: str) -> Card:
+    """Check the card of the version whose folder has this name. Raises ArtifactError."""
+    try:
+        card = Card.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{place:.100} of the card is wrong: {first['msg']:.300}") from error
+    if card.version != version:
+        raise ArtifactError(f"version of the card is {card.version[:100]!r}; it must be the folder's name")
+    return card

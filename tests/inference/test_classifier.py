@@ -1,0 +1,91 @@
+"""A version is loaded onto the device that there is; a slower way than intended says so."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference import classifier
+from inference.classifier import Loader
+from inference.errors import ArtifactError
+from tests.inference.artifacts import CLASSES, make_model, make_tensors, make_weights, publish
+
+NEAR = make_model(tensors=make_tensors(make_weights() * np.float32(1.02)))
+FAR = make_model(tensors=make_tensors(-make_weights()))
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader(cpu_threads=1, max_batch_size=4)
+
+
+def test_the_answers_are_those_of_the_model_in_the_order_of_the_images(
+    loader: Loader, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    probabilities, energies = loader.load(publish(tmp_path))([image.tobytes() for image in images])
+    logits = images.mean((1, 2)) / 64 @ make_weights()
+    exponents = np.exp(logits)
+    np.testing.assert_allclose(probabilities, exponents / exponents.sum(1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(energies, -np.log(exponents.sum(1)), atol=1e-4)
+
+
+def test_the_classes_of_a_loaded_model_are_its_card_s(loader: Loader, tmp_path: Path) -> None:
+    loaded = loader.load(publish(tmp_path))
+    assert (loaded.version, loaded.classes) == ("v1", CLASSES)
+
+
+def test_an_image_is_unfamiliar_above_the_card_s_threshold(loader: Loader, tmp_path: Path) -> None:
+    strict = loader.load(publish(tmp_path, "v1", unfamiliar={"energy_threshold": -3}))
+    assert (strict.is_unfamiliar(-2.9), strict.is_unfamiliar(-3.1)) == (True, False)
+    assert loader.load(publish(tmp_path, "v2")).is_unfamiliar(100) is None
+
+
+def test_a_cpu_serves_int8_where_there_is_one(loader: Loader, tmp_path: Path) -> None:
+    assert "float32" in loader.load(publish(tmp_path, "v1")).device_name
+    served = loader.load(publish(tmp_path, "v2", int8=NEAR))
+    assert "int8" in served.device_name
+    assert served.fallback == ""
+    image = bytes(range(256)) * 12
+    expected = loader.load(publish(tmp_path, "v3", model=NEAR, int8=None))
+    np.testing.assert_array_equal(served([image])[0], expected([image])[0])
+
+
+@pytest.mark.parametrize("int8", [FAR, b"not a model"], ids=["disagrees", "broken"])
+def test_int8_that_does_not_work_here_falls_back_to_float32_and_says_so(
+    int8: bytes, loader: Loader, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = loader.load(publish(tmp_path, int8=int8))
+    assert "float32" in served.device_name
+    assert served.fallback.startswith("int8 failed")
+    assert "int8 of v1 cannot be served, float32 is" in caplog.text
+
+
+def test_a_gpu_that_does_not_work_falls_back_to_the_cpu_and_says_so_loudly(
+    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(classifier, "has_cuda", lambda: True)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        served = loader.load(publish(tmp_path, int8=NEAR))
+    assert "CPU" in served.device_name
+    assert served.fallback.startswith("CUDA failed")
+    (said,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "the GPU cannot serve v1" in said.getMessage()
+
+
+def test_a_model_is_tried_once_by_a_worker(
+    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(classifier, "try_model", lambda _content, precision, *_: tried.append(precision))
+    folder = publish(tmp_path, int8=NEAR)
+    loader.verify(folder)
+    loader.load(folder)
+    loader.load(folder)
+    assert tried == ["float32", "int8"]
+
+
+def test_a_refusal_says_which_model_it_is_about(loader: Loader, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="the float32 model cannot be served: its answers differ"):
+        loader.load(publish(tmp_path, model=FAR))

@@ -1,0 +1,46 @@
+"""PyTorch is installed by the first training that finds none, and the run tells how far it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training import install
+from training.errors import InstallError
+
+
+def write_installer(folder: Path, script: str) -> str:
+    file = folder / "installer"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    return str(file)
+
+
+def test_the_progress_of_the_installer_becomes_the_phase(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "Downloading torch (1.0GiB)",
+        "Downloading triton (200.0MiB)",
+        " Downloaded triton",
+        "Prepared 2 packages in 3s",
+        " Downloaded torch",
+    ]
+    script = "\n".join(['test "$1" = torch || exit 1', *(f"echo '{line}' >&2" for line in lines)])
+    install.install(write_installer(tmp_path, script))
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"phase": "installing PyTorch"},
+        {"phase": "installing PyTorch: 210 of 1,283 MB"},
+        {"phase": "installing PyTorch: 1,283 of 1,283 MB"},
+    ]
+
+
+def test_an_installer_that_fails_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(InstallError, match=r"could not be installed: no space left\. Check the network"):
+        install.install(write_installer(tmp_path, "echo 'no space left'; exit 1"))
+
+
+def test_where_everything_is_there_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not install.is_missing()
+    monkeypatch.setattr(install, "NEEDED", ("torch", "no-such-package"))
+    assert install.is_missing()

@@ -1,0 +1,107 @@
+"""Publish a torch module of your own: `make import-model MODULE=file.py:function DATA=images`.
+
+The function takes nothing and returns a trained `torch.nn.Module`: float images (batch, 3, 32, 32), RGB from
+0 to 1, to logits (batch, classes), in the order of the data's classes. This command calibrates it on training
+images, exports it to ONNX, quantises it, measures it on the test images and publishes it.
+"""
+
+import argparse
+import runpy
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.onnx import OnnxExporterError
+
+from training import data, hardware, pictures, publish
+from training.data import Dataset
+from training.errors import CommandError, ModuleError
+from training.model import INPUT_SIZE
+
+SEED = 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make import-model", description=__doc__)
+    parser.add_argument("--module", required=True, help="file.py:function, which returns the module")
+    parser.add_argument("--data", type=Path, help="folder, .tar or .zip with train/ and test/ [CIFAR-10]")
+    parser.add_argument("--name", help="what the card calls the data [the file's name]")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where versions are published")
+    parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
+    parser.add_argument("--activation", choices=("better", "always", "never"), default="better")
+    given = parser.parse_args()
+    try:
+        artifact = import_model(
+            given.module, data.load(given.data, given.cache), given.models, given.activation, given.name
+        )
+    except CommandError as error:
+        print(f"import-model: {error}", file=sys.stderr)
+        return error.status
+    print(f"published {artifact}")
+    return 0
+
+
+def import_model(
+    module: str, dataset: Dataset, models: Path, activation: str = "better", name: str | None = None
+) -> Path:
+    """Publish a module as a version; returns the artifact's folder. Raises ModuleError."""
+    net = load_module(module)
+    check_shape(net, len(dataset.classes))
+    held_out, _ = publish.hold_out(dataset.train, SEED)
+    mean, std, device = torch.zeros(3), torch.ones(3), torch.device("cpu")
+    served, temperature = publish.calibrate(net, mean, std, held_out, device)
+    created = datetime.now(UTC).isoformat(timespec="milliseconds")
+    with publish.draft(models) as folder:
+        try:
+            card, answers = publish.write_files(served, dataset, held_out, created, folder, SEED)
+        except OnnxExporterError as error:
+            raise ModuleError(f"{module} cannot be exported to ONNX: {str(error)[:500]}") from error
+        card |= {
+            "activation": activation,
+            "temperature": float(f"{temperature:.4g}"),
+            "data": card["data"] | {"name": name or dataset.name},
+            "training": describe_import(module, device),
+        }
+        return publish.publish(folder, card, pictures.draw(answers, dataset.classes, []), models)
+
+
+def load_module(place: str) -> nn.Module:
+    """Run `file.py` and call its function. Raises ModuleError."""
+    file, _, function = place.rpartition(":")
+    if not Path(file).is_file():
+        raise ModuleError(f"{place!r} names no file; give path/to/file.py:function")
+    found = runpy.run_path(file)
+    if not callable(found.get(function)):
+        raise ModuleError(f"{file} has no function {function!r}")
+    net = found[function]()
+    if not isinstance(net, nn.Module):
+        raise ModuleError(f"{place} returns a {type(net).__name__}; it must return a torch.nn.Module")
+    return net.eval()
+
+
+def check_shape(net: nn.Module, classes: int) -> None:
+    """Raises ModuleError for logits of another shape than (batch, classes)."""
+    with torch.inference_mode():
+        logits = net(torch.zeros(2, 3, INPUT_SIZE, INPUT_SIZE))
+    if tuple(logits.shape) != (2, classes):
+        raise ModuleError(
+            f"for two images the module gives values of the shape {tuple(logits.shape)}; "
+            f"the data has {classes} classes, so it must be (2, {classes})"
+        )
+
+
+def describe_import(module: str, device: torch.device) -> dict[str, Any]:
+    return {
+        "recipe": "imported",
+        "source": Path(module).name,
+        "hardware": hardware.describe(device),
+        "versions": {name: version(name) for name in ("torch", "onnx", "numpy")},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

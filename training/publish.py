@@ -1,0 +1,205 @@
+"""From a trained network to a published artifact: `models/<version>/`.
+
+The files are written into a hidden folder, measured there through ONNX Runtime, and published in one rename.
+`docs/model-artifact.md` is the contract.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from training import evaluate
+from training.data import Dataset, Split
+from training.evaluate import Answers, Engine
+from training.export import Calibrated, Served, quantise, write_onnx
+from training.model import INPUT_SIZE
+
+FORMAT = "onnx/1"
+CARD_FILE, MODEL_FILE, INT8_FILE, CHECK_FILE = "card.json", "model.onnx", "model.int8.onnx", "check.npz"
+CHECK_IMAGES = 32
+MAX_INT8_LOSS = 0.003  # of the accuracy on held-out images
+CUDA = "CUDAExecutionProvider"
+# Held-out training images choose temperature, energy threshold and int8 ranges: a tenth, within these limits.
+MIN_HELD_OUT, MAX_HELD_OUT = 20, 2000
+
+
+def hold_out(train: Split, seed: int) -> tuple[Split, Split]:
+    """Split training images into held-out ones and the rest."""
+    order = np.random.default_rng(seed).permutation(len(train))
+    parts = np.split(order, [max(MIN_HELD_OUT, min(MAX_HELD_OUT, len(order) // 10))])
+    held_out, rest = (Split(train.images[part], train.labels[part]) for part in parts)
+    return held_out, rest
+
+
+@contextmanager
+def draft(models: Path) -> Generator[Path]:
+    """A hidden folder for the files of an artifact; whatever is not published is removed."""
+    models.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=models))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def calibrate(
+    net: nn.Module, mean: Tensor, std: Tensor, held_out: Split, device: torch.device
+) -> tuple[Served, float]:
+    """The model as it is to be served, and its temperature, which is fitted on held-out images."""
+    uncalibrated = Served(Calibrated(net, 1.0), mean, std).to(device).eval()
+    logits = evaluate.predict(uncalibrated.to_logits, held_out.images, device)
+    temperature = evaluate.fit_temperature(logits, held_out.labels)
+    return Served(Calibrated(net, temperature), mean, std).to(device).eval(), temperature
+
+
+def write_files(
+    model: Served, dataset: Dataset, held_out: Split, created: str, folder: Path, seed: int
+) -> tuple[dict[str, Any], Answers]:
+    """Write and measure the model files; returns their part of the card, and the test images' answers.
+
+    The test images only measure.
+    """
+    write_onnx(model, folder / MODEL_FILE, created)
+    engine = Engine(folder / MODEL_FILE)
+    write_check(engine, held_out, folder / CHECK_FILE)
+    rejected = write_int8(engine, held_out, folder)
+    files, answers = measure_files(dataset.test, folder)
+    confusion = answers.confusion()
+    figures = files[MODEL_FILE]
+    card = {
+        "created": created,
+        "classes": dataset.classes,
+        "input_size": INPUT_SIZE,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **{name: figures[name] for name in ("accuracy", "accuracy_after_upload", "calibration_error")},
+        "class_accuracy": {
+            name: round(float(row[index] / max(1, row.sum())), 4)
+            for index, (name, row) in enumerate(zip(dataset.classes, confusion, strict=True))
+        },
+        "confusion": confusion.tolist(),
+        "files": files,
+        "int8_rejected": rejected,
+        "unfamiliar": judge_unfamiliar(engine, held_out, dataset.test, seed),
+        "data": describe_data(dataset, held_out),
+    }
+    return card, answers
+
+
+def write_check(engine: Engine, held_out: Split, path: Path) -> None:
+    """Write reference images with the answers that a worker must get for them, too."""
+    images = held_out.images[:CHECK_IMAGES]
+    probabilities, energy = engine(images)
+    np.savez_compressed(path, images=images, probabilities=probabilities, energy=energy)
+
+
+def write_int8(engine: Engine, held_out: Split, folder: Path) -> str | None:
+    """Write the int8 model, unless it is less accurate on held-out images; returns why it is not written."""
+    path = folder / INT8_FILE
+    quantise(folder / MODEL_FILE, path, held_out.images)
+    loss = engine.answer(held_out).accuracy() - Engine(path).answer(held_out).accuracy()
+    if loss <= MAX_INT8_LOSS:
+        return None
+    path.unlink()
+    return f"It is right for {100 * loss:.1f} points fewer of the held-out images than float32."
+
+
+def measure_files(test: Split, folder: Path) -> tuple[dict[str, Any], Answers]:
+    """Measure each model file that is there; returns their figures, and the float32 model's answers."""
+    uploaded = Split(evaluate.as_uploaded(test.images), test.labels)
+    files: dict[str, Any] = {}
+    answers: list[Answers] = []
+    for name in (MODEL_FILE, INT8_FILE):
+        if (folder / name).exists():
+            engine = Engine(folder / name)
+            answers.append(engine.answer(test))
+            files[name] = measure(folder / name, answers[-1], engine.answer(uploaded))
+    return files, answers[0]
+
+
+def describe_data(dataset: Dataset, held_out: Split) -> dict[str, Any]:
+    """What the model was trained and tested on, for the card."""
+    return {
+        "name": dataset.name,
+        "train_images": len(dataset.train),
+        "held_out": len(held_out),
+        "test_images": len(dataset.test),
+        "left_out": [asdict(note) for note in dataset.left_out],
+        "sha256": dataset.fingerprint(),
+        "test_sha256": dataset.test_fingerprint(),
+    }
+
+
+def measure(path: Path, test: Answers, uploaded: Answers) -> dict[str, Any]:
+    """What one model file is, is worth and costs, for the card."""
+    content = path.read_bytes()
+    figures = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "accuracy": round(test.accuracy(), 4),
+        "accuracy_after_upload": round(uploaded.accuracy(), 4),
+        "calibration_error": round(test.calibration_error(), 4),
+        "cpu_ms_per_image": measure_cost(Engine(path, threads=1)),
+    }
+    if path.name == MODEL_FILE and CUDA in onnxruntime.get_available_providers():
+        figures["gpu_ms_per_image"] = measure_cost(Engine(path, provider=CUDA))
+    return figures
+
+
+def measure_cost(engine: Engine) -> dict[str, float]:
+    """Milliseconds an image, by batch size."""
+    return {f"batch_{size}": round(engine.milliseconds(size), 3) for size in (1, 64)}
+
+
+def judge_unfamiliar(engine: Engine, held_out: Split, test: Split, seed: int) -> dict[str, Any]:
+    """The energy above which an image is unfamiliar, and which share of images of each kind is above it."""
+    threshold = evaluate.fit_energy_threshold(engine(held_out.images)[1])
+
+    def share_above(images: evaluate.Images) -> float:
+        return round(float((engine(images)[1] > threshold).mean()), 4)
+
+    return {
+        "energy_threshold": round(threshold, 4),
+        "flagged_test": share_above(test.images),
+        "detected": {
+            kind: share_above(images) for kind, images in evaluate.make_outsiders(test.images, seed).items()
+        },
+    }
+
+
+def publish(folder: Path, card: Mapping[str, Any], pictures: Mapping[str, bytes], models: Path) -> Path:
+    """Publish a draft in one rename; returns the artifact's folder.
+
+    A run that did so before, but was killed before it could say so, is not published again: `created`, when
+    its last epoch ended, tells. The version is the day and the first eight digits of the SHA-256 of
+    `model.onnx`.
+    """
+    if artifact := _find_published(models, card["created"]):
+        return artifact
+    version = f"{card['created'][:10]}-{card['files'][MODEL_FILE]['sha256'][:8]}"
+    card = {"version": version, "format": FORMAT, **card}
+    (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    for name, png in pictures.items():
+        (folder / f"{name}.png").write_bytes(png)
+    folder.chmod(0o755)  # the workers may run as other users, and so below
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    return folder.rename(models / version)
+
+
+def _find_published(models: Path, created: str) -> Path | None:
+    for file in models.glob(f"{created[:10]}-*/{CARD_FILE}"):
+        with suppress(OSError):  # it may be anyone's
+            if f'"created": "{created}"' in file.read_text(errors="replace"):
+                return file.parent
+    return None
