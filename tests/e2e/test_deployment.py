@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 import ssl
 import subprocess
 from collections.abc import Generator
@@ -240,15 +239,12 @@ def start_nginx(folder: Path, port: int, behind: str, certificate: tuple[Path, P
 
 
 def start_caddy(folder: Path, port: int, behind: str, certificate: tuple[Path, Path]) -> list[str]:
-    caddy = shutil.which("caddy")
-    if caddy is None:
-        pytest.skip("caddy is not installed")
     pem, key = map(str, certificate)
     site = f"https://cifar.example:{port} {{\n    tls {pem} {key}\n"
     changes = {"cifar.example {\n": site, "127.0.0.1:8080": behind}
     options = "{\n    admin off\n    auto_https disable_redirects\n}\n"
     (folder / "Caddyfile").write_text(options + replace(read_example("caddyfile"), changes))
-    return ["env", f"HOME={folder}", caddy, "run", "--config", str(folder / "Caddyfile")]
+    return ["env", f"HOME={folder}", "caddy", "run", "--config", str(folder / "Caddyfile")]
 
 
 @pytest.fixture(scope="module", params=[start_nginx, start_caddy], ids=["nginx", "caddy"])
