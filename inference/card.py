@@ -66,7 +66,8 @@ def parse(fields: Mapping[str, Any], version: str) -> Card:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{place:.100} of the card is wrong: {first['msg']:.300}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ArtifactError(f"{place:.100} of the card is wrong: {reason:.300}") from error
     if card.version != version:
         raise ArtifactError(f"version of the card is {card.version[:100]!r}; it must be the folder's name")
     return card

@@ -43,7 +43,7 @@ def try_model(
     except subprocess.TimeoutExpired:
         raise ArtifactError(f"its trial did not end within {4 * seconds} seconds") from None
     if done.returncode == REFUSED:
-        raise ArtifactError(done.stdout.decode()[:MAX_REASON])
+        raise ArtifactError(done.stdout.decode().strip()[:MAX_REASON])
     if done.returncode == -signal.SIGXCPU:
         raise ArtifactError(f"its trial takes more than {seconds} seconds of CPU time")
     if done.returncode:

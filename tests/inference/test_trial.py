@@ -30,6 +30,7 @@ def refuse(model: bytes, words: str, **limits: int) -> None:
     with pytest.raises(ArtifactError, match=words) as refusal:
         try_model(model, "float32", REFERENCE, 8, **limits)
     assert len(str(refusal.value)) <= 600
+    assert str(refusal.value).isprintable()  # on one line
 
 
 def value(name: str, kind: int, *shape: int | str) -> ValueInfoProto:
