@@ -8,6 +8,7 @@ ServiceError
 │   ├── BrokenImage        422  an image that ends early or is damaged
 │   ├── TooManyPixels      413  width times height over the limit
 │   ├── TooCostly          422  it takes too much time or memory to decode
+│   ├── OutOfTime          429  the request's time is over; earlier files or other requests took it
 │   └── FileTooLarge       413  bytes over the limit
 ├── RequestTooLarge        413  the whole request over the limit
 ├── NoFile                 422  no part named `file`, or not multipart at all
@@ -85,6 +86,11 @@ class TooManyPixels(UploadError):
 
 class TooCostly(UploadError):
     status, title = 422, "Image too costly to decode"
+
+
+class OutOfTime(UploadError):
+    status, title = 429, "Not decoded in time"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "10"}
 
 
 class FileTooLarge(UploadError):

@@ -6,7 +6,8 @@ from email.errors import MessageError
 from email.header import decode_header, make_header
 
 MAX_FILENAME = 255  # characters
-ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bq]\?[^?]*\?=", re.IGNORECASE | re.ASCII)  # RFC 2047
+ENCODED_WORD = r"=\?[^?\s]+\?[bq]\?[^?]*\?="  # RFC 2047; white space between two of them is not shown
+ENCODED_WORDS = re.compile(rf"{ENCODED_WORD}(?:\s+{ENCODED_WORD})*", re.IGNORECASE | re.ASCII)
 WINDOWS_FOLDER = re.compile(r"(?:[A-Za-z]:|\\)\\.*\\|[A-Za-z]:\\")  # C:\fakepath\, \\server\share\
 FLAG = re.compile(
     "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f"
@@ -69,11 +70,9 @@ def _is_safe(character: str) -> bool:
 
 
 def _decode_words(name: str) -> str:
-    """The text of an encoded-word, as mail programs write one: =?utf-8?B?8J+QiC5wbmc=?="""
-    if not ENCODED_WORD.search(name):
-        return name
+    """The text of encoded-words, as mail programs write them: =?utf-8?B?8J+QiC5wbmc=?="""
     try:
-        return str(make_header(decode_header(name)))
+        return ENCODED_WORDS.sub(lambda words: str(make_header(decode_header(words[0]))), name)
     except (MessageError, LookupError, ValueError):  # a charset, or a text that is not in it
         return name
 

@@ -90,6 +90,8 @@ def read_boundary(request: Request) -> bytes:
     head["Content-Type"] = request.headers.get("content-type", "")
     if head.get_content_type() != "multipart/form-data":
         raise NoFile(f"Send multipart/form-data with one or more parts named {FIELD!r}: -F {FIELD}=@cat.png")
+    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        raise NoFile(f"The body has the Content-Encoding {coding!r}; send it as it is, without one.")
     try:
         boundary = head.get_boundary()
     except MALFORMED:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +16,8 @@ from uuid_utils.compat import uuid7
 from backend.database import Database
 from backend.errors import PredictionEnded, UnknownPrediction
 from backend.schemas.predictions import Prediction
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = """id, filename, status::text AS status, prediction, confidence,
     probabilities::text AS probabilities, model, energy, unfamiliar, error_title, error_detail, "timestamp",
@@ -72,6 +76,20 @@ STATEMENTS = {
 }
 
 MAX_ROWS_PER_INSERT = 512
+
+# What is shown in place of malformed details.
+UNREADABLE: dict[str, Any] = {
+    "probabilities": [],
+    "energy": None,
+    "unfamiliar": None,
+    "error": {
+        "title": "Stored answer not readable",
+        "detail": "The database holds malformed details of this prediction; the backend's log says which. "
+        "Upload the image again.",
+    },
+    "started_at": None,
+    "metrics": {"queue_ms": None, "batch_size": None, "predict_ms": None},
+}
 
 
 @dataclass(frozen=True)
@@ -191,33 +209,52 @@ def as_columns(rows: Sequence[NewPrediction]) -> dict[str, list[Any]]:
 
 
 def to_prediction(row: Row[Any]) -> Prediction:
-    """A row as the API shows it."""
+    """A row as the API shows it. Malformed details, as after a change by hand, are left out: one such row
+    must stop neither a page of the history nor the streams."""
+    try:
+        return Prediction.model_validate(_required(row) | _details(row))
+    except Exception as error:
+        _note_unreadable(row.id, f"{type(error).__name__}: {error}")
+        return Prediction.model_validate(_required(row) | UNREADABLE)
+
+
+def _required(row: Row[Any]) -> dict[str, Any]:
+    """The members whose columns can hold no malformed value."""
     place = f"/api/predictions/{row.id}"
+    return {
+        "id": row.id,
+        "filename": row.filename,
+        "status": row.status,
+        "prediction": row.prediction,
+        "confidence": row.confidence,
+        "model": row.model,
+        "timestamp": row.timestamp,
+        "completed_at": row.completed_at,
+        "feedback": row.feedback,
+        "urls": {"self": place, "events": f"{place}/events", "image": f"{place}/image"},
+    }
+
+
+def _details(row: Row[Any]) -> dict[str, Any]:
     waited = row.started_at - row.timestamp if row.started_at else None
-    return Prediction.model_validate(
-        {
-            "id": row.id,
-            "filename": row.filename,
-            "status": row.status,
-            "prediction": row.prediction,
-            "confidence": row.confidence,
-            "probabilities": json.loads(row.probabilities) if row.probabilities else [],
-            "model": row.model,
-            "energy": row.energy,
-            "unfamiliar": row.unfamiliar,
-            "error": {"title": row.error_title, "detail": row.error_detail} if row.error_title else None,
-            "timestamp": row.timestamp,
-            "started_at": row.started_at,
-            "completed_at": row.completed_at,
-            "metrics": {
-                "queue_ms": waited and max(0.0, round(waited.total_seconds() * 1000, 3)),
-                "batch_size": row.batch_size,
-                "predict_ms": row.predict_ms,
-            },
-            "feedback": row.feedback,
-            "urls": {"self": place, "events": f"{place}/events", "image": f"{place}/image"},
-        }
-    )
+    return {
+        "probabilities": json.loads(row.probabilities) if row.probabilities else [],
+        "energy": row.energy,
+        "unfamiliar": row.unfamiliar,
+        "error": {"title": row.error_title, "detail": row.error_detail} if row.error_title else None,
+        "started_at": row.started_at,
+        "metrics": {
+            "queue_ms": None if waited is None else max(0.0, round(waited.total_seconds() * 1000, 3)),
+            "batch_size": row.batch_size,
+            "predict_ms": row.predict_ms,
+        },
+    }
+
+
+@lru_cache(maxsize=1000)
+def _note_unreadable(id: UUID, reason: str) -> None:
+    """Log a row once, not each time that the history shows it."""
+    logger.error("a stored prediction is malformed", extra={"prediction_id": str(id), "reason": reason})
 
 
 def _unknown(id: UUID) -> UnknownPrediction:

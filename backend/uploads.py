@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from backend import errors
 from backend.decoders import Decoders, OverLimits
-from backend.errors import BrokenImage, EmptyUpload, NotAnImage, TooManyUploads, UploadError
+from backend.errors import BrokenImage, EmptyUpload, NotAnImage, OutOfTime, TooManyUploads, UploadError
 from backend.forms import read_files
 from backend.settings import Settings
 from images.decode import decode
@@ -24,6 +24,8 @@ from images.errors import (
 
 SMALL_BYTES, SMALL_PIXELS = 4096, 64 * 64
 SMALL_FORMATS = ("JPEG", "PNG", "BMP")
+# For all files of a request that need a process: the proxy waits 75 s for the answer.
+REQUEST_SECONDS = 45
 
 REFUSALS: dict[type[ImageError], type[UploadError]] = {
     UnknownFormat: NotAnImage,
@@ -72,25 +74,34 @@ class Uploading:
 async def read_uploads(request: Request, settings: Settings, decoders: Decoders) -> list[Upload]:
     """Read a request's files; each is decoded, or refused by itself, before more of the body is read."""
     uploads: list[Upload] = []
+    end = asyncio.get_running_loop().time() + REQUEST_SECONDS
     async with aclosing(read_files(request, settings)) as files:
         async for filename, content in files:
             pixels = (
                 content
                 if isinstance(content, UploadError)
-                else await decode_file(content, settings, decoders)
+                else await decode_file(content, settings, decoders, end)
             )
             uploads.append(Upload(filename, pixels))
     return uploads
 
 
-async def decode_file(data: bytes, settings: Settings, decoders: Decoders) -> bytes | UploadError:
-    """Decode a file, at once if it is small, else in a process of its own."""
+async def decode_file(data: bytes, settings: Settings, decoders: Decoders, end: float) -> bytes | UploadError:
+    """Decode a file, at once if it is small, else in a process, which is given up at the time `end`."""
     if not data:
         return EmptyUpload("The file has no bytes; check it and upload it again.")
     if (pixels := decode_small(data, settings)) is not None:
         await asyncio.sleep(0)  # many small files in one request do not keep the others waiting
         return pixels
-    pixels = await decoders.decode(data)
+    try:
+        async with asyncio.timeout_at(end):
+            pixels = await decoders.decode(data)
+    except TimeoutError:
+        detail = (
+            f"The files of one request are decoded for {REQUEST_SECONDS} s at most; this file's turn did not "
+            "come, since many large images are being decoded. Send it again, with fewer others."
+        )
+        return OutOfTime(detail)
     return pixels if isinstance(pixels, bytes) else REFUSALS[type(pixels)](str(pixels))
 
 

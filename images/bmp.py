@@ -44,7 +44,11 @@ def read(data: bytes, max_pixels: int) -> Picture:
         ) from error
     check_pixels(header.width, abs(header.height), max_pixels)
     _check(header, len(data))
-    image = Image.open(BytesIO(_pack(header, data)), formats=("BMP",))
+    try:
+        image = Image.open(BytesIO(_pack(header, data)), formats=("BMP",))
+    except OSError as error:  # the header is this module's own: what is left are its masks
+        what = f"{header.bits} bits whose bit masks are unusual"
+        raise UnsupportedVariant(f"This is a BMP of {what}; {ADVICE}") from error
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         # Programs that know no alpha leave it zero. Such an image is opaque, in browsers too.
         image = image.convert("RGB")

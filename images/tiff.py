@@ -5,6 +5,7 @@ They know different types of number, and Pillow reads EXIF with it. So the direc
 written anew, with the tags that pixels need and in plain types: what was checked is what both will read.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 
@@ -39,6 +40,8 @@ KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "comp
 ADVICE = "save it as an 8-bit PNG or TIFF, in RGB or grey."
 # libtiff gives numbers in this machine's order of bytes; Pillow takes these for the file's.
 NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS", "I;16B": "I;16N"}
+# Pillow's integers of 32 bits have a sign: the brighter half of unsigned ones would be negative.
+UNSIGNED = {"I;32N": "F;32"}
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
@@ -85,15 +88,18 @@ def _open(directory: Directory, data: bytes) -> Picture:
         raise UnsupportedVariant(f"This is a TIFF with {_describe(directory)}; {ADVICE}") from error
     assert isinstance(image, TiffImageFile)
     if directory.order == ">" and directory.number(COMPRESSION, NOT_COMPRESSED) != NOT_COMPRESSED:
-        image.tile = [_in_native_order(tile) for tile in image.tile]
+        image.tile = [_with_mode(tile, NATIVE) for tile in image.tile]
+    if image.mode == "I" and directory.number(SAMPLE_FORMAT, 1) == 1:
+        image._mode = "F"
+        image.tile = [_with_mode(tile, UNSIGNED) for tile in image.tile]
     whites = {"I;16": 4095 if bits == 12 else 65_535, "I;16B": 65_535}
     return Picture(image, directory.orientation, whites.get(image.mode), inverted)
 
 
-def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
+def _with_mode(tile: ImageFile._Tile, modes: Mapping[str, str]) -> ImageFile._Tile:
     assert isinstance(tile.args, tuple)
     rawmode, *rest = tile.args
-    return tile._replace(args=(NATIVE.get(rawmode, rawmode), *rest))
+    return tile._replace(args=(modes.get(rawmode, rawmode), *rest))
 
 
 def _describe(directory: Directory) -> str:

@@ -1,5 +1,6 @@
 """`card.json`: what the worker needs to know of a version."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -9,15 +10,22 @@ from inference.errors import ArtifactError
 
 INPUT_SIZE = 32  # what the table `predictions` holds
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100
+JOINERS = "[\u200c\u200d]"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(gt=-1e30, lt=1e30)]
 
 
+def _can_be_shown(name: str) -> bool:
+    """Words of some scripts, and emoji, hold joiners. Python does not count these as printable."""
+    seen = re.sub(JOINERS, "", name)
+    return bool(seen.strip()) and seen.isprintable()
+
+
 def _are_names(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("two of them are the same")
-    if bad := [n for n in names if not n.strip() or not n.isprintable() or len(n) > MAX_CLASS_CHARACTERS]:
+    if bad := [n for n in names if not _can_be_shown(n) or len(n) > MAX_CLASS_CHARACTERS]:
         raise ValueError(f"{bad[0][:MAX_CLASS_CHARACTERS]!r} cannot be stored and shown as a name")
     return names
 

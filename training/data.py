@@ -1,6 +1,7 @@
 """Labelled images as arrays: CIFAR-10 by download, or a folder tree or archive of one's own."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from training.model import INPUT_SIZE
 MIN_TRAIN_IMAGES = 64
 MAX_UNREADABLE_SHARE = 0.01
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # what a model's card may hold (docs/model-artifact.md)
+JOINERS = "[\u200c\u200d]"
 DEPTH = 6  # folders around train/ and test/, as in an archive of home/me/pictures/flowers
 
 Images = NDArray[np.uint8]
@@ -130,10 +132,16 @@ def _list_classes(sieve: Sieve, part: Path) -> dict[str, list[Path]]:
     return classes
 
 
+def _can_be_shown(name: str) -> bool:
+    """Words of some scripts, and emoji, hold joiners. Python does not count these as printable."""
+    seen = re.sub(JOINERS, "", name)
+    return bool(seen.strip()) and seen.isprintable()
+
+
 def _check_classes(root: Path, classes: Sequence[str]) -> None:
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise DataError(f"{root}/train holds {len(classes)} classes; 2 to {MAX_CLASSES:,} can be told apart")
-    if bad := [c for c in classes if not c.strip() or not c.isprintable() or len(c) > MAX_CLASS_CHARACTERS]:
+    if bad := [c for c in classes if not _can_be_shown(c) or len(c) > MAX_CLASS_CHARACTERS]:
         raise DataError(
             f"{root}/train: {bad[0]!r} cannot be the name of a class; rename the folder, to at most "
             f"{MAX_CLASS_CHARACTERS} letters, digits and the like"

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
@@ -91,6 +92,7 @@ async def take(request: Request, serve: Services, wait_seconds: float, key: str 
     if serve.relay.unfinished >= serve.settings.max_unfinished:
         detail = f"{serve.relay.unfinished:,} predictions wait already; try again in a few seconds."
         raise Overloaded(detail)
+    received = time.monotonic()
     with serve.uploading.hold(request):
         uploads = await read_uploads(request, serve.settings, serve.decoders)
     if len(uploads) == 1 and isinstance(refusal := uploads[0].pixels, UploadError):
@@ -105,7 +107,9 @@ async def take(request: Request, serve: Services, wait_seconds: float, key: str 
         refused = [refuse(upload).model_dump() for upload in uploads]
         detail = "Every file was refused; each entry of `predictions` says why."
         raise NothingAccepted(detail, predictions=refused)
-    predictions = await store(serve, rows, wait_seconds, key)
+    # RFC 7240: the wait counts from the moment at which the request was received.
+    left = max(0.0, wait_seconds - (time.monotonic() - received))
+    predictions = await store(serve, rows, left, key)
     finished = all(prediction.status in TERMINAL for prediction in predictions)
     status = 200 if finished else 202
     if len(uploads) == 1:

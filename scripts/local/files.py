@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -104,6 +105,12 @@ def _write_rabbitmq(config: Config) -> None:
     write_private(rabbitmq / "enabled_plugins", "[rabbitmq_management].\n")
 
 
+def _open_files() -> int:
+    """How many files a process may have open: those of 4,000 event streams twice, if the system allows it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 20480 if hard == resource.RLIM_INFINITY else min(20480, hard)
+
+
 def write_nginx(config: Config, **changes: str) -> Path:
     """Write nginx's configuration, with other values for some of the template's; returns its file."""
     nginx, given = config.state / "nginx", {**os.environ, **changes}
@@ -130,11 +137,11 @@ def write_nginx(config: Config, **changes: str) -> Path:
     )
     user = "user root;\n" if os.geteuid() == 0 else ""
     main = f"""{user}worker_processes 1;
-worker_rlimit_nofile 8192;
+worker_rlimit_nofile 20480;
 daemon off;
 pid {config.state / "run/nginx.pid"};
 error_log stderr warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 10240; }}
 http {{
     include /etc/nginx/mime.types;
     sendfile on;
@@ -174,7 +181,7 @@ def _supervisor_file(config: Config, programs: tuple[str, ...]) -> str:
     state, port = config.state, config.ports["supervisor"]
     sections = [
         f"[supervisord]\nlogfile={state}/log/supervisord.log\npidfile={state}/run/supervisord.pid\n"
-        f"childlogdir={state}/log\ndirectory={REPOSITORY}\nminfds=1024\n"
+        f"childlogdir={state}/log\ndirectory={REPOSITORY}\nminfds={_open_files()}\n"
         f'environment={MARK}="{state}"',
         f"[inet_http_server]\nport=127.0.0.1:{port}\nusername=local\npassword={config.secrets['supervisor']}",
         "[rpcinterface:supervisor]\n"

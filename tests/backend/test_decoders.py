@@ -15,6 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from backend import uploads
 from backend.decoders import Decoders, OverLimits
 from backend.settings import Settings
 from images.decode import decode
@@ -197,6 +198,22 @@ async def test_a_file_whose_process_was_killed_once_is_decoded_by_another(api: A
         for process in ordinary:
             process.kill()  # as a system does that is out of memory
     assert (await upload).status_code == 202
+
+
+async def test_files_that_are_not_decoded_in_time_are_refused_and_the_request_is_answered(
+    api: Api, cat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "REQUEST_SECONDS", 0.2)
+    with frozen(decoder_processes()):
+        lone = await api.upload(PHOTO)
+        assert_problem(lone, 429, "Not decoded in time", "Send it again")
+        assert lone.headers["Retry-After"] == "10"
+        answer = await api.upload(cat, PHOTO, PHOTO)
+        assert answer.status_code == 202
+        taken, *late = answer.json()["predictions"]
+        assert taken["status"] == "queued"  # it is small, and needs no process
+        assert [entry["error"]["title"] for entry in late] == ["Not decoded in time"] * 2
+    assert (await api.upload(PHOTO)).status_code == 202
 
 
 @pytest.fixture

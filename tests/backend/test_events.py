@@ -187,7 +187,7 @@ async def test_no_event_of_a_statement_is_told_again_to_who_saw_a_part_of_its_ev
     await database.execute("UPDATE predictions SET status = 'canceled', completed_at = now()")
     await reader.until(6)
     last = (await api.upload(cat)).json()["id"]
-    for place, event in enumerate(reader.events[3:], start=1):
+    for place, event in enumerate(reader.events[3:6], start=1):
         told = await resume(api, event, last)
         assert told == [(id, "canceled") for id in ids[place:]] + [(last, "queued")]
     reader.done.cancel()

@@ -79,6 +79,8 @@ def test_what_people_see_stays(name: str) -> None:
         ("=?UTF-8?q?K=C3=A4tzchen_1.png?=", "Kätzchen 1.png"),
         ("=?iso-8859-1?Q?K=E4tzchen=2Epng?=", "Kätzchen.png"),
         ("=?utf-8?B?S8Ok?= =?utf-8?B?dHpjaGVuLnBuZw==?=", "Kätzchen.png"),
+        ("=?utf-8?Q?caf=C3=A9?=.png", "café.png"),
+        ("猫=?utf-8?Q?_caf=C3=A9?=_=?iso-8859-1?q?=E9?= =?utf-8?q?=C3=A9?= 1.png", "猫 café_éé 1.png"),
         ("=?utf-8?B?AGEucG5n?=", "?a.png"),
     ],
 )

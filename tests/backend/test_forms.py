@@ -171,6 +171,16 @@ async def test_a_body_that_cannot_be_taken_is_refused_in_words(
     assert len(refused.value.detail) < 700
 
 
+async def test_a_compressed_body_is_refused_by_that_name() -> None:
+    async def receive() -> Message:
+        pytest.fail("the body was read")
+
+    headers = [(b"content-type", FORM.encode()), (b"content-encoding", b"GZIP")]
+    request = Request({"type": "http", "headers": headers}, receive)
+    with pytest.raises(NoFile, match="Content-Encoding 'gzip'; send it as it is"):
+        _ = [file async for file in read_files(request, SETTINGS)]
+
+
 async def test_an_announced_body_that_is_too_large_is_refused_before_it_is_read() -> None:
     async def receive() -> Message:
         pytest.fail("the body was read")

@@ -1,6 +1,8 @@
 """The history: pages, filters, single predictions and their images."""
 
+import asyncio
 import csv
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO, StringIO
@@ -9,6 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
+from httpx_sse import aconnect_sse
 from PIL import Image
 
 from backend import history
@@ -328,3 +331,61 @@ def test_a_cursor_survives_its_round_trip_and_damage_is_noticed() -> None:
     assert decode_cursor(cursor) == ("newer", id)
     with pytest.raises(BadParameter):
         decode_cursor(cursor[:-2])
+
+
+# Details that the table takes and no worker writes: expressions for `probabilities` and `started_at`.
+MALFORMED = {
+    "an object": ("""'{"cat": 0.9}'::jsonb""", "now()"),
+    "pairs": ("""'[["cat", 0.9]]'::jsonb""", "now()"),
+    "a text": ("""'"cat"'::jsonb""", "now()"),
+    "null": ("'null'::jsonb", "now()"),
+    "no probability": ("""'[{"label": "cat", "probability": 1e400}]'::jsonb""", "now()"),
+    "deep": ("(repeat('[', 3000) || repeat(']', 3000))::jsonb", "now()"),
+    "no time": ("'[]'::jsonb", "'infinity'"),
+}
+
+
+async def malform(database: asyncpg.Connection, id: str, kind: str) -> None:
+    probabilities, started_at = MALFORMED[kind]
+    await database.execute(
+        f"UPDATE predictions SET probabilities = {probabilities}, started_at = {started_at} WHERE id = $1", id
+    )
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+async def test_a_malformed_row_is_shown_without_details_and_stops_nothing(
+    kind: str,
+    api: Api,
+    cat: bytes,
+    finish: Finish,
+    database: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    malformed, neighbour = [(await api.upload(cat)).json()["id"] for _ in range(2)]
+    await finish(malformed)
+    async with asyncio.timeout(10), aconnect_sse(api.client, "GET", "/api/events") as stream:
+        events = stream.aiter_sse()
+        assert json.loads((await anext(events)).data)["id"] == neighbour
+        await malform(database, malformed, kind)
+        shown = json.loads((await anext(events)).data)
+        assert (shown["id"], shown["prediction"], shown["probabilities"]) == (malformed, "cat", [])
+        assert shown["error"]["title"] == "Stored answer not readable"
+        await finish(neighbour)
+        told = [json.loads((await anext(events)).data) for _ in range(2)]
+        assert [event["status"] for event in told] == ["running", "succeeded"]
+    listed = (await api.client.get("/api/predictions")).json()["results"]
+    assert [row["id"] for row in listed] == [neighbour, malformed]
+    assert listed[1] == shown == (await api.client.get(f"/api/predictions/{malformed}")).json()
+    export = await api.client.get("/api/predictions", params={"format": "csv"})
+    assert export.status_code == 200
+    assert [record.message for record in caplog.records].count("a stored prediction is malformed") == 1
+
+
+async def test_a_prediction_that_started_when_it_was_accepted_waited_for_nothing(
+    api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
+) -> None:
+    id = (await api.upload(cat)).json()["id"]
+    await finish(id)
+    await database.execute('UPDATE predictions SET started_at = "timestamp" WHERE id = $1', id)
+    shown = (await api.client.get(f"/api/predictions/{id}")).json()
+    assert (shown["metrics"]["queue_ms"], shown["error"]) == (0, None)

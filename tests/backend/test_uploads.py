@@ -1,5 +1,6 @@
 """From an upload to pixels or to the error that says why there are none; tests/images tests decoding."""
 
+import math
 from collections.abc import AsyncGenerator, Callable
 
 import numpy as np
@@ -49,7 +50,7 @@ async def decoders() -> AsyncGenerator[Decoders]:
 async def test_each_reason_why_a_file_gives_no_pixels_has_its_answer(
     make: Callable[[], bytes], error: type[UploadError], decoders: Decoders
 ) -> None:
-    refusal = await decode_file(make(), SETTINGS, decoders)
+    refusal = await decode_file(make(), SETTINGS, decoders, math.inf)
     assert isinstance(refusal, UploadError)
     assert type(refusal) is error
     assert refusal.detail

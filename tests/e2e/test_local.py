@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -61,6 +62,13 @@ def test_a_second_time_it_looks_at_the_schema_too(
     with pytest.raises(stack.SchemaChanged):
         commands.up()
     assert stack.running_pid(system.state)
+
+
+def test_its_processes_may_have_as_many_connections_as_there_may_be_streams(system: Config) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = Path(f"/proc/{stack.running_pid(system.state)}/limits").read_text()
+    soft = next(line.split()[3] for line in limits.splitlines() if line.startswith("Max open files"))
+    assert int(soft) >= min(hard, 20480)
 
 
 async def test_its_training_worker_is_heard(system: Config) -> None:

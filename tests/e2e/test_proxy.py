@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import resource
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +26,15 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
     changes = {"RATE_LIMIT_PER_SECOND": "1", "FLOWER_ADDRESS": "flower:5555"}
     with run_proxy(tmp_path_factory.mktemp("lonely"), **changes) as config:
         yield config
+
+
+@pytest.fixture
+def many_files() -> Generator[None]:
+    """As many open files as the system allows, for both ends of thousands of connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @dataclass
@@ -293,6 +303,36 @@ async def test_more_uploads_than_a_client_may_send_are_refused_with_a_problem(lo
         assert (await client.get("/")).status_code == 200
     (entry,) = await eventually(lambda: find_in_log(lonely, answers[-1].headers["x-request-id"]))
     assert entry["rate"] == "REJECTED"
+
+
+async def test_a_client_may_follow_thousands_of_streams_and_still_send_requests(
+    tmp_path: Path, many_files: None
+) -> None:
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: open\n\n")
+        await reader.read()  # until the client leaves
+
+    paths = ("/api/events", "/api/predictions/1/events", "/api/trainings/1/events/")
+    streams: list[asyncio.StreamWriter] = []
+    async with run_server(stream) as server:
+        with run_proxy(tmp_path, BACKEND_SERVERS=server) as config:
+
+            async def follow(number: int) -> bytes:
+                reader, writer = await asyncio.open_connection("127.0.0.1", config.http_port)
+                streams.append(writer)
+                writer.write(get(paths[number % len(paths)]))
+                return await asyncio.wait_for(reader.readuntil(b": open\n\n"), 15)
+
+            for first in range(0, 4000, 50):
+                answers = await asyncio.gather(*map(follow, range(first, first + 50)))
+                assert {answer.split()[1] for answer in answers} == {b"200"}
+            refused = await send(config, get("/api/events?x=1"))
+            assert_is_problem(refused, 429, "Too many requests")
+            assert "4000 event streams" in refused.json()["detail"]
+            assert (await send(config, get("/"))).status_code == 200
+            for writer in streams:
+                writer.close()
 
 
 # What stands behind.

@@ -29,6 +29,16 @@ def test_floats_are_stretched_from_the_darkest_to_the_brightest(order: str, pack
     assert int(abs(dark + bright - 255).max()) <= 1
 
 
+@pytest.mark.parametrize("packed", [1, 8])
+@pytest.mark.parametrize(("kind", "lowest"), [(1, 0), (2, -(2**31))])
+def test_numbers_of_32_bits_are_stretched_from_the_darkest_to_the_brightest(
+    kind: int, lowest: int, packed: int
+) -> None:
+    numbers = RAMP.reshape(SIDE, SIDE) * (2**32 - 1) // 255 + lowest
+    bright = seen(tiff(numbers, 32, 1, t259=(packed,), t339=(kind,)))
+    assert int(abs(bright.reshape(-1, 3) - RAMP[:, None]).max()) <= 1
+
+
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("bits", [12, 16])
 def test_half_of_white_is_grey_at_every_depth(bits: int, order: str) -> None:

@@ -29,6 +29,11 @@ def test_a_whole_artifact_is_read_with_all_that_its_card_says(tmp_path: Path) ->
     assert found.check.images.shape == (4, 32, 32, 3)
 
 
+def test_a_class_has_a_name_with_joiners(tmp_path: Path) -> None:
+    names = ["\u0645\u06cc\u200c\u0634\u0628", "\U0001f468\u200d\U0001f469", "cat"]  # Persian, emoji
+    assert artifact.read(publish(tmp_path, classes=names)).card.classes == names
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -45,6 +50,8 @@ def test_a_whole_artifact_is_read_with_all_that_its_card_says(tmp_path: Path) ->
         ({"classes": ["cat", "cat", "dog"]}, "classes of the card.*the same"),
         ({"classes": ["cat", " ", "dog"]}, "classes of the card"),
         ({"classes": ["cat", "nul\0", "dog"]}, "classes of the card"),
+        ({"classes": ["cat", "\u200d", "dog"]}, "classes of the card"),
+        ({"classes": ["cat", "a\u202eb", "dog"]}, "classes of the card"),
         ({"classes": ["cat", "\ud800", "dog"]}, "classes"),
         ({"classes": ["cat", "x" * 101, "dog"]}, "classes of the card"),
         ({"classes": ["cat", 7, "dog"]}, "classes.1 of the card"),

@@ -36,6 +36,22 @@ def test_a_folder_tree_is_read_with_its_own_classes(tree: Path, tmp_path: Path) 
     assert {int(image[0, 0, 0]) for image in dataset.test.images[dataset.test.labels == 1]} == {220}
 
 
+def test_a_class_has_a_name_with_joiners(tree: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tree / part / "dark").rename(tree / part / "\u0645\u06cc\u200c\u0634\u0628")  # Persian
+        (tree / part / "light").rename(tree / part / "\U0001f468\u200d\U0001f469")  # emoji
+    classes = data.load(tree, tmp_path / "cache").classes
+    assert classes == ["\u0645\u06cc\u200c\u0634\u0628", "\U0001f468\u200d\U0001f469"]
+
+
+@pytest.mark.parametrize("name", ["a\u202eb", "a\nb", "\u200d", " "])
+def test_a_name_that_cannot_be_seen_is_none_of_a_class(name: str, tree: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tree / part / "dark").rename(tree / part / name)
+    with pytest.raises(DataError, match="cannot be the name of a class; rename the folder"):
+        data.load(tree, tmp_path / "cache")
+
+
 @pytest.mark.parametrize("kind", ["tar.gz", "zip"])
 def test_an_archive_is_unpacked_once_and_equals_its_folder(kind: str, tree: Path, tmp_path: Path) -> None:
     archive = tmp_path / f"images.{kind}"
