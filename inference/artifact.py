@@ -52,6 +52,8 @@ class Artifact:
     """The whole card, for people."""
     float32: bytes
     int8: bytes | None
+    int8_error: str
+    """Why the int8 model that the card names cannot be read; empty: it can, or the card names none."""
     check: Check
 
 
@@ -83,12 +85,17 @@ def read_card(folder: Path) -> tuple[Card, dict[str, Any]]:
 
 
 def read(folder: Path) -> Artifact:
-    """Read and check every file. Raises ArtifactError."""
+    """Read and check every file; only the int8 model may be broken. Raises ArtifactError."""
     card, fields = read_card(folder)
     float32 = _read_model(folder, FLOAT_FILE, card.files.float32)
-    int8 = _read_model(folder, INT8_FILE, card.files.int8) if card.files.int8 else None
+    int8, int8_error = None, ""
+    if card.files.int8:
+        try:
+            int8 = _read_model(folder, INT8_FILE, card.files.int8)
+        except ArtifactError as error:
+            int8_error = str(error)
     check = parse_check(_read(folder, CHECK_FILE, MAX_CHECK_BYTES), len(card.classes))
-    return Artifact(card, fields, float32, int8, check)
+    return Artifact(card, fields, float32, int8, int8_error, check)
 
 
 def _read_model(folder: Path, name: str, described: File) -> bytes:

@@ -88,15 +88,17 @@ class Loader:
         return Classifier(found, engine, f"{name_gpu()} (CUDA, float32)")
 
     def _on_cpu(self, found: Artifact, fallback: str = "") -> Classifier:
-        """The int8 model, or the float32 model where int8 is not there or does not work on this CPU."""
-        if found.int8 is not None:
-            try:
+        """The int8 model, or the float32 model where there is no int8 or it does not work on this CPU."""
+        try:
+            if found.int8_error:
+                raise ArtifactError(found.int8_error)
+            if found.int8 is not None:
                 self._try("int8", found.int8, found.check)
                 engine = Engine(found.int8, self.cpu_threads, CPU)
                 return Classifier(found, engine, name_cpu("int8"), fallback)
-            except ArtifactError as error:
-                logger.warning("int8 of %s cannot be served, float32 is: %s", found.card.version, error)
-                fallback = fallback or f"int8 failed: {error}"
+        except ArtifactError as error:
+            logger.warning("int8 of %s cannot be served, float32 is: %s", found.card.version, error)
+            fallback = fallback or f"int8 failed: {error}"
         return Classifier(found, Engine(found.float32, self.cpu_threads, CPU), name_cpu("float32"), fallback)
 
     def _try(self, precision: Precision, content: bytes, check: Check) -> None:

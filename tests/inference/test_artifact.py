@@ -3,6 +3,7 @@
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,18 +134,35 @@ def test_reference_images_that_are_none_are_refused(check: bytes, words: str, tm
     refuse(publish(tmp_path, check=check), words)
 
 
-@pytest.mark.parametrize("file", ["model.onnx", "model.int8.onnx", "card.json", "check.npz"])
-def test_a_file_that_is_too_large_is_not_read(file: str, tmp_path: Path) -> None:
-    folder = publish(tmp_path, int8=b"int8")
-    with (folder / file).open("r+b") as opened:
+def make_huge(file: Path) -> None:
+    with file.open("r+b") as opened:
         opened.truncate(2**40)  # it takes no room on the disk
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "card.json", "check.npz"])
+def test_a_file_that_is_too_large_is_not_read(file: str, tmp_path: Path) -> None:
+    folder = publish(tmp_path)
+    make_huge(folder / file)
     refuse(folder, "bytes")
 
 
-def test_an_int8_file_that_the_card_does_not_describe_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda file: file.write_bytes(b"other"), "SHA-256 differs"),
+        (lambda file: file.unlink(), "cannot be read: No such file"),
+        (make_huge, "bytes"),
+    ],
+    ids=["changed", "gone", "huge"],
+)
+def test_a_broken_int8_file_leaves_the_float32_model(
+    break_it: Callable[[Path], object], words: str, tmp_path: Path
+) -> None:
     folder = publish(tmp_path, int8=b"int8")
-    (folder / "model.int8.onnx").write_bytes(b"other")
-    refuse(folder, r"model.int8.onnx is not the file")
+    break_it(folder / "model.int8.onnx")
+    found = artifact.read(folder)
+    assert found.int8 is None
+    assert words in found.int8_error
 
 
 def test_a_file_is_a_file_and_no_link_is_followed(tmp_path: Path) -> None:

@@ -62,6 +62,16 @@ def test_int8_that_does_not_work_here_falls_back_to_float32_and_says_so(
     assert "int8 of v1 cannot be served, float32 is" in caplog.text
 
 
+def test_an_int8_file_that_was_damaged_falls_back_to_float32_and_says_so(
+    loader: Loader, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path, int8=NEAR)
+    (folder / "model.int8.onnx").write_bytes(NEAR[:-100])
+    served = loader.load(folder)
+    assert "float32" in served.device_name
+    assert "SHA-256 differs" in served.fallback
+
+
 def test_a_gpu_that_does_not_work_falls_back_to_the_cpu_and_says_so_loudly(
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
