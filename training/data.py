@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
 from training.archives import alone, unpack
@@ -112,6 +111,8 @@ def _list_folders(folder: Path) -> list[Path]:
 
 def _download_cifar10(cache: Path) -> Dataset:
     with alone(cache):
+        from torchvision.datasets import CIFAR10  # it takes four seconds, which other data need not wait for
+
         try:
             train, test = (CIFAR10(str(cache), train=train, download=True) for train in (True, False))
         except (OSError, RuntimeError) as error:

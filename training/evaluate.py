@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 BINS = 15
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60
 FAINT = 0.15  # contrast that is left of noise of 210 pixels a side when it is scaled down: 32 / 210
-COST_ROUNDS, COST_IMAGES = 5, 64
+COST_ROUNDS, COST_IMAGES = 3, 32
 FAMILIAR_SHARE = 0.98  # of the held-out images pass the energy threshold
 
 
