@@ -1,7 +1,7 @@
 """Wake-ups by id, for streams that read for themselves from where they are.
 
-A training has few readers and changes seldom, so each of its streams keeps its own snapshot and needs to
-be told only that reading may be worth it: any number of changes are one wake-up, and none is lost.
+A training has few readers and changes seldom, so each of its streams keeps its own place and needs to be
+told only that reading may be worth it: any number of changes are one wake-up, and none is lost.
 """
 
 import asyncio
