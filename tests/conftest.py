@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.local import files, stack
+from scripts.local import files, programs, stack
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, find_free_ports, port_is_free, prepare
 
 SAMPLES = REPOSITORY / "ui/public/samples"
@@ -66,8 +66,7 @@ def run_proxy(state: Path, **changes: str) -> Generator[Config]:
     config = prepare(state, port)
     for folder in ("log", "nginx", "run"):
         (state / folder).mkdir()
-    program = files.find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx")
-    command = [program, "-c", str(files.write_nginx(config, **changes)), "-p", str(state)]
+    command = [programs.find_nginx(), "-c", str(files.write_nginx(config, **changes)), "-p", str(state)]
     with (
         (state / "log/nginx.log").open("wb") as log,
         subprocess.Popen(command, stdout=log, stderr=log) as process,

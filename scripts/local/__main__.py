@@ -7,18 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+
+import httpx
+import psutil
 
 from scripts.local import config as configuration
 from scripts.local import stack
 from scripts.local.config import REPOSITORY, Config, SetupError
 
 STATE = REPOSITORY / ".local"
-NEEDED = ("database", "broker", "inference")  # the health report's parts that predictions need
+NEEDED = ("database", "broker", "inference")  # the components of the health report that predictions need
 SAMPLE = REPOSITORY / "ui/public/samples/cat.jpg"
 
 
@@ -30,32 +30,32 @@ def main() -> int:
         return {"up": up, "down": down, "status": status, "logs": logs}[command]()
     except SetupError as error:
         print(f"make {command}: {error}", file=sys.stderr)
-    except PermissionError as error:
+    except (PermissionError, psutil.AccessDenied) as error:
         print(
-            f"make {command}: {STATE.owner()} started it here, and alone may do that ({error})",
+            f"make {command}: only {STATE.owner()}, who started the system here, may do that ({error})",
             file=sys.stderr,
         )
     return 1
 
 
 def up() -> int:
-    """Start what is not running, wait until it is healthy, classify a sample."""
-    if stack.running_pid(STATE) is not None:
+    """Start the system unless it runs, wait until it is healthy, classify a sample."""
+    if stack.find_supervisor(STATE):
         config = configuration.read(STATE)
-        print("it runs already")
+        print("the system runs already")
         with stack.claimed(STATE):
             stack.apply_schema(config)
         wait_for_health(config)
     else:
         port = read_port()
-        print("starting the servers; Ctrl-C stops them again", flush=True)
+        print("starting the servers; Ctrl-C stops them", flush=True)
         try:
             config = stack.start(STATE, port)
             wait_for_health(config)
         except stack.SchemaChanged:
-            raise  # what runs is needed to mend it
+            raise  # the user needs the running database to update it
         except BaseException:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave it half stopped
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some servers running
             stack.stop(STATE)
             raise
     show_sample(config)
@@ -66,7 +66,7 @@ def up() -> int:
 def read_port() -> int:
     text = os.environ.get("HTTP_PORT") or "8080"
     if not (text.isdecimal() and 0 < int(text) < 2**16):
-        raise SetupError(f"HTTP_PORT is {text!r}, and has to be the number of a port, like 8081")
+        raise SetupError(f"HTTP_PORT is {text!r}; it must be a port number like 8081")
     return int(text)
 
 
@@ -76,9 +76,9 @@ def down() -> int:
 
 
 def status() -> int:
-    """The processes and the health report; 0 when predictions can be served."""
-    if stack.running_pid(STATE) is None:
-        print("not running; start it with: make up")
+    """Print the processes and the health report; returns 0 if predictions can be served."""
+    if not stack.find_supervisor(STATE):
+        print("not running; start the system with: make up")
         return 1
     config = configuration.read(STATE)
     for process in stack.processes(config):
@@ -92,7 +92,7 @@ def logs() -> int:
     """Follow every log until Ctrl-C."""
     files = sorted(str(file) for file in (STATE / "log").glob("*.log"))
     if not files:
-        raise SetupError("there are no logs yet; start it with: make up")
+        raise SetupError("there are no logs yet; start the system with: make up")
     try:
         return subprocess.run(["tail", "-n", "20", "-F", *files], check=False).returncode
     except KeyboardInterrupt:
@@ -100,9 +100,9 @@ def logs() -> int:
 
 
 def wait_for_health(config: Config) -> None:
-    """Say what is still missing whenever that changes. Raises SetupError after two minutes."""
+    """Print what is missing until the system is healthy. Raises SetupError after START_SECONDS."""
     deadline = time.monotonic() + stack.START_SECONDS
-    said, missing = "", ["backend"]
+    printed, missing = "", ["backend"]
     while time.monotonic() < deadline:
         health = stack.fetch_health(config)
         if health.get("status") in ("ok", "degraded"):
@@ -110,12 +110,12 @@ def wait_for_health(config: Config) -> None:
         parts = health.get("components", {})
         missing = [name for name in NEEDED if parts and parts[name]["status"] == "down"] or ["backend"]
         line = f"waiting for {', '.join(missing)}"
-        if line != said:
+        if line != printed:
             print(line, flush=True)
-            said = line
+            printed = line
         time.sleep(0.3)
-    ends = [f"--- .local/log/{name}.log\n{last_lines(config, name)}" for name in missing]
-    raise SetupError(f"{said}, for {stack.START_SECONDS} s in vain\n" + "\n".join(ends))
+    logs = "\n".join(f"--- .local/log/{name}.log\n{last_lines(config, name)}" for name in missing)
+    raise SetupError(f"timed out after {stack.START_SECONDS} s {printed}\n{logs}")
 
 
 def last_lines(config: Config, name: str, count: int = 8) -> str:
@@ -136,27 +136,27 @@ def show_addresses(config: Config) -> None:
   app        {config.address}/
   API        {config.address}/docs
   Flower     {config.address}/flower/      monitor / {config.secrets["monitor"]}
-  RabbitMQ   {config.address}/rabbitmq/    the same
+  RabbitMQ   {config.address}/rabbitmq/    the same login
 
   curl -F file=@{SAMPLE.relative_to(REPOSITORY)} -H 'Prefer: wait=10' {config.address}/api/predict
-  Stop it: make down     Watch it: make status, make logs""")
+  Stop: make down     Watch: make status, make logs""")
 
 
 def classify(config: Config, image: Path) -> dict[str, Any]:
     """Upload one image and wait for its prediction. Raises SetupError."""
-    boundary = uuid4().hex
-    disposition = f'Content-Disposition: form-data; name="file"; filename="{image.name}"'
-    head, tail = f"--{boundary}\r\n{disposition}\r\n\r\n", f"\r\n--{boundary}--\r\n"
-    body = head.encode() + image.read_bytes() + tail.encode()
-    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Prefer": "wait=30"}
-    request = urllib.request.Request(f"{config.address}/api/predict", body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.load(response)
-    except urllib.error.HTTPError as error:
-        raise SetupError(f"the sample was refused: {error.read().decode()}") from error
-    except OSError as error:
-        raise SetupError(f"the sample got no answer: {error}") from error
+        response = httpx.post(
+            f"{config.address}/api/predict",
+            files={"file": (image.name, image.read_bytes())},
+            headers={"Prefer": "wait=30"},
+            timeout=60,
+            trust_env=False,
+        )
+    except httpx.HTTPError as error:
+        raise SetupError(f"the upload of the sample got no answer: {error}") from error
+    if response.is_error:
+        raise SetupError(f"the sample was refused: {response.text}")
+    answer = response.json()
     if answer["status"] != "succeeded":
         raise SetupError(f"the sample was not classified: {answer}")
     return answer

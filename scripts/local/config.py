@@ -42,7 +42,7 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """One stack's state folder, ports and secrets. Reading it changes nothing."""
+    """The state folder, ports and secrets of one stack."""
 
     state: Path
     http_port: int
@@ -60,13 +60,13 @@ class Config:
 
     @property
     def models(self) -> Path:
-        """The folder of models: the repository's, unless the stack has one of its own."""
+        """The models folder of this stack if it has one, else the repository's."""
         own = self.state / "models"
         return own if own.is_dir() else REPOSITORY / "models"
 
     @property
     def data_sets(self) -> Path:
-        """Where the data sets are that a training may name."""
+        """The folder of the data sets that a training may name."""
         return self.state / "data-sets"
 
     @property
@@ -74,14 +74,14 @@ class Config:
         return f"http://localhost:{self.http_port}"
 
     def erlang_environment(self) -> dict[str, str]:
-        """What RabbitMQ's server and tools need to find each other, apart from any other RabbitMQ."""
+        """The environment of RabbitMQ's server and tools, which keeps them apart from any other RabbitMQ."""
         rabbitmq = self.state / "rabbitmq"
         return {
             "HOME": str(rabbitmq),
             "ERL_CRASH_DUMP": str(rabbitmq / "erl_crash.dump"),
             "ERL_EPMD_PORT": str(self.ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            # The server's script becomes the server, which gets the supervisor's signals itself.
+            # Makes the start script `exec` the server, so that supervisord's signals reach the server.
             "RUNNING_UNDER_SYSTEMD": "1",
             "RABBITMQ_NODENAME": "cifar@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
@@ -97,17 +97,17 @@ class Config:
 
 
 def prepare(state: Path, http_port: int) -> Config:
-    """Make the state folder: secrets once, ports that are free now. Raises SetupError."""
+    """Create the state folder, secrets (once) and ports (anew if one is in use). Raises SetupError."""
     for path in (state, REPOSITORY):
         if not re.fullmatch(r"[\w./+@,=:~-]+", str(path)):
             raise SetupError(
-                f"a folder is named {str(path)!r}; move the checkout to a path without spaces and quotes, "
-                "which mean something else in the files of some servers"
+                f"the path {str(path)!r} has characters that the servers' configuration files cannot hold; "
+                "move the checkout to a path without spaces and quotes"
             )
     state.mkdir(parents=True, exist_ok=True)
     if not port_is_free(http_port):
         raise SetupError(
-            f"port {http_port} is in use by another program; choose another: HTTP_PORT=8081 make up"
+            f"another program uses port {http_port}; choose another port: HTTP_PORT=8081 make up"
         )
     secret_file = state / "secrets.json"
     known = json.loads(secret_file.read_text()) if secret_file.exists() else {}
@@ -122,27 +122,27 @@ def prepare(state: Path, http_port: int) -> Config:
 
 
 def read(state: Path) -> Config:
-    """The stack that was prepared in `state`. Raises SetupError when there is none."""
+    """The stack that `prepare` created in `state`. Raises SetupError if there is none."""
     try:
-        places = json.loads((state / "ports.json").read_text())
-        words = json.loads((state / "secrets.json").read_text())
+        ports = json.loads((state / "ports.json").read_text())
+        passwords = json.loads((state / "secrets.json").read_text())
     except FileNotFoundError as error:
-        raise SetupError(f"nothing has been started in {state}; start it with: make up") from error
-    return Config(state, places["http_port"], places["ports"], words)
+        raise SetupError(f"no system was started in {state}; start one with: make up") from error
+    return Config(state, ports["http_port"], ports["ports"], passwords)
 
 
 def port_is_free(port: int) -> bool:
-    """On both addresses of this machine. Raises SetupError for a port that this user may not open."""
+    """Whether the port is free under IPv4 and IPv6. Raises SetupError if this user may not open it."""
     return _can_bind(socket.AF_INET, "127.0.0.1", port) and (
         not has_ipv6() or _can_bind(socket.AF_INET6, "::1", port)
     )
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has the address ::1; it may lack IPv6, or have it switched off."""
+    """Whether this machine has the address ::1. Without IPv6, or with IPv6 switched off, it has none."""
     try:
         return _can_bind(socket.AF_INET6, "::1", 0)
-    except OSError:  # sockets of this kind are unknown
+    except OSError:  # the kernel has no IPv6
         return False
 
 
@@ -153,7 +153,7 @@ def _can_bind(family: socket.AddressFamily, address: str, port: int) -> bool:
             probe.bind((address, port))
         except PermissionError as error:
             raise SetupError(
-                f"port {port} may be opened by root alone; choose one over 1023: HTTP_PORT=8080 make up"
+                f"only root may open port {port}; choose a port above 1023: HTTP_PORT=8080 make up"
             ) from error
         except OSError:
             return False
@@ -172,6 +172,6 @@ def find_free_ports(count: int) -> list[int]:
 
 
 def write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner may read: most of these hold secrets."""
+    """Write a file that only its owner may read. Most of these files hold secrets."""
     path.touch(mode=0o600)
     path.write_text(content)

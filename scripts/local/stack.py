@@ -1,22 +1,22 @@
-"""Start, watch and stop the local servers. A supervisor of supervisord's own restarts what dies."""
+"""Start, watch and stop the local servers. supervisord runs them, and restarts those that end."""
 
+import fcntl
 import hashlib
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
+import httpx
+import psutil
+
 from scripts.local import config as configuration
-from scripts.local import files
+from scripts.local import files, programs
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError
 
 SCHEMA = REPOSITORY / "schema.sql"
@@ -27,129 +27,118 @@ DRAIN_SECONDS = 30
 
 
 class SchemaChanged(SetupError):
-    """The database is there, and runs, but is not of this schema.sql."""
+    """The database runs, but another schema.sql made it."""
 
 
-def start(state: Path, http_port: int, programs: tuple[str, ...] = PROGRAMS) -> Config:
-    """Start supervisord with these programs, its database created. Raises SetupError."""
+def start(state: Path, http_port: int, names: tuple[str, ...] = PROGRAMS) -> Config:
+    """Start supervisord with these programs, and create the database. Raises SetupError."""
     end_left_behind(state)
     config = configuration.prepare(state, http_port)
-    supervisor = files.write_files(config, programs)
+    supervisor = files.write_files(config, names)
     with claimed(state):
-        if "postgres" in programs:
+        if "postgres" in names:
             create_database(config)
         run([f"{Path(sys.executable).parent}/supervisord", "-c", str(supervisor)], "supervisord")
-        if "postgres" in programs:
+        if "postgres" in names:
             apply_schema(config)
     return config
 
 
 def stop(state: Path) -> bool:
-    """Stop everything that `start` started there; returns whether there was anything."""
-    pid = running_pid(state)
-    if pid is None:
+    """Stop everything that `start` started in `state`; returns whether anything ran."""
+    supervisor = find_supervisor(state)
+    if supervisor is None:
         return end_left_behind(state)
-    os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: running_pid(state) is None, STOP_SECONDS, "supervisord to stop")
+    supervisor.terminate()
+    wait_until(lambda: find_supervisor(state) is None, STOP_SECONDS, "supervisord to stop")
     return True
 
 
 def end_left_behind(state: Path) -> bool:
-    """End what a supervisord that was killed left running; returns whether there was anything."""
-    if not (pids := left_behind(state)):
+    """End what a killed supervisord left running; returns whether anything ran."""
+    if not (found := left_behind(state)):
         return False
-    _signal(pids, signal.SIGTERM)
-    with suppress(SetupError):
-        wait_until(lambda: not left_behind(state), DRAIN_SECONDS, "it to drain")
-    _signal(left_behind(state), signal.SIGKILL)
-    wait_until(lambda: not left_behind(state), DRAIN_SECONDS, "what a killed supervisord left to end")
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(found, DRAIN_SECONDS)
+    for process in left_behind(state):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_until(lambda: not left_behind(state), DRAIN_SECONDS, "the processes of a killed supervisord to end")
     return True
 
 
-def left_behind(state: Path) -> list[int]:
-    """Processes of `state`, none of them when supervisord is there to end them.
+def left_behind(state: Path) -> list[psutil.Process]:
+    """The processes of `state` that have no supervisord; empty while supervisord runs.
 
-    Their environment names it. nginx writes its title over that, and names its configuration there.
+    Their environment names the state folder. nginx overwrites its environment with its title, which names
+    the configuration file in that folder.
     """
-    mark, title = f"{files.MARK}={state}\0".encode(), f" {state}/nginx/nginx.conf".encode()
-    found: list[int] = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or is another user's
-            named = (process / "cmdline").read_bytes()
-            if mark in (process / "environ").read_bytes() or (named.startswith(b"nginx:") and title in named):
-                found.append(int(process.name))
-    return found if running_pid(state) is None else []
+    if find_supervisor(state) is not None:
+        return []
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # the process has ended, or belongs to another user
+            title = " ".join(process.cmdline())
+            is_nginx = title.startswith("nginx:") and f" {state}/nginx/nginx.conf" in title
+            if is_nginx or process.environ().get(files.MARK) == str(state):
+                found.append(process)
+    return found
 
 
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def running_pid(state: Path) -> int | None:
-    """supervisord's pid, if the one that was started in `state` is alive."""
+def find_supervisor(state: Path) -> psutil.Process | None:
+    """The supervisord that was started in `state`, while it runs."""
     try:
-        pid = int((state / "run/supervisord.pid").read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
+        process = psutil.Process(int((state / "run/supervisord.pid").read_text()))
+        return process if str(state / "supervisord.conf") in process.cmdline() else None
+    except (OSError, ValueError, psutil.Error):
         return None
-    return pid if str(state / "supervisord.conf").encode() in command else None
 
 
 def processes(config: Config) -> list[dict[str, Any]]:
-    """supervisord's account of its programs. Raises SetupError while it is stopping."""
+    """What supervisord reports of each program. Raises SetupError while it starts or stops."""
     password, port = config.secrets["supervisor"], config.ports["supervisor"]
     server = ServerProxy(f"http://local:{password}@127.0.0.1:{port}/RPC2")
     try:
         found: Any = server.supervisor.getAllProcessInfo()
     except (Fault, OSError) as error:
-        raise SetupError("it is just starting or stopping; try again in a few seconds") from error
+        raise SetupError("supervisord is starting or stopping; try again in a few seconds") from error
     return found
 
 
 def fetch_health(config: Config) -> dict[str, Any]:
-    """`GET /api/health` through the proxy; empty while there is no answer."""
+    """`GET /api/health` through the proxy; empty if nothing answers."""
     try:
-        with urllib.request.urlopen(f"{config.address}/api/health", timeout=5) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        try:
-            return json.load(error)
-        except ValueError:
-            return {}
-    except (OSError, ValueError):
+        # This machine's own address: proxies of the environment do not apply.
+        return httpx.get(f"{config.address}/api/health", timeout=5, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
         return {}
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Poll until `condition` gives something true. Raises SetupError."""
+    """Poll until `condition` returns a true value, and return it. Raises SetupError after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(0.1)
-    raise SetupError(f"waited {seconds:.0f} s for {what}, in vain; the logs are in .local/log")
+    raise SetupError(f"timed out after {seconds:.0f} s waiting for {what}; the logs are in .local/log")
 
 
 @contextmanager
 def claimed(state: Path) -> Generator[None]:
-    """Hold the state folder against a second `start` at the same time."""
-    lock = state / "starting"
-    try:
-        lock.mkdir()
-    except FileExistsError:
-        if time.time() - lock.stat().st_mtime < START_SECONDS:
-            raise SetupError("it is being started already; wait for that, or see: make status") from None
-        lock.touch()
-    try:
+    """Lock the state folder, so that only one `start` runs at a time. Raises SetupError if it is locked."""
+    with (state / "starting.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError("another `make up` is starting the system; see: make status") from None
         yield
-    finally:
-        lock.rmdir()
 
 
 def create_database(config: Config) -> None:
-    """Make the database cluster at the first start."""
+    """Create the database cluster at the first start."""
     data = config.state / "postgres"
     if (data / "PG_VERSION").exists():
         return
@@ -163,8 +152,8 @@ def create_database(config: Config) -> None:
     try:
         run(
             [
-                *files.as_postgres(config.state),
-                files.postgres_program("initdb"),
+                *programs.as_postgres(config.state),
+                programs.postgres_program("initdb"),
                 *options,
                 f"--pwfile={password_file}",
                 "-D",
@@ -179,13 +168,13 @@ def create_database(config: Config) -> None:
 def apply_schema(config: Config) -> None:
     """Create the database `cifar` from schema.sql, once, and set the passwords of its users.
 
-    The database's comment tells what SQL it was made from. Raises SchemaChanged when that was other SQL.
+    The database's comment holds a fingerprint of that SQL. Raises SchemaChanged if it is another one.
     """
     address = ["-h", "127.0.0.1", "-p", str(config.ports["postgres"]), "-U", "cifar"]
     environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
 
     def psql(database: str, sql: str, *flags: str) -> subprocess.CompletedProcess[str]:
-        program = [files.postgres_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *address, *flags]
+        program = [programs.postgres_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *address, *flags]
         return subprocess.run(
             [*program, database], input=sql, capture_output=True, text=True, check=False, env=environment
         )
@@ -194,7 +183,7 @@ def apply_schema(config: Config) -> None:
     schema = SCHEMA.read_text()
     origin = "schema.sql " + fingerprint(schema)
     if psql("cifar", "SELECT 'predictions'::regclass").returncode != 0:
-        psql("postgres", "CREATE DATABASE cifar")  # there already, if a first start was cut short
+        psql("postgres", "CREATE DATABASE cifar")  # fails if an interrupted first start created it
         noted = f"{schema}\nCOMMENT ON DATABASE cifar IS '{origin}';"
         applied = psql("cifar", noted, "--single-transaction")
         if applied.returncode != 0:
@@ -202,11 +191,11 @@ def apply_schema(config: Config) -> None:
     comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'cifar'"
     if psql("cifar", comment, "-At").stdout.strip() != origin:
         raise SchemaChanged(
-            f"the database in {config.state / 'postgres'} was made by another schema.sql.\n"
-            "To start over, `make down`, and remove that folder with the history in it. To keep it, bring it "
-            f"up to date; it runs: psql -h 127.0.0.1 -p {config.ports['postgres']} -U cifar cifar (the "
-            f"password is `postgres` in {config.state / 'secrets.json'}). End with COMMENT ON DATABASE cifar "
-            f"IS '{origin}', then `make down` and `make up`."
+            f"another schema.sql made the database in {config.state / 'postgres'}.\n"
+            "To start with an empty history: `make down`, then remove that folder. To keep the history, "
+            f"change the database by hand; it runs: psql -h 127.0.0.1 -p {config.ports['postgres']} -U cifar "
+            f"cifar (the password is `postgres` in {config.state / 'secrets.json'}). Finish with COMMENT ON "
+            f"DATABASE cifar IS '{origin}', then `make down` and `make up`."
         )
     passwords = "".join(
         f"ALTER ROLE {user} PASSWORD '{config.secrets[f'database_{user}']}';"
@@ -218,7 +207,7 @@ def apply_schema(config: Config) -> None:
 
 
 def fingerprint(schema: str) -> str:
-    """The same for SQL that says the same: comments and white space do not count."""
+    """A hash of the SQL without its comments and white space."""
     words = (word for line in schema.splitlines() for word in line.partition("--")[0].split())
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
 

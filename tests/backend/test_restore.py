@@ -11,7 +11,7 @@ import pytest
 from httpx_sse import aconnect_sse
 
 from backend.settings import Settings
-from scripts.local import files
+from scripts.local import programs
 from scripts.local.config import Config
 from tests.backend.conftest import Api, Reader, Serve
 from tests.backend.test_event_limits import ids
@@ -31,7 +31,7 @@ def restore(old: Config, new: Config) -> None:
     def run(name: str, config: Config, *arguments: str, text: str | None = None) -> str:
         address = ["-h", "127.0.0.1", "-p", str(config.ports["postgres"]), "-U", "cifar"]
         environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
-        command = [files.postgres_program(name), *address, *arguments]
+        command = [programs.postgres_program(name), *address, *arguments]
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, env=environment, check=False
         )

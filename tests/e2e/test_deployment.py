@@ -12,7 +12,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from scripts.local import files, stack
+from scripts.local import files, programs, stack
 from scripts.local.config import REPOSITORY, Config, SetupError, find_free_ports, port_is_free
 from tests.conftest import eventually, run_proxy
 from tests.e2e.test_proxy import Backend, assert_is_problem, find_in_log, run_backend, send
@@ -235,7 +235,7 @@ def start_nginx(folder: Path, port: int, behind: str, certificate: tuple[Path, P
         f"daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
         f"http {{ access_log off;\n{paths}{replace(read_example('nginx'), changes)}}}"
     )
-    return [files.find_program("/usr/sbin/nginx", "/usr/bin/nginx"), "-c", str(folder / "nginx.conf")]
+    return [programs.find_nginx(), "-c", str(folder / "nginx.conf")]
 
 
 def start_caddy(folder: Path, port: int, behind: str, certificate: tuple[Path, Path]) -> list[str]:

@@ -1,0 +1,170 @@
+"""The commands that run the local servers and services."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY, Config, SetupError
+
+POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/bin", "/usr/local/bin")
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of supervisord: its command, its environment and further options of its section."""
+
+    command: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def find_program(*places: str) -> str:
+    """The first of these paths that exists; of a path with *, the newest version. Raises SetupError."""
+    for place in places:
+        found = sorted(
+            Path("/").glob(place.lstrip("/")), key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))]
+        )
+        if found:
+            return str(found[-1])
+    raise SetupError(f"{places[0]} is missing; scripts/bootstrap installs it")
+
+
+def find_nginx() -> str:
+    return find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx")
+
+
+def postgres_program(name: str) -> str:
+    return find_program(*(f"{folder}/{name}" for folder in POSTGRES_FOLDERS))
+
+
+def postgres_server(data: Path) -> str:
+    """The server of the version that made `data`: other versions cannot read it. Raises SetupError."""
+    if not (data / "PG_VERSION").exists():
+        return postgres_program("postgres")
+    version = (data / "PG_VERSION").read_text().strip()
+    for folder in POSTGRES_FOLDERS:
+        for program in Path("/").glob(f"{folder.lstrip('/')}/postgres"):
+            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+            if re.match(rf"postgres \(PostgreSQL\) {version}\b", said):
+                return str(program)
+    raise SetupError(
+        f"PostgreSQL {version} wrote the history in {data}, and it is no longer installed. Install it again "
+        f"(apt-get install postgresql-{version}), or move that folder away to start with an empty history."
+    )
+
+
+def as_postgres(state: Path) -> list[str]:
+    """The command that runs another as the user `postgres`, for PostgreSQL refuses to run as root.
+
+    If that user cannot reach the state folder (a clone in /root), the command grants it the capability.
+    """
+    if os.geteuid() != 0:
+        return []
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
+    if subprocess.run([*user, "test", "-x", str(state)], check=False).returncode == 0:
+        return user
+    return [*user, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+
+
+def describe(config: Config, name: str) -> Program:
+    """How to run one of PROGRAMS. Raises SetupError if its server is not installed."""
+    return {
+        "epmd": _epmd,
+        "postgres": _postgres,
+        "rabbitmq": _rabbitmq,
+        "backend": _backend,
+        "inference": _inference,
+        "training": _training,
+        "flower": _flower,
+        "nginx": _nginx,
+    }[name](config)
+
+
+def _epmd(config: Config) -> Program:
+    program = find_program("/usr/bin/epmd", "/usr/lib/erlang/bin/epmd", "/usr/local/bin/epmd")
+    return Program([program, "-port", str(config.ports["epmd"]), "-address", "127.0.0.1"])
+
+
+def _postgres(config: Config) -> Program:
+    data = config.state / "postgres"
+    command = [*as_postgres(config.state), postgres_server(data), "-D", str(data)]
+    for setting in (
+        "listen_addresses=127.0.0.1",
+        f"port={config.ports['postgres']}",
+        "unix_socket_directories=''",
+    ):
+        command += ["-c", setting]
+    return Program(command, options={"stopsignal": "INT"})
+
+
+def _rabbitmq(config: Config) -> Program:
+    server = find_program("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server")
+    options = {"stopasgroup": "true", "killasgroup": "true", "stopwaitsecs": "30"}
+    return Program([server], config.erlang_environment(), options)
+
+
+def _backend(config: Config) -> Program:
+    uvicorn = [_installed("uvicorn"), "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
+    flags = ["--port", str(config.ports["backend"]), "--no-access-log", "--timeout-graceful-shutdown", "10"]
+    environment = {"MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)}
+    return Program(
+        [*uvicorn, *flags], _service_environment(config, "backend") | environment, {"stopwaitsecs": "15"}
+    )
+
+
+def _inference(config: Config) -> Program:
+    environment = {"METRICS_ADDRESS": f"127.0.0.1:{config.ports['inference_metrics']}"}
+    return _celery_worker("inference", _service_environment(config, "worker") | environment)
+
+
+def _training(config: Config) -> Program:
+    environment = {
+        "DATA_SETS": str(config.data_sets),
+        "CACHE_PATH": str(config.state / "data"),
+        "TORCH_INSTALLER": str(REPOSITORY / "scripts/bootstrap"),
+    }
+    return _celery_worker("training", _service_environment(config, "training") | environment)
+
+
+def _celery_worker(package: str, environment: Mapping[str, str]) -> Program:
+    worker = [_installed("celery"), "-A", f"{package}.worker", "worker", "--loglevel", "WARNING"]
+    flags = ["-n", f"{package}@localhost", "--without-gossip", "--without-mingle"]
+    return Program([*worker, *flags], environment, {"stopwaitsecs": "30"})
+
+
+def _service_environment(config: Config, user: str) -> dict[str, str]:
+    return {
+        "PYTHONUNBUFFERED": "1",
+        "DATABASE_URL": config.database_url(user),
+        "BROKER_URL": config.broker_url(user),
+        "MODELS_PATH": str(config.models),
+    }
+
+
+def _flower(config: Config) -> Program:
+    monitor = f"monitor:{config.secrets['monitor']}"
+    environment = {
+        "CELERY_BROKER_URL": config.broker_url("flower"),
+        "CELERY_CONFIG_MODULE": "broker.flower_celery",
+        "FLOWER_URL_PREFIX": "flower",
+        "FLOWER_BASIC_AUTH": monitor,
+        "FLOWER_BROKER_API": f"http://{monitor}@127.0.0.1:{config.ports['rabbitmq_ui']}/rabbitmq/api/",
+        "FLOWER_ENABLE_EVENTS": "False",  # the workers send events without being asked
+        "FLOWER_READ_ONLY": "True",
+        "FLOWER_MAX_TASKS": "10000",
+    }
+    flags = ["--address=127.0.0.1", f"--port={config.ports['flower']}"]
+    return Program([_installed("celery"), "flower", *flags], environment)
+
+
+def _nginx(config: Config) -> Program:
+    return Program([find_nginx(), "-c", str(config.state / "nginx/nginx.conf"), "-p", str(config.state)])
+
+
+def _installed(name: str) -> str:
+    """A command of this virtual environment."""
+    return str(Path(sys.executable).parent / name)
