@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from backend.decoders import Lane
 from backend.main import build_app
 from backend.routes import Services
 from backend.settings import Settings
@@ -88,6 +89,19 @@ def settings(servers: Config) -> Settings:
     )
 
 
+@pytest.fixture(autouse=True)
+def decoders_start_at_their_first_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no decoder process with a backend: three processes a test took two thirds of the CPU time.
+
+    `test_decoders.py` overrides this fixture, and so tests the start too.
+    """
+
+    async def start_none(_lane: Lane) -> None:
+        pass
+
+    monkeypatch.setattr(Lane, "start", start_none)
+
+
 @pytest.fixture
 async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
     """Start backends with the settings given; all stop at the end."""
@@ -112,7 +126,8 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
                     signal.signal(number, handler)
 
             stack.push_async_callback(stop)
-            client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15)
+            # Loading the certificates of authorities would take 20 ms of each test.
+            client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15, verify=False)
             await stack.enter_async_context(client)
             return Api(client, app.state.services)
 

@@ -29,6 +29,11 @@ from tests.images.files import encode
 PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JPEG")
 
 
+@pytest.fixture(autouse=True)
+def decoders_start_at_their_first_file() -> None:
+    """These backends start their decoders, unlike those of other tests."""
+
+
 def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
     """A PNG of 120 kB of 16-bit pixels, one colour of which is transparent: about a second of work."""
 
