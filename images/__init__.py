@@ -1,5 +1,5 @@
-"""From the bytes of an image file to the pixels that the model sees.
+"""Decode an image file to the pixels that the model sees.
 
-The backend reads uploads with this package and training reads data sets with it, so a network learns from
-exactly what it will be shown. The package knows nothing of either.
+The backend decodes uploads with this package, and training decodes data sets with it. So training and
+prediction see the same pixels. The package imports neither service.
 """

@@ -1,7 +1,7 @@
 """Read a BMP.
 
-Pillow is given a header in one form, with a palette as long as the depth allows. It takes an image whose
-palette is a row of greys for one without palette and of another depth.
+`_pack` writes every header in one form for Pillow, with a palette of the full length for the depth. Pillow
+would read an image with a palette of greys as one without palette and of another depth.
 """
 
 import struct
@@ -13,25 +13,25 @@ from PIL import Image
 from images.errors import DamagedImage, TooComplex, UnknownFormat, UnsupportedVariant
 from images.picture import Picture, check_pixels
 
-CORE, INFO = 12, 40  # bytes of the oldest header and of the one that others extend
+CORE, INFO = 12, 40  # header lengths in bytes: the oldest header, and the one that later headers extend
 HEADERS = (CORE, INFO, 52, 56, 64, 108, 124)
 WITH_ALPHA_MASK = (56, 108, 124)
 RAW, RLE8, RLE4, BITFIELDS, ALPHA_BITFIELDS = 0, 1, 2, 3, 6
 COMPRESSIONS = {4: "JPEG inside", 5: "PNG inside"}
-NO_GREY = b"\xff\0\0\0"  # a colour that no pixel of 4 bits can name
-ADVICE = "save it as PNG, or as a BMP of 24 bits."
-# Pillow expands runs in Python: 0.1 s for a million of pixels and bytes.
+NO_GREY = b"\xff\0\0\0"  # a 17th colour, which no pixel of 4 bits can name
+ADVICE = "save it as PNG, or as a 24-bit BMP."
+# Pillow expands run-length encoding in Python: 0.1 s for a million pixels and bytes.
 MAX_RUN_LENGTH_WORK = 10_000_000
 
 
 @dataclass(frozen=True)
 class Header:
     width: int
-    height: int  # negative: the rows are stored from the top
+    height: int  # negative: the top row is stored first
     bits: int
     compression: int
     masks: tuple[int, int, int, int]  # red, green, blue, alpha
-    palette: bytes  # four bytes a colour, as many as the depth allows
+    palette: bytes  # four bytes a colour, padded to the full length for the depth
     pixels_at: int
 
 
@@ -46,11 +46,12 @@ def read(data: bytes, max_pixels: int) -> Picture:
     _check(header, len(data))
     try:
         image = Image.open(BytesIO(_pack(header, data)), formats=("BMP",))
-    except OSError as error:  # the header is this module's own: what is left are its masks
-        what = f"{header.bits} bits whose bit masks are unusual"
-        raise UnsupportedVariant(f"This is a BMP of {what}; {ADVICE}") from error
+    except OSError as error:  # `_pack` wrote the header, so only the bit masks can be wrong
+        raise UnsupportedVariant(
+            f"This is a {header.bits}-bit BMP with unusual bit masks; {ADVICE}"
+        ) from error
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        # Programs that know no alpha leave it zero. Such an image is opaque, in browsers too.
+        # Programs without support for alpha write zeros. Browsers show such an image as opaque, too.
         image = image.convert("RGB")
     return Picture(image)
 
@@ -58,7 +59,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 def _read_header(data: bytes) -> Header:
     start, size = struct.unpack_from("<II", data, 10)
     if size not in HEADERS:
-        raise UnknownFormat("The file begins like a BMP but is none; save the image as PNG or JPEG.")
+        raise UnknownFormat("The file begins like a BMP but is not one; save the image as PNG or JPEG.")
     compression, colours, masks, after = RAW, 0, (0, 0, 0, 0), 14 + size
     if size == CORE:
         width, height, _, bits = struct.unpack_from("<4H", data, 18)
@@ -81,11 +82,11 @@ def _read_header(data: bytes) -> Header:
 
 def _check(header: Header, size: int) -> None:
     if header.width < 1 or header.height == 0:
-        raise DamagedImage("The BMP's header makes no sense; open and save the image again.")
+        raise DamagedImage("The BMP's header is invalid; open and save the image again.")
     if header.compression in COMPRESSIONS:
         raise UnsupportedVariant(f"This is a BMP with {COMPRESSIONS[header.compression]}; {ADVICE}")
     if header.bits == 16 and header.masks[3]:
-        raise UnsupportedVariant(f"This is a BMP of 16 bits with transparency; {ADVICE}")
+        raise UnsupportedVariant(f"This is a 16-bit BMP with transparency; {ADVICE}")
     if header.bits not in (1, 4, 8, 16, 24, 32) or header.compression not in (
         RAW,
         RLE8,
@@ -94,14 +95,14 @@ def _check(header: Header, size: int) -> None:
         ALPHA_BITFIELDS,
     ):
         raise UnsupportedVariant(
-            f"This is a BMP of {header.bits} bits with compression {header.compression}; {ADVICE}"
+            f"This is a {header.bits}-bit BMP with compression {header.compression}; {ADVICE}"
         )
     if header.compression in (RLE8, RLE4) and header.width * abs(header.height) + size > MAX_RUN_LENGTH_WORK:
-        raise TooComplex(f"The BMP is run-length encoded and too large for that; {ADVICE}")
+        raise TooComplex(f"The BMP is too large for run-length encoding; {ADVICE}")
 
 
 def _pack(header: Header, data: bytes) -> bytes:
-    """The same pixels with a header of version 4."""
+    """A BMP of the same pixels with a version 4 header."""
     compression = BITFIELDS if header.compression == ALPHA_BITFIELDS else header.compression
     palette = header.palette + (NO_GREY if header.bits == 4 else b"")
     numbers = (108, header.width, header.height, 1, header.bits, compression, 0, 0, 0, len(palette) // 4, 0)

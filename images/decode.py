@@ -24,14 +24,14 @@ READERS = {
     "PPM": ppm.read,
 }
 
-# The readers check the size by the caller's limit before pixels have memory. Pillow's own limit is another.
+# The readers check the caller's limit before they allocate pixels. Pillow's own limit is switched off.
 Image.MAX_IMAGE_PIXELS = None
 
 
 def decode(data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> bytes:
-    """Decode an image file to the model's input: 32 x 32 x 3 bytes, RGB; of several frames, the first.
+    """Decode an image file to the model's input: 32 x 32 x 3 bytes, RGB. Of several frames, the first counts.
 
-    The format is judged by content alone. May take seconds. Raises ImageError and nothing else.
+    The content alone decides the format. Decoding may take seconds. Raises only ImageError.
     """
     kind = identify(data, formats)
     try:
@@ -41,7 +41,7 @@ def decode(data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> 
     except MemoryError as error:
         raise TooComplex("There is not enough memory to decode the image; scale it down.") from error
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, LookupError, struct.error) as error:
-        # Pillow raises all of these for files that end early or lie about themselves.
+        # Pillow raises all of these for files that end early or have false headers.
         raise DamagedImage(_describe_damage(kind)) from error
     except Exception as error:
         logger.exception("image decoder failed", extra={"format": kind, "bytes": len(data)})

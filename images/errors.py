@@ -1,13 +1,13 @@
 """Why a file gives no pixels.
 
 ImageError
-├── UnknownFormat        no supported image format, judged by content
+├── UnknownFormat        the content is no supported image format
 ├── UnsupportedVariant   a supported format, but a variant of it that is not decoded
 ├── DamagedImage         an image that ends early or is damaged
 ├── TooManyPixels        width times height over the limit
-└── TooComplex           few pixels, but too much work or memory to decode
+└── TooComplex           decoding takes too much work or memory for the image's size
 
-The text is for people: what is wrong with the file and what to do next.
+The user reads the text. It says what is wrong with the file and what to do next.
 """
 
 

@@ -1,4 +1,4 @@
-"""From a decoded image to RGB of the model's input size."""
+"""Convert a decoded image to RGB of the model's input size."""
 
 import math
 
@@ -8,13 +8,13 @@ from images.errors import UnsupportedVariant
 from images.orientation import turn
 from images.picture import Picture
 
-INPUT_SIZE = 32  # pixels a side; the row's check and the artifact's card say the same
+INPUT_SIZE = 32  # pixels a side; schema.sql and the artifact's card hold the same number
 
 
 def fit(picture: Picture) -> Image.Image:
-    """Crop the middle square, shrink it, change its colours and turn it upright.
+    """Crop the middle square, shrink it, convert its colours and turn it upright.
 
-    The large image is copied as seldom as possible: colours are changed and pixels turned when it is small.
+    Converting and turning come after shrinking, so that the large image is rarely copied.
     """
     small = _to_rgb(picture)
     return turn(small, picture.orientation)
@@ -43,13 +43,13 @@ def _shrink(image: Image.Image) -> Image.Image:
 
 
 def _scale(image: Image.Image, white: int) -> Image.Image:
-    """Grey values from 0 to `white`. A plain conversion would make everything over 255 white."""
+    """Scale grey values from 0..`white` to 0..255. `convert` alone would make all values over 255 white."""
     scale = 255 / white
     return _shrink(image.convert("I")).point(lambda value: value * scale + 0.5).convert("L")
 
 
 def _stretch(image: Image.Image) -> Image.Image:
-    """Grey values of unknown range: the darkest becomes 0, the brightest 255."""
+    """Scale grey values of unknown range: the darkest becomes 0, the brightest 255."""
     image = image.convert("F")
     low, high = image.getextrema()
     if not (math.isfinite(low) and math.isfinite(high)):  # pyright: ignore[reportArgumentType]

@@ -1,11 +1,11 @@
-"""Which format a file has, judged by its first bytes alone."""
+"""Identify a file's format by its first bytes."""
 
 import re
 
 from images.errors import UnknownFormat
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
-NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}  # as people write them
+NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}  # the names that users know
 
 SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -21,9 +21,14 @@ SIGNATURES = {
 PPM = re.compile(rb"P[1-6f]\s")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 AVIF_BRANDS = (b"avif", b"avis")
-SHARED_BRANDS = (b"mif1", b"mif2", b"msf1", b"miaf")  # of both; the compatible brands say which
+SHARED_BRANDS = (
+    b"mif1",
+    b"mif2",
+    b"msf1",
+    b"miaf",
+)  # used by HEIF and AVIF; the compatible brands tell them apart
 
-# What people upload that is no image here, or no image at all.
+# Files that users upload by mistake: unsupported image formats, and other kinds of file.
 OTHERS = {
     b"%PDF": "a PDF document",
     b"8BPS": "a Photoshop document",

@@ -11,13 +11,13 @@ from images.picture import Picture, check_pixels, place
 EXTENSION, IMAGE = 0x21, 0x2C
 GRAPHIC_CONTROL = 0xF9
 HAS_PALETTE = 0x80
-MAX_BLOCKS = 100_000  # of comments and the like before the first frame; walking these takes 30 ms
+MAX_BLOCKS = 100_000  # comments and other blocks before the first frame; reading past 100,000 takes 30 ms
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The first frame. What it does not cover of the canvas is transparent, as in browsers.
+    """The first frame on its canvas. The rest of the canvas is transparent, as in browsers.
 
-    Pillow is given the frame as a GIF of the frame's own size, without comments and other extensions.
+    Pillow reads a GIF of the frame's own size, written here without comments and other extensions.
     """
     try:
         width, height, flags = struct.unpack_from("<HHB", data, 6)
@@ -43,7 +43,7 @@ def _palette_bytes(flags: int) -> int:
 
 
 def _find_frame(data: bytes, place: int) -> tuple[bytes, int]:
-    """The transparent colour as a graphic control extension, if there is one, and where the frame starts."""
+    """The graphic control extension with the transparent colour (may be empty), and the frame's offset."""
     control = b""
     blocks = 0
     while data[place] != IMAGE:

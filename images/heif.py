@@ -1,7 +1,7 @@
 """Read HEIC and AVIF: one container, two codecs.
 
 Both decoders turn the image by the container's own properties (irot, imir), which replace EXIF's orientation.
-They would also read EXIF and XMP, which are hidden from them.
+`hide_metadata` keeps them from reading EXIF and XMP as well.
 """
 
 from collections.abc import Generator
@@ -16,12 +16,12 @@ from images.heif_boxes import count_tile_pixels, hide_metadata
 from images.orientation import UPRIGHT, read_orientation
 from images.picture import Picture, check_pixels
 
-# Decoders start no threads: several images are decoded at a time, and a limit on CPU time counts all threads.
+# No threads: the backend decodes several images at a time, and its limit on CPU time counts all threads.
 pi_heif.options.DECODE_THREADS = 1
 pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
-# A decoder unpacks each tile in full. Of a photo's tiles nearly all is shown.
+# A decoder unpacks each tile in full. A photo shows nearly all of its tiles' pixels.
 MAX_TILE_SHARE = 2
 
 
@@ -41,7 +41,7 @@ def read_avif(data: bytes, max_pixels: int) -> Picture:
         image = Image.open(BytesIO(hide_metadata(data)), formats=("AVIF",))
         check_pixels(image.width, image.height, max_pixels)
         image.load()
-    # Pillow says here how the container turns the image.
+    # Pillow returns the container's orientation as EXIF.
     orientation = read_orientation(image.info["exif"]) if "exif" in image.info else UPRIGHT
     return Picture(image, orientation)
 
@@ -53,8 +53,11 @@ def _check_tiles(data: bytes, max_pixels: int) -> None:
 
 @contextmanager
 def _refusals() -> Generator[None]:
-    """Both decoders raise RuntimeError for files that are damaged or over the limits of libheif, and Pillow
-    divides by the number of ticks a second, which may be zero."""
+    """Turn the decoders' errors into DamagedImage.
+
+    Both raise RuntimeError for files that are damaged or over the limits of libheif. Pillow divides by the
+    number of ticks per second, which may be zero.
+    """
     try:
         yield
     except (RuntimeError, ZeroDivisionError) as error:

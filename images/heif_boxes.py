@@ -1,4 +1,4 @@
-"""The boxes that describe a HEIC or AVIF file (ISO/IEC 14496-12 and 23008-12), as far as limits need them."""
+"""The boxes of a HEIC or AVIF file (ISO/IEC 14496-12 and 23008-12) that the limits need."""
 
 import re
 import struct
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from images.errors import DamagedImage, TooComplex
 
 MAX_BOXES = 10_000
-# An item's entry: version and flags, id (of four bytes in version 3), protection, then its type.
+# An `infe` entry: version and flags, id (four bytes in version 3), protection, type.
 METADATA = re.compile(rb"(infe(?:[\x00-\x02].{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 
 
 def find_description(data: bytes) -> tuple[int, int]:
-    """Where the box `meta` starts and ends."""
+    """The offsets of the start and the end of the box `meta`. Raises DamagedImage."""
     at = 0
     while at + 8 <= len(data):
         size, name = struct.unpack_from(">I4s", data, at)
@@ -25,20 +25,20 @@ def find_description(data: bytes) -> tuple[int, int]:
             break
         at = end
     raise DamagedImage(
-        "The file has no description of an image in it; it is cut short or damaged; save it again."
+        "The file has no description of its image: it is cut short or damaged. Save the image again."
     )
 
 
 def hide_metadata(data: bytes) -> bytes:
-    """The same file, with a type for the items of EXIF and XMP that decoders do not know and pass over."""
+    """The same file, in which EXIF and XMP items have a type that decoders skip as unknown."""
     start, end = find_description(data)
     return data[:start] + METADATA.sub(rb"\1skip", data[start:end]) + data[end:]
 
 
 def count_tile_pixels(data: bytes) -> int:
-    """The pixels of all tiles that the primary image is put together from; 0 if it is coded in one piece.
+    """The number of pixels in all tiles of the primary image; 0 if the image has no tiles.
 
-    Decoders unpack each tile in full, however little of it the image shows.
+    Decoders unpack each tile in full, even if the image shows little of it. Raises ImageError.
     """
     start, end = find_description(data)
     boxes = dict(_split(data[start + 12 : end]))
@@ -46,14 +46,14 @@ def count_tile_pixels(data: bytes) -> int:
     primary = _number(boxes[b"pitm"], 4, wide=boxes[b"pitm"][0] > 0)
     tiles = links.get(primary, ())
     if any(tile in links for tile in tiles):
-        raise TooComplex("The image is put together in more than one step; save it as JPEG.")
+        raise TooComplex("The image's tiles are made of tiles themselves; save it as JPEG.")
     properties = list(_split(dict(_split(boxes[b"iprp"])).get(b"ipco", b"")))
     owned = [_read_associations(content) for name, content in _split(boxes[b"iprp"]) if name == b"ipma"]
     return sum(_area(properties, index) for tile in tiles for found in owned for index in found.get(tile, ()))
 
 
 def _split(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes that lie in a box: name and content of each."""
+    """The name and content of each box inside a box."""
     at = 0
     for _ in range(MAX_BOXES):
         if at + 8 > len(content):
@@ -61,7 +61,7 @@ def _split(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         size, name = struct.unpack_from(">I4s", content, at)
         yield name, content[at + 8 : at + size]
         at += max(8, size)
-    raise TooComplex("The file has too many parts; save the image as JPEG.")
+    raise TooComplex("The file has too many boxes; save the image as JPEG.")
 
 
 def _number(content: bytes, at: int, *, wide: bool) -> int:
@@ -69,7 +69,7 @@ def _number(content: bytes, at: int, *, wide: bool) -> int:
 
 
 def _read_links(content: bytes) -> dict[int, tuple[int, ...]]:
-    """From each derived item to those that it is made of."""
+    """For each derived item, the ids of the items it is made of."""
     links: dict[int, tuple[int, ...]] = {}
     wide = content[:1] > b"\0"
     id_bytes, code = (4, "I") if wide else (2, "H")
@@ -83,7 +83,7 @@ def _read_links(content: bytes) -> dict[int, tuple[int, ...]]:
 
 
 def _read_associations(content: bytes) -> dict[int, list[int]]:
-    """From each item to the indices of its properties."""
+    """For each item, the indices of its properties."""
     wide_ids, wide_indices = content[0] > 0, bool(content[3] & 1)
     found: dict[int, list[int]] = {}
     at = 8
@@ -99,7 +99,7 @@ def _read_associations(content: bytes) -> dict[int, list[int]]:
 
 
 def _area(properties: list[tuple[bytes, bytes]], index: int) -> int:
-    """Width times height, if the property says a size."""
+    """Width times height if the property is a size, else 0."""
     name, content = properties[index - 1] if 0 < index <= len(properties) else (b"", b"")
     if name != b"ispe":
         return 0

@@ -1,7 +1,7 @@
 """Read a JPEG.
 
-Pillow is given the segments that pixels come from and no other: EXIF, colour profiles, thumbnails and what
-follows the image are left out.
+Pillow reads only the segments that hold pixels. EXIF, colour profiles, thumbnails and data after the image
+are left out.
 """
 
 import re
@@ -18,39 +18,43 @@ from images.fit import INPUT_SIZE
 from images.orientation import UPRIGHT, read_orientation
 from images.picture import Picture, check_pixels
 
-# A marker's code; not the stuffed zeros and restart markers within a scan.
+# A marker's code. Stuffed zeros and restart markers inside a scan do not match.
 MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 START, END, SCAN, COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
 APPLICATION = range(0xE0, 0xF0)
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame; those three are tables and extensions
+FRAMES = {*range(0xC0, 0xD0)} - {
+    0xC4,
+    0xC8,
+    0xCC,
+}  # starts of frame; the three excluded codes are tables and extensions
 PROGRESSIVE = (0xC2, 0xCA)
 HIERARCHICAL = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 
-MAX_SEGMENTS = 10_000  # a photo of 20 MB with much metadata has 500
-# A scan of a progressive JPEG is decoded for all of the image, however few bytes it has. Photos have 10.
+MAX_SEGMENTS = 10_000  # a 20 MB photo with much metadata has 500
+# Decoding a scan of a progressive JPEG visits the whole image, even for few bytes. Photos have 10 scans.
 MAX_SCANNED_PIXELS = 1_000_000_000
 FEW_SCANS = 20
-MIN_SHARE = 0.9  # of a file that is cut short: decode it if this much of the image is there
+MIN_SHARE = 0.9  # a file that is cut short is decoded if it holds this share of the image
 CUT_SHORT = "The JPEG is cut short: {share:.0%} of the image is there. Upload the whole file again."
 
 
 @dataclass
 class Jpeg:
-    """What a walk over the segments finds."""
+    """The contents of a JPEG file that decoding needs."""
 
     parts: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
     frame: int = 0  # the marker of the start of frame
     size: tuple[int, int] = (0, 0)
-    components: int = 1  # of a colour: three or four
+    components: int = 1  # channels: 1 for grey, 3 or 4 for colours
     orientation: int = UPRIGHT
-    scans: list[bytes] = field(default_factory=list[bytes])  # the header of each
-    whole_scans: int = 0  # those that something follows
+    scans: list[bytes] = field(default_factory=list[bytes])  # the header of each scan
+    whole_scans: int = 0  # complete scans: another marker follows them
     ended: bool = False
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The JPEG's first image, decoded at a fraction of its size when that is enough."""
+    """The JPEG's first image, decoded at a fraction of its size if that is enough."""
     jpeg = _walk(data, max_pixels)
     if not jpeg.scans:
         raise DamagedImage("The JPEG ends before its pixels; it is cut short. Upload the whole file again.")
@@ -66,7 +70,7 @@ def _open(file: bytes) -> ImageFile.ImageFile:
 
 
 def _walk(data: bytes, max_pixels: int) -> Jpeg:
-    """Sort out the segments up to the end of the first image. Raises ImageError for what is too much work."""
+    """Read the segments up to the end of the first image. Raises ImageError, also for too much work."""
     jpeg = Jpeg()
     place = 2
     for _ in range(MAX_SEGMENTS):
@@ -95,7 +99,7 @@ def _walk(data: bytes, max_pixels: int) -> Jpeg:
 
 
 def _take_application(jpeg: Jpeg, marker: int, segment: bytes) -> None:
-    """Read the orientation, and keep what says how colours are stored."""
+    """Read the orientation, and keep the segments that say how colours are stored."""
     if marker == EXIF and segment.startswith(b"Exif\0\0", 4) and jpeg.orientation == UPRIGHT:
         jpeg.orientation = read_orientation(segment[4:])
     elif marker == JFIF and segment.startswith(b"JFIF\0", 4) and len(segment) >= 18:
@@ -105,7 +109,7 @@ def _take_application(jpeg: Jpeg, marker: int, segment: bytes) -> None:
 
 
 def _take_header(jpeg: Jpeg, marker: int, segment: bytes, max_pixels: int) -> None:
-    """Note what the start of a frame or scan says, and check it."""
+    """Record the header of a frame or scan, and check it against the limits."""
     if marker == SCAN:
         jpeg.scans.append(segment)
     elif len(segment) > 9:
@@ -114,9 +118,7 @@ def _take_header(jpeg: Jpeg, marker: int, segment: bytes, max_pixels: int) -> No
         check_pixels(width, height, max_pixels)
         if bits != 8 or marker in HIERARCHICAL:
             kind = "hierarchical" if marker in HIERARCHICAL else f"{bits}-bit"
-            raise UnsupportedVariant(
-                f"This is a {kind} JPEG; save it as an ordinary JPEG, of 8 bits, or as PNG."
-            )
+            raise UnsupportedVariant(f"This is a {kind} JPEG; save it as an ordinary 8-bit JPEG or as PNG.")
     width, height = jpeg.size
     scans = len(jpeg.scans)
     if scans > FEW_SCANS and scans * width * height > MAX_SCANNED_PIXELS:
@@ -126,7 +128,7 @@ def _take_header(jpeg: Jpeg, marker: int, segment: bytes, max_pixels: int) -> No
 
 
 def _read_cut(jpeg: Jpeg) -> Image.Image:
-    """A JPEG without its end: decoded if almost all of the image is there, refused if not."""
+    """Decode a JPEG without its end if almost all of the image is there. Raises DamagedImage if not."""
     image = _open(b"".join(jpeg.parts))
     image.load()
     if jpeg.frame in PROGRESSIVE:
@@ -134,14 +136,14 @@ def _read_cut(jpeg: Jpeg) -> Image.Image:
     else:
         share = _share_of_pixels(image)
         share = share if share >= MIN_SHARE else max(share, _share_of_rows(jpeg))
-        share *= len(_coefficients(jpeg)) / jpeg.components  # each may have a scan of its own
+        share *= len(_coefficients(jpeg)) / jpeg.components  # each component may have its own scan
     if share < MIN_SHARE:
         raise DamagedImage(CUT_SHORT.format(share=share))
     return image
 
 
 def _share_of_pixels(image: Image.Image) -> float:
-    """How much of a sequential image was decoded. libjpeg leaves blocks that are missing middle grey."""
+    """The share of a sequential image that was decoded. libjpeg leaves missing blocks middle grey."""
     width, height = image.size
     corner = image.getpixel((width - 1, height - 1))
     values = corner if isinstance(corner, tuple) else (corner,)
@@ -156,31 +158,32 @@ def _share_of_pixels(image: Image.Image) -> float:
 
 
 def _share_of_rows(jpeg: Jpeg) -> float:
-    """The share of rows that libjpeg decodes without the end marker, for images that are grey themselves.
+    """The share of rows that libjpeg decodes without the end marker; also right for images of middle grey.
 
-    It decodes a block when eight bytes follow it.
+    libjpeg decodes a block when eight bytes follow it.
     """
     image = _open(b"".join((*jpeg.parts[:-1], bytes(8))))
     unused = (1,) * len(image.getbands())
     image.im = Image.new(image.mode, image.size, unused if len(unused) > 1 else 1).im
-    with suppress(OSError):  # it waits for the end
+    with suppress(OSError):  # the end marker is missing
         image.load()
-    image.tile = []  # what is decoded is kept
+    image.tile = []  # keeps the pixels decoded so far
     decoded = _find_other(image, unused)
     return decoded[3] / image.height if decoded else 0
 
 
 def _find_other(image: Image.Image, colour: tuple[float | None, ...]) -> tuple[int, int, int, int] | None:
-    """The box around all pixels that are not of the colour."""
+    """The bounding box of all pixels of another colour; None if there are none."""
     bands = zip(image.split(), colour, strict=True)
     differences = [ImageChops.difference(band, Image.new("L", image.size, value)) for band, value in bands]
     return reduce(ImageChops.lighter, differences).getbbox()
 
 
 def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:
-    """For each component that has a scan, those of its 64 coefficients that came at least once.
+    """For each component that has a scan, which of its 64 coefficients the file holds.
 
-    When all did, a progressive image is there: later scans refine it. A scan that is cut does not count.
+    A progressive image is complete enough when it holds all: later scans only refine it. A scan that is cut
+    short does not count.
     """
     there: dict[int, set[int]] = {}
     for number, scan in enumerate(jpeg.scans):

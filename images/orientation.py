@@ -1,6 +1,6 @@
-"""The orientation that a camera noted: read from EXIF, and applied to pixels.
+"""Read the camera's orientation from EXIF, and turn pixels by it.
 
-Nothing else of EXIF is read, because cameras and editors write values there that no reader expects.
+No other tag of EXIF is read: cameras and editors write values there that break readers.
 """
 
 import struct
@@ -10,7 +10,7 @@ from PIL import Image
 UPRIGHT = 1
 TAG, SHORT = 0x0112, 3
 
-# From each value of the tag to what turns the stored pixels upright.
+# For each value of the tag, the operation that turns the stored pixels upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,8 +25,8 @@ TURNS = {
 def read_orientation(exif: bytes) -> int:
     """The orientation in an EXIF block, 1 to 8.
 
-    1 (upright) where there is none, where its type is not the standard's (one SHORT), and where the block is
-    damaged.
+    Returns 1 (upright) if the tag is missing, if its type is not one SHORT as in the standard, or if the
+    block is damaged.
     """
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
@@ -39,7 +39,7 @@ def read_orientation(exif: bytes) -> int:
             tag, kind, values, value = struct.unpack_from(order + "HHIH", exif, entry)
             if tag == TAG:
                 return value if (kind, values) == (SHORT, 1) and value in TURNS else UPRIGHT
-    except struct.error:  # an offset or count that leads out of the block
+    except struct.error:  # an offset or count points outside the block
         pass
     return UPRIGHT
 

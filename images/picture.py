@@ -1,4 +1,4 @@
-"""A decoded image with what must be known to turn it into RGB of the model's size."""
+"""A decoded image, and the facts that its conversion to RGB needs."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from images.errors import TooManyPixels
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as its format's reader gives it.
+    """The image that a format's reader returns.
 
-    `white` is the value of white where Pillow's mode does not say it (16-bit modes); None: values of an
-    unknown range, which are stretched. `inverted`: the lowest value is white.
+    `orientation` is EXIF's, 1 to 8. `white` is the value of white in 16-bit modes; None means that the range
+    is unknown and values are stretched. If `inverted`, the lowest value is white.
     """
 
     image: Image.Image
@@ -22,7 +22,7 @@ class Picture:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raise TooManyPixels if the size is over the limit. Readers call this before memory is allocated."""
+    """Raise TooManyPixels if the size is over the limit. Readers call this before they allocate memory."""
     if width * height > max_pixels:
         raise TooManyPixels(
             f"The image has {width:,} x {height:,} pixels. Width times height may be {max_pixels:,} at most; "
@@ -31,7 +31,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def place(image: Image.Image, position: tuple[int, int], canvas: tuple[int, int]) -> Image.Image:
-    """The first frame of an animation on its canvas. What the frame does not cover is white."""
+    """The first frame of an animation on its canvas. The rest of the canvas is white."""
     if position == (0, 0) and image.size == canvas:
         return image
     placed = Image.new("RGB", canvas, "white")

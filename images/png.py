@@ -1,7 +1,7 @@
 """Read a PNG.
 
-Pillow is given the chunks that pixels come from and no other. It would unpack texts and colour profiles, up
-to 64 MB of them, and refuse the file if one is damaged; browsers show such files.
+Pillow reads only the chunks that hold pixels. From the whole file it would unpack up to 64 MB of texts and
+colour profiles, and refuse the file if one of them is damaged. Browsers show such files.
 """
 
 import struct
@@ -20,14 +20,14 @@ from images.picture import Picture, check_pixels
 MAGIC = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE = 0, 2, 3  # colour types; 4 and 6 are grey and RGB with alpha
 DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-# Some encoders write chunks of 4 kB: 5,000 in 20 MB. Walking this many takes 50 ms.
+# Some encoders write chunks of 4 kB: 5,000 in 20 MB. Reading past 100,000 chunks takes 50 ms.
 MAX_CHUNKS = 100_000
 
-Chunk = tuple[bytes, memoryview, bool]  # its name, its content, whether its checksum is right
+Chunk = tuple[bytes, memoryview, bool]  # name, content, whether the checksum is right
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The PNG's image; of an animation, the image that programs without animation show."""
+    """The PNG's image. Of an animation, the image that programs without animation show."""
     chunks = _walk(data)
     name, header, sound = next(chunks, (b"", memoryview(b""), False))
     if name == b"CgBI":
@@ -38,7 +38,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
         raise DamagedImage("The PNG's header is damaged; open and save the image again.")
     width, height, depth, colours = struct.unpack_from(">IIBB", header)
     if depth not in DEPTHS.get(colours, ()) or not width or not height:
-        raise DamagedImage("The PNG's header makes no sense; open and save the image again.")
+        raise DamagedImage("The PNG's header is invalid; open and save the image again.")
     check_pixels(width, height, max_pixels)
     pixels, kept = _sort_out(chunks)
     parts = [MAGIC, _pack(b"IHDR", header)]
@@ -68,7 +68,7 @@ def _walk(data: bytes) -> Iterator[Chunk]:
             return
         end = place + 8 + length
         content = view[place + 8 : end]
-        # Of a large chunk only the content counts: zlib has a checksum of its own for pixels.
+        # The checksum of pixel chunks is skipped: zlib data has its own.
         sound = name == b"IDAT" or zlib.crc32(view[place + 4 : end]).to_bytes(4) == data[end : end + 4]
         yield name, content, sound
         place = end + 4
@@ -76,10 +76,10 @@ def _walk(data: bytes) -> Iterator[Chunk]:
 
 
 def _sort_out(chunks: Iterator[Chunk]) -> tuple[list[memoryview], dict[bytes, bytes]]:
-    """The pixels' chunks, and the first of each other kind that matters.
+    """The chunks of pixels, and the first chunk of each other kind that decoding needs.
 
-    As in browsers, a chunk other than the palette is passed over when its checksum is wrong, and transparency
-    counts only between the palette and the pixels.
+    As in browsers, a chunk with a wrong checksum is skipped unless it is the palette, and transparency counts
+    only between the palette and the pixels. Raises DamagedImage.
     """
     pixels: list[memoryview] = []
     kept: dict[bytes, bytes] = {}
@@ -103,9 +103,9 @@ def _pack(name: bytes, content: bytes | memoryview) -> bytes:
 
 
 def _hide_colour(image: Image.Image, file: bytes, depth: int, transparency: bytes) -> Image.Image:
-    """Give the image an alpha channel in which the file's transparent colour is transparent.
+    """Add an alpha channel in which the file's transparent colour is transparent.
 
-    Pillow would compare it with the pixels after it has scaled or cut them to 8 bits.
+    Pillow would compare that colour with the pixels after it has scaled or cut them to 8 bits.
     """
     keys = struct.unpack_from(">H" if len(image.getbands()) == 1 else ">3H", transparency)
     if image.mode == "I;16":
@@ -116,7 +116,7 @@ def _hide_colour(image: Image.Image, file: bytes, depth: int, transparency: byte
         shown = _differ(_low_bytes(file), [key & 255 for key in keys])
         shown = ImageChops.lighter(shown, _differ(image, [key >> 8 for key in keys]))
     else:
-        most = 2**depth - 1  # bits over the depth do not count
+        most = 2**depth - 1  # higher bits of the colour do not count
         image = image.convert("L") if image.mode == "1" else image
         shown = _differ(image, [(key & most) * 255 // most for key in keys])
     image.putalpha(shown)
@@ -124,7 +124,7 @@ def _hide_colour(image: Image.Image, file: bytes, depth: int, transparency: byte
 
 
 def _differ(image: Image.Image, colour: list[int]) -> Image.Image:
-    """White where the image has another colour than this, black where it has this."""
+    """A mask: black where the image has this colour, white elsewhere."""
     masks = (
         image.getchannel(number).point([255 * (value != key) for value in range(256)])
         for number, key in enumerate(colour)
@@ -133,9 +133,11 @@ def _differ(image: Image.Image, colour: list[int]) -> Image.Image:
 
 
 def _low_bytes(file: bytes) -> Image.Image:
-    """The lower eight bits of each sample of a 16-bit RGB image. Pillow keeps the upper ones alone."""
+    """The lower eight bits of each sample of a 16-bit RGB image. Pillow itself keeps only the upper eight."""
     image = Image.open(BytesIO(file), formats=("PNG",))
     assert isinstance(image, PngImageFile)
-    image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]  # the other order of bytes
+    image.tile = [
+        tile._replace(args="RGB;16L") for tile in image.tile
+    ]  # reads the bytes of each sample in reverse order
     image.load()
     return image

@@ -1,8 +1,9 @@
-"""Read a TIFF: the first image of its directory.
+"""Read a TIFF: the image of its first directory.
 
-A TIFF is read by two libraries: Pillow reads the directory, and libtiff reads it again for compressed pixels.
-They know different types of number, and Pillow reads EXIF with it. So the directory is checked here and
-written anew, with the tags that pixels need and in plain types: what was checked is what both will read.
+Two libraries read a TIFF: Pillow reads the directory, and libtiff reads it again for compressed pixels. They
+accept different number types, and Pillow copies the values of every tag, EXIF too. So this package checks
+the directory and writes a new one, which holds only the tags that pixels need, in plain types. Both libraries
+then read what was checked.
 """
 
 from collections.abc import Mapping
@@ -38,9 +39,9 @@ MIN_IS_WHITE, MIN_IS_BLACK, YCBCR = 0, 1, 6
 COLOURS = {4: "a mask", 8: "Lab colours", 9: "Lab colours", 10: "Lab colours", 32803: "raw sensor data"}
 KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 ADVICE = "save it as an 8-bit PNG or TIFF, in RGB or grey."
-# libtiff gives numbers in this machine's order of bytes; Pillow takes these for the file's.
+# libtiff returns numbers in this machine's byte order; Pillow assumes the file's.
 NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS", "I;16B": "I;16N"}
-# Pillow's integers of 32 bits have a sign: the brighter half of unsigned ones would be negative.
+# Pillow's 32-bit integers are signed: the brighter half of unsigned ones would be negative.
 UNSIGNED = {"I;32N": "F;32"}
 
 
@@ -48,7 +49,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
     directory = read_directory(data)
     width, height = directory.number(WIDTH, 0), directory.number(LENGTH, 0)
     if not width or not height:
-        raise DamagedImage("The TIFF's directory says no size; open and save the image again.")
+        raise DamagedImage("The TIFF's directory has no size; open and save the image again.")
     check_pixels(width, height, max_pixels)
     _check_variant(directory)
     directory = check_blocks(directory, data, max_pixels)
@@ -56,7 +57,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 
 def _check_variant(directory: Directory) -> None:
-    """Refuse by name what Pillow would read wrongly."""
+    """Raise UnsupportedVariant, with the variant's name, for files that Pillow would decode wrongly."""
     photometric = directory.number(PHOTOMETRIC, MIN_IS_WHITE)
     compression = directory.number(COMPRESSION, NOT_COMPRESSED)
     bits = directory.tags.get(BITS, (1,))
@@ -78,9 +79,9 @@ def _check_variant(directory: Directory) -> None:
 def _open(directory: Directory, data: bytes) -> Picture:
     bits = directory.tags.get(BITS, (1,))[0]
     inverted = directory.number(PHOTOMETRIC, MIN_IS_WHITE) == MIN_IS_WHITE and bits > 8
-    if inverted:  # Pillow inverts up to 8 bits
+    if inverted:  # Pillow inverts only up to 8 bits
         directory = directory.with_tag(PHOTOMETRIC, MIN_IS_BLACK)
-    if bits == 12:  # Pillow knows 12 bits in this order alone; packed bits have none
+    if bits == 12:  # Pillow reads 12 bits only in this byte order; packed bits have no order
         directory = replace(directory, order="<")
     try:
         image = Image.open(BytesIO(write(directory, data)), formats=("TIFF",))

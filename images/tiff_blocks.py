@@ -1,4 +1,4 @@
-"""The limits of a TIFF's strips and tiles: each is given its full size in memory, however small the image."""
+"""The limits of a TIFF's strips and tiles: decoders allocate each in full, even for a small image."""
 
 from dataclasses import replace
 
@@ -24,13 +24,16 @@ from images.tiff_directory import (
 
 JPEG = 7
 SCAN = b"\xff\xda"
-MAX_SCANS = 20  # of a JPEG in one block
+MAX_SCANS = 20  # of the JPEG in one block
 STRIP_TAGS = (STRIPS, STRIP_BYTES, ROWS_PER_STRIP)
 TILE_TAGS = (TILES, TILE_BYTES, TILE_WIDTH, TILE_LENGTH)
 
 
 def check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directory:
-    """Hold the blocks to the limits of an image. Returns the directory with those that the image needs."""
+    """Check the strips or tiles against the limits. Returns the directory with only those the image needs.
+
+    Raises DamagedImage, TooManyPixels and TooComplex.
+    """
     width, height = directory.number(WIDTH, 0), directory.number(LENGTH, 0)
     tiled = TILES in directory.tags and STRIPS not in directory.tags
     if tiled:
@@ -42,7 +45,9 @@ def check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Director
     check_pixels(block_width, block_height, max_pixels)
     places, sizes = (TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)
     if not block_width or not block_height or places not in directory.tags:
-        raise DamagedImage("The TIFF's directory says no place of pixels; open and save the image again.")
+        raise DamagedImage(
+            "The TIFF's directory does not say where its pixels are; open and save the image again."
+        )
     planes = directory.number(SAMPLES, 1) if directory.number(PLANAR, 1) == 2 else 1
     count = planes * -(-width // block_width) * -(-height // block_height)
     if count > MAX_BLOCKS:
@@ -62,7 +67,7 @@ def check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Director
 
 
 def _check_work(places: tuple[int, ...], sizes: tuple[int, ...], data: bytes, compression: int) -> None:
-    """Refuse blocks that share compressed bytes, each of which would be unpacked again and again."""
+    """Refuse blocks that share compressed bytes: decoders would unpack the same bytes again and again."""
     if compression == 1:
         return
     if len(sizes) < len(places):

@@ -1,4 +1,4 @@
-"""A TIFF's first directory: read with checks, and written anew."""
+"""A TIFF's first directory: read with checks, and written as a new one."""
 
 import struct
 from contextlib import suppress
@@ -24,7 +24,7 @@ SINGLE_NUMBERS = {
 }  # fmt: skip
 NUMBER_TYPES = {1: "B", SHORT: "H", 4: "I", 16: "Q"}  # BYTE, SHORT, LONG, LONG8
 LONG, RATIONAL, UNDEFINED = 4, 5, 7
-# Type and count of tags that EXIF has, too, for images of every kind. With another one they are passed over.
+# Type and count of tags that EXIF also has, for images of every kind. Others are skipped.
 OPTIONAL = {POSITIONING: (SHORT, 1), COEFFICIENTS: (RATIONAL, 3), REFERENCES: (RATIONAL, 6)}
 LONG_TAGS = {
     WIDTH, LENGTH, STRIPS, STRIP_BYTES, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES,
@@ -37,10 +37,10 @@ MAX_BLOCKS = 65_536  # strips or tiles: 64 megapixels in tiles of 32 x 32
 
 @dataclass(frozen=True)
 class Directory:
-    """What of a directory the pixels need. `order` is that of struct."""
+    """The tags that decoding pixels needs. `order` is the byte order, `<` or `>` as in struct."""
 
     order: str
-    tags: dict[int, tuple[int, ...]]  # a rational number is two values
+    tags: dict[int, tuple[int, ...]]  # a rational number takes two values
     orientation: int
 
     def number(self, tag: int, default: int) -> int:
@@ -52,7 +52,7 @@ class Directory:
 
 
 def read_directory(data: bytes) -> Directory:
-    """The first directory. Raises DamagedImage where libraries could read a number in different ways."""
+    """The first directory. Raises DamagedImage, also for values that libraries may read differently."""
     order = "<" if data.startswith(b"II") else ">"
     try:
         return _read(data, order)
@@ -64,10 +64,10 @@ def _read(data: bytes, order: str) -> Directory:
     big = data[2:4] in (b"+\0", b"\0+")
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
     counter, entry, room = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
-    start = min(start, len(data))  # struct takes no larger offset
+    start = min(start, len(data))  # struct refuses larger offsets
     (entries,) = struct.unpack_from(order + counter, data, start)
     if entries > MAX_ENTRIES:
-        raise DamagedImage("The TIFF's directory makes no sense; open and save the image again.")
+        raise DamagedImage("The TIFF's directory is invalid; open and save the image again.")
     tags: dict[int, tuple[int, ...]] = {}
     orientation = UPRIGHT
     for number in range(entries):
@@ -82,7 +82,7 @@ def _read(data: bytes, order: str) -> Directory:
         elif tag in NUMBERS or tag in SINGLE_NUMBERS or tag == JPEG_TABLES:
             if tag in tags or kind not in ((1, UNDEFINED) if tag == JPEG_TABLES else NUMBER_TYPES):
                 raise DamagedImage(
-                    "The TIFF's directory is not as the format has it; open and save it again."
+                    "The TIFF's directory breaks the rules of the format; open and save it again."
                 )
             if values := _unpack(data, order, value_at, room, kind, count):
                 tags[tag] = values[:1] if tag in SINGLE_NUMBERS else values
@@ -90,7 +90,7 @@ def _read(data: bytes, order: str) -> Directory:
 
 
 def _unpack(data: bytes, order: str, at: int, room: int, kind: int, count: int) -> tuple[int, ...]:
-    """The values at `at`, or where the offset at `at` points to if they do not fit in `room` bytes."""
+    """The values at `at`. If they need more than `room` bytes, `at` holds the offset of the values."""
     if count > MAX_BLOCKS:
         raise TooComplex(f"The TIFF has more than {MAX_BLOCKS:,} strips or tiles; save it with larger ones.")
     code = {RATIONAL: f"{2 * count}I", UNDEFINED: f"{count}B"}.get(kind) or f"{count}{NUMBER_TYPES[kind]}"
@@ -100,7 +100,7 @@ def _unpack(data: bytes, order: str, at: int, room: int, kind: int, count: int) 
 
 
 def write(directory: Directory, data: bytes) -> bytes:
-    """The file with this directory instead of its own: a classic TIFF, whose pixels lie where they lay."""
+    """The file as a classic TIFF with this directory instead of its own. The pixels keep their offsets."""
     order = directory.order
     start = len(data) + len(data) % 2
     after = start + 2 + 12 * len(directory.tags) + 4

@@ -9,13 +9,13 @@ from images.orientation import UPRIGHT, read_orientation
 from images.picture import Picture, check_pixels, place
 
 ALPHA = 0x10  # a flag of VP8X
-MAX_CHUNKS = 100_000  # walking these takes 40 ms
+MAX_CHUNKS = 100_000  # reading past 100,000 chunks takes 40 ms
 
 Chunks = dict[bytes, memoryview]
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The first frame. libwebp is given a WebP that holds it alone, since it allocates the whole canvas."""
+    """The first frame on its canvas. libwebp reads only that frame, since it allocates the whole canvas."""
     chunks = _walk(memoryview(data)[12:])
     frame, position, canvas = chunks, (0, 0), None
     try:
@@ -26,7 +26,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
         size = _read_size(frame)
     except (LookupError, struct.error) as error:
         raise DamagedImage(
-            "The WebP ends before its first image; it is cut short or damaged; save it again."
+            "The WebP ends before its first image: it is cut short or damaged. Save the image again."
         ) from error
     canvas = canvas or size
     check_pixels(*size, max_pixels)
@@ -37,7 +37,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 
 def _decode(file: bytes) -> Image.Image:
-    """The same as Image.open, which keeps the decoder and copies its pixels: 15 bytes a pixel and not 12."""
+    """Decode with 12 bytes of memory a pixel. Image.open keeps the decoder and copies pixels: 15 bytes."""
     decoder = _webp.WebPAnimDecoder(file)
     size, *_, mode = decoder.get_info()
     found = decoder.get_next()
@@ -60,13 +60,13 @@ def _walk(content: memoryview) -> Chunks:
 
 
 def _three(content: memoryview, at: int) -> int:
-    """A number of three bytes."""
+    """A little-endian number of three bytes."""
     (number,) = struct.unpack_from("<I", bytes(content[at : at + 3]) + b"\0")
     return number
 
 
 def _read_size(frame: Chunks) -> tuple[int, int]:
-    """Width and height, as the pixels' own header says them."""
+    """Width and height in the header of the pixels."""
     if b"VP8L" in frame:
         (bits,) = struct.unpack_from("<I", frame[b"VP8L"], 1)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1

@@ -1,4 +1,4 @@
-"""The servers that tests start for themselves, in folders of their own."""
+"""Fixtures that start private servers, each in its own folder."""
 
 import asyncio
 import shutil
@@ -20,7 +20,7 @@ SAMPLES = REPOSITORY / "ui/public/samples"
 
 
 def find_shipped_model() -> Path:
-    """The version that is in the repository; what was trained here lies beside it."""
+    """The model version in the repository. Models trained on this machine lie in the same folder."""
     command = ["git", "ls-files", "models/*/card.json"]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     (card,) = listed.splitlines()
@@ -40,7 +40,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
-    """The whole system, healthy. What its trainings publish stays in a folder of its own."""
+    """The whole system, healthy. It has its own models folder."""
     state = tmp_path_factory.mktemp("system")
     shutil.copytree(SHIPPED_MODEL, state / "models" / SHIPPED_MODEL.name)
     for config in run_stack(state, PROGRAMS):
@@ -61,7 +61,7 @@ def run_stack(state: Path, programs: tuple[str, ...]) -> Generator[Config]:
 
 @contextmanager
 def run_proxy(state: Path, **changes: str) -> Generator[Config]:
-    """nginx alone, with other values for some of the template's."""
+    """nginx alone; `changes` replace values of its template."""
     (port,) = find_free_ports(1)
     config = prepare(state, port)
     for folder in ("log", "nginx", "run"):
@@ -80,7 +80,7 @@ def run_proxy(state: Path, **changes: str) -> Generator[Config]:
 
 @pytest.fixture
 async def database(servers: Config) -> AsyncGenerator[asyncpg.Connection]:
-    """A connection to the private database, its tables empty."""
+    """A connection to the private database, with empty tables."""
     connection = await asyncpg.connect(servers.database_url("cifar"), command_timeout=30)
     await connection.execute("TRUNCATE predictions, trainings, epochs, models")
     yield connection
@@ -93,20 +93,20 @@ def cat() -> bytes:
 
 
 def pid_of(system: Config, name: str) -> int:
-    """The process of one of the programs, which must be running."""
+    """The process id of a program, which must be running."""
     (found,) = [process for process in stack.processes(system) if process["name"] == name]
     assert found["pid"], f"{name} is {found['statename']}: {found['description']}"
     return found["pid"]
 
 
 async def activate(database: asyncpg.Connection, version: str) -> None:
-    """Make a model the one to serve, as the backend does."""
+    """Make this model version the active one, as the backend does."""
     await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = $1", version)
 
 
 @asynccontextmanager
 async def away(database: asyncpg.Connection) -> AsyncGenerator[None]:
-    """The database lets no inference worker in."""
+    """Lock the inference worker out of the database."""
     await database.execute("ALTER ROLE worker NOLOGIN")
     await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
     try:
@@ -116,7 +116,7 @@ async def away(database: asyncpg.Connection) -> AsyncGenerator[None]:
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
-    """Wait until the awaitable that `condition()` makes gives something true; return that."""
+    """Await `condition()` again and again until its result is true; returns the result."""
     async with asyncio.timeout(seconds):
         while not (value := await condition()):
             await asyncio.sleep(0.02)
@@ -124,7 +124,7 @@ async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 1
 
 
 def write_two_colours(root: Path, train: int, test: int) -> None:
-    """A data set that a network learns in seconds: two classes that differ in colour, under noise."""
+    """A data set that a network learns in seconds: two noisy classes of different colours."""
     random = np.random.default_rng(0)
     for part, count in (("train", train), ("test", test)):
         for channel, name in enumerate(("reddish", "greenish")):

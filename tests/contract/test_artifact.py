@@ -1,4 +1,4 @@
-"""The model artifact: what training writes, the worker reads, and both compute the same."""
+"""The model artifact: the worker reads what training writes, and both compute the same."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ CLASSES = ["a", "b", "c", "d"]
 
 @pytest.fixture(scope="module", params=[(2, 0), (3, 1)], ids=["plain", "residual, padded"])
 def net(request: pytest.FixtureRequest) -> Net:
-    """A network whose batch norms have seen something, so that folding them has an effect."""
+    """A network whose batch norms have statistics, so that folding them has an effect."""
     torch.manual_seed(0)
     net = Net(4, (16, 24, 32), *request.param)
     images = torch.randn(64, 3, 32, 32)
@@ -76,7 +76,7 @@ def test_the_exported_model_on_raw_bytes_equals_the_trained_one_on_normalised_te
     np.testing.assert_allclose(energies, -logits.logsumexp(1).numpy(), atol=1e-4)
 
 
-def test_the_int8_model_answers_nearly_the_same(net: Net, artifact: Path) -> None:
+def test_the_int8_model_s_probabilities_are_close_to_the_float32_model_s(net: Net, artifact: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
     served = LOADER.load(artifact)
     assert "int8" in served.device_name
@@ -85,7 +85,7 @@ def test_the_int8_model_answers_nearly_the_same(net: Net, artifact: Path) -> Non
     assert np.abs(probabilities - expected).sum(1).mean() / 2 < 0.1
 
 
-def test_the_worker_takes_the_card_of_as_many_classes_as_training_does(
+def test_the_worker_accepts_a_card_with_as_many_classes_as_training_allows(
     artifact: Path, tmp_path: Path
 ) -> None:
     folder = copy(artifact, tmp_path)
@@ -96,7 +96,7 @@ def test_the_worker_takes_the_card_of_as_many_classes_as_training_does(
     assert read_card(folder)[1]["confusion"] == confusion
 
 
-def test_training_reads_back_the_weights_that_it_has_written(artifact: Path, net: Net) -> None:
+def test_training_reads_back_the_weights_it_wrote(artifact: Path, net: Net) -> None:
     images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     teacher = read_teacher(artifact, CLASSES)
     with torch.no_grad():
@@ -104,14 +104,14 @@ def test_training_reads_back_the_weights_that_it_has_written(artifact: Path, net
     torch.testing.assert_close(told, expect(net, images), atol=1e-4, rtol=1e-4)
 
 
-def test_no_file_of_an_artifact_names_a_folder_of_the_machine_that_made_it(artifact: Path) -> None:
+def test_no_file_of_an_artifact_contains_a_path_of_the_training_machine(artifact: Path) -> None:
     for file in artifact.iterdir():
         content = file.read_bytes()
         assert str(REPOSITORY).encode() not in content, file.name
         assert b"site-packages" not in content, file.name
 
 
-def test_a_model_file_that_its_card_does_not_describe_is_refused(artifact: Path, tmp_path: Path) -> None:
+def test_a_model_file_that_differs_from_its_card_is_refused(artifact: Path, tmp_path: Path) -> None:
     folder = copy(artifact, tmp_path)
     card = json.loads((folder / "card.json").read_text())
     card["files"]["model.onnx"]["sha256"] = "0" * 64
@@ -132,7 +132,7 @@ def shipped() -> Classifier:
     return LOADER.load(SHIPPED_MODEL)
 
 
-def test_the_shipped_model_serves_int8_on_every_cpu(shipped: Classifier) -> None:
+def test_the_shipped_model_uses_int8_on_every_cpu(shipped: Classifier) -> None:
     assert "int8" in shipped.device_name
     assert len(shipped.classes) == 10
 
@@ -142,4 +142,4 @@ def test_the_shipped_model_labels_the_samples(shipped: Classifier) -> None:
     answers, _ = shipped([decode(sample.read_bytes(), 10**6) for sample in samples])
     labels = [shipped.classes[index] for index in answers.argmax(1)]
     right = sum(label == sample.stem for label, sample in zip(labels, samples, strict=True))
-    assert right >= 8, labels  # the card says 9 of 10 for images that it has not seen
+    assert right >= 8, labels  # the card states 9 of 10 for unseen images

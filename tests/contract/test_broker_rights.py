@@ -1,4 +1,4 @@
-"""Who only looks at the broker can change nothing there."""
+"""The monitoring users of the broker may change nothing."""
 
 from collections.abc import Awaitable, Callable
 
@@ -52,10 +52,10 @@ async def attempt(config: Config, user: str, deed: Deed) -> None:
         *(("flower", deed) for deed in (publish_a_task, publish_an_event, take_a_task)),
     ],
 )
-async def test_who_only_looks_can_change_nothing(servers: Config, user: str, deed: Deed) -> None:
+async def test_a_monitoring_user_may_change_nothing(servers: Config, user: str, deed: Deed) -> None:
     with pytest.raises(ChannelClosed, match="ACCESS_REFUSED"):
         await attempt(servers, user, deed)
 
 
-async def test_flower_hears_events(servers: Config) -> None:
+async def test_flower_receives_events(servers: Config) -> None:
     await attempt(servers, "flower", listen_to_events)

@@ -1,4 +1,4 @@
-"""What the documents point to is there."""
+"""Every file that the documents link to or name exists."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What each service's image holds, read from the lock file that builds it."""
+"""The packages in each service's Docker image, read from the lock file that builds it."""
 
 import tomllib
 
@@ -10,7 +10,7 @@ LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())
 
 
 def closure(member: str) -> set[str]:
-    """Every package that the member's image installs, but for ONNX Runtime, which each machine chooses."""
+    """Every package in the member's image, except ONNX Runtime, whose build depends on the machine."""
     needs: dict[str, set[str]] = {}
     for package in LOCK["package"]:
         dependencies = package.get("dependencies", []) + [
@@ -43,7 +43,7 @@ def closure(member: str) -> set[str]:
         ),
     ],
 )
-def test_an_image_holds_what_its_service_needs_and_no_other_s(
+def test_an_image_holds_only_the_packages_of_its_service(
     member: str, needed: set[str], forbidden: set[str]
 ) -> None:
     packages = closure(member)

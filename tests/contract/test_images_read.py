@@ -1,4 +1,4 @@
-"""Training reads images as the service reads uploads: a network learns from what it will be shown."""
+"""Training decodes images to the same pixels as the service decodes uploads."""
 
 from io import BytesIO
 from pathlib import Path
@@ -44,7 +44,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What training makes of each file."""
+    """The pixels of each file in training."""
     folder: Path = tmp_path_factory.mktemp("images")
     for part in ("train", "test"):
         for name in ("one", "two"):
@@ -54,14 +54,16 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         Image.new("RGB", (32, 32)).save(folder / f"train/one/{number}.png")
     for file, content in FILES.items():
         (folder / "test/two" / file).write_bytes(content)
-    images = data.load(folder, folder / "cache").test.images[1:]  # the first is of class one
+    images = data.load(folder, folder / "cache").test.images[1:]  # the first image is of the other class
     return dict(zip(sorted(["a.png", *FILES]), (image.tobytes() for image in images), strict=True))
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_training_sees_an_image_as_the_model_is_shown_it(file: str, read: dict[str, bytes]) -> None:
+def test_training_and_the_service_decode_an_image_to_the_same_pixels(
+    file: str, read: dict[str, bytes]
+) -> None:
     assert read[file] == decode(FILES[file], max_pixels=10**6)
 
 
-def test_training_takes_whatever_the_service_does() -> None:
+def test_training_accepts_every_format_that_the_service_accepts() -> None:
     assert set(FORMATS) <= set(files.FORMATS)

@@ -1,4 +1,4 @@
-"""What Prometheus is told to ask, and what the dashboard shows, exists."""
+"""Every target of Prometheus and every metric on the dashboard exists."""
 
 import json
 import re
@@ -27,7 +27,7 @@ SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "
 
 
 def names(registry: CollectorRegistry) -> set[str]:
-    """Every time series' name that the registry can give, also those that have no labels yet."""
+    """The name of every time series of the registry, also of those without labels yet."""
     return {
         family.name + suffix for family in registry.collect() for suffix in SUFFIXES.get(family.type, [""])
     }
@@ -41,27 +41,27 @@ def known() -> set[str]:
 
 
 @pytest.mark.parametrize("title", EXPRESSIONS)
-def test_what_the_dashboard_shows_of_our_services_they_tell(title: str, known: set[str]) -> None:
+def test_every_metric_on_the_dashboard_exists_in_a_service(title: str, known: set[str]) -> None:
     found = set(OURS.findall(EXPRESSIONS[title]))
     assert found or EXPRESSIONS[title].startswith("sum(rabbitmq_")
     assert found <= known
 
 
 @pytest.mark.parametrize("job", PROMETHEUS["scrape_configs"], ids=lambda job: job["job_name"])
-def test_a_scrape_job_is_named_for_the_service_that_it_asks(job: dict[str, Any]) -> None:
+def test_a_scrape_job_has_the_name_of_its_service(job: dict[str, Any]) -> None:
     hosts = [name for found in job.get("dns_sd_configs", []) for name in found["names"]]
     hosts += [target.split(":")[0] for found in job.get("static_configs", []) for target in found["targets"]]
     assert hosts == [job["job_name"]]
     assert job["job_name"] in COMPOSE["services"]
 
 
-def test_the_worker_is_asked_where_it_answers() -> None:
+def test_the_worker_is_scraped_at_its_metrics_address() -> None:
     (job,) = [job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "inference"]
     address = COMPOSE["services"]["inference"]["environment"]["METRICS_ADDRESS"]
     assert address == f"0.0.0.0:{job['dns_sd_configs'][0]['port']}"
 
 
-def test_the_dashboard_s_panels_name_the_datasource_that_is_provisioned() -> None:
+def test_the_dashboard_s_panels_use_the_provisioned_datasource() -> None:
     provisioning = FOLDER / "grafana/provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
     assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"]}

@@ -1,4 +1,4 @@
-"""The UI's types are made from ui/openapi.json, which is the backend's own description."""
+"""ui/openapi.json, from which the UI's types are generated, is the backend's description."""
 
 import json
 
@@ -7,13 +7,13 @@ from backend.settings import Settings
 from scripts.local.config import REPOSITORY
 
 
-def test_the_committed_description_is_the_backend_s() -> None:
+def test_the_committed_openapi_file_is_the_backend_s() -> None:
     settings = Settings(database_url="postgresql://x", broker_url="amqp://x")  # pyright: ignore
     committed = json.loads((REPOSITORY / "ui/openapi.json").read_text())
     assert build_app(settings).openapi() == committed, "run: make fix"
 
 
-def test_every_problem_has_its_shape_under_its_media_type() -> None:
+def test_every_problem_has_its_schema_under_its_media_type() -> None:
     settings = Settings(database_url="postgresql://x", broker_url="amqp://x")  # pyright: ignore
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path, operations in build_app(settings).openapi()["paths"].items():

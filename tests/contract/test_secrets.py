@@ -1,4 +1,4 @@
-"""`make secrets` makes what compose.yaml asks for, and leaves what is there."""
+"""`make secrets` creates the secrets in compose.yaml, and keeps existing ones."""
 
 import re
 import subprocess
@@ -19,13 +19,13 @@ def read(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in (folder / "secrets").iterdir()}
 
 
-def test_every_secret_that_compose_asks_for_is_made_and_no_other(tmp_path: Path) -> None:
+def test_exactly_the_secrets_in_compose_yaml_are_made(tmp_path: Path) -> None:
     make(tmp_path)
     compose = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
     assert set(read(tmp_path)) == set(compose["secrets"])
 
 
-def test_what_is_missing_is_added_to_what_is_there(tmp_path: Path) -> None:
+def test_missing_secrets_are_added_to_existing_ones(tmp_path: Path) -> None:
     make(tmp_path)
     before = read(tmp_path)
     for name in ("broker_flower_password", "flower_broker_url"):
@@ -40,7 +40,7 @@ def test_what_is_missing_is_added_to_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("password", ["a/b", "a&b", 'a"b', "a'b", "a@b", "a b", "ä"])
-def test_a_password_that_would_break_an_address_is_refused(tmp_path: Path, password: str) -> None:
+def test_a_password_with_characters_that_break_a_url_is_refused(tmp_path: Path, password: str) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/monitor_password").write_text(password)
     done = make(tmp_path)
@@ -49,14 +49,14 @@ def test_a_password_that_would_break_an_address_is_refused(tmp_path: Path, passw
     assert set(read(tmp_path)) == {"monitor_password"}
 
 
-def test_a_password_of_one_s_own_is_kept(tmp_path: Path) -> None:
+def test_a_password_chosen_by_the_user_is_kept(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/broker_worker_password").write_text("My_own-1")
     assert make(tmp_path).returncode == 0
     assert read(tmp_path)["worker_broker_url"] == "amqp://worker:My_own-1@rabbitmq:5672/cifar"
 
 
-def test_every_password_of_the_definitions_is_filled_in_in_docker() -> None:
+def test_docker_fills_in_every_password_of_the_broker_definitions() -> None:
     wanted = set(
         re.findall(r"\$\{(\w+)_PASSWORD\}", (REPOSITORY / "broker/definitions.template.json").read_text())
     )

@@ -1,4 +1,4 @@
-"""Every setting is passed on by compose.yaml, shown in .env.example and explained in docs/settings.md."""
+"""Every setting is in compose.yaml, .env.example and docs/settings.md."""
 
 import re
 
@@ -43,7 +43,7 @@ def service_block(service: str) -> str:
 
 
 @pytest.mark.parametrize(("service", "name"), sorted(FIELDS))
-def test_a_setting_is_known_everywhere(service: str, name: str) -> None:
+def test_a_setting_is_in_compose_yaml_env_example_and_the_docs(service: str, name: str) -> None:
     variable = name.upper()
     assert (name if name in SECRETS else f"{variable}:") in service_block(service)
     assert f"`{variable}`" in (REPOSITORY / "docs/settings.md").read_text()
@@ -51,15 +51,15 @@ def test_a_setting_is_known_everywhere(service: str, name: str) -> None:
         assert f"{variable}=" in (REPOSITORY / ".env.example").read_text()
 
 
-def test_the_proxy_and_the_backend_cap_a_request_alike() -> None:
+def test_the_proxy_and_the_backend_have_the_same_limit_for_a_request() -> None:
     assert BackendSettings.model_fields["max_request_bytes"].default == MAX_REQUEST_BYTES
 
 
-def test_the_proxy_s_values_are_filled_in_in_both_ways_to_run() -> None:
+def test_docker_and_local_mode_fill_in_every_value_of_the_proxy() -> None:
     names = set(re.findall(r"\$\{(\w+)\}", (REPOSITORY / "proxy/site.conf.template").read_text()))
     local = (REPOSITORY / "scripts/local/files.py").read_text()
     container = service_block("proxy") + (REPOSITORY / "proxy/Dockerfile").read_text()
-    assert "TRUSTED_PROXIES:" in container  # which fills two of them
+    assert "TRUSTED_PROXIES:" in container  # the container sets two of the values from it
     assert {name for name in names if f'"{name}":' not in local} == set()
     assert {name for name in names if f"{name}:" not in container and f"{name}=" not in container} == set()
     for setting, default in (

@@ -49,7 +49,7 @@ async def test_the_training_worker_s_statement_fits_the_schema(
 
 
 @pytest.mark.parametrize("module", [*MODULES, outcomes, registry, runs])
-def test_no_statement_is_left_out_of_the_list(module: object) -> None:
+def test_every_statement_is_in_the_list(module: object) -> None:
     words = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
     statements = {
         name
@@ -64,7 +64,7 @@ INSERT = """INSERT INTO predictions (id, filename, "timestamp", pixels)
     FROM generate_series(1, $1) AS n"""
 
 
-async def test_a_statement_makes_an_event_for_each_row_and_one_notification(
+async def test_a_statement_creates_one_event_per_row_and_one_notification(
     database: asyncpg.Connection,
 ) -> None:
     told: list[tuple[str, str]] = []
@@ -89,11 +89,11 @@ async def test_a_statement_makes_an_event_for_each_row_and_one_notification(
     counts = await database.fetch(
         """SELECT count(*) FROM events WHERE number > $1 GROUP BY prediction_id ORDER BY 1""", latest
     )
-    canceled = 2 * (1 + 10 + 100)  # their names begin with 1 or 2
+    canceled = 2 * (1 + 10 + 100)  # file names that begin with 1 or 2
     assert [row["count"] for row in counts] == [3] * (450 - canceled) + [4] * canceled
 
 
-async def test_a_statement_that_changes_no_row_makes_no_event(database: asyncpg.Connection) -> None:
+async def test_a_statement_that_changes_no_row_creates_no_event(database: asyncpg.Connection) -> None:
     count = "SELECT count(*) FROM events"
     before = await database.fetchval(count)
     await database.execute("UPDATE predictions SET status = 'running'")
@@ -101,7 +101,9 @@ async def test_a_statement_that_changes_no_row_makes_no_event(database: asyncpg.
     assert await database.fetchval(count) == before
 
 
-async def test_a_statement_that_changes_very_many_rows_makes_one_event(database: asyncpg.Connection) -> None:
+async def test_a_statement_that_changes_very_many_rows_creates_one_event(
+    database: asyncpg.Connection,
+) -> None:
     await database.execute(INSERT, 1001)
     last = await database.fetchrow("SELECT * FROM events ORDER BY number DESC LIMIT 1")
     assert last is not None
@@ -111,7 +113,7 @@ async def test_a_statement_that_changes_very_many_rows_makes_one_event(database:
 async def test_events_are_numbered_in_the_order_of_the_commits(
     database: asyncpg.Connection, servers: Config
 ) -> None:
-    """Four that write at the same time; one that reads sees no number appear below one that it has seen."""
+    """Four connections write at the same time. A reader never sees a number appear below one it has read."""
     writers = [await asyncpg.connect(servers.database_url("cifar")) for _ in range(4)]
     seen = {row["number"] for row in await database.fetch("SELECT number FROM events")}
 
@@ -208,7 +210,7 @@ async def test_the_schema_refuses_a_training_that_contradicts_itself(
         ("training", "UPDATE models SET activated_at = now()"),
     ],
 )
-async def test_a_service_may_do_no_more_than_it_does(
+async def test_a_service_has_only_the_rights_that_its_statements_need(
     user: str, statement: str, database: asyncpg.Connection
 ) -> None:
     await database.execute(f"SET ROLE {user}")

@@ -1,4 +1,4 @@
-"""The wire between backend and workers: a golden message for each task, held by both sides."""
+"""The task messages: the backend builds, and the workers decode, the same golden message."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 @pytest.fixture
 def message(kind: str, golden: dict[str, Any]) -> TaskMessage:
-    """The message as the backend builds it."""
+    """The message that the backend builds."""
     return BUILDERS[kind](UUID(golden["headers"]["id"]), golden["headers"]["request_id"])
 
 
@@ -71,7 +71,7 @@ async def test_the_backend_publishes_the_golden_message(
         await broker.close()
         await reader.close()
     assert received.body == golden["body"].encode()
-    # Quorum queues add a count of their own at delivery.
+    # Quorum queues add a delivery count.
     assert {k: v for k, v in received.headers.items() if k != "x-delivery-count"} == golden["headers"]
     properties = {name: getattr(received, name) for name in golden["properties"]}
     assert properties == golden["properties"]
@@ -95,7 +95,7 @@ async def test_messages_of_both_kinds_are_published_together(servers: Config) ->
 
 
 class Recording(BatchTask):
-    """The task's name and signature, without a model."""
+    """A task with the real name and signature, without a model."""
 
     name = "inference.classify"
     max_batch_size = 1
@@ -117,7 +117,7 @@ def app() -> Celery:
 def as_request(
     golden: dict[str, Any], app: Celery, task: Any, acknowledged: Callable[..., None] = lambda *_: None
 ) -> Request:
-    """What Celery's worker makes of the golden message."""
+    """The call that Celery's worker makes for the golden message."""
     message = Message(
         body=golden["body"],
         headers=golden["headers"],

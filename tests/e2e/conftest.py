@@ -25,13 +25,13 @@ REPORT_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the page's scripts threw, and what its content security policy forbade."""
+    """The errors of the page's scripts, and the violations of its content security policy."""
     return []
 
 
 @asynccontextmanager
 async def open_page(address: str, monitor_password: str, complaints: list[str]) -> AsyncGenerator[Page]:
-    """A page of the system at `address` that knows Flower's login; a complaint fails the test."""
+    """A browser page of the system at `address`, logged in to Flower. A complaint fails the test."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     assert chromium, "Chromium is missing; scripts/bootstrap chromium installs it"
     async with async_playwright() as playwright:

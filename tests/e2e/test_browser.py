@@ -1,4 +1,4 @@
-"""A person with a browser: the page, the live label, the history, the documentation."""
+"""The UI in a browser: uploads, live labels, the history, the documentation."""
 
 import httpx
 from playwright.async_api import Page, expect
@@ -25,7 +25,7 @@ async def test_an_image_dropped_on_the_page_gets_its_label(page: Page) -> None:
     await expect(page.locator(".history li", has_text="my ship.jpg")).to_contain_text("ship")
 
 
-async def test_a_file_that_is_no_image_is_refused_in_words_beside_one_that_is(page: Page) -> None:
+async def test_a_file_that_is_no_image_is_refused_and_its_neighbour_is_classified(page: Page) -> None:
     await page.goto("/")
     await page.set_input_files(
         "input[type=file]",
@@ -42,7 +42,7 @@ async def test_a_file_that_is_no_image_is_refused_in_words_beside_one_that_is(pa
     )
 
 
-async def test_another_reader_sees_an_upload_arrive_live(page: Page, system: Config) -> None:
+async def test_an_upload_appears_live_in_another_browser(page: Page, system: Config) -> None:
     await page.goto("/")
     await expect(page.locator(".connection")).to_contain_text("Live")
     files = {"file": ("from curl.jpg", (SAMPLES / "horse.jpg").read_bytes())}
@@ -51,7 +51,7 @@ async def test_another_reader_sees_an_upload_arrive_live(page: Page, system: Con
     await expect(page.locator(".history li", has_text="from curl.jpg")).to_contain_text("horse")
 
 
-async def test_the_api_s_documentation_needs_no_other_host(page: Page, system: Config) -> None:
+async def test_the_api_documentation_loads_nothing_from_other_hosts(page: Page, system: Config) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     await page.goto("/docs")

@@ -1,4 +1,4 @@
-"""Behind another proxy: whose headers count, which address is ours, the examples of docs/deployment.md."""
+"""Behind another proxy: trusted headers, the public address, the examples of docs/deployment.md."""
 
 import asyncio
 import re
@@ -33,18 +33,18 @@ async def upload(config: Config, host: str, **headers: str) -> httpx.Response:
 async def try_upload(
     folder: Path, host: str, headers: dict[str, str], **settings: str
 ) -> tuple[int, Backend]:
-    """Send an upload's head through a proxy with these settings; returns the status, and what was behind."""
+    """Send an upload's head through a proxy with these settings; returns status and stand-in backend."""
     async with run_backend(answers=True) as backend:
         with run_proxy(folder, BACKEND_SERVERS=f"server 127.0.0.1:{backend.port};", **settings) as config:
             answer = await upload(config, host, **headers)
     return answer.status_code, backend
 
 
-# Whose headers count.
+# Trusted headers.
 
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "10.9.9.9, 127.0.0.0/8", "::1 127.0.0.1/32"])
-async def test_a_trusted_proxy_says_who_asks_and_under_which_address(tmp_path: Path, trusted: str) -> None:
+async def test_a_trusted_proxy_s_headers_set_the_client_and_the_host(tmp_path: Path, trusted: str) -> None:
     headers = {"Origin": "https://cifar.example", **FORWARDED}
     status, backend = await try_upload(tmp_path, "localhost:8080", headers, TRUSTED_PROXIES=trusted)
     assert status == 202
@@ -56,7 +56,7 @@ async def test_a_trusted_proxy_says_who_asks_and_under_which_address(tmp_path: P
 
 
 @pytest.mark.parametrize("trusted", ["", "10.9.9.9", "198.51.100.7, 127.0.0.2"])
-async def test_of_others_these_headers_count_for_nothing(tmp_path: Path, trusted: str) -> None:
+async def test_forwarded_headers_of_untrusted_clients_are_ignored(tmp_path: Path, trusted: str) -> None:
     changes = {"TRUSTED_PROXIES": trusted}
     async with run_backend(answers=True) as backend:
         with run_proxy(tmp_path, BACKEND_SERVERS=f"server 127.0.0.1:{backend.port};", **changes) as config:
@@ -77,7 +77,7 @@ async def test_of_others_these_headers_count_for_nothing(tmp_path: Path, trusted
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"X_Forwarded_Host": "evil.example, cifar.example"}, 202),  # the trusted proxy added the last one
+        ({"X_Forwarded_Host": "evil.example, cifar.example"}, 202),  # the trusted proxy added the last name
         ({"X_Forwarded_Host": "cifar.example, evil.example"}, 403),
         ({"X_Forwarded_Host": "cifar.example:443"}, 202),
         ({"X_Forwarded_Host": "cifar.example https://cifar.example"}, 403),
@@ -86,14 +86,14 @@ async def test_of_others_these_headers_count_for_nothing(tmp_path: Path, trusted
     ],
     ids=str,
 )
-async def test_what_a_trusted_proxy_passes_on_is_compared_with_the_origin(
+async def test_the_host_from_a_trusted_proxy_is_compared_with_the_origin(
     tmp_path: Path, headers: dict[str, str], status: int
 ) -> None:
     headers = {"Origin": "https://cifar.example", **headers}
     assert (await try_upload(tmp_path, "localhost", headers, TRUSTED_PROXIES="127.0.0.1"))[0] == status
 
 
-async def test_clients_of_a_trusted_proxy_have_a_rate_and_a_line_in_the_log_each(tmp_path: Path) -> None:
+async def test_each_client_of_a_trusted_proxy_has_its_own_rate_limit_and_log_lines(tmp_path: Path) -> None:
     async with run_backend(answers=True) as backend:
         servers = f"server 127.0.0.1:{backend.port};"
         settings = {"TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8", "RATE_LIMIT_PER_SECOND": "1"}
@@ -111,7 +111,7 @@ async def test_clients_of_a_trusted_proxy_have_a_rate_and_a_line_in_the_log_each
     assert [answer.status_code for answer in made_up][-1] == 429
 
 
-# Which address is ours.
+# The public address.
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_clients_of_a_trusted_proxy_have_a_rate_and_a_line_in_the_log_each
         ("", "cifar.example", "", 421),
     ],
 )
-async def test_the_public_address_is_answered_and_may_upload(
+async def test_the_public_address_is_served_and_may_upload(
     tmp_path: Path, public_url: str, host: str, origin: str, status: int
 ) -> None:
     headers = {"Origin": origin} if origin else {}
@@ -157,17 +157,17 @@ async def test_the_public_address_is_answered_and_may_upload(
         ("cifar.example", "ftp://cifar.example", 403),
     ],
 )
-async def test_the_port_of_the_scheme_may_be_left_out(
+async def test_the_default_port_of_the_scheme_may_be_left_out(
     tmp_path: Path, host: str, origin: str, status: int
 ) -> None:
     assert (await try_upload(tmp_path, host, {"Origin": origin}, HOST_NAMES=".*"))[0] == status
 
 
-# The settings.
+# Settings.
 
 
 @pytest.mark.parametrize("proxies", ["", "127.0.0.1", "10.0.0.0/8,::1", " 192.0.2.1 , 2001:db8::/32 "])
-def test_the_image_makes_the_same_directives_as_local_mode(proxies: str) -> None:
+def test_docker_and_local_mode_write_the_same_directives(proxies: str) -> None:
     script = '. "$0"; printf "%s\\n" "$REAL_IP_FROM" "$TRUSTED_ADDRESSES"'
     command = ["sh", "-c", script, str(REPOSITORY / "proxy/trusted-proxies.envsh")]
     done = subprocess.run(
@@ -177,23 +177,23 @@ def test_the_image_makes_the_same_directives_as_local_mode(proxies: str) -> None
 
 
 @pytest.mark.parametrize("proxies", ["proxy", "10.0.0.0/33", "127.0.0.1; return 200", "*"])
-def test_a_trusted_proxy_that_is_no_address_is_refused(proxies: str) -> None:
+def test_an_invalid_trusted_proxy_is_refused(proxies: str) -> None:
     with pytest.raises(SetupError, match="TRUSTED_PROXIES holds"):
         files.trust(proxies)
 
 
 @pytest.mark.parametrize("url", ["cifar.example", "https://", "https://a b", 'https://a"b', "https://a/$b"])
-def test_a_public_address_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_public_address_is_refused(url: str) -> None:
     with pytest.raises(SetupError, match="PUBLIC_URL is"):
         files.check_public_url(url)
 
 
-# The examples, over TLS, before the whole system.
+# The documented examples, with TLS, in front of the whole system.
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for cifar.example, signed by itself, and its key."""
+    """A self-signed certificate for cifar.example, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     pem, key = folder / "cifar.pem", folder / "cifar.key"
     command = [
@@ -254,7 +254,7 @@ def public(
     certificate: tuple[Path, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[tuple[str, Config]]:
-    """The address of a documented proxy, and the proxy of ours that stands behind it, before the system."""
+    """The address of a documented proxy, and the proxy of ours between it and the system."""
     (port,) = find_free_ports(1)
     folder, address = tmp_path_factory.mktemp("public"), f"https://cifar.example:{port}"
     settings = {
@@ -277,7 +277,7 @@ def public(
 
 
 class ToThisMachine(httpx.AsyncHTTPTransport):
-    """Sends what is for cifar.example to this machine; name and certificate stay the public ones."""
+    """Sends requests for cifar.example to this machine, with the public name in TLS and Host."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sni_hostname"] = request.url.host
@@ -286,7 +286,7 @@ class ToThisMachine(httpx.AsyncHTTPTransport):
 
 
 def visit(address: str, certificate: tuple[Path, Path]) -> httpx.AsyncClient:
-    """A client that knows the certificate, and names the page's origin as a browser does."""
+    """A client that trusts the certificate and sends the page's origin, as a browser does."""
     transport = ToThisMachine(verify=ssl.create_default_context(cafile=certificate[0]))
     headers = {"Origin": address}
     return httpx.AsyncClient(base_url=address, transport=transport, headers=headers, timeout=30)
@@ -301,13 +301,13 @@ async def test_a_documented_proxy_passes_uploads_of_any_size(
         assert (small.status_code, small.json()["prediction"]) == (200, "cat")
         large = await client.post(
             "/api/predict", files=[("file", bytes(9_400_000))] * 7
-        )  # nearly all that may
+        )  # just under the limit
         assert_is_problem(large, 422, "No file could be accepted")
         (entry,) = await eventually(lambda: find_in_log(behind, small.headers["x-request-id"]))
         assert entry["client"] == "127.0.0.1"
 
 
-async def test_a_documented_proxy_passes_events_on_as_they_happen(
+async def test_a_documented_proxy_passes_events_on_without_delay(
     public: tuple[str, Config], certificate: tuple[Path, Path], cat: bytes
 ) -> None:
     async with asyncio.timeout(20), visit(public[0], certificate) as client:
@@ -322,7 +322,7 @@ async def test_a_documented_proxy_passes_events_on_as_they_happen(
                     break
 
 
-async def test_a_documented_proxy_leads_nowhere_else(
+async def test_a_documented_proxy_serves_no_other_address(
     public: tuple[str, Config], certificate: tuple[Path, Path]
 ) -> None:
     address, _ = public

@@ -1,4 +1,4 @@
-"""Flower behind the prefix: every page it links to opens, and none of them commands."""
+"""Flower behind its prefix: every page it links to opens, and none can send commands."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -39,16 +39,16 @@ async def test_every_page_that_flower_links_to_opens(flower: httpx.AsyncClient, 
         found = set(await page.eval_on_selector_all("a[href]", "all => all.map(a => a.getAttribute('href'))"))
         links = {link for link in found if not link.startswith(("#", "http"))}
         assert all(link.startswith("/flower/") for link in links), links
-        kinds = {TASK_ID.sub("", link) for link in [*seen, *waiting]}  # one task's page stands for all
+        kinds = {TASK_ID.sub("", link) for link in [*seen, *waiting]}  # one page of a task is enough
         waiting += [link for link in links if TASK_ID.sub("", link) not in kinds]
     assert {link.split("/")[2].split("?")[0] for link in seen} >= {"tasks", "task", "worker", "broker"}
 
 
-async def test_the_broker_page_knows_the_queues(flower: httpx.AsyncClient) -> None:
+async def test_the_broker_page_lists_the_queues(flower: httpx.AsyncClient) -> None:
     async def knows() -> bool:
         rows = (await flower.get("/flower/broker")).text.split("<tr")
         cells = [re.findall(r"<td[^>]*>([^<]+)</td>", row) for row in rows]
-        # The name first, the number of its consumers last: an idle worker takes from each.
+        # The first cell is the queue's name, the last the number of its consumers.
         return {(row[0].strip(), row[-1].strip()) for row in cells if row} == {
             ("inference", "1"),
             ("training", "1"),
@@ -57,6 +57,6 @@ async def test_the_broker_page_knows_the_queues(flower: httpx.AsyncClient) -> No
     await eventually(knows, 30)
 
 
-async def test_flower_only_looks(flower: httpx.AsyncClient) -> None:
+async def test_flower_cannot_send_commands(flower: httpx.AsyncClient) -> None:
     answer = await flower.post("/flower/api/worker/shutdown/inference@localhost")
     assert answer.status_code == 403

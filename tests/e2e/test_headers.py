@@ -1,4 +1,4 @@
-"""What the proxy adds to every answer, and that each page works under its content security policy."""
+"""The headers that the proxy adds to every answer, and pages under their content security policy."""
 
 import re
 
@@ -40,7 +40,7 @@ async def test_every_answer_carries_the_security_headers_once(client: httpx.Asyn
 
 
 @pytest.mark.parametrize("path", OURS)
-async def test_our_own_pages_may_run_nothing_inline(client: httpx.AsyncClient, path: str) -> None:
+async def test_the_policy_of_our_pages_forbids_inline_scripts(client: httpx.AsyncClient, path: str) -> None:
     policy = (await client.get(path)).headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "unsafe" not in policy
@@ -55,12 +55,14 @@ async def test_our_own_pages_may_run_nothing_inline(client: httpx.AsyncClient, p
         ("/rabbitmq/", "#login", "Username"),
     ],
 )
-async def test_every_page_works_under_its_policy(page: Page, path: str, selector: str, text: str) -> None:
+async def test_every_page_works_under_its_content_security_policy(
+    page: Page, path: str, selector: str, text: str
+) -> None:
     await page.goto(path)
     await expect(page.locator(selector).first).to_contain_text(text)
 
 
-async def test_the_broker_s_pages_work_under_their_policy(
+async def test_rabbitmq_s_pages_work_under_their_content_security_policy(
     page: Page, system: Config, complaints: list[str]
 ) -> None:
     await page.goto("/rabbitmq/#/queues/cifar/inference")
@@ -68,11 +70,11 @@ async def test_the_broker_s_pages_work_under_their_policy(
     await page.fill("input[name=password]", system.secrets["monitor"])
     await page.click("input[type=submit]")
     await expect(page.locator("#main h1")).to_contain_text("inference")
-    # Its own scripts may trip over a graph that has no figures yet; our policy must not.
+    # RabbitMQ's scripts may fail on a graph without figures yet. Only violations of our policy count.
     complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 
-async def test_the_documentation_can_be_tried_out_under_its_policy(page: Page) -> None:
+async def test_try_it_out_in_the_documentation_works_under_its_policy(page: Page) -> None:
     await page.goto("/docs")
     await page.locator(".opblock-get", has_text="/api/health/live").locator("button").first.click()
     await page.locator(".try-out__btn").click()
@@ -80,7 +82,7 @@ async def test_the_documentation_can_be_tried_out_under_its_policy(page: Page) -
     await expect(page.locator(".live-responses-table")).to_contain_text('"status": "ok"')
 
 
-async def test_a_script_that_slipped_into_a_page_does_not_run(page: Page, complaints: list[str]) -> None:
+async def test_an_injected_script_does_not_run(page: Page, complaints: list[str]) -> None:
     await page.goto("/")
     await page.evaluate(
         """() => {
@@ -94,7 +96,7 @@ async def test_a_script_that_slipped_into_a_page_does_not_run(page: Page, compla
     complaints.clear()
 
 
-async def test_assets_are_kept_for_ever_and_pages_are_asked_for_again(client: httpx.AsyncClient) -> None:
+async def test_assets_are_cached_for_ever_and_pages_are_revalidated(client: httpx.AsyncClient) -> None:
     index = await client.get("/")
     assert index.headers["cache-control"] == "no-cache"
     found = re.search(r"/assets/[^\"]+\.js", index.text)

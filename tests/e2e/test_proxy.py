@@ -1,4 +1,4 @@
-"""The one door: what it lets through, what it refuses and in which words, what it adds to every answer."""
+"""The proxy: what it forwards, what it refuses and how, and how it retries."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ LONG = b"a" * 40_000
 
 @pytest.fixture(scope="module")
 def lonely(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
-    """A proxy with nothing behind it, not even names, that takes one upload a second."""
+    """A proxy whose servers do not exist, limited to one upload a second."""
     changes = {"RATE_LIMIT_PER_SECOND": "1", "FLOWER_ADDRESS": "flower:5555"}
     with run_proxy(tmp_path_factory.mktemp("lonely"), **changes) as config:
         yield config
@@ -30,7 +30,7 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
 
 @pytest.fixture
 def many_files() -> Generator[None]:
-    """As many open files as the system allows, for both ends of thousands of connections."""
+    """Raise the limit of open files: the tests hold both ends of thousands of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -39,7 +39,7 @@ def many_files() -> Generator[None]:
 
 @dataclass
 class Backend:
-    """A stand-in that records the heads of requests, and answers or hangs up."""
+    """A stand-in for a backend. It records the heads of requests, and answers or closes the connection."""
 
     answers: bool
     port: int = 0
@@ -67,7 +67,7 @@ async def run_backend(*, answers: bool) -> AsyncGenerator[Backend]:
 async def run_server(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncGenerator[str]:
-    """A backend that does as told on each connection; yields nginx's line for it. Its reader may hang up."""
+    """Serve each connection with `serve`; yields nginx's `server` line. The client may disconnect."""
     connections: set[asyncio.Task[None] | None] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,7 +83,7 @@ async def run_server(
 
 
 async def send(config: Config, request: bytes) -> httpx.Response:
-    """Send bytes as they are, which a client library would put right; read until the proxy hangs up."""
+    """Send raw bytes, which a client library would correct; read until the proxy closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", config.http_port)
     writer.write(request)
     head, _, body = (await asyncio.wait_for(reader.read(), 15)).partition(b"\r\n\r\n")
@@ -98,7 +98,7 @@ def get(path: str) -> bytes:
 
 
 async def find_in_log(config: Config, text: str) -> list[dict[str, object]]:
-    """The requests in the proxy's log whose lines hold the text."""
+    """The requests in the proxy's log whose lines contain the text."""
     lines = (config.state / "log/nginx.log").read_text().splitlines()
     return [json.loads(line) for line in lines if text in line]
 
@@ -122,7 +122,7 @@ async def test_a_harmless_request_id_is_kept(client: httpx.AsyncClient, path: st
 
 
 @pytest.mark.parametrize("given", ["", "two words", '"quoted"', "a" * 65])
-async def test_another_request_id_is_replaced_and_the_backend_told(
+async def test_an_invalid_request_id_is_replaced_before_the_backend(
     client: httpx.AsyncClient, given: str
 ) -> None:
     answer = await client.get("/api/no-such", headers={"X-Request-ID": given})
@@ -130,7 +130,7 @@ async def test_another_request_id_is_replaced_and_the_backend_told(
     assert_is_problem(answer, 404, "Not Found")
 
 
-async def test_a_prediction_s_id_finds_its_upload_in_the_access_log(
+async def test_the_access_log_of_an_upload_holds_the_prediction_s_id(
     client: httpx.AsyncClient, system: Config, cat: bytes
 ) -> None:
     answer = await client.post("/api/predict?secret=1", files={"file": cat})
@@ -140,12 +140,12 @@ async def test_a_prediction_s_id_finds_its_upload_in_the_access_log(
     assert (entry["method"], entry["uri"], entry["status"]) == ("POST", "/api/predict", 202)
 
 
-# What is refused.
+# Refusals.
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://{host}.elsewhere.example"])
 @pytest.mark.parametrize("path", ["/api/trainings", "/api/predict", "/api/models/v1/activate"])
-async def test_a_page_of_another_site_may_change_nothing(
+async def test_a_page_of_another_site_cannot_make_changes(
     client: httpx.AsyncClient, path: str, origin: str
 ) -> None:
     foreign = {"Origin": origin.format(host=client.base_url.netloc.decode())}
@@ -157,8 +157,8 @@ async def test_a_page_of_another_site_may_change_nothing(
     "host",
     ["Host: elsewhere.example\r\n", "Host: localhost.elsewhere.example\r\n", "Host: 127.0.0.1.x\r\n", ""],
 )
-async def test_a_name_that_was_led_here_is_not_served(system: Config, host: str, path: str) -> None:
-    """As by a page of another site, whose name resolves to this machine (DNS rebinding)."""
+async def test_an_unknown_host_name_is_not_served(system: Config, host: str, path: str) -> None:
+    """A page of another site may point its own name at this machine (DNS rebinding)."""
     version = "1.1" if host else "1.0"
     request = f"GET {path} HTTP/{version}\r\n{host}Connection: close\r\n\r\n"
     answer = await send(system, request.encode())
@@ -168,12 +168,12 @@ async def test_a_name_that_was_led_here_is_not_served(system: Config, host: str,
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "[::1]:8080"])
-async def test_this_machine_s_own_names_are_served(system: Config, host: str) -> None:
+async def test_the_names_of_localhost_are_served(system: Config, host: str) -> None:
     answer = await send(system, get("/api/health/live").replace(b"Host: localhost", f"Host: {host}".encode()))
     assert answer.status_code == 200
 
 
-async def test_our_own_pages_may_and_others_may_look(client: httpx.AsyncClient) -> None:
+async def test_our_own_pages_may_make_changes_and_others_may_read(client: httpx.AsyncClient) -> None:
     own = {"Origin": str(client.base_url).rstrip("/")}
     assert (await client.post("/api/predict", headers=own)).status_code == 422
     assert (await client.get("/api/models", headers={"Origin": "https://elsewhere.example"})).is_success
@@ -193,13 +193,13 @@ async def test_our_own_pages_may_and_others_may_look(client: httpx.AsyncClient) 
         "/_error/problem",
     ],
 )
-async def test_what_is_internal_is_not_there(system: Config, path: str) -> None:
+async def test_internal_addresses_answer_404(system: Config, path: str) -> None:
     answer = await send(system, get(path))
     assert answer.status_code == 404
     assert "There is nothing at this address; start at / or at /docs." in answer.text
 
 
-async def test_a_missing_page_is_small_and_plain(client: httpx.AsyncClient) -> None:
+async def test_the_404_page_is_small_and_plain(client: httpx.AsyncClient) -> None:
     answer = await client.get("/no-such-page")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/plain")
     assert answer.text == "404 Not found\nThere is nothing at this address; start at / or at /docs.\n"
@@ -225,14 +225,14 @@ async def test_a_missing_page_is_small_and_plain(client: httpx.AsyncClient) -> N
         ),
     ],
 )
-async def test_what_the_backend_never_sees_is_refused_with_a_problem(
+async def test_a_request_refused_by_the_proxy_gets_a_problem(
     system: Config, request_bytes: bytes, status: int, title: str
 ) -> None:
     assert_is_problem(await send(system, request_bytes), status, title)
 
 
-async def test_cookies_of_other_applications_are_taken_or_named(client: httpx.AsyncClient) -> None:
-    """A browser sends what everything else on `localhost` has set, too."""
+async def test_large_cookies_of_other_applications_are_accepted_or_named(client: httpx.AsyncClient) -> None:
+    """A browser also sends the cookies of every other application on `localhost`."""
     taken = await client.get("/api/health/live", headers={"Cookie": "a=" + "b" * 30_000})
     assert taken.status_code == 200
     refused = await client.get("/api/health/live", headers={"Cookie": "a=" + "b" * 40_000})
@@ -241,7 +241,7 @@ async def test_cookies_of_other_applications_are_taken_or_named(client: httpx.As
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/icon.svg"])
-async def test_a_page_says_which_methods_it_has(client: httpx.AsyncClient, path: str) -> None:
+async def test_a_405_answer_lists_the_allowed_methods(client: httpx.AsyncClient, path: str) -> None:
     got, head = await client.get(path), await client.head(path)
     assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
     assert head.headers["content-type"] == got.headers["content-type"]
@@ -252,7 +252,7 @@ async def test_a_page_says_which_methods_it_has(client: httpx.AsyncClient, path:
 @pytest.mark.parametrize(
     "path", ["/api/models", "/api/models/", "/openapi.json", "/openapi.json/", "/api/events"]
 )
-async def test_a_monitor_that_asks_by_head_is_answered(client: httpx.AsyncClient, path: str) -> None:
+async def test_a_head_request_of_a_monitor_is_answered(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.head(path)
     assert (answer.status_code, answer.content) == (200, b"")
     options = await client.options(path)
@@ -263,9 +263,7 @@ async def test_a_monitor_that_asks_by_head_is_answered(client: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("path", ["/api/predict/", "//api/predict", "/api//predict//"])
-async def test_an_upload_is_taken_at_its_address_with_more_slashes(
-    system: Config, cat: bytes, path: str
-) -> None:
+async def test_an_upload_address_may_have_extra_slashes(system: Config, cat: bytes, path: str) -> None:
     body = (
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="cat.jpg"\r\n\r\n'
         + cat
@@ -283,7 +281,7 @@ async def test_a_request_over_the_limit_is_refused_with_a_problem(client: httpx.
     assert_is_problem(answer, 413, "Request too large")
 
 
-async def test_a_client_that_never_ends_its_headers_is_hung_up_on(lonely: Config) -> None:
+async def test_a_client_that_never_ends_its_headers_is_disconnected(lonely: Config) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", lonely.http_port)
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
     started = time.monotonic()
@@ -293,7 +291,7 @@ async def test_a_client_that_never_ends_its_headers_is_hung_up_on(lonely: Config
     writer.close()
 
 
-async def test_more_uploads_than_a_client_may_send_are_refused_with_a_problem(lonely: Config) -> None:
+async def test_uploads_over_the_rate_limit_are_refused_with_a_problem(lonely: Config) -> None:
     async with httpx.AsyncClient(base_url=lonely.address) as client:
         paths = ("/api/predict", "/api/predict/", "/api/predict", "/api/predict//")
         answers = [await client.post(path, content=b"x") for path in paths]
@@ -305,13 +303,13 @@ async def test_more_uploads_than_a_client_may_send_are_refused_with_a_problem(lo
     assert entry["rate"] == "REJECTED"
 
 
-async def test_a_client_may_follow_thousands_of_streams_and_still_send_requests(
+async def test_a_client_with_thousands_of_streams_can_still_send_requests(
     tmp_path: Path, many_files: None
 ) -> None:
     async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: open\n\n")
-        await reader.read()  # until the client leaves
+        await reader.read()  # until the client disconnects
 
     paths = ("/api/events", "/api/predictions/1/events", "/api/trainings/1/events/")
     streams: list[asyncio.StreamWriter] = []
@@ -335,12 +333,10 @@ async def test_a_client_may_follow_thousands_of_streams_and_still_send_requests(
                 writer.close()
 
 
-# What stands behind.
+# Backends.
 
 
-async def test_flower_and_rabbitmq_open_to_those_with_the_password(
-    client: httpx.AsyncClient, system: Config
-) -> None:
+async def test_flower_and_rabbitmq_need_the_password(client: httpx.AsyncClient, system: Config) -> None:
     login = ("monitor", system.secrets["monitor"])
     assert (await client.get("/flower/tasks")).status_code == 401
     assert (await client.get("/flower/tasks", auth=login)).status_code == 200
@@ -351,7 +347,7 @@ async def test_flower_and_rabbitmq_open_to_those_with_the_password(
     assert dead.json()["name"] == "inference.dead"
 
 
-async def test_the_ui_is_served_though_nothing_stands_behind(lonely: Config) -> None:
+async def test_the_ui_is_served_without_any_backend(lonely: Config) -> None:
     async with httpx.AsyncClient(base_url=lonely.address) as client:
         assert "<title>" in (await client.get("/")).text
         assert (await client.get("/docs")).status_code == 200
@@ -363,7 +359,7 @@ async def test_the_ui_is_served_though_nothing_stands_behind(lonely: Config) -> 
             assert (answer.status_code, answer.headers["content-type"]) == (503, "text/plain")
 
 
-async def test_an_upload_goes_to_another_backend_when_one_refuses(tmp_path: Path) -> None:
+async def test_an_upload_goes_to_another_backend_if_one_refuses_the_connection(tmp_path: Path) -> None:
     (refusing,) = find_free_ports(1)
     async with run_backend(answers=True) as backend:
         servers = f"server 127.0.0.1:{refusing}; server 127.0.0.1:{backend.port};"
@@ -374,7 +370,7 @@ async def test_an_upload_goes_to_another_backend_when_one_refuses(tmp_path: Path
     assert len(backend.heads) == 4
 
 
-async def test_an_upload_that_was_sent_is_not_sent_again(tmp_path: Path) -> None:
+async def test_an_upload_that_reached_a_backend_is_not_sent_again(tmp_path: Path) -> None:
     async with run_backend(answers=False) as first, run_backend(answers=False) as second:
         servers = f"server 127.0.0.1:{first.port}; server 127.0.0.1:{second.port};"
         with run_proxy(tmp_path, BACKEND_SERVERS=servers) as config:
@@ -384,10 +380,10 @@ async def test_an_upload_that_was_sent_is_not_sent_again(tmp_path: Path) -> None
     assert len(first.heads + second.heads) == 1
 
 
-async def test_each_upload_after_a_request_that_broke_is_answered(
+async def test_each_upload_after_a_broken_request_is_answered(
     client: httpx.AsyncClient, system: Config
 ) -> None:
-    """The backend once hung up after it had answered 500, and the proxy sent the next request there."""
+    """The backend must not close the connection after a 500: the proxy reuses it for the next request."""
     training = (await client.post("/api/trainings", content="{}")).json()["urls"]["self"]
     await client.post(f"{training}/cancel")
     database = await asyncpg.connect(system.database_url("cifar"))
@@ -406,10 +402,10 @@ async def test_each_upload_after_a_request_that_broke_is_answered(
 @pytest.mark.parametrize(
     ("method", "status", "sent"), [("GET", 202, 3), ("DELETE", 202, 3), ("POST", 503, 2)]
 )
-async def test_on_a_connection_that_was_just_closed_only_what_may_be_repeated_is_sent_again(
+async def test_only_idempotent_requests_are_retried_after_a_closed_connection(
     tmp_path: Path, method: str, status: int, sent: int
 ) -> None:
-    """The one backend there is answers, and hangs up as the next request comes, as when it restarts."""
+    """The only backend answers, and closes the connection when the next request comes, like in a restart."""
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -426,9 +422,8 @@ async def test_on_a_connection_that_was_just_closed_only_what_may_be_repeated_is
 
 
 @pytest.mark.parametrize("size", [1000, 30_000, 500_000])
-async def test_the_head_of_an_upload_does_not_travel_alone(tmp_path: Path, size: int) -> None:
-    """Else its body follows once the head is acknowledged, which a system puts off for 40 ms on a connection
-    that has been in use for a while."""
+async def test_the_head_and_body_of_an_upload_are_sent_together(tmp_path: Path, size: int) -> None:
+    """Otherwise the body waits for the acknowledgement of the head, which TCP may delay by 40 ms."""
     first: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -445,7 +440,7 @@ async def test_the_head_of_an_upload_does_not_travel_alone(tmp_path: Path, size:
     assert [b"\r\n\r\nxxx" in part for part in first] == [True] * 20
 
 
-async def test_an_address_is_passed_on_as_it_came_with_one_request_id(tmp_path: Path) -> None:
+async def test_the_path_is_passed_on_unchanged_with_one_request_id(tmp_path: Path) -> None:
     async with run_backend(answers=True) as backend:
         address = f"127.0.0.1:{backend.port}"
         with run_proxy(tmp_path, RABBITMQ_ADDRESS=address, BACKEND_SERVERS=f"server {address};") as config:

@@ -1,4 +1,4 @@
-"""One id tells a prediction's whole story, through every log; and Prometheus hears of it."""
+"""One request id is in every log of a prediction, and Prometheus counts the prediction."""
 
 import json
 from pathlib import Path
@@ -11,19 +11,21 @@ from tests.conftest import eventually
 
 
 def read_log(system: Config, name: str) -> list[dict[str, Any]]:
-    """Every line of a service's log; each is JSON, but for what Celery prints when it is told to stop."""
+    """Every line of a service's log. Each is JSON, except what Celery prints when it is stopped."""
     lines = Path(system.state / f"log/{name}.log").read_text().splitlines()
     return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]
 
 
-async def test_one_request_id_finds_the_upload_and_its_outcome(system: Config, cat: bytes) -> None:
+async def test_one_request_id_is_on_the_log_lines_of_the_upload_and_its_outcome(
+    system: Config, cat: bytes
+) -> None:
     async with httpx.AsyncClient(base_url=system.address, timeout=30) as client:
         headers = {"X-Request-ID": "story-1", "Prefer": "wait=20"}
         answer = await client.post("/api/predict", files={"file": ("cat.jpg", cat)}, headers=headers)
     assert answer.status_code == 200, answer.text
     prediction = answer.json()
 
-    async def told() -> Any:  # the worker logs an outcome right after its commit
+    async def told() -> Any:  # the worker logs an outcome after its commit
         return [line for line in read_log(system, "inference") if line.get("request_id") == "story-1"]
 
     (finished,) = await eventually(told)
@@ -34,7 +36,7 @@ async def test_one_request_id_finds_the_upload_and_its_outcome(system: Config, c
     assert finished["predict_ms"] == prediction["metrics"]["predict_ms"]
 
 
-async def test_both_services_answer_prometheus_and_the_proxy_does_not(system: Config) -> None:
+async def test_both_services_serve_metrics_and_the_proxy_hides_them(system: Config) -> None:
     async with httpx.AsyncClient() as client:
         backend = await client.get(f"http://127.0.0.1:{system.ports['backend']}/metrics")
         worker = await client.get(f"http://127.0.0.1:{system.ports['inference_metrics']}/metrics")

@@ -1,4 +1,4 @@
-"""A training's whole story over HTTP: started, watched, and its model answers the next upload."""
+"""Trainings over HTTP: start, follow, cancel, and the new model answers the next upload."""
 
 import asyncio
 import json
@@ -18,12 +18,12 @@ from scripts.local.config import Config
 from tests.conftest import eventually, pid_of, write_two_colours
 from tests.e2e.test_story import read_log
 
-SECONDS = 300  # the training process has torch to load, and goes last on the cores that it shares
+SECONDS = 300  # the training process loads torch, at low CPU priority
 
 
 @pytest.fixture(scope="module")
 def colours(system: Config) -> str:
-    """Two classes in the folder of data sets."""
+    """A data set of two classes in the folder of data sets."""
     root = system.data_sets / "colours"
     write_two_colours(root, train=150, test=20)
     return root.name
@@ -31,7 +31,7 @@ def colours(system: Config) -> str:
 
 @pytest.fixture
 async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client; the model that was served before the test is served after it again."""
+    """A client. After the test, the model that was active before it is active again."""
     async with httpx.AsyncClient(base_url=system.address, timeout=60) as client:
         before = await served(client)
         yield client
@@ -46,7 +46,7 @@ async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
 
 
 async def served(client: httpx.AsyncClient) -> str:
-    """The version that answers an upload now."""
+    """The model version that answers uploads."""
     return (await classify(client))["model"]
 
 
@@ -72,10 +72,12 @@ async def follow(client: httpx.AsyncClient, training: dict[str, Any]) -> list[tu
         aconnect_sse(client, "GET", training["urls"]["events"], timeout=SECONDS) as stream,
     ):
         events = [event async for event in stream.aiter_sse()]
-    return [(event.event, json.loads(event.data)) for event in events if event.data]  # some only keep it open
+    return [
+        (event.event, json.loads(event.data)) for event in events if event.data
+    ]  # some events only keep the stream open
 
 
-async def test_a_training_is_watched_and_its_model_answers_the_next_upload(
+async def test_the_model_of_a_training_answers_the_next_upload(
     system: Config, colours: str, client: httpx.AsyncClient
 ) -> None:
     training = await start(client, data=colours, epochs=3, seed=1, activation="always")
@@ -88,7 +90,7 @@ async def test_a_training_is_watched_and_its_model_answers_the_next_upload(
     assert kind == "training"
     assert last["model"] and last["device"]
     reddish = (system.data_sets / colours / "test/reddish/0.png").read_bytes()
-    prediction = await classify(client, reddish)  # the very next one
+    prediction = await classify(client, reddish)  # the first upload after the training
     assert prediction["model"] == last["model"]
     assert {row["label"] for row in prediction["probabilities"]} == {"reddish", "greenish"}
 
@@ -119,7 +121,7 @@ async def test_a_training_is_watched_and_its_model_answers_the_next_upload(
     await eventually(shown)
 
 
-async def test_a_person_starts_a_training_in_the_browser_watches_its_curve_and_withdraws_it(
+async def test_a_user_starts_watches_and_cancels_a_training_in_the_browser(
     page: Page, colours: str, client: httpx.AsyncClient
 ) -> None:
     await page.goto("/")
@@ -131,7 +133,7 @@ async def test_a_person_starts_a_training_in_the_browser_watches_its_curve_and_w
     pictures = entry.locator("img")
     await expect(pictures).to_have_count(4)
     for picture in await pictures.all():
-        await picture.scroll_into_view_if_needed()  # they are loaded when somebody looks
+        await picture.scroll_into_view_if_needed()  # images load when they become visible
         await expect(picture).to_have_js_property("complete", value=True)
         assert await picture.evaluate("picture => picture.naturalWidth") > 300
 
@@ -146,7 +148,7 @@ async def test_a_person_starts_a_training_in_the_browser_watches_its_curve_and_w
     await expect(run.locator(".run-status")).to_contain_text("Canceled", ignore_case=True)
 
 
-async def test_a_canceled_training_says_so_at_once_and_leaves_no_model(
+async def test_a_canceled_training_ends_at_once_and_publishes_no_model(
     system: Config, colours: str, client: httpx.AsyncClient
 ) -> None:
     models = {path.name for path in system.models.iterdir()}
@@ -166,7 +168,7 @@ async def test_a_canceled_training_says_so_at_once_and_leaves_no_model(
     assert {path.name for path in system.models.iterdir()} - {".runs"} == models - {".runs"}
 
 
-async def test_a_training_whose_worker_is_killed_goes_on_where_it_was(
+async def test_a_training_resumes_after_its_worker_is_killed(
     system: Config, colours: str, client: httpx.AsyncClient
 ) -> None:
     training = await start(client, data=colours, epochs=4, activation="never")
@@ -183,7 +185,7 @@ async def test_a_training_whose_worker_is_killed_goes_on_where_it_was(
     assert [line["attempt"] for line in told if line["message"] == "training started"] == [1, 2]
 
 
-async def test_a_data_set_that_is_not_there_fails_its_training_in_words(client: httpx.AsyncClient) -> None:
+async def test_a_missing_data_set_fails_the_training_with_a_message(client: httpx.AsyncClient) -> None:
     training = await start(client, data="no-such-data")
     kind, last = (await follow(client, training))[-1]
     assert (kind, last["status"]) == ("training", "failed")

@@ -1,4 +1,4 @@
-"""Image files made by hand: each part of them as a test wants it."""
+"""Image files built byte by byte, so that a test can choose each part."""
 
 import struct
 import zlib
@@ -23,14 +23,14 @@ def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def few_values(most: int, samples: int = 1, side: int = SIDE) -> Samples:
-    """Random samples of a few values from 0 to `most`, so that each value comes often."""
+    """Random samples of a few values from 0 to `most`, each of which occurs often."""
     values = np.unique(np.linspace(0, most, 7).astype(np.int64))
     found = RANDOM.choice(values, (side, side, samples))
     return found[:, :, 0] if samples == 1 else found
 
 
 def pack_rows(samples: Samples, bits: int, order: str = ">", row_multiple: int = 1) -> list[bytes]:
-    """Each row as bytes; samples of less than a byte from the upper bit down."""
+    """The bytes of each row. Samples of less than a byte start at the highest bit."""
     rows = samples.reshape(samples.shape[0], -1)
     if bits >= 8 and bits != 12:
         kind = "f" if rows.dtype.kind == "f" else "u"
@@ -67,7 +67,7 @@ def bmp(
     top_down: bool = False,
     colours_used: int | None = None,
 ) -> bytes:
-    """A BMP, 32 pixels wide, of these packed rows, from the top."""
+    """A BMP, 32 pixels wide, of these packed rows, the top row first."""
     entry = 3 if header == 12 else 4
     colours = b"".join(bytes(reversed(colour)).ljust(entry, b"\0") for colour in palette)
     if header == 12:
@@ -84,7 +84,7 @@ def bmp(
 
 
 def tiff(samples: Samples, bits: int, photometric: int, order: str = "<", **tags: Sequence[int]) -> bytes:
-    """A TIFF of one strip, deflated if `compression` says so. Keywords give tags: `t338=(2,)`."""
+    """A TIFF of one strip, deflated if tag 259 is 8. Keywords are tags: `t338=(2,)`."""
     height, width = samples.shape[:2]
     count = samples.shape[2] if samples.ndim == 3 else 1
     given = {int(name[1:]): tuple(values) for name, values in tags.items()}
@@ -103,7 +103,7 @@ def tiff(samples: Samples, bits: int, photometric: int, order: str = "<", **tags
 
 
 def directory(entries: dict[int, tuple[int, ...]], order: str, start: int) -> bytes:
-    """A TIFF directory that lies at `start`: SHORT values, LONG for places and sizes."""
+    """A TIFF directory at offset `start`: values are SHORT, offsets and sizes LONG."""
     head, tail = struct.pack(order + "H", len(entries)), b""
     after = start + 2 + 12 * len(entries) + 4
     for tag, values in sorted(entries.items()):
@@ -131,7 +131,7 @@ def gif(
     bits: list[int] = []
     for number, value in enumerate(values):
         if number % 2 == 0:
-            bits += [0, 0, 1]  # code 4 clears the table, so that codes stay at three bits
+            bits += [0, 0, 1]  # code 4 clears the table, which keeps codes at three bits
         bits += [value & 1, value >> 1 & 1, 0]
     bits += [1, 0, 1]  # code 5: the end
     packed = np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes()
@@ -146,7 +146,7 @@ def riff(name: bytes, content: bytes) -> bytes:
 
 
 def webp(canvas: tuple[int, int], place: tuple[int, int], frame: Image.Image, **options: Any) -> bytes:
-    """An animated WebP of one frame at an even place on its canvas."""
+    """An animated WebP of one frame at an even position on its canvas."""
 
     def three(number: int) -> bytes:
         return number.to_bytes(3, "little")

@@ -1,9 +1,9 @@
-"""HEIC files made by hand around one coded tile, since no encoder is at hand."""
+"""HEIC files built around one encoded tile, since no encoder is installed."""
 
 import base64
 import struct
 
-# 64 x 64 pixels coded by x265, a gradient from red (above) to blue; of these the first 40 x 24 are shown.
+# 64 x 64 pixels coded by x265, a gradient from red (top) to blue. The image shows the first 40 x 24 pixels.
 CONFIGURATION = base64.b64decode(
     "AQNwAAAAAAAAAAAAHvAA/P34+AAADwMgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQCEAAQAnQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq"
     "rprmwIAAAAMAgAAAAwCEIgABAAZEAcFzwYk="
@@ -30,10 +30,10 @@ def size(width: int, height: int) -> bytes:
 def heic(
     *turns: bytes, exif: bytes = b"", shown: tuple[int, int] = SIZE, tiles: tuple[int, int] = (1, 1)
 ) -> bytes:
-    """A grid of tiles that shows `shown` pixels. `turns` are properties that turn or mirror them."""
+    """A grid of tiles that shows `shown` pixels. `turns` are properties that turn or mirror the image."""
     rows, columns = tiles
     count = rows * columns
-    coded = range(2, count + 2)  # every tile is an item of its own, of the same bytes
+    coded = range(2, count + 2)  # each tile is an item; all items share the same bytes
     noted = count + 2
     types = [(1, b"grid"), *((number, b"hvc1") for number in coded), *([(noted, b"Exif")] if exif else [])]
     entries = [full_box(b"infe", 2, struct.pack(">HH4s", number, 0, name), b"\0") for number, name in types]
@@ -69,7 +69,7 @@ def heic(
 
 
 def irot(quarters: int) -> bytes:
-    """Turn to the left by quarters."""
+    """A property that turns the image left by this many quarter turns."""
     return box(b"irot", bytes((quarters,)))
 
 

@@ -1,4 +1,4 @@
-"""BMPs that no other decoder is asked about: what cannot be read is refused by its name."""
+"""Unsupported BMP variants are refused by name. test_other_decoders.py covers the supported ones."""
 
 import pytest
 
@@ -12,21 +12,21 @@ NARROW = pack_rows(few_values(2**16 - 1), 16, "<")
 NAMED = {
     "10 bits a colour": (
         bmp(WIDE, 32, compression=3, masks=(0x3FF00000, 0xFFC00, 0x3FF)),
-        "32 bits whose bit masks are unusual",
+        "32-bit BMP with unusual bit masks",
     ),
     "4 bits a colour": (
         bmp(NARROW, 16, compression=3, masks=(0xF00, 0xF0, 0xF)),
-        "16 bits whose bit masks are unusual",
+        "16-bit BMP with unusual bit masks",
     ),
     "16 bits with alpha": (
         bmp(NARROW, 16, header=108, compression=3, masks=(0xF00, 0xF0, 0xF, 0xF000)),
-        "16 bits with transparency",
+        "16-bit BMP with transparency",
     ),
 }
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_bmp_that_is_not_decoded_is_refused_by_its_name(name: str) -> None:
+def test_an_unsupported_bmp_variant_is_refused_by_name(name: str) -> None:
     data, words = NAMED[name]
-    with pytest.raises(UnsupportedVariant, match=f"This is a BMP of {words}; save it as PNG"):
+    with pytest.raises(UnsupportedVariant, match=f"This is a {words}; save it as PNG"):
         decode(data, LIMIT)

@@ -1,4 +1,4 @@
-"""Files made by hand that take more than they say: what decides their memory is checked, not their size."""
+"""Crafted files that need far more memory than their size suggests: the limits check what decides it."""
 
 import contextlib
 import pickle
@@ -25,9 +25,9 @@ HUGE = 45_008  # a tile of this side is just under libtiff's 2 GB
 
 
 def tiff(tags: Tags, places: tuple[int, int] = (TILES, TILE_BYTES), *, big: bool = False) -> bytes:
-    """A grey 64 x 64 TIFF of one deflated block, with tags (tag, type, value) of its own.
+    """A grey 64 x 64 TIFF of one deflated block with these extra tags (tag, type, value).
 
-    A value whose type does not fit its entry lies at the file's end.
+    A value that does not fit in its entry is at the end of the file.
     """
     block = zlib.compress(bytes(64 * 64))
     head, count, entry, room = ("<2sHHHQ", "<Q", "<HHQ", 8) if big else ("<2sHL", "<H", "<HHL", 4)
@@ -61,7 +61,7 @@ from pathlib import Path
 from images.decode import decode
 from images.errors import ImageError
 files = pickle.load(sys.stdin.buffer)
-def read_peak():  # getrusage's would count what the parent had before its exec
+def read_peak():  # getrusage would include the parent's memory before its exec
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 before = read_peak()
 for file in files:
@@ -72,7 +72,7 @@ print(read_peak() - before)
 
 
 def peak_bytes(*files: bytes) -> int:
-    """What the files take of memory at most; in a process of its own, for a peak is never forgotten."""
+    """The peak memory of decoding the files. A process of its own: the peak of a process never falls."""
     given = pickle.dumps(files)
     told = subprocess.run([sys.executable, "-c", MEASURE], input=given, stdout=subprocess.PIPE, check=True)
     return int(told.stdout) * 1024
@@ -80,13 +80,13 @@ def peak_bytes(*files: bytes) -> int:
 
 @pytest.mark.parametrize("big", [False, True], ids=["classic", "big"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_tiff_of_ordinary_tiles_is_decoded(orientation: int, *, big: bool) -> None:
+def test_a_tiff_with_ordinary_tiles_is_decoded(orientation: int, *, big: bool) -> None:
     tags = [(274, SHORT, orientation), *tiles(64, 64)]
     assert decode(tiff(tags, big=big), LIMIT) == bytes(3072)
 
 
 @pytest.mark.parametrize("rows", [1, 64, 2**32 - 1])
-def test_a_tiff_of_ordinary_strips_is_decoded(rows: int) -> None:
+def test_a_tiff_with_ordinary_strips_is_decoded(rows: int) -> None:
     image = Image.radial_gradient("L").resize((64, 64)).convert("RGB")
     data = encode(image, "TIFF", compression="tiff_deflate", tiffinfo={ROWS: rows} if rows < 64 else {})
     assert decode(data, LIMIT) == decode(encode(image), LIMIT)
@@ -108,7 +108,7 @@ OVERSIZED = {
 
 
 @pytest.mark.parametrize(("data", "error"), OVERSIZED.values(), ids=OVERSIZED)
-def test_a_tiff_whose_blocks_are_larger_than_an_image_may_be_is_refused_before_any_is_decoded(
+def test_a_tiff_with_blocks_over_the_pixel_limit_is_refused_before_decoding(
     data: bytes, error: type[ImageError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TiffImageFile, "load", lambda _image: pytest.fail("a pixel was decoded"))
@@ -116,25 +116,27 @@ def test_a_tiff_whose_blocks_are_larger_than_an_image_may_be_is_refused_before_a
         decode(data, LIMIT)
 
 
-def test_a_tiff_whose_blocks_are_too_large_takes_no_memory() -> None:
+def test_a_tiff_with_too_large_blocks_takes_no_memory() -> None:
     assert peak_bytes(*(data for data, _ in OVERSIZED.values())) < 50e6
 
 
 def gif(screen: tuple[int, int], frame: tuple[int, int, int, int], disposal: int = 2) -> bytes:
-    """A GIF of one frame (left, top, width, height) of which only a few pixels are there."""
+    """A GIF of one frame (left, top, width, height) that holds only a few of its pixels."""
     control = b"!\xf9\x04" + bytes([disposal << 2 | 1]) + bytes(4)
     image = b"," + struct.pack("<4H", *frame) + b"\0" + b"\x08\x02\x04\x01\0"
     return b"GIF89a" + struct.pack("<2H", *screen) + bytes(3) + control + image + b";"
 
 
 @pytest.mark.parametrize("frame", [(0, 0, 5000, 5000), (65_000, 2_000, 1, 1)], ids=["larger", "beside"])
-def test_a_gif_s_frame_counts_where_it_leaves_the_screen(frame: tuple[int, int, int, int]) -> None:
+def test_a_gif_frame_outside_the_screen_counts_towards_the_pixel_limit(
+    frame: tuple[int, int, int, int],
+) -> None:
     with pytest.raises(TooManyPixels):
         decode(gif((1, 1), frame), LIMIT)
 
 
 @pytest.mark.parametrize("disposal", [2, 3])
-def test_a_gif_s_frame_that_is_too_large_takes_no_memory(disposal: int) -> None:
+def test_a_too_large_gif_frame_takes_no_memory(disposal: int) -> None:
     data = gif((1, 1), (0, 0, 65_535, 2_700), disposal)
     assert peak_bytes(data) < 20e6
     with pytest.raises(TooManyPixels):
@@ -142,7 +144,7 @@ def test_a_gif_s_frame_that_is_too_large_takes_no_memory(disposal: int) -> None:
 
 
 def webp(canvas: int) -> bytes:
-    """An animated WebP of one frame, 16 x 16 on a canvas of any size."""
+    """An animated WebP of one 16 x 16 frame on a canvas of this size."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
@@ -157,7 +159,7 @@ def webp(canvas: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def test_a_webp_s_canvas_counts_and_not_its_frame() -> None:
+def test_the_pixel_limit_holds_for_the_canvas_of_a_webp_not_for_its_frame() -> None:
     assert len(decode(webp(64), LIMIT)) == 3072
     with pytest.raises(TooManyPixels):
         decode(webp(13_000), LIMIT)
@@ -165,12 +167,12 @@ def test_a_webp_s_canvas_counts_and_not_its_frame() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
-def test_of_several_frames_the_first_is_decoded_and_the_others_may_be_damaged(kind: str) -> None:
+def test_the_first_frame_is_decoded_even_if_later_frames_are_damaged(kind: str) -> None:
     first, second = Image.new("RGB", (40, 40), RED), Image.effect_noise((40, 40), 90).convert("RGB")
     options = {"WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"}}.get(kind, {})
     data = bytearray(encode(first, kind, save_all=True, append_images=[second], **options))
     alone = len(encode(first, kind, **options))
-    middle = (alone + len(data)) // 2  # within the second frame's pixels
+    middle = (alone + len(data)) // 2  # inside the second frame's pixels
     data[middle : middle + 40] = bytes(40)
     with Image.open(BytesIO(data)) as image, contextlib.suppress(OSError, SyntaxError):
         image.seek(1)

@@ -1,4 +1,4 @@
-"""Decoding: any picture becomes what the model expects, and nothing else gets through."""
+"""Decoding: every supported image becomes the model's input, and every other file is refused."""
 
 import contextlib
 import logging
@@ -26,7 +26,7 @@ def pixel(data: bytes, x: int = 16, y: int = 16) -> tuple[int, ...]:
     return tuple(pixels[start : start + 3])
 
 
-def test_an_image_of_the_model_s_size_goes_through_unchanged() -> None:
+def test_an_image_of_the_model_s_size_is_unchanged() -> None:
     image = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
     assert decode(encode(image), LIMIT) == image.tobytes()
 
@@ -55,7 +55,7 @@ def test_sixteen_bit_grey_keeps_its_brightness() -> None:
     assert all(abs(value - 64) <= 1 for value in pixel(encode(Image.new("I;16", (32, 32), 64 * 256))))
 
 
-def test_transparency_shows_white_and_not_what_was_hidden_behind_it() -> None:
+def test_transparent_pixels_become_white_whatever_colour_they_hide() -> None:
     assert pixel(encode(Image.new("RGBA", (32, 32), (255, 0, 0, 0)))) == WHITE
     palette = Image.new("P", (32, 32), 0)
     palette.putpalette([255, 0, 0])
@@ -69,7 +69,7 @@ def test_other_colour_modes_are_decoded(mode: str) -> None:
 
 
 def bomb() -> bytes:
-    """A PNG header that promises 100,000 x 100,000 pixels."""
+    """A PNG header of 100,000 x 100,000 pixels."""
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", bytes(20))
 
@@ -86,7 +86,7 @@ def bomb() -> bytes:
     ],
     ids=["bomb", "many pixels", "bare header", "pdf", "cut short", "text"],
 )
-def test_what_is_no_usable_image_is_refused(make: Callable[[], bytes], error: type[ImageError]) -> None:
+def test_an_unusable_file_is_refused(make: Callable[[], bytes], error: type[ImageError]) -> None:
     with pytest.raises(error):
         decode(make(), LIMIT)
 
@@ -103,13 +103,13 @@ def test_what_is_no_usable_image_is_refused(make: Callable[[], bytes], error: ty
         (b"hello", "none of JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF"),
     ],
 )
-def test_a_file_of_another_format_is_refused_by_its_name(head: bytes, name: str) -> None:
+def test_an_unsupported_format_is_refused_by_name(head: bytes, name: str) -> None:
     with pytest.raises(UnknownFormat, match=f"{name}.*convert it to one"):
         decode(head + bytes(99), LIMIT)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM"])
-def test_a_file_cut_or_damaged_anywhere_decodes_or_is_refused_and_never_raises_anything_else(
+def test_a_file_cut_or_damaged_anywhere_is_decoded_or_raises_image_error(
     kind: str,
 ) -> None:
     with Image.open(SAMPLES / "cat.jpg") as sample:
@@ -124,7 +124,7 @@ def test_a_file_cut_or_damaged_anywhere_decodes_or_is_refused_and_never_raises_a
 @pytest.mark.parametrize(
     "raised", [AssertionError("x"), TypeError("x"), AttributeError("x"), RecursionError()]
 )
-def test_whatever_a_decoder_raises_is_the_file_s_refusal_and_is_logged_whole(
+def test_an_unexpected_decoder_error_becomes_damaged_image_and_is_logged(
     raised: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_data: bytes, _max_pixels: int) -> None:
@@ -137,7 +137,7 @@ def test_whatever_a_decoder_raises_is_the_file_s_refusal_and_is_logged_whole(
     assert record.exc_info and record.exc_info[1] is raised
 
 
-def test_a_lack_of_memory_is_the_file_s_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_becomes_too_complex(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_data: bytes, _max_pixels: int) -> None:
         raise MemoryError
 
@@ -146,8 +146,8 @@ def test_a_lack_of_memory_is_the_file_s_refusal(monkeypatch: pytest.MonkeyPatch)
         decode(encode(Image.new("L", (9, 9))), LIMIT)
 
 
-def test_the_caller_s_limit_holds_and_no_lower_one_of_pillow() -> None:
-    # Pillow warns from 89 megapixels on and refuses at twice as many.
+def test_the_caller_s_pixel_limit_holds_and_not_pillow_s_lower_one() -> None:
+    # Pillow's own limits: a warning over 89 megapixels, an error over twice as many.
     data = encode(Image.new("1", (20_000, 10_000)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -157,7 +157,7 @@ def test_the_caller_s_limit_holds_and_no_lower_one_of_pillow() -> None:
 
 
 @pytest.mark.parametrize("size", [(8160, 6144), (8192, 6144), (9248, 6944)])
-def test_a_photo_of_a_phone_of_50_and_64_megapixels_is_decoded(size: tuple[int, int]) -> None:
+def test_phone_photos_of_50_and_64_megapixels_are_decoded(size: tuple[int, int]) -> None:
     from backend.settings import Settings
 
     limit = Settings.model_fields["max_image_pixels"].default

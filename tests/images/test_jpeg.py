@@ -25,7 +25,7 @@ def photo(mode: str = "RGB", size: tuple[int, int] = (320, 240)) -> Image.Image:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_jpeg_without_its_end_marker_is_taken(kind: str, mode: str) -> None:
+def test_a_jpeg_without_its_end_marker_is_decoded(kind: str, mode: str) -> None:
     for size in ((32, 32), (33, 47), (320, 240)):
         data = encode(photo(mode, size), "JPEG", **KINDS[kind])
         assert data.endswith(END)
@@ -34,34 +34,34 @@ def test_a_jpeg_without_its_end_marker_is_taken(kind: str, mode: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_grey_jpeg_without_its_end_marker_is_taken(mode: str, kind: str) -> None:
-    """A block that libjpeg could not decode is as grey."""
+def test_a_grey_jpeg_without_its_end_marker_is_decoded(mode: str, kind: str) -> None:
+    """Such an image is as grey as the blocks that libjpeg could not decode."""
     data = encode(Image.new("RGB", (96, 64), (128, 128, 128)).convert(mode), "JPEG", **KINDS[kind])
     assert set(decode(data[:-2], LIMIT)) <= {127, 128, 129}
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_jpeg_that_lacks_a_few_bytes_is_taken_and_half_a_jpeg_is_refused(kind: str, mode: str) -> None:
+def test_a_jpeg_without_its_last_bytes_is_decoded_and_half_a_jpeg_is_refused(kind: str, mode: str) -> None:
     data = encode(photo(mode), "JPEG", **KINDS[kind])
     whole = decode(data, LIMIT)
     for lost in (3, 10, 50, len(data) // 50):
         seen = decode(data[:-lost], LIMIT)
         assert sum(abs(a - b) for a, b in zip(seen, whole, strict=True)) / 3072 < 8
     start = data.index(b"\xff\xda")
-    # Of a progressive photo, the last half of the bytes only refines what is there.
+    # The second half of a progressive photo's bytes only refines the image.
     for share in (0.0, 0.1, 0.2) if kind == "progressive" else (0.0, 0.1, 0.5, 0.7):
         with pytest.raises(DamagedImage, match="cut short"):
             decode(data[: start + int(share * (len(data) - start))], LIMIT)
 
 
-def test_a_refusal_says_how_much_is_there() -> None:
+def test_the_error_for_a_cut_jpeg_says_how_much_is_there() -> None:
     data = encode(photo(), "JPEG")
     with pytest.raises(DamagedImage, match=r"cut short: \d\d% of the image is there"):
         decode(data[: len(data) // 2], LIMIT)
 
 
-def test_what_follows_the_image_is_passed_over() -> None:
+def test_data_after_the_image_is_skipped() -> None:
     data = encode(photo(), "JPEG")
     for after in (b"\0" * 99, data[:200], b"\xff\xd8\xff\xe1\xff\xff", b"ftypmp42"):
         assert decode(data + after, LIMIT) == decode(data, LIMIT)
@@ -80,7 +80,7 @@ def test_what_follows_the_image_is_passed_over() -> None:
         b"\xff\xfe\0\2",
     ],
 )
-def test_a_damaged_segment_that_is_not_pixels_is_passed_over(segment: bytes) -> None:
+def test_a_damaged_segment_without_pixels_is_skipped(segment: bytes) -> None:
     data = encode(photo(), "JPEG")
     assert decode(data[:2] + segment + data[2:], LIMIT) == decode(data, LIMIT)
 
@@ -90,7 +90,7 @@ def repeat_last_scan(data: bytes, times: int) -> bytes:
     return data[:-2] + data[start:-2] * times + END
 
 
-def test_a_jpeg_of_many_scans_is_refused_unless_it_is_small() -> None:
+def test_a_jpeg_with_many_scans_is_refused_unless_it_is_small() -> None:
     small = encode(photo(size=(64, 64)), "JPEG", progressive=True)
     assert len(decode(repeat_last_scan(small, 100), LIMIT)) == 3072
     large = encode(Image.new("L", (4000, 4000)), "JPEG", progressive=True)
@@ -98,13 +98,13 @@ def test_a_jpeg_of_many_scans_is_refused_unless_it_is_small() -> None:
         decode(repeat_last_scan(large, 100), LIMIT)
 
 
-def test_an_ordinary_progressive_photo_of_64_megapixels_is_taken() -> None:
+def test_an_ordinary_progressive_photo_of_64_megapixels_is_decoded() -> None:
     data = encode(Image.new("RGB", (9248, 6944), "red"), "JPEG", progressive=True)
     assert len(re.findall(rb"\xff\xda", data)) >= 10
     assert decode(data, LIMIT)[0] > 240
 
 
-def test_a_jpeg_of_very_many_segments_is_refused() -> None:
+def test_a_jpeg_with_very_many_segments_is_refused() -> None:
     data = encode(photo(), "JPEG")
     assert decode(data[:2] + b"\xff\xfe\0\2" * 5_000 + data[2:], LIMIT) == decode(data, LIMIT)
     with pytest.raises(TooComplex, match="segments"):
@@ -112,15 +112,15 @@ def test_a_jpeg_of_very_many_segments_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("place", "value", "name"), [(4, 12, "12-bit"), (1, 0xC6, "hierarchical")])
-def test_a_variant_is_refused_by_its_name(place: int, value: int, name: str) -> None:
+def test_an_unsupported_jpeg_variant_is_refused_by_name(place: int, value: int, name: str) -> None:
     data = bytearray(encode(photo(), "JPEG"))
     data[data.index(b"\xff\xc0") + place] = value
     with pytest.raises(UnsupportedVariant, match=name):
         decode(bytes(data), LIMIT)
 
 
-def test_a_jpeg_that_lacks_the_scans_of_colours_is_refused() -> None:
-    """A progressive file whose brightness is all there and whose colours are not."""
+def test_a_jpeg_without_its_colour_scans_is_refused() -> None:
+    """A progressive file with all of its brightness scans and none of its colour scans."""
     data = encode(photo(), "JPEG", progressive=True)
     scans = [found.start() for found in re.finditer(rb"\xff\xda", data)]
     grey = next(at for at in scans if data[at + 4] == 1 and data[at + 5] == 1)

@@ -1,4 +1,4 @@
-"""Turning photos upright, whatever else is in their EXIF."""
+"""Photos are turned upright, whatever else their EXIF holds."""
 
 import itertools
 import struct
@@ -36,11 +36,11 @@ TAGS = [
 ]
 TYPES = range(15)
 COUNTS = [0, 1, 3, 2**31]
-VALUES = [b"\xff\xff\xff\xff", b"\x1c\0\0\0"]  # the second leads to eight bytes of the block
+VALUES = [b"\xff\xff\xff\xff", b"\x1c\0\0\0"]  # the second is an offset of eight bytes inside the block
 
 
 def exif(order: str, entries: list[Entry], pointer: int | None = None) -> bytes:
-    """An EXIF block of one IFD; with a pointer, one that holds orientation 6 and leads to these entries."""
+    """An EXIF block of these entries. With `pointer`, its first IFD has orientation 6 and points to them."""
 
     def ifd(of: list[Entry]) -> bytes:
         packed = (struct.pack(order + "HHI", tag, kind, count) + value for tag, kind, count, value in of)
@@ -56,7 +56,7 @@ def exif(order: str, entries: list[Entry], pointer: int | None = None) -> bytes:
 
 
 def put(kind: str, block: bytes) -> bytes:
-    """A file of this format with the EXIF block as it is."""
+    """A file of this format with this EXIF block."""
     if kind == "JPEG":
         data = encode(CORNERS, "JPEG", quality=95)
         content = b"Exif\0\0" + block
@@ -72,7 +72,7 @@ def put(kind: str, block: bytes) -> bytes:
 
 
 def put_in_tiff(order: str, entries: list[Entry], pointer: int | None) -> bytes:
-    """A TIFF whose directory has orientation 6 and these entries, or leads to them."""
+    """A TIFF whose directory has orientation 6, and holds these entries or points to them."""
     pixels = CORNERS.tobytes()
     start = 8 + len(pixels)
     numbers = [
@@ -106,12 +106,14 @@ def put_in_tiff(order: str, entries: list[Entry], pointer: int | None) -> bytes:
 
 @pytest.mark.parametrize("pointer", [None, EXIF_IFD, GPS_IFD], ids=["first", "EXIF", "GPS"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIC"])
-def test_no_tag_of_any_type_and_count_keeps_a_photo_from_being_turned(kind: str, pointer: int | None) -> None:
+def test_no_tag_of_any_type_and_count_stops_the_orientation_from_being_applied(
+    kind: str, pointer: int | None
+) -> None:
     plain = put_in_tiff("<", [], None) if kind == "TIFF" else put(kind, exif("<", []))
     expected = decode(plain, SIDE * SIDE * 4)
     if kind in ("PNG", "WEBP", "TIFF"):
         assert expected == CORNERS.transpose(Image.Transpose.ROTATE_270).tobytes()
-    counts = [1] if kind in ("WEBP", "HEIC") else COUNTS  # these take longest
+    counts = [1] if kind in ("WEBP", "HEIC") else COUNTS  # these formats take longest
     for tag, type, count, value in itertools.product(TAGS, TYPES, counts, VALUES):
         order = "<>"[tag % 2]
         entries = [(tag, type, count, value)]
@@ -153,7 +155,7 @@ def test_each_orientation_is_turned_upright(orientation: int, kind: str) -> None
     ],
 )
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_an_orientation_of_another_type_or_out_of_range_turns_nothing(kind: str, entry: Entry) -> None:
+def test_an_invalid_orientation_turns_nothing(kind: str, entry: Entry) -> None:
     body = struct.pack("<H", 1) + struct.pack("<HHI", *entry[:3]) + entry[3] + bytes(12)
     assert decode(put(kind, b"II*\0\x08\0\0\0" + body), SIDE * SIDE) == CORNERS.tobytes()
 
@@ -173,8 +175,8 @@ def test_a_damaged_exif_block_turns_nothing(kind: str) -> None:
         assert decode(put(kind, damaged), SIDE * SIDE * 4) == upright
 
 
-def test_a_heic_is_turned_by_its_container_and_not_once_more_by_exif() -> None:
-    """Red is above and blue below in the tile."""
+def test_a_heic_is_turned_by_its_container_and_not_again_by_exif() -> None:
+    """The tile is red at the top and blue at the bottom."""
     upright = np.frombuffer(decode(heic(), 4096), np.uint8).reshape(SIDE, SIDE, 3)
     assert upright[0, 0, 0] > 200 > 50 > upright[31, 31, 0]
     for turns, expected in {

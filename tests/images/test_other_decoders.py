@@ -1,7 +1,8 @@
-"""The same pixels as two other decoders: Chromium, as people see an image, and ImageMagick.
+"""Images decode to the same pixels as in Chromium, which shows what users see, and in ImageMagick.
 
-Files of every format, depth and kind of transparency, 32 x 32 pixels, so that nothing is scaled. Where the
-two disagree, NOT_FOLLOWED says whose pixels this decoder does not give, and why.
+The files cover every format, depth and kind of transparency. They have 32 x 32 pixels, so that decoding
+scales nothing. Where the two decoders disagree, NOT_FOLLOWED names the one that this package
+differs from, and why.
 """
 
 import asyncio
@@ -54,8 +55,8 @@ def make_pngs() -> dict[str, bytes]:
             files[f"palette {depth}, tRNS before"] = png(index, depth, PALETTE, chunk(b"tRNS", b"\0"), plte)
         if depth >= 8:
             rgb = few_values(most, 3)
-            rgb[:8] = rgb[3, 3]  # a colour that comes often
-            rgb[4:8] += 1 if rgb[3, 3].max() < most else -1  # and one that differs in the lowest bit
+            rgb[:8] = rgb[3, 3]  # a frequent colour
+            rgb[4:8] += 1 if rgb[3, 3].max() < most else -1  # another that differs only in the lowest bit
             files[f"RGB {depth}"] = png(rgb, depth, RGB)
             for name, key in {"used": rgb[3, 3], "not used": [1, 2, 3]}.items():
                 files[f"RGB {depth}, tRNS {name}"] = png(
@@ -194,35 +195,35 @@ FLOATS = np.linspace(0, 1, SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)
 SHOWN = make_pngs() | make_bmps() | make_others()  # formats that browsers show
 FILES = SHOWN | make_tiffs()
 
-# Whom this decoder does not follow for which files, and why.
+# Files (a pattern), the decoder that this package differs from, and the reason.
 NOT_FOLLOWED = {
     r"PNG grey \d, tRNS high bits": (
         "ImageMagick",
-        "the standard says that bits over the depth do not count; Chromium does so",
+        "the standard ignores bits over the depth, and so does Chromium",
     ),
     r"PNG palette \d, tRNS (too long|before)": (
         "ImageMagick",
-        "versions differ; Chromium is what people see",
+        "versions differ; Chromium shows what users see",
     ),
     r"BMP 32, alpha zero, bit masks, header (56|108|124)": (
         "Chromium",
-        "a screenshot whose program left alpha zero would be a white square; other viewers show it",
+        "a screenshot from a program that leaves alpha zero would be white; other viewers show it",
     ),
     r"BMP 32, alpha (zero|opaque|partial), (header|bit masks|no alpha)": (
         "ImageMagick",
-        "it takes bytes for alpha that no mask names; Chromium does not",
+        "it reads bytes as alpha that no mask names; Chromium does not",
     ),
-    r"GIF larger": ("ImageMagick", "it crops to the screen; Chromium shows all of the frame"),
-    r"WebP animation": ("ImageMagick", "version 6 gives the frame without its canvas"),
-    r"AVIF": ("ImageMagick", "libheif scales colours in another way and drops alpha"),
+    r"GIF larger": ("ImageMagick", "it crops to the screen; Chromium shows the whole frame"),
+    r"WebP animation": ("ImageMagick", "version 6 returns the frame without its canvas"),
+    r"AVIF": ("ImageMagick", "libheif scales colours differently and drops alpha"),
     r"AVIF alpha": (
         "Chromium",
-        "it reads the alpha that Pillow writes as if it had the limited range of video",
+        "it reads Pillow's alpha as limited-range video",
     ),
     r"TIFF grey (2|4|12), min is white": ("ImageMagick", "version 6 inverts some depths and not others"),
     r"TIFF RGBA (8|16), unspecified": (
         "ImageMagick",
-        "a fourth sample of no known meaning, as of satellites, is not alpha; Pillow and GDAL agree",
+        "a fourth sample without a meaning (satellite images) is not alpha; Pillow and GDAL agree",
     ),
 }
 
@@ -259,12 +260,12 @@ async def draw() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def chromium() -> dict[str, bytes]:
-    """What Chromium draws of each file on a white canvas."""
+    """The pixels that Chromium draws of each file on a white canvas."""
     return asyncio.run(draw())
 
 
 def ask_imagemagick(data: bytes, folder: Path) -> bytes:
-    """What ImageMagick makes of the file on white; nothing if it cannot read it."""
+    """The file's pixels on white in ImageMagick; empty if it cannot read the file."""
     (folder / "file").write_bytes(data)
     command = shutil.which("magick") or "/usr/bin/convert"
     options = ["-background", "white", "-flatten", "-depth", "8", "-colorspace", "sRGB", "-type", "TrueColor"]
@@ -280,7 +281,7 @@ def differ(one: bytes, other: bytes) -> bool:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_image_has_the_pixels_that_other_decoders_see(
+def test_an_image_has_the_same_pixels_as_in_other_decoders(
     name: str, chromium: dict[str, bytes], tmp_path: Path
 ) -> None:
     others = {"ImageMagick": ask_imagemagick(FILES[name], tmp_path)}

@@ -1,4 +1,4 @@
-"""PNG: what is not pixels neither harms an image nor costs anything."""
+"""PNG: chunks without pixels neither break an image nor cost time or memory."""
 
 import zlib
 from collections.abc import Callable
@@ -38,7 +38,7 @@ PASSED_OVER = {
 
 
 @pytest.mark.parametrize("name", PASSED_OVER)
-def test_a_chunk_that_is_not_pixels_is_passed_over(name: str) -> None:
+def test_a_chunk_without_pixels_is_skipped(name: str) -> None:
     assert decode(png(PIXELS, 8, 2, PASSED_OVER[name]), LIMIT) == SEEN
     assert decode(png(PIXELS, 8, 2, after=PASSED_OVER[name]), LIMIT) == SEEN
 
@@ -61,20 +61,20 @@ def test_a_chunk_that_is_not_pixels_is_passed_over(name: str) -> None:
         b"sBIT",
     ],
 )
-def test_a_wrong_checksum_of_what_is_not_pixels_is_passed_over(name: bytes) -> None:
+def test_a_chunk_without_pixels_may_have_a_wrong_checksum(name: bytes) -> None:
     wrong = chunk(name, bytes(8), checksum=1)
     assert decode(png(PIXELS, 8, 2, wrong), LIMIT) == SEEN
     assert decode(png(PIXELS, 8, 2, after=wrong), LIMIT) == SEEN
 
 
-def test_pixels_in_many_chunks_are_read() -> None:
+def test_pixels_in_many_chunks_are_decoded() -> None:
     whole = png(PIXELS, 8, 2)
     pixels = whole[41:-16]
     parts = b"".join(chunk(b"IDAT", pixels[at : at + 1]) for at in range(len(pixels)))
     assert decode(whole[:33] + parts + whole[-12:], LIMIT) == SEEN
 
 
-def test_an_image_without_its_end_chunk_is_read() -> None:
+def test_an_image_without_its_end_chunk_is_decoded() -> None:
     assert decode(png(PIXELS, 8, 2)[:-12], LIMIT) == SEEN
 
 
@@ -112,7 +112,7 @@ def damage(place: int, with_: bytes) -> Callable[[], bytes]:
         "large",
     ],
 )
-def test_a_png_that_cannot_be_read_is_refused_by_its_reason(
+def test_an_unreadable_png_is_refused_with_its_reason(
     make: Callable[[], bytes], error: type[ImageError]
 ) -> None:
     with pytest.raises(error):

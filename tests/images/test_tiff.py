@@ -1,4 +1,4 @@
-"""TIFF: each variant is read rightly or refused by its name, and limits on strips and tiles hold."""
+"""TIFF: each variant is decoded correctly or refused by name, and the limits on strips and tiles hold."""
 
 import struct
 import warnings
@@ -31,7 +31,7 @@ def test_floats_are_stretched_from_the_darkest_to_the_brightest(order: str, pack
 
 @pytest.mark.parametrize("packed", [1, 8])
 @pytest.mark.parametrize(("kind", "lowest"), [(1, 0), (2, -(2**31))])
-def test_numbers_of_32_bits_are_stretched_from_the_darkest_to_the_brightest(
+def test_32_bit_integers_are_stretched_from_the_darkest_to_the_brightest(
     kind: int, lowest: int, packed: int
 ) -> None:
     numbers = RAMP.reshape(SIDE, SIDE) * (2**32 - 1) // 255 + lowest
@@ -72,14 +72,14 @@ NAMED = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_variant_that_is_not_decoded_is_refused_by_its_name(name: str) -> None:
+def test_an_unsupported_tiff_variant_is_refused_by_name(name: str) -> None:
     data, words = NAMED[name]
     with pytest.raises(UnsupportedVariant, match=f"TIFF .*{words}.*save it as"):
         decode(data, LIMIT)
 
 
 @pytest.mark.parametrize("place", [0, 500])
-def test_floats_that_are_no_numbers_are_black_or_refused_and_hide_nothing(place: int) -> None:
+def test_nan_and_infinite_values_are_black_or_refused(place: int) -> None:
     floats = FLOATS.copy()
     floats.reshape(-1)[place] = np.nan
     if place:
@@ -92,7 +92,7 @@ def test_floats_that_are_no_numbers_are_black_or_refused_and_hide_nothing(place:
         decode(tiff(floats, 32, 1), LIMIT)
 
 
-def test_a_tag_with_more_values_than_it_should_have_raises_no_warning() -> None:
+def test_a_tag_with_too_many_values_raises_no_warning() -> None:
     data = tiff(few_values(255), 8, 1, t277=(1, 1, 1), t317=(1, 1), t266=(1, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -100,7 +100,7 @@ def test_a_tag_with_more_values_than_it_should_have_raises_no_warning() -> None:
 
 
 def strips(count: int, packed: bytes, *, compression: int, width: int = 64) -> bytes:
-    """As many strips of one row, all of the same bytes."""
+    """A TIFF of `count` strips of one row, which all share the same bytes."""
     tags: dict[int, tuple[int, ...]] = {
         256: (width,), 257: (count,), 258: (8,), 259: (compression,), 262: (1,), 273: (8,) * count, 277: (1,),
         278: (1,), 279: (len(packed),) * count,
@@ -134,11 +134,11 @@ def strips(count: int, packed: bytes, *, compression: int, width: int = 64) -> b
         "far away",
     ],
 )
-def test_a_tiff_that_cannot_be_read_is_refused_by_its_reason(data: bytes, error: type[ImageError]) -> None:
+def test_an_unreadable_tiff_is_refused_with_its_reason(data: bytes, error: type[ImageError]) -> None:
     with pytest.raises(error):
         decode(data, LIMIT)
 
 
-def test_a_jpeg_of_many_scans_in_a_tiff_is_refused() -> None:
+def test_a_tiff_holding_a_jpeg_with_many_scans_is_refused() -> None:
     with pytest.raises(TooComplex, match="scans"):
         decode(strips(1, b"\xff\xd8" + b"\xff\xda" * 30, compression=7), LIMIT)
