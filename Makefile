@@ -3,9 +3,9 @@ RUN := scripts/uv run --frozen --no-sync
 RECIPE ?= fast
 RUNS ?= 5
 TRAIN_FLAGS ?=
-# DATA comes by the environment, where make puts it: a path may hold spaces.
+# make passes DATA through the environment, because a path may contain spaces.
 RUN_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
-# glibc would give large blocks back to the system and ask for them again at every step.
+# Otherwise glibc returns large blocks to the system and allocates them again at every step.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000
 
 help: ## Print this list
@@ -15,7 +15,7 @@ up: ## Install what is missing, start the whole system, classify a sample (HTTP_
 	@scripts/bootstrap
 	@$(RUN) python -m scripts.local up
 
-down: ## Stop the system; the history stays in .local/
+down: ## Stop the system; .local/ keeps the history
 	@$(RUN) python -m scripts.local down
 
 logs: ## Follow every log
@@ -34,20 +34,20 @@ check: ## Lint, format and type checks, import rules, generated files
 	@scripts/bootstrap code
 	@scripts/check
 
-fix: ## Format the code, regenerate files, repair what the linters can
+fix: ## Format the code, regenerate files, apply the fixes of the linters
 	@scripts/bootstrap code
 	@$(RUN) ruff check --fix . && $(RUN) ruff format .
 	@$(RUN) python -m scripts.openapi ui/openapi.json
 	@scripts/npm run --silent types && scripts/npm run --silent fix
 
-secrets: ## Make the secrets of Docker Compose, once
+secrets: ## Create the secrets of Docker Compose, once
 	@scripts/make-secrets
 
 compose-up: secrets ## Build and start the system with Docker Compose (HTTP_PORT=80)
 	@REVISION=$$(git rev-parse --short HEAD 2>/dev/null) docker compose up --build --wait
 	@docker compose ps
 
-compose-test: ## Build, start, check, scale and stop the system with Docker Compose, apart from any other
+compose-test: ## Build, start, test, scale and stop a separate system with Docker Compose
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/compose -m docker
 
@@ -55,7 +55,7 @@ train: ## Train and publish a model (DATA=folder or archive; RECIPE=balanced; TR
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.train $(RUN_FLAGS)
 
-import-model: ## Publish a torch module of your own (MODULE=file.py:function; DATA as for train)
+import-model: ## Publish your own torch module (MODULE=file.py:function; DATA as for train)
 	@scripts/bootstrap torch
 	@$(RUN) python -m training.import_model --module "$(MODULE)" $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
 
@@ -63,11 +63,11 @@ bench-train: ## Train RUNS times (5) and print a table of time and accuracy (REC
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
-bench: ## Measure throughput, latency and CPU time of a system of its own
+bench: ## Measure throughput, latency and CPU time of a separate system
 	@scripts/bootstrap
 	@$(RUN) python -m tests.load.bench
 
-e2e: ## Run the tests of the whole system alone, those in the browser too
+e2e: ## Run only the tests of the whole system, with those in the browser
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/e2e
 

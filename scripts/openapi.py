@@ -1,4 +1,4 @@
-"""Write the backend's description of its API to the file given: the UI's types are made from it."""
+"""Write the backend's OpenAPI description to the given file. The UI's types are generated from it."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from backend.main import build_app
 from backend.settings import Settings
 
-NOWHERE = {"database_url": "postgresql://nowhere", "broker_url": "amqp://nowhere"}  # nothing is connected
+NOWHERE = {"database_url": "postgresql://nowhere", "broker_url": "amqp://nowhere"}  # never connected
 
 if __name__ == "__main__":
     description = build_app(Settings.model_validate(NOWHERE)).openapi()

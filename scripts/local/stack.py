@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from scripts.local import files, programs
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError
 
 SCHEMA = REPOSITORY / "schema.sql"
+# Local addresses have no TLS. An empty context saves each request the 20 ms of loading CA certificates.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 DATABASE_SECONDS = 60
 START_SECONDS = 120
 STOP_SECONDS = 60
@@ -110,8 +113,9 @@ def processes(config: Config) -> list[dict[str, Any]]:
 def fetch_health(config: Config) -> dict[str, Any]:
     """`GET /api/health` through the proxy; empty if nothing answers."""
     try:
-        # This machine's own address: proxies of the environment do not apply.
-        return httpx.get(f"{config.address}/api/health", timeout=5, trust_env=False).json()
+        # HTTP proxies in the environment (`trust_env`) do not apply to a local address.
+        address = f"{config.address}/api/health"
+        return httpx.get(address, timeout=5, trust_env=False, verify=NO_TLS).json()
     except (httpx.HTTPError, ValueError):
         return {}
 

@@ -45,7 +45,7 @@ def test_a_password_with_characters_that_break_a_url_is_refused(tmp_path: Path, 
     (tmp_path / "secrets/monitor_password").write_text(password)
     done = make(tmp_path)
     assert done.returncode == 1
-    assert "monitor_password: a password may hold letters, digits, _ and - alone" in done.stderr
+    assert "monitor_password: a password may contain only letters, digits, _ and -" in done.stderr
     assert set(read(tmp_path)) == {"monitor_password"}
 
 
