@@ -1,9 +1,9 @@
 """Read a TIFF: the image of its first directory.
 
 Two libraries read a TIFF: Pillow reads the directory, and libtiff reads it again for compressed pixels. They
-accept different number types, and Pillow copies the values of every tag, EXIF too. So this package checks
-the directory and writes a new one, which holds only the tags that pixels need, in plain types. Both libraries
-then read what was checked.
+accept different number types, and Pillow reads EXIF as well. So this package checks the directory and writes
+a new one, which holds only the tags that pixels need, in plain types. Both libraries then read what was
+checked.
 """
 
 from collections.abc import Mapping

@@ -208,8 +208,8 @@ async def test_a_file_whose_process_was_killed_once_is_decoded_by_another(api: A
 async def test_files_that_are_not_decoded_in_time_are_refused_and_the_request_is_answered(
     api: Api, cat: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "REQUEST_SECONDS", 0.2)
-    with frozen(decoder_processes()):
+    with monkeypatch.context() as short, frozen(decoder_processes()):
+        short.setattr(uploads, "REQUEST_SECONDS", 0.2)
         lone = await api.upload(PHOTO)
         assert_problem(lone, 429, "Not decoded in time", "Send it again")
         assert lone.headers["Retry-After"] == "10"
