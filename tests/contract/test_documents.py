@@ -6,7 +6,7 @@ import pytest
 
 from scripts.local.config import REPOSITORY
 
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 PLACE = re.compile(r"`((?:backend|inference|training|scripts|proxy|broker|tests|observability)/[\w./-]+)`")
 
