@@ -1,6 +1,7 @@
 #!/bin/sh
-# Keep nginx's list of backends current as containers come and go (--scale, restarts): nginx looks the
-# names of an upstream up only once (`resolve` came with 1.27.3). While none is found the last list stays; none yet is no error.
+# Keep nginx's list of backends up to date while containers come and go (--scale, restarts). nginx itself resolves the
+# names of an upstream only once, at its start (`resolve` needs 1.27.3). If no backend is found, the last list stays.
+# At the start an empty list is not an error: nginx then answers 503.
 set -eu
 list=/run/backends.conf
 look_up() { getent ahostsv4 "${BACKEND_ADDRESS%:*}" | sed "s/ .*/:${BACKEND_ADDRESS##*:};/; s/^/server /" | sort -u; }

@@ -6,9 +6,11 @@ import pytest
 
 from scripts.local.config import REPOSITORY
 
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-PLACE = re.compile(r"`((?:backend|inference|training|scripts|proxy|broker|tests|observability)/[\w./-]+)`")
+PLACE = re.compile(
+    r"`((?:backend|inference|training|images|ui|docs|scripts|proxy|broker|tests|observability)/[\w./-]+)`"
+)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
