@@ -3,6 +3,7 @@ RUN := scripts/uv run --frozen --no-sync
 RECIPE ?= fast
 RUNS ?= 5
 TRAIN_FLAGS ?=
+BENCH_FLAGS ?=
 # DATA comes by the environment, where make puts it: a path may hold spaces.
 RUN_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
 # glibc would give large blocks back to the system and ask for them again at every step.
@@ -63,9 +64,9 @@ bench-train: ## Train RUNS times (5) and print a table of time and accuracy (REC
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
-bench: ## Measure throughput, latency and CPU time of a system of its own
-	@scripts/bootstrap
-	@$(RUN) python -m tests.load.bench
+bench: ## Measure a system of its own beside LitServe (BENCH_FLAGS=--quick, or --help)
+	@scripts/bootstrap bench
+	@$(RUN) python -m tests.load.bench $(BENCH_FLAGS)
 
 e2e: ## Run the tests of the whole system alone, those in the browser too
 	@scripts/bootstrap chromium
