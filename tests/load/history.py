@@ -5,13 +5,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import httpx
 from tqdm import tqdm
 
-from scripts.local.config import Config
+from scripts.local.config import Config, SetupError
 from tests.load import clients
 from tests.load.measure import build_uploads, percentile
 from tests.load.systems import System
@@ -38,6 +38,7 @@ READS = {
     "search without a hit": {"limit": "50", "q": "not-there"},
     "label": {"limit": "50", "label": "cat"},
 }
+SETTLE_SECONDS = 2  # the rows are one event; a request that waits for its outcome ends at such an event
 READ_SECONDS = 3
 EXPORT_SECONDS = 10
 PREDICTIONS_PER_SECOND, CLIENTS = 20, 8
@@ -83,14 +84,17 @@ async def measure_history(system: System, config: Config, rows: int) -> History:
 
 
 async def fill(config: Config, rows: int) -> None:
+    """Raises SetupError when nothing can be copied."""
     database = await asyncpg.connect(config.database_url("cifar"))
     with tqdm(total=rows, desc="filling the history", unit="row") as progress:
         for first in range(0, rows, ROWS_AT_ONCE):
             last = min(first + ROWS_AT_ONCE, rows) - 1
-            await database.execute(COPY, first, last)
+            if await database.execute(COPY, first, last) == "INSERT 0 0":
+                raise SetupError("no prediction has succeeded yet that could be copied")
             progress.update(last + 1 - first)
     await database.execute("VACUUM (ANALYZE) predictions")
     await database.close()
+    await asyncio.sleep(SETTLE_SECONDS)
 
 
 async def measure_read(system: System, http: httpx.AsyncClient, query: Mapping[str, str]) -> Read:
@@ -131,7 +135,9 @@ async def measure_export(http: httpx.AsyncClient) -> float:
 async def predicting(system: System) -> AsyncGenerator[list[float]]:
     """Predictions at a steady rate; their latencies in milliseconds, sorted, once the block has ended."""
     latencies: list[float] = []
-    uploads = build_uploads(system, "32x32", 1)
+    uploads = replace(build_uploads(system, "32x32", 1), proof=b'"status":')  # finished or not
     async with clients.running(system.port, uploads, CLIENTS, PREDICTIONS_PER_SECOND) as load:
         yield latencies
+        while not load.answers:  # a busy machine may need longer for the first
+            await asyncio.sleep(0.1)
     latencies += sorted(answer.latency_ms for answer in load.answers)

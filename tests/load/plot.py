@@ -1,6 +1,7 @@
 """The plot of docs/performance.md: CPU-milliseconds an image, this service beside LitServe."""
 
 from collections.abc import Iterator
+from html import escape
 
 from tests.load.measure import Case
 from tests.load.report import GROUPS, group_ms
@@ -83,4 +84,4 @@ def bar(name: str, x: float, y: float, width: float, title: str) -> str:
 
 
 def text(x: float, y: float, content: str, classes: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}">{content}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}">{escape(content)}</text>'

@@ -49,10 +49,6 @@ class Follower(asyncio.Protocol):
         self.delays: list[float] = []
         self._rest = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(REQUEST)
-
     def data_received(self, data: bytes) -> None:
         now = time.time()
         self.opened.set()
@@ -103,6 +99,7 @@ async def following(port: int, count: int) -> AsyncGenerator[list[Follower]]:
     try:
         for _ in range(count):
             transport, follower = await loop.create_connection(Follower, "127.0.0.1", port)
+            transport.write(REQUEST)
             transports.append(transport)
             followers.append(follower)
         async with asyncio.timeout(60):
