@@ -80,7 +80,7 @@ def main() -> None:
         ClassifierAPI(Path(model), int(cpu_threads)),
         accelerator="cpu",
         workers_per_device=1,
-        fast_queue=True,
+        fast_queue=False,  # its default; ZeroMQ was not cheaper (docs/performance.md)
         timeout=60,
     )
     server.run(
