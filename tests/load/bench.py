@@ -44,10 +44,11 @@ def main() -> None:
         litserve.pause()
         uvloop.run(measure_further(result, service, config, options))
         litserve.resume()
+    print(f"\n{report.render(result)}")
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result.to_json(), indent=2) + "\n")
     options.json.with_suffix(".svg").write_text(plot.draw(result))
-    print(f"\n{report.render(result)}\n\nEvery figure, and a plot: {options.json.with_suffix('')}.json, .svg")
+    print(f"\nEvery figure, and a plot: {options.json.with_suffix('')}.json, .svg")
 
 
 def read_options() -> argparse.Namespace:

@@ -108,7 +108,7 @@ async def measure_read(system: System, http: httpx.AsyncClient, query: Mapping[s
             statuses[str(answer.status_code)] += 1
     latencies.sort()
     return Read(
-        statuses,
+        dict(statuses),
         percentile(latencies, 50),
         latencies[-1],
         percentile(meanwhile, 50),

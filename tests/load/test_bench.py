@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from xml.etree import ElementTree
 
 import asyncpg
@@ -16,11 +17,11 @@ import pytest
 from scripts.local import stack
 from scripts.local.config import REPOSITORY, Config, SetupError
 from tests.load import clients, cpu, plot, report
-from tests.load.backlog import measure_backlog
-from tests.load.history import measure_history
+from tests.load.backlog import Backlog, measure_backlog
+from tests.load.history import History, Read, measure_history
 from tests.load.measure import Case, Measurement, measure, percentile
 from tests.load.result import Result
-from tests.load.streams import Follower, measure_streams
+from tests.load.streams import Follower, Streams, measure_streams
 from tests.load.systems import PROGRAMS_OF, find_service, run_litserve
 
 SINGLE, SEVERAL = Case("32x32", 1, 64), Case("32x32", 32, 4)
@@ -68,6 +69,9 @@ def build_result() -> Result:
     result = Result(machine, 8, 1.3, {"service": 0.01, "LitServe": 0.1})
     result.service |= {SINGLE: ours, SEVERAL: ours[:1]}
     result.litserve[SINGLE] = theirs
+    result.streams = Streams(100, 50, 7, 31, 400, 0, 10, 11, 26)
+    result.backlog = Backlog(5000, 900, 300, 40, 20, 80)
+    result.history = History(1300, 10, {"page": Read({"200": 7}, 4, 9, 11, 12)}, 6000, 13, 14)
     return result
 
 
@@ -84,14 +88,18 @@ def test_the_table_has_a_row_for_each_system_and_load() -> None:
     assert ["32x32", "1", "64", "LitServe", "50", "20.0", "40.0", "8.0", "3.00", "", ""] in rows
     assert ["32x32", "32", "4", "service", "50", "30.0", "60.0", "8.0", "1.20", "0.40", ""] in rows
     assert ["32x32", "1", "64", *["0.25"] * 6] in rows
+    assert ["page", "7", "200", "4.0", "9.0", "11.0", "12.0"] in rows
 
 
 def test_the_file_has_every_measurement_and_the_ratios() -> None:
-    single, several = json.loads(json.dumps(build_result().to_json()))["cases"]
+    written = json.loads(json.dumps(build_result().to_json()))
+    single, several = written["cases"]
     assert [one["all_cpu_ms"] for one in single["service"]] == pytest.approx([1.2, 1.8])
     assert len(single["litserve"]) == 2
     assert (several["files"], several["litserve_clients"]) == (32, 64)
     assert several["ratios"] == pytest.approx({"cpu": 0.4})
+    assert (written["streams"]["followers"], written["backlog"]["single"]) == (100, 40)
+    assert written["history"]["reads"]["page"]["statuses"] == {"200": 7}
 
 
 def test_the_plot_is_well_formed_and_has_a_bar_for_each_group() -> None:
@@ -166,6 +174,7 @@ async def test_a_long_history_is_read_in_each_way(system: Config, monkeypatch: p
     database = await asyncpg.connect(system.database_url("cifar"))
     await database.execute("DELETE FROM predictions WHERE filename LIKE 'history-%'")
     await database.close()
+    json.dumps(asdict(measured))
     assert {status for read in measured.reads.values() for status in read.statuses} == {"200"}
     assert measured.export_rows_per_second > 0
 
