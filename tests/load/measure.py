@@ -43,15 +43,20 @@ class Measurement:
 
 
 async def measure(system: System, case: Case, seconds: float) -> Measurement:
-    """Warm up for a quarter of `seconds`, then measure for `seconds` while the clients go on."""
+    """Warm up for a quarter of `seconds`, then measure for `seconds` while the clients go on.
+
+    Where answers are slow, it takes longer: as many as there are clients, and then twice as many, are waited for.
+    """
     uploads = build_uploads(system, case.size, case.files)
     async with clients.running(system.port, uploads, case.clients) as load:
         await asyncio.sleep(seconds / 4)
+        while len(load.answers) < case.clients:
+            await asyncio.sleep(0.05)
         load.answers.clear()
         before, started = system.read_cpu(), time.perf_counter()
         await asyncio.sleep(seconds)
-        while not load.answers:  # a busy machine may need longer for the first
-            await asyncio.sleep(0.1)
+        while len(load.answers) < 2 * case.clients:
+            await asyncio.sleep(0.05)
         answers, seconds = list(load.answers), time.perf_counter() - started
         used = system.read_cpu() - before
     images = len(answers) * case.files

@@ -18,6 +18,7 @@ from tests.conftest import SHIPPED_MODEL
 from tests.load import cpu
 
 STATE = REPOSITORY / ".local/bench/system"
+LITSERVE_LOG = REPOSITORY / ".local/bench/litserve.log"
 CPU_THREADS = 1
 START_SECONDS = 120
 WAIT = "Prefer: wait=60\r\n"
@@ -104,7 +105,11 @@ def run_litserve() -> Generator[LitServe]:
         str(CPU_THREADS),
         str(SHIPPED_MODEL),
     ]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=REPOSITORY, process_group=0)
+    LITSERVE_LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LITSERVE_LOG.open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=REPOSITORY, process_group=0
+        )
     try:
         stack.wait_until(lambda: is_ready(port, process), START_SECONDS, "LitServe")
         yield LitServe("LitServe", port, {"LitServe": [process.pid]}, "", b'"confidence"')
@@ -116,7 +121,7 @@ def run_litserve() -> Generator[LitServe]:
 
 def is_ready(port: int, process: subprocess.Popen[bytes]) -> bool:
     if process.poll() is not None:
-        raise SetupError("LitServe ended as it started; its output is above")
+        raise SetupError(f"LitServe ended as it started; {LITSERVE_LOG} tells more")
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
             return answer.status == 200
