@@ -45,7 +45,7 @@ class Measurement:
 async def measure(system: System, case: Case, seconds: float) -> Measurement:
     """Warm up for a quarter of `seconds`, then measure for `seconds` while the clients go on.
 
-    Where answers are slow, it takes longer: as many as there are clients, and then twice as many, are waited for.
+    Where answers are slow, it takes longer: until one answer for each client has come, and then two.
     """
     uploads = build_uploads(system, case.size, case.files)
     async with clients.running(system.port, uploads, case.clients) as load:
