@@ -3,6 +3,7 @@ RUN := scripts/uv run --frozen --no-sync
 RECIPE ?= fast
 RUNS ?= 5
 TRAIN_FLAGS ?=
+BENCH_FLAGS ?=
 # make passes DATA through the environment, because a path may contain spaces.
 RUN_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
 # Otherwise glibc returns large blocks to the system and allocates them again at every step.
@@ -63,9 +64,9 @@ bench-train: ## Train RUNS times (5) and print a table of time and accuracy (REC
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
-bench: ## Measure throughput, latency and CPU time of a separate system
-	@scripts/bootstrap
-	@$(RUN) python -m tests.load.bench
+bench: ## Measure a separate system beside LitServe (BENCH_FLAGS=--quick, or --help)
+	@scripts/bootstrap bench
+	@$(RUN) python -m tests.load.bench $(BENCH_FLAGS)
 
 e2e: ## Run only the tests of the whole system, with those in the browser
 	@scripts/bootstrap chromium

@@ -1,0 +1,46 @@
+"""CPU time of the processes that serve, and of all others on the machine."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Reading:
+    """CPU seconds so far."""
+
+    groups: Mapping[str, float]
+    machine: float
+    """Of all processes, the load generator and those of other work included."""
+
+    def __sub__(self, earlier: "Reading") -> "Reading":
+        groups = {name: seconds - earlier.groups[name] for name, seconds in self.groups.items()}
+        return Reading(groups, self.machine - earlier.machine)
+
+    @property
+    def served(self) -> float:
+        return sum(self.groups.values())
+
+
+def read(roots: Mapping[str, Sequence[int]]) -> Reading:
+    """`roots` has the pids of each group; a pid stands for its whole process tree."""
+    groups = {group: sum(tree_seconds(psutil.Process(pid)) for pid in pids) for group, pids in roots.items()}
+    machine = psutil.cpu_times()
+    return Reading(groups, machine.user + machine.nice + machine.system)
+
+
+def tree_seconds(root: psutil.Process) -> float:
+    """CPU seconds of a process, of its descendants, and of those of them that have ended."""
+    total = 0.0
+    for process in tree(root):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def tree(root: psutil.Process) -> Iterator[psutil.Process]:
+    yield root
+    yield from root.children(recursive=True)

@@ -1,0 +1,52 @@
+"""The images that are sent: CIFAR-10 samples as they are, and as photos of 640 x 480 pixels."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from scripts.local.config import REPOSITORY
+
+SIZES = ("32x32", "640x480")
+SAMPLES = REPOSITORY / "ui/public/samples"
+PHOTO = (640, 480)
+JPEG_QUALITY = 85
+GRAIN = 6.0  # deviation of the sensor noise, of 255: a photo then has about 65 kB, as a phone's of that size
+
+
+def read_images(size: str) -> list[bytes]:
+    """Ten JPEG files of one of SIZES, a class each."""
+    samples = sorted(SAMPLES.glob("*.jpg"))
+    return [
+        enlarge(file, seed) if size == "640x480" else file.read_bytes() for seed, file in enumerate(samples)
+    ]
+
+
+def enlarge(file: Path, seed: int) -> bytes:
+    """A JPEG of 640 x 480 pixels with noise like a camera's: without it, a smooth picture has 15 kB."""
+    with Image.open(file) as small:
+        smooth = np.asarray(small.convert("RGB").resize(PHOTO, Image.Resampling.BICUBIC), np.float32)
+    grain = np.random.default_rng(seed).normal(0, GRAIN, (*smooth.shape[:2], 1))
+    photo = BytesIO()
+    Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)).save(
+        photo, "JPEG", quality=JPEG_QUALITY
+    )
+    return photo.getvalue()
+
+
+def build_request(images: Sequence[bytes], headers: str = "") -> bytes:
+    """One upload of one file or several. Each line of `headers` ends with CR LF."""
+    boundary = "bench-boundary"
+    disposition = 'Content-Disposition: form-data; name="file"; filename='
+    parts = [
+        f'--{boundary}\r\n{disposition}"{number}.jpg"\r\n\r\n'.encode() + image
+        for number, image in enumerate(images)
+    ]
+    body = b"\r\n".join(parts) + f"\r\n--{boundary}--\r\n".encode()
+    head = (
+        f"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n{headers}"
+        f"Content-Type: multipart/form-data; boundary={boundary}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
