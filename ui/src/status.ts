@@ -1,6 +1,6 @@
 import type { Prediction, Training } from "./api";
 
-/** Whether a prediction, or a training, has ended. */
+/** Whether the status of a prediction or a training can no longer change. */
 export function isTerminal({ status }: Pick<Prediction | Training, "status">): boolean {
   return status !== "queued" && status !== "running";
 }

@@ -1,5 +1,6 @@
 import type { Training } from "../api";
-import { describeTraining, formatAge, formatMoment } from "../format";
+import { describeTraining } from "../format";
+import { Age } from "./Age";
 import { useNow } from "./now";
 
 type Props = {
@@ -23,9 +24,7 @@ export function TrainingList({ trainings, shown, onSelect }: Props) {
             >
               <span className="run-name">{describeTraining(training)}</span>
               <span className={`outcome ${training.status}`}>{training.status}</span>
-              <time dateTime={training.timestamp} title={formatMoment(training.timestamp)}>
-                {formatAge(training.timestamp, now)}
-              </time>
+              <Age moment={training.timestamp} now={now} />
             </button>
           </li>
         ))}

@@ -1,0 +1,42 @@
+import type { Prediction } from "../api";
+import { formatPercent } from "../format";
+import type { Card } from "../predictions";
+import type { Stage } from "../upload-list";
+
+export const UNFAMILIAR = "Looks like none of the model's classes";
+
+type Tone = "pending" | "running" | "succeeded" | "refused";
+
+/** The headline of an upload's card, and its color. */
+export function describeUpload(
+  stage: Stage,
+  prediction: Prediction | undefined,
+): { headline: string; tone: Tone } {
+  if (stage.at === "waiting") return { headline: "Waiting to upload", tone: "pending" };
+  if (stage.at === "sending") return { headline: "Uploading", tone: "running" };
+  if (stage.at === "refused") return { headline: stage.problem.title, tone: "refused" };
+  switch (prediction?.status) {
+    case "running":
+      return { headline: "Running", tone: "running" };
+    case "succeeded":
+      return { headline: prediction.prediction ?? "", tone: "succeeded" };
+    case "failed":
+      return { headline: prediction.error?.title ?? "Failed", tone: "refused" };
+    case "canceled":
+      return { headline: "Canceled", tone: "refused" };
+    default:
+      return { headline: "Queued", tone: "pending" };
+  }
+}
+
+/** How an upload ended, in one sentence; null if it has not ended. */
+export function describeOutcome({ upload, prediction }: Card): string | null {
+  const { headline, tone } = describeUpload(upload.stage, prediction);
+  if (tone === "pending" || tone === "running") return null;
+  const parts = [`${upload.file.name}: ${headline}`];
+  if (tone === "succeeded" && prediction) {
+    if (prediction.confidence !== null) parts.push(formatPercent(prediction.confidence));
+    if (prediction.unfamiliar) parts.push(UNFAMILIAR.toLowerCase());
+  }
+  return parts.join(", ");
+}
