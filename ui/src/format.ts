@@ -1,4 +1,5 @@
 import type { Epoch, Prediction, Training } from "./api";
+import { statusLabels } from "./status";
 
 const language = "en";
 // numeric: 47 hours ago is shown as "1 day ago", not as "yesterday".
@@ -57,7 +58,7 @@ export function describeStatus({ status, phase, device, model, silent }: Trainin
   if (silent) return "The worker stopped responding. Another worker resumes the run when one is available.";
   if (status === "running") return `Running: ${phase ?? "starting"}${device ? ` on ${device}` : ""}`;
   if (status === "succeeded") return `Published ${model}`;
-  return status === "failed" ? "Failed" : "Canceled";
+  return statusLabels[status];
 }
 
 /** The seconds that the latest epoch estimated, less the seconds that have passed since. */

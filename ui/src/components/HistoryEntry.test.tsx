@@ -88,7 +88,7 @@ test("an unfinished prediction is canceled instead of deleted", async () => {
   show(makePrediction());
   await click("Cancel cat.png");
   expect(asked).toEqual([`POST ${address}/cancel`]);
-  screen.getByText("canceled");
+  screen.getByText("Canceled");
   screen.getByRole("button", { name: "Remove cat.png" });
 });
 

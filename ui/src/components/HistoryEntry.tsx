@@ -3,7 +3,7 @@ import type { Prediction } from "../api";
 import { formatPercent } from "../format";
 import { cancelOrDelete } from "../prediction-requests";
 import type { PredictionStore } from "../predictions";
-import { isTerminal } from "../status";
+import { isTerminal, statusLabels } from "../status";
 import { Age } from "./Age";
 import { useAction } from "./action";
 import { useFeedback } from "./feedback";
@@ -61,7 +61,7 @@ function Outcome({ prediction }: { prediction: Prediction }) {
     <span className={`outcome ${status}`}>
       {unfamiliar && <UnfamiliarNote />}
       {unfamiliar && <span className="guess">closest guess</span>}
-      {status === "succeeded" ? prediction.prediction : (error?.title ?? status)}
+      {prediction.prediction ?? error?.title ?? statusLabels[status]}
       {status === "succeeded" && confidence !== null && (
         <span className="confidence">{formatPercent(confidence)}</span>
       )}

@@ -1,5 +1,6 @@
 import type { Training } from "../api";
 import { describeTraining } from "../format";
+import { statusLabels } from "../status";
 import { Age } from "./Age";
 import { useNow } from "./now";
 
@@ -23,7 +24,7 @@ export function TrainingList({ trainings, shown, onSelect }: Props) {
               onClick={() => onSelect(training.id)}
             >
               <span className="run-name">{describeTraining(training)}</span>
-              <span className={`outcome ${training.status}`}>{training.status}</span>
+              <span className={`outcome ${training.status}`}>{statusLabels[training.status]}</span>
               <Age moment={training.timestamp} now={now} />
             </button>
           </li>

@@ -1,4 +1,4 @@
-import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Epoch, Training } from "../api";
 import { FakeEventSource } from "../event-source.fixture";
@@ -137,7 +137,7 @@ test("a canceled run stays shown, so that a second click does not cancel the nex
   const button = screen.getByRole("button", { name: "Cancel" });
   button.focus();
   await act(async () => button.click());
-  screen.getByText("Canceled");
+  within(screen.getByRole("article")).getByText("Canceled");
   expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "fast · CIFAR-10 · seed 0" }));
 });

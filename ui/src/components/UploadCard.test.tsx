@@ -40,6 +40,10 @@ test("a card shows each stage from waiting to the label", () => {
 
   rerender(card({ at: "sending", fraction: 0.25 }));
   expect(screen.getByRole<HTMLProgressElement>("progressbar").value).toBe(0.25);
+  screen.getByText("Uploading");
+
+  rerender(card({ at: "sending", fraction: 1 }));
+  screen.getByText("Processing");
 
   const accepted: Stage = { at: "accepted", id: succeeded.id };
   rerender(card(accepted, makePrediction()));

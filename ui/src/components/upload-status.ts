@@ -1,11 +1,20 @@
 import type { Prediction } from "../api";
 import { formatPercent } from "../format";
 import type { Card } from "../predictions";
+import { statusLabels } from "../status";
 import type { Stage } from "../upload-list";
 
 export const UNFAMILIAR = "Looks like none of the model's classes";
 
 type Tone = "pending" | "running" | "succeeded" | "refused";
+
+const tones: Record<Prediction["status"], Tone> = {
+  queued: "pending",
+  running: "running",
+  succeeded: "succeeded",
+  failed: "refused",
+  canceled: "refused",
+};
 
 /** The headline of an upload's card, and its color. */
 export function describeUpload(
@@ -13,20 +22,16 @@ export function describeUpload(
   prediction: Prediction | undefined,
 ): { headline: string; tone: Tone } {
   if (stage.at === "waiting") return { headline: "Waiting to upload", tone: "pending" };
-  if (stage.at === "sending") return { headline: "Uploading", tone: "running" };
-  if (stage.at === "refused") return { headline: stage.problem.title, tone: "refused" };
-  switch (prediction?.status) {
-    case "running":
-      return { headline: "Running", tone: "running" };
-    case "succeeded":
-      return { headline: prediction.prediction ?? "", tone: "succeeded" };
-    case "failed":
-      return { headline: prediction.error?.title ?? "Failed", tone: "refused" };
-    case "canceled":
-      return { headline: "Canceled", tone: "refused" };
-    default:
-      return { headline: "Queued", tone: "pending" };
+  if (stage.at === "sending") {
+    // After the last byte the service still decodes and stores the image.
+    return { headline: stage.fraction < 1 ? "Uploading" : "Processing", tone: "running" };
   }
+  if (stage.at === "refused") return { headline: stage.problem.title, tone: "refused" };
+  const status = prediction?.status ?? "queued";
+  return {
+    headline: prediction?.prediction ?? prediction?.error?.title ?? statusLabels[status],
+    tone: tones[status],
+  };
 }
 
 /** How an upload ended, in one sentence; null if it has not ended. */
