@@ -15,6 +15,6 @@ test.each([
   ["never served", { active: true, served_at: null }, true],
   ["last served before its latest activation", { active: true, activated_at: "2026-11-25T00:00:00Z" }, true],
   ["not the active one", { served_at: null }, false],
-])("whether the activation of a model is pending: %s", (_, members, awaited) => {
-  expect(isActivationPending(makeModel(members))).toBe(awaited);
+])("whether the activation of a model is pending: %s", (_, members, pending) => {
+  expect(isActivationPending(makeModel(members))).toBe(pending);
 });

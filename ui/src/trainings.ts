@@ -104,7 +104,7 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
     this.change({ problem });
   }
 
-  /** Stores what is newest about a run. A terminal status is never replaced by an earlier status. */
+  /** Stores a run. A terminal status is never replaced by an earlier status. */
   #keep(training: Training): void {
     const known = this.#known.get(training.id)?.training;
     if (known && isTerminal(known) && !isTerminal(training)) return;
