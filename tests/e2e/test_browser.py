@@ -68,9 +68,9 @@ async def test_a_label_is_corrected_the_history_downloaded_and_an_entry_removed(
     )
     entry = page.locator(".history li", has_text="to remove.jpg")
     await expect(entry).to_contain_text("deer", timeout=20_000)
-    await entry.get_by_label("Right label").select_option("horse")
+    await entry.get_by_label("Correct label").select_option("horse")
     await page.reload()
-    await expect(entry.get_by_label("Right label")).to_have_value("horse")
+    await expect(entry.get_by_label("Correct label")).to_have_value("horse")
     async with page.expect_download() as started:
         await page.get_by_role("link", name="Download as CSV").click()
     text = (await (await started.value).path()).read_text()

@@ -12,10 +12,10 @@ test("a problem keeps its title, detail and request id", () => {
 });
 
 test.each(["<html>502 Bad Gateway</html>", "", "null", '"text"', '{"title":3}'])(
-  "an answer that is no problem becomes words: %j",
+  "a body that is no problem document becomes a general problem: %j",
   (body) => {
     const problem = parseProblem(502, body);
-    expect(problem.title).toBe("Unexpected answer");
+    expect(problem.title).toBe("Unexpected response");
     expect(problem.detail).toContain("502");
   },
 );
@@ -27,11 +27,11 @@ test.each([
   [429, true],
   [500, true],
   [503, true],
-])("with status %i, that trying again makes sense is %s", (status, passes) => {
-  expect(new ApiProblem(status, "", "").passes).toBe(passes);
+])("whether status %i can be retried: %s", (status, retryable) => {
+  expect(new ApiProblem(status, "", "").retryable).toBe(retryable);
 });
 
-/** Answers any upload so; what it returns are the headers that were sent. */
+/** Answers every upload with this response. Returns the headers that are sent. */
 function answerUploads(status: number, responseText: string): [string, string][] {
   const headers: [string, string][] = [];
   class Request {
@@ -53,7 +53,7 @@ function answerUploads(status: number, responseText: string): [string, string][]
 
 const upload = () => uploadImage(new File(["x"], "x.png"), "0a1b", () => {});
 
-test("an upload carries its key, by which a second one is known", async () => {
+test("an upload carries its idempotency key", async () => {
   const headers = answerUploads(202, JSON.stringify(makePrediction()));
   await expect(upload()).resolves.toEqual(makePrediction());
   expect(headers).toEqual([["Idempotency-Key", "0a1b"]]);
@@ -61,13 +61,16 @@ test("an upload carries its key, by which a second one is known", async () => {
 
 test.each([
   [200, "<html>Log in to this network</html>", "The service cannot be reached"],
-  [413, "<html>too large</html>", "Unexpected answer"],
-])("an upload that is answered %i by something else ends in words", async (status, responseText, title) => {
-  answerUploads(status, responseText);
-  await expect(upload()).rejects.toMatchObject({ title });
-});
+  [413, "<html>too large</html>", "Unexpected response"],
+])(
+  "an upload that gets an HTML page with status %i fails with a problem",
+  async (status, responseText, title) => {
+    answerUploads(status, responseText);
+    await expect(upload()).rejects.toMatchObject({ title });
+  },
+);
 
-test("a service out of reach is said in words", async () => {
+test("a service that cannot be reached is a problem", async () => {
   vi.stubGlobal("fetch", () => Promise.reject(new TypeError("Failed to fetch")));
   await expect(readPage({ limit: 24 })).rejects.toMatchObject({
     status: 0,

@@ -12,10 +12,10 @@ export type NewTraining = NonNullable<
   operations["start_training"]["requestBody"]
 >["content"]["application/json"];
 
-/** What the service answered instead of what was asked, or that it could not be reached. */
+/** An error response of the service, or no response at all. */
 export class ApiProblem extends Error {
   constructor(
-    /** The HTTP status; 0: no answer at all. */
+    /** The HTTP status; 0 if there was no response. */
     readonly status: number,
     readonly title: string,
     readonly detail: string,
@@ -24,8 +24,8 @@ export class ApiProblem extends Error {
     super(`${title}: ${detail}`);
   }
 
-  /** Whether the same request may go through later. */
-  get passes(): boolean {
+  /** Whether the same request may succeed later. */
+  get retryable(): boolean {
     return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
@@ -34,12 +34,12 @@ function unreachable(): ApiProblem {
   return new ApiProblem(0, "The service cannot be reached", "Check your connection, then try again.");
 }
 
-/** What to show of whatever was thrown. */
+/** Turns anything that was thrown into a problem that can be shown. */
 export function asProblem(error: unknown): ApiProblem {
   return error instanceof ApiProblem ? error : unreachable();
 }
 
-/** Reads RFC 9457 JSON; anything else, such as a proxy's HTML page, becomes words of our own. */
+/** Parses RFC 9457 JSON. For any other body, such as a proxy's HTML page, returns a general problem. */
 export function parseProblem(status: number, body: string): ApiProblem {
   try {
     const { title, detail, request_id } = JSON.parse(body) as Record<string, unknown>;
@@ -49,12 +49,18 @@ export function parseProblem(status: number, body: string): ApiProblem {
   } catch {
     // not JSON
   }
-  return new ApiProblem(status, "Unexpected answer", `The service answered ${status}; try again later.`);
+  return new ApiProblem(
+    status,
+    "Unexpected response",
+    `The service responded with status ${status}. Try again later.`,
+  );
 }
 
 /**
- * Over XMLHttpRequest: fetch does not tell how much of a body has been sent. With the same `key` again it finds
- * what was stored, if the answer alone got lost.
+ * Uploads one file. Uses XMLHttpRequest, because fetch does not report upload progress.
+ *
+ * `key` is the idempotency key: if the response was lost, a repeated upload returns the stored prediction.
+ * `onSent` receives the fraction of the body that has been sent. Rejects with an `ApiProblem`.
  */
 export function uploadImage(
   file: File,
@@ -74,7 +80,7 @@ export function uploadImage(
       try {
         resolve(JSON.parse(responseText));
       } catch {
-        reject(unreachable()); // a network's own page, such as one to log in, in the place of the answer
+        reject(unreachable()); // such as the login page of a network
       }
     };
     request.onerror = () => reject(unreachable());
@@ -105,15 +111,14 @@ export async function deletePrediction({ urls }: Prediction): Promise<void> {
   await request(urls.self, { method: "DELETE" });
 }
 
-/** `label` is what a person says is right; null takes it back. */
+/** `label` is the correct label according to a person; null removes the feedback. */
 export function sendFeedback({ urls }: Prediction, label: string | null): Promise<Prediction> {
-  const headers = { "Content-Type": "application/json" };
-  return readJson(`${urls.self}/feedback`, { method: "PUT", headers, body: JSON.stringify({ label }) });
+  return sendJson("PUT", `${urls.self}/feedback`, { label });
 }
 
 export async function readSample(name: string): Promise<File> {
-  const answer = await request(`/samples/${name}.jpg`);
-  return new File([await answer.blob()], `${name}.jpg`, { type: "image/jpeg" });
+  const response = await request(`/samples/${name}.jpg`);
+  return new File([await response.blob()], `${name}.jpg`, { type: "image/jpeg" });
 }
 
 export function readModels(): Promise<ModelList> {
@@ -133,12 +138,16 @@ export function readTraining({ urls }: Training): Promise<TrainingDetail> {
 }
 
 export function startTraining(wanted: NewTraining): Promise<Training> {
-  const headers = { "Content-Type": "application/json" };
-  return readJson("/api/trainings", { method: "POST", headers, body: JSON.stringify(wanted) });
+  return sendJson("POST", "/api/trainings", wanted);
 }
 
 export function cancelTraining({ urls }: Training): Promise<Training> {
   return readJson(urls.cancel, { method: "POST" });
+}
+
+function sendJson<T>(method: string, address: string, body: object): Promise<T> {
+  const headers = { "Content-Type": "application/json" };
+  return readJson(address, { method, headers, body: JSON.stringify(body) });
 }
 
 async function readJson<T>(address: string, init?: RequestInit): Promise<T> {
@@ -146,9 +155,9 @@ async function readJson<T>(address: string, init?: RequestInit): Promise<T> {
 }
 
 async function request(address: string, init?: RequestInit): Promise<Response> {
-  const answer = await fetch(address, init).catch(() => {
+  const response = await fetch(address, init).catch(() => {
     throw unreachable();
   });
-  if (!answer.ok) throw parseProblem(answer.status, await answer.text());
-  return answer;
+  if (!response.ok) throw parseProblem(response.status, await response.text());
+  return response;
 }

@@ -8,34 +8,34 @@ const curve = [
   makeEpoch(3, { accuracy: 0.7, validation_accuracy: 1 }),
 ];
 
-test("the lines go from the left edge towards where the last epoch will be", () => {
+test("the x axis ends at the last epoch that the run will have", () => {
   const { end, epochs } = drawCurve(curve, 5);
-  expect(end).toMatchObject({ x: (PLOT.left + PLOT.right) / 2, heldOut: PLOT.top });
+  expect(end).toMatchObject({ x: (PLOT.left + PLOT.right) / 2, validation: PLOT.top });
   expect(epochs).toEqual([
     { at: PLOT.left, label: "1" },
     { at: PLOT.right, label: "5" },
   ]);
 });
 
-test("the plane begins at the tenth below the lowest accuracy", () => {
-  const { accuracies, heldOut, training } = drawCurve(curve, 3);
+test("the y axis starts at the tenth below the lowest accuracy", () => {
+  const { accuracies, validation, training } = drawCurve(curve, 3);
   expect(accuracies.map(({ label }) => label)).toEqual(["40%", "70%", "100%"]);
-  expect(heldOut).toBe("M40 130.8L195 82.5L350 10");
+  expect(validation).toBe("M40 130.8L195 82.5L350 10");
   expect(training).toBe("M40 150.2L195 106.7L350 82.5");
 });
 
-test("one epoch of one is a point at the left edge", () => {
-  const { heldOut, end } = drawCurve([makeEpoch(1)], 1);
-  expect(heldOut).toMatch(/^M40 [\d.]+$/);
+test("a run of one epoch is a point at the left edge", () => {
+  const { validation, end } = drawCurve([makeEpoch(1)], 1);
+  expect(validation).toMatch(/^M40 [\d.]+$/);
   expect(end?.x).toBe(PLOT.left);
 });
 
-test("without an epoch there is a plane and no line", () => {
-  const { heldOut, end, accuracies } = drawCurve([], null);
-  expect([heldOut, end]).toEqual(["", null]);
+test("without epochs there are axes and no line", () => {
+  const { validation, end, accuracies } = drawCurve([], null);
+  expect([validation, end]).toEqual(["", null]);
   expect(accuracies.map(({ label }) => label)).toEqual(["90%", "95%", "100%"]);
 });
 
-test("more epochs than were announced still fit", () => {
+test("more epochs than expected fit into the drawing", () => {
   expect(drawCurve(curve, 2).end?.x).toBe(PLOT.right);
 });

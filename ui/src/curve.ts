@@ -1,4 +1,4 @@
-/** The learning curve as lines on a plane of WIDTH x HEIGHT. No React. */
+/** Computes the coordinates of a learning curve in a drawing of WIDTH x HEIGHT. Does not depend on React. */
 import type { Epoch } from "./api";
 
 export const WIDTH = 360;
@@ -8,14 +8,14 @@ export const PLOT = { left: 40, right: 350, top: 10, bottom: 155 };
 export type Tick = { at: number; label: string };
 
 export type Drawing = {
-  heldOut: string; // paths
-  training: string;
-  end: { x: number; heldOut: number; training: number } | null; // the latest epoch's place
+  validation: string; // SVG path
+  training: string; // SVG path
+  end: { x: number; validation: number; training: number } | null; // coordinates of the latest epoch
   accuracies: readonly Tick[];
   epochs: readonly Tick[];
 };
 
-/** `total`: how many epochs there will be, if that is known. The lines then grow towards the right edge. */
+/** `total` is the number of epochs that the run will have, if known; the x axis then ends there. */
 export function drawCurve(curve: readonly Epoch[], total: number | null): Drawing {
   const values = curve.flatMap(({ accuracy, validation_accuracy }) => [accuracy, validation_accuracy]);
   const floor = Math.min(0.9, Math.max(0, Math.floor(Math.min(...values, 1) * 10) / 10));
@@ -26,10 +26,10 @@ export function drawCurve(curve: readonly Epoch[], total: number | null): Drawin
   const line = (measure: (epoch: Epoch) => number) =>
     curve.map((epoch, step) => `${step === 0 ? "M" : "L"}${x(epoch.number)} ${y(measure(epoch))}`).join("");
   return {
-    heldOut: line((epoch) => epoch.validation_accuracy),
+    validation: line((epoch) => epoch.validation_accuracy),
     training: line((epoch) => epoch.accuracy),
     end: latest
-      ? { x: x(latest.number), heldOut: y(latest.validation_accuracy), training: y(latest.accuracy) }
+      ? { x: x(latest.number), validation: y(latest.validation_accuracy), training: y(latest.accuracy) }
       : null,
     accuracies: [floor, (floor + 1) / 2, 1].map((accuracy) => ({
       at: y(accuracy),

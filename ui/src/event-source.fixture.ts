@@ -1,4 +1,4 @@
-/** Stands in for the browser's own, which jsdom does not have. */
+/** Replaces the browser's EventSource, which jsdom does not have. */
 export class FakeEventSource extends EventTarget {
   static readonly CLOSED = 2;
   static opened: FakeEventSource[] = [];
@@ -11,7 +11,7 @@ export class FakeEventSource extends EventTarget {
     FakeEventSource.opened.push(this);
   }
 
-  say(name: string, content: unknown): void {
+  emit(name: string, content: unknown): void {
     this.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(content) }));
   }
 

@@ -9,12 +9,12 @@ test.each([
   [59.6, "1 min 0 s"],
   [200, "3 min 20 s"],
   [3900, "1 h 5 min"],
-])("%d seconds are %s", (seconds, words) => {
+])("%d seconds are shown as %s", (seconds, words) => {
   expect(formatSpan(seconds)).toBe(words);
 });
 
 test.each([
-  [-5000, "just now"], // clocks differ
+  [-5000, "just now"], // the clocks differ
   [59_000, "just now"],
   [60_000, "1 minute ago"],
   [3_599_000, "59 minutes ago"],
@@ -22,7 +22,7 @@ test.each([
   [25 * HOUR, "1 day ago"],
   [47 * HOUR, "1 day ago"], // "yesterday" would be wrong
   [49 * HOUR, "2 days ago"],
-])("what is %d ms old is from %s", (age, words) => {
+])("an age of %d ms is shown as %s", (age, words) => {
   const moment = "2026-11-24T08:15:30.123Z";
   expect(formatAge(moment, Date.parse(moment) + age)).toBe(words);
 });
@@ -38,7 +38,7 @@ test.each([
   expect(formatPercent(fraction)).toBe(words);
 });
 
-test("the time left runs down from the latest epoch, whatever the clocks say", () => {
+test("the time left counts down from the latest epoch, and never up if the clocks differ", () => {
   const epoch = makeEpoch(1, { seconds_left: 60 });
   const at = Date.parse(epoch.timestamp);
   expect(estimateSecondsLeft(epoch, at + 20_000)).toBe(40);

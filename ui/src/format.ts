@@ -1,7 +1,8 @@
 import type { Epoch, Prediction, Training } from "./api";
+import { statusLabels } from "./status";
 
 const language = "en";
-// Never "yesterday": that is a day of the calendar, and 47 hours ago is none.
+// numeric: 47 hours ago is shown as "1 day ago", not as "yesterday".
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "always" });
 const absolute = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
 const steps: [Intl.RelativeTimeFormatUnit, number][] = [
@@ -22,19 +23,19 @@ export function formatMoment(moment: string): string {
   return absolute.format(new Date(moment));
 }
 
-/** Never "100%": no model is that sure, and 0.9996 is not 1. */
+/** A confidence with one decimal, at most 99.9%: rounding up to 100% would claim certainty. */
 export function formatPercent(fraction: number): string {
   const percent = fraction * 100;
   if (percent < 0.1) return "<0.1%";
   return `${Math.min(percent, 99.9).toFixed(1)}%`;
 }
 
-/** A measured share, such as an accuracy: to the hundredth, since that is what versions differ by. */
+/** A measured share, such as an accuracy, with two decimals: versions differ by hundredths. */
 export function formatShare(fraction: number): string {
   return `${(fraction * 100).toFixed(2)}%`;
 }
 
-/** Two units at most: nobody waits by the second for what takes an hour. */
+/** A duration in its two largest units. */
 export function formatSpan(seconds: number): string {
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
@@ -47,31 +48,31 @@ function formatDuration(ms: number): string {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
-/** A run as it was asked for. */
+/** Names a run by what was requested. */
 export function describeTraining({ recipe, seed, data }: Training): string {
   return `${recipe} · ${data ?? "CIFAR-10"} · seed ${seed}`;
 }
 
 export function describeStatus({ status, phase, device, model, silent }: Training): string {
   if (status === "queued") return "Waiting for a worker";
-  if (silent) return "No word from its worker; another goes on with it when there is one";
+  if (silent) return "The worker stopped responding. Another worker resumes the run when one is available.";
   if (status === "running") return `Running: ${phase ?? "starting"}${device ? ` on ${device}` : ""}`;
   if (status === "succeeded") return `Published ${model}`;
-  return status === "failed" ? "Failed" : "Canceled";
+  return statusLabels[status];
 }
 
-/** How long a run has still to go, by what its latest epoch estimated and when. */
+/** The seconds that the latest epoch estimated, less the seconds that have passed since. */
 export function estimateSecondsLeft({ seconds_left, timestamp }: Epoch, now: number): number {
-  const passed = Math.max(0, now - Date.parse(timestamp)) / 1000; // clocks differ
+  const passed = Math.max(0, now - Date.parse(timestamp)) / 1000; // clocks may differ
   return Math.max(0, seconds_left - passed);
 }
 
-/** The small print under an outcome. */
+/** The small print of a card. */
 export function describeMetrics({ metrics, model }: Prediction): string[] {
   const { queue_ms, batch_size, predict_ms } = metrics;
   const parts: string[] = [];
   if (queue_ms !== null) parts.push(`waited ${formatDuration(queue_ms)}`);
-  if (batch_size !== null) parts.push(batch_size === 1 ? "alone in its batch" : `batch of ${batch_size}`);
+  if (batch_size !== null) parts.push(`batch of ${batch_size}`);
   if (predict_ms !== null) parts.push(`predicted in ${formatDuration(predict_ms)}`);
   if (model !== null) parts.push(`model ${model}`);
   return parts;

@@ -1,12 +1,12 @@
 import { createRoot } from "react-dom/client";
 import { uploadImage } from "./api";
 import { App } from "./components/App";
-import { catchUp } from "./history";
 import { ModelStore } from "./models";
+import { catchUp } from "./prediction-requests";
 import { PredictionStore } from "./predictions";
 import { followPredictions } from "./stream";
 import { TrainingStore } from "./trainings";
-import { UploadQueue } from "./uploads";
+import { UploadQueue } from "./upload-queue";
 import "./style.css";
 
 const store = new PredictionStore();
@@ -16,20 +16,20 @@ followPredictions({
   onPrediction: (prediction) => store.receive(prediction),
   onDeleted: (id) => store.remove(id),
   onReload: () => {
-    store.startOver();
+    store.markStale();
     void catchUp(store);
   },
   onConnection: (connection) => {
     store.setConnection(connection);
-    // At the first opening too: the history may have been read before the stream was subscribed.
+    // Also when the stream first opens: events may have been published between the first read and the opening.
     if (connection === "live") void catchUp(store);
   },
 });
 void catchUp(store);
 
-const place = document.getElementById("app");
-if (place) {
-  createRoot(place).render(
+const root = document.getElementById("app");
+if (root) {
+  createRoot(root).render(
     <App store={store} queue={queue} models={new ModelStore()} trainings={new TrainingStore()} />,
   );
 }

@@ -1,11 +1,11 @@
 import type { Prediction } from "./api";
 
-/** Ids as version 7 makes them: a later number sorts after an earlier one. */
+/** A UUID of version 7: ids sort by `number`. */
 export function makeId(number: number): string {
   return `019a0c5e-0000-7000-8000-${String(number).padStart(12, "0")}`;
 }
 
-/** A prediction for tests, queued unless told otherwise. */
+/** A queued prediction, changed by `members`. */
 export function makePrediction(members: Partial<Prediction> = {}): Prediction {
   const id = members.id ?? "019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41";
   return {
@@ -31,4 +31,8 @@ export function makePrediction(members: Partial<Prediction> = {}): Prediction {
     },
     ...members,
   };
+}
+
+export function makeFiles(count: number): File[] {
+  return Array.from({ length: count }, (_, number) => new File(["x"], `${number}.png`));
 }

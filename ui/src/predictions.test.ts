@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { ApiProblem, type Prediction, type PredictionPage } from "./api";
-import { makeId, makePrediction } from "./prediction.fixture";
+import { makeFiles, makeId, makePrediction } from "./prediction.fixture";
 import { MAX_CARDS, merge, PAGE, PredictionStore } from "./predictions";
 
 const queued = makePrediction({ status: "queued" });
@@ -22,10 +22,6 @@ function makeStore(): PredictionStore {
   return new PredictionStore((publish) => publish());
 }
 
-function makeFiles(count: number): File[] {
-  return Array.from({ length: count }, (_, number) => new File(["x"], `${number}.png`));
-}
-
 function makeHistory(from: number, to: number): Prediction[] {
   return Array.from({ length: from - to + 1 }, (_, step) => ({ ...succeeded, id: makeId(from - step) }));
 }
@@ -34,27 +30,27 @@ function makePage(from: number, to: number, next: string | null): PredictionPage
   return { results: makeHistory(from, to), next, previous: null };
 }
 
-describe("merging what is known of one prediction", () => {
-  test("a late queued answer never overwrites an outcome", () => {
+describe("merging two versions of one prediction", () => {
+  test("a late queued response never replaces an outcome", () => {
     expect(merge(succeeded, queued)).toBe(succeeded);
   });
 
-  test("a late queued answer never overwrites a running status", () => {
-    const claimedAtOnce = { ...running, started_at: queued.timestamp };
-    expect(merge(claimedAtOnce, queued)).toBe(claimedAtOnce);
+  test("a late queued response never replaces running", () => {
+    const claimedImmediately = { ...running, started_at: queued.timestamp };
+    expect(merge(claimedImmediately, queued)).toBe(claimedImmediately);
   });
 
-  test("an outcome counts even when running was never seen", () => {
+  test("an outcome replaces queued, without running in between", () => {
     expect(merge(queued, succeeded)).toBe(succeeded);
   });
 
-  test("an outcome counts even when a later attempt has been claimed", () => {
+  test("an outcome is kept even if a later attempt has been claimed", () => {
     const secondAttempt = { ...running, started_at: "2026-11-24T08:16:31Z" };
     expect(merge(secondAttempt, succeeded)).toBe(succeeded);
     expect(merge(succeeded, secondAttempt)).toBe(succeeded);
   });
 
-  test("of two running ones, the later claim counts, with or without a fraction of a second", () => {
+  test("the later of two claims is kept, with or without a fraction of a second", () => {
     const later = { ...running, started_at: "2026-11-24T08:15:31.5Z" };
     expect(merge(running, later)).toBe(later);
     expect(merge(later, running)).toBe(later);
@@ -62,7 +58,7 @@ describe("merging what is known of one prediction", () => {
 });
 
 describe("uploads", () => {
-  test("an answer that comes after the event with the outcome leaves the card at its outcome", () => {
+  test("a response that arrives after the event with the outcome does not change the card", () => {
     const store = makeStore();
     const [upload] = store.addUploads(makeFiles(1));
     store.receive(succeeded);
@@ -70,7 +66,7 @@ describe("uploads", () => {
     expect(store.getSnapshot().cards[0]?.prediction).toBe(succeeded);
   });
 
-  test("newer uploads come first, and files chosen together keep their order", () => {
+  test("newer uploads come first, and files that are chosen together keep their order", () => {
     const store = makeStore();
     store.addUploads([new File([], "old.png")]);
     store.addUploads([new File([], "a.png"), new File([], "b.png")]);
@@ -78,21 +74,21 @@ describe("uploads", () => {
     expect(names).toEqual(["a.png", "b.png", "old.png"]);
   });
 
-  test("past the cards, finished uploads are let go and refused ones are still listed", () => {
+  test("of uploads without a card, finished ones are removed and refused ones are kept", () => {
     const revoke = vi.spyOn(URL, "revokeObjectURL");
     const store = makeStore();
     const uploads = store.addUploads(makeFiles(MAX_CARDS + 3));
     const [finished, refused] = uploads.slice(MAX_CARDS);
     store.accept(finished?.key ?? "", succeeded);
     store.setStage(refused?.key ?? "", { at: "refused", problem: new ApiProblem(415, "No", "image") });
-    const { cards, further } = store.getSnapshot();
+    const { cards, withoutCard } = store.getSnapshot();
     expect(cards).toHaveLength(MAX_CARDS);
-    expect(further.unfinished).toBe(1);
-    expect(further.refused.map(({ key }) => key)).toEqual([refused?.key]);
+    expect(withoutCard.unfinished).toBe(1);
+    expect(withoutCard.refused.map(({ key }) => key)).toEqual([refused?.key]);
     expect(revoke).toHaveBeenCalledOnce();
   });
 
-  test("clearing keeps what is still under way, and what may go through when it is tried again", () => {
+  test("clearing keeps unfinished uploads and those that can be retried", () => {
     const store = makeStore();
     const [first, second, third, fourth, fifth] = store.addUploads(makeFiles(5));
     store.accept(first?.key ?? "", succeeded);
@@ -106,21 +102,21 @@ describe("uploads", () => {
 });
 
 describe("history", () => {
-  test("an event that comes twice makes one entry", () => {
+  test("an event that arrives twice makes one entry", () => {
     const store = makeStore();
     store.receiveNewest({ results: [], next: null, previous: null });
     store.receive(succeeded, { ...succeeded });
     expect(store.getSnapshot().history).toHaveLength(1);
   });
 
-  test("a page that was read before an event arrived does not undo the event", () => {
+  test("a page that was read before an event does not replace the event", () => {
     const store = makeStore();
     store.receive(succeeded);
     store.receiveNewest({ results: [queued], next: null, previous: null });
     expect(store.getSnapshot().history[0]?.status).toBe("succeeded");
   });
 
-  test("an old prediction under way waits for its page, so that the history has no gap", () => {
+  test("an old unfinished prediction is shown only with its page, so that the history has no gap", () => {
     const store = makeStore();
     store.receive({ ...running, id: makeId(1) });
     store.receiveNewest(makePage(50, 27, "cursor"));
@@ -132,7 +128,7 @@ describe("history", () => {
     expect(store.getSnapshot().hasOlder).toBe(true);
   });
 
-  test("an older page that comes after the history has started over leaves no gap", () => {
+  test("an older page that arrives after the history has restarted is ignored", () => {
     const store = makeStore();
     store.receiveNewest(makePage(50, 27, "old"));
     const asked = store.showOlder() ?? { limit: 0 };
@@ -142,7 +138,7 @@ describe("history", () => {
     expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "new" });
   });
 
-  test("a flood of events is forgotten beyond what shows, and can be read again", () => {
+  test("after many events, entries that are not shown are forgotten and can be read again", () => {
     const store = makeStore();
     store.receiveNewest(makePage(50, 27, "old"));
     store.receive(...makeHistory(2000, 51));
@@ -154,9 +150,9 @@ describe("history", () => {
 });
 
 describe("the history after a break in the stream", () => {
-  const isRestarted = (store: PredictionStore) => store.showOlder()?.cursor === "new";
+  const hasRestarted = (store: PredictionStore) => store.showOlder()?.cursor === "new";
 
-  /** Has read 50 to 27 when its stream was live. */
+  /** Its stream is live, and it has read predictions 50 to 27. */
   function makeLiveStore() {
     const store = makeStore();
     store.setConnection("live");
@@ -169,14 +165,14 @@ describe("the history after a break in the stream", () => {
     store.setConnection("live");
   }
 
-  test("goes on from the older pages, if the newest one reaches what was known", () => {
+  test("continues if the newest page overlaps the known entries", () => {
     const store = makeLiveStore();
     reconnect(store);
     store.receiveNewest(makePage(73, 50, "new"));
-    expect(isRestarted(store)).toBe(false);
+    expect(hasRestarted(store)).toBe(false);
   });
 
-  test("goes on from a newest page that was read before the stream first opened", () => {
+  test("continues if the known page was read before the stream first opened", () => {
     const store = makeStore();
     store.receiveNewest(makePage(50, 27, "old"));
     store.setConnection("live");
@@ -184,42 +180,42 @@ describe("the history after a break in the stream", () => {
     expect(store.showOlder()).toEqual({ limit: PAGE, cursor: "old" });
   });
 
-  test("starts over, if the newest page does not reach that", () => {
+  test("restarts if the newest page does not overlap the known entries", () => {
     const store = makeLiveStore();
     reconnect(store);
     store.receiveNewest(makePage(75, 52, "new"));
-    expect(isRestarted(store)).toBe(true);
+    expect(hasRestarted(store)).toBe(true);
     expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(52));
   });
 
-  test("has all that the stream told before the break", () => {
+  test("continues if the newest page overlaps the events received before the break", () => {
     const store = makeLiveStore();
     store.receive(...makeHistory(60, 51));
     reconnect(store);
     store.receiveNewest(makePage(83, 60, "new"));
-    expect(isRestarted(store)).toBe(false);
+    expect(hasRestarted(store)).toBe(false);
   });
 
-  test("does not take for complete what it knows of the time of the break", () => {
+  test("restarts although a prediction received during the break is newer than the newest page", () => {
     const store = makeLiveStore();
     store.setConnection("reconnecting");
     store.receive({ ...running, id: makeId(200) }); // an upload of this page
     store.setConnection("live");
     store.receiveNewest(makePage(199, 176, "new"));
-    expect(isRestarted(store)).toBe(true);
+    expect(hasRestarted(store)).toBe(true);
   });
 
-  test("does not take for complete what a stream told that was not caught up with", () => {
+  test("restarts if the stream broke again before the newest page was read", () => {
     const store = makeLiveStore();
     reconnect(store); // and the newest page cannot be read
     store.receive(...makeHistory(210, 200));
     reconnect(store);
     store.receiveNewest(makePage(223, 200, "new"));
-    expect(isRestarted(store)).toBe(true);
+    expect(hasRestarted(store)).toBe(true);
     expect(store.getSnapshot().history.map(({ id }) => id)).not.toContain(makeId(50));
   });
 
-  test("reads again what had not ended further down, and drops what is gone", () => {
+  test("reads older unfinished entries again, and removes deleted ones", () => {
     const store = makeLiveStore();
     const asked = store.showOlder() ?? { limit: 0 };
     store.receiveOlder(asked, makePage(26, 3, null));
@@ -228,44 +224,44 @@ describe("the history after a break in the stream", () => {
     store.receiveNewest(makePage(52, 29, "new"));
     const again = store.showOlder() ?? { limit: 0 };
     expect(again).toEqual({ limit: PAGE, cursor: "new" });
-    store.receiveOlder(again, makePage(28, 2, null)); // 1 was removed
+    store.receiveOlder(again, makePage(28, 2, null)); // 1 was deleted
     store.showOlder();
     const { history } = store.getSnapshot();
     expect(history.map(({ id, status }) => [id, status]).at(-1)).toEqual([makeId(2), "succeeded"]);
   });
 
-  test("has what the newest page has, and no more, once it starts over", () => {
+  test("after a reload, contains the newest page and later events only", () => {
     const store = makeLiveStore();
     const asked = store.showOlder() ?? { limit: 0 };
     store.receiveOlder(asked, makePage(26, 3, null));
-    store.startOver();
-    store.receive({ ...queued, id: makeId(60) }); // told after the event `reload`
+    store.markStale();
+    store.receive({ ...queued, id: makeId(60) }); // arrives after the event `reload`
     const page = makePage(52, 28, "new");
-    const results = page.results.filter(({ id }) => id !== makeId(40)); // which was removed
+    const results = page.results.filter(({ id }) => id !== makeId(40)); // deleted
     store.receiveNewest({ ...page, results });
     const known = store.getSnapshot().history.map(({ id }) => id);
     expect(known).toEqual([makeId(60), ...results.map(({ id }) => id)].slice(0, PAGE));
-    expect(isRestarted(store)).toBe(true);
+    expect(hasRestarted(store)).toBe(true);
   });
 
-  test("believes the newest page once it starts over, also that an outcome is gone", () => {
+  test("after a reload, the newest page replaces even an outcome", () => {
     const store = makeLiveStore();
-    store.startOver();
+    store.markStale();
     store.receiveNewest({ results: [{ ...queued, id: makeId(50) }], next: null, previous: null });
     expect(store.getSnapshot().history.map(({ id, status }) => [id, status])).toEqual([
       [makeId(50), "queued"],
     ]);
   });
 
-  test("is empty, if it starts over and nothing is stored", () => {
+  test("after a reload, is empty if nothing is stored", () => {
     const store = makeLiveStore();
-    store.startOver();
+    store.markStale();
     store.receiveNewest({ results: [], next: null, previous: null });
     expect(store.getSnapshot().history).toEqual([]);
     expect(store.getSnapshot().hasOlder).toBe(false);
   });
 
-  test("keeps the predictions of this page's uploads, however old", () => {
+  test("keeps the predictions of this page's uploads, even old ones", () => {
     const store = makeLiveStore();
     const [upload] = store.addUploads(makeFiles(1));
     store.accept(upload?.key ?? "", { ...running, id: makeId(20) });

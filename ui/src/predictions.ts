@@ -1,5 +1,10 @@
-/** What this page knows: predictions by id, its own uploads, a window on the history. No React. */
+/**
+ * The predictions that this page has received, its uploads, and the shown part of the history.
+ *
+ * Does not depend on React.
+ */
 import type { ApiProblem, PageRequest, Prediction, PredictionPage } from "./api";
+import { newestFirst } from "./order";
 import { isTerminal } from "./status";
 import { Store } from "./store";
 import type { Connection } from "./stream";
@@ -7,27 +12,27 @@ import { type Stage, type Upload, UploadList } from "./upload-list";
 
 export const PAGE = 24;
 export const MAX_CARDS = 50;
-const SPARE = 500; // predictions beyond the window that may pile up before they are forgotten
-const PUBLISH_MS = 33; // a burst of events renders once
+const SPARE = 500; // predictions kept beyond the shown part of the history
+const PUBLISH_MS = 33; // events that arrive within this time are rendered together
 
 export type Card = { upload: Upload; prediction: Prediction | undefined };
 
-/** What can fail while the history is read: its newest page and what a break missed, or a page further down. */
-export type Reading = "newest" | "older";
+/** The parts of the history that are read, and can fail, separately. */
+export type HistoryPart = "newest" | "older";
 
 export type Snapshot = {
   cards: readonly Card[]; // the newest MAX_CARDS
-  further: { unfinished: number; refused: readonly Upload[] }; // of the uploads beyond them
+  withoutCard: { unfinished: number; refused: readonly Upload[] }; // the older uploads
   history: readonly Prediction[];
   hasOlder: boolean;
   historyRead: boolean;
-  historyProblems: Record<Reading, ApiProblem | null>;
+  historyProblems: Record<HistoryPart, ApiProblem | null>;
   connection: Connection;
 };
 
 const NOTHING: Snapshot = {
   cards: [],
-  further: { unfinished: 0, refused: [] },
+  withoutCard: { unfinished: 0, refused: [] },
   history: [],
   hasOlder: false,
   historyRead: false,
@@ -35,7 +40,7 @@ const NOTHING: Snapshot = {
   connection: "connecting",
 };
 
-/** A terminal status beats any other; otherwise the one that was claimed or completed later counts. */
+/** Chooses the newer version: a terminal status before any other, then the later claim or completion. */
 export function merge(known: Prediction | undefined, incoming: Prediction): Prediction {
   if (!known) return incoming;
   if (isTerminal(known) !== isTerminal(incoming)) return isTerminal(known) ? known : incoming;
@@ -44,7 +49,7 @@ export function merge(known: Prediction | undefined, incoming: Prediction): Pred
 
 function changedAt({ started_at, completed_at }: Prediction): number {
   const moment = completed_at ?? started_at;
-  return moment ? Date.parse(moment) : 0; // 0: a queued one is older than any claim
+  return moment ? Date.parse(moment) : 0; // 0: queued is older than any claim
 }
 
 export class PredictionStore extends Store<Snapshot> {
@@ -52,12 +57,12 @@ export class PredictionStore extends Store<Snapshot> {
   #uploads = new UploadList();
   #connection = NOTHING.connection;
   #problems = NOTHING.historyProblems;
-  #shown = PAGE; // entries of the history on show
-  #floor: string | null = null; // the oldest id that the history has without a gap; null: not read yet
-  #older: PageRequest | null = null; // how to read on below the floor
-  #unbrokenUpTo = ""; // up to this id nothing is missing
-  #doubtful = new Set<string>(); // ids of predictions that are known as they were before a `reload`
-  #caughtUp = false; // whether the stream goes on from a newest page that was read since it opened
+  #shown = PAGE; // how many entries of the history are shown
+  #oldest: string | null = null; // from this id on the history has no gap; null: not read yet
+  #older: PageRequest | null = null; // the page before `#oldest`; null: there is none
+  #completeUpTo = ""; // up to this id the history has no gap
+  #stale = new Set<string>(); // ids that were received before a `reload` and not again since
+  #caughtUp = false; // whether the newest page has been read since the stream opened
   #scheduled = false;
 
   constructor(
@@ -68,22 +73,22 @@ export class PredictionStore extends Store<Snapshot> {
 
   receive(...predictions: Prediction[]): void {
     for (const prediction of predictions) {
-      const known = this.#doubtful.delete(prediction.id) ? undefined : this.#predictions.get(prediction.id);
+      const known = this.#stale.delete(prediction.id) ? undefined : this.#predictions.get(prediction.id);
       this.#predictions.set(prediction.id, merge(known, prediction));
     }
     this.#changed();
   }
 
-  /** Forgets a prediction that is no longer stored, and the upload that it came from. */
+  /** Removes a prediction that is no longer stored, and its upload. */
   remove(id: string): void {
     this.#predictions.delete(id);
     this.#uploads.keep(({ stage }) => stage.at !== "accepted" || stage.id !== id);
     this.#changed();
   }
 
-  /** Anything may have changed or been removed unheard: the next newest page replaces what is known. */
-  startOver(): void {
-    this.#doubtful = new Set(this.#predictions.keys());
+  /** Marks everything as possibly out of date: the next newest page replaces it. */
+  markStale(): void {
+    this.#stale = new Set(this.#predictions.keys());
     this.#caughtUp = false;
   }
 
@@ -98,10 +103,11 @@ export class PredictionStore extends Store<Snapshot> {
     this.#changed();
   }
 
-  waitAgain(uploads: readonly Upload[]): Upload[] {
-    const again = this.#uploads.waitAgain(uploads);
+  /** Sets refused uploads to waiting and returns them. */
+  retry(uploads: readonly Upload[]): Upload[] {
+    const retried = this.#uploads.retry(uploads);
     this.#changed();
-    return again;
+    return retried;
   }
 
   accept(key: string, prediction: Prediction): void {
@@ -109,134 +115,138 @@ export class PredictionStore extends Store<Snapshot> {
     this.setStage(key, { at: "accepted", id: prediction.id });
   }
 
-  /** An upload that was refused goes, though it could be tried again. */
+  /** Removes a refused upload that could be retried. */
   dismiss({ key }: Upload): void {
     this.#uploads.keep((upload) => upload.key !== key);
     this.publish();
   }
 
-  /** What is under way stays, and what may go through later. */
+  /** Removes all uploads except those that are unfinished or can be retried. */
   clearFinished(): void {
     this.#uploads.keep((upload) => {
       const { stage } = upload;
-      return stage.at === "refused" ? stage.problem.passes : !this.#isFinished(upload);
+      return stage.at === "refused" ? stage.problem.retryable : !this.#isFinished(upload);
     });
     this.#changed();
   }
 
   /** Ids of accepted uploads whose outcome is not known yet. */
   unfinishedUploads(): string[] {
-    return this.#uploads.all().flatMap(({ stage }) => {
-      const prediction = stage.at === "accepted" && this.#predictions.get(stage.id);
+    return this.#uploads.all().flatMap((upload) => {
+      const prediction = this.#predictionOf(upload);
       return prediction && !isTerminal(prediction) ? [prediction.id] : [];
     });
   }
 
   setConnection(connection: Connection): void {
-    if (this.#caughtUp) this.#unbrokenUpTo = this.#known()[0]?.id ?? "";
+    if (this.#caughtUp) this.#completeUpTo = this.#known()[0]?.id ?? "";
     this.#caughtUp = false;
     this.#connection = connection;
     this.#changed();
   }
 
-  setHistoryProblem(reading: Reading, problem: ApiProblem): void {
-    this.#problems = { ...this.#problems, [reading]: problem };
+  setHistoryProblem(part: HistoryPart, problem: ApiProblem): void {
+    this.#problems = { ...this.#problems, [part]: problem };
     this.#changed();
   }
 
   /**
-   * The first page. The history starts over from it where it does not reach what is known already, and where
-   * something further down may have ended unheard.
+   * Adds the newest page. The history restarts from this page if there may be a gap between the page and the
+   * known entries, or if older entries may be out of date.
    */
   receiveNewest(page: PredictionPage): void {
     const last = page.results.at(-1)?.id ?? "";
-    const openBelow = this.#known().some((prediction) => prediction.id < last && !isTerminal(prediction));
-    const isReachable = this.#floor !== null && last <= this.#unbrokenUpTo;
-    if (!isReachable || openBelow || this.#doubtful.size > 0) {
+    const hasOlderUnfinished = this.#known().some(
+      (prediction) => prediction.id < last && !isTerminal(prediction),
+    );
+    const isContinuous = this.#oldest !== null && last <= this.#completeUpTo;
+    if (!isContinuous || hasOlderUnfinished || this.#stale.size > 0) {
       this.#shown = PAGE;
-      this.#setFloor(page);
-      this.#forgetBelow(last);
+      this.#setOldest(page);
+      this.#forgetOlderThan(last);
     }
     this.#problems = { ...this.#problems, newest: null };
-    this.#forgetDoubtful();
+    this.#forgetStale();
     this.receive(...page.results);
-    this.#unbrokenUpTo = page.results[0]?.id ?? "";
+    this.#completeUpTo = page.results[0]?.id ?? "";
     this.#caughtUp = this.#connection === "live";
   }
 
-  /** What was read below the floor; too late, if the history has got another floor meanwhile. */
-  receiveOlder(asked: PageRequest, page: PredictionPage): void {
-    if (asked !== this.#older) return;
-    this.#setFloor(page);
+  /** Adds an older page. Ignores it if the history has restarted since `request` was made. */
+  receiveOlder(request: PageRequest, page: PredictionPage): void {
+    if (request !== this.#older) return;
+    this.#setOldest(page);
     this.receive(...page.results);
   }
 
-  /** Shows a page more of the history; answers what to read for it, if anything. */
+  /** Shows one more page of the history. Returns the page to read, or null if it is known already. */
   showOlder(): PageRequest | null {
     this.#shown = Math.min(this.#shown + PAGE, this.#known().length + PAGE);
     this.#changed();
     return this.#known().length < this.#shown ? this.#older : null;
   }
 
-  /** At once: what a person asked for shows before its button can be pressed again. */
+  /** Publishes changes at once, so that the result of a click is shown before the next click. */
   publish(): void {
-    this.#collapse();
+    this.#dropOldUploads();
     this.#forget();
     this.change(this.#describe());
   }
 
-  #setFloor(page: PredictionPage): void {
-    this.#floor = page.next ? (page.results.at(-1)?.id ?? "") : "";
+  #setOldest(page: PredictionPage): void {
+    this.#oldest = page.next ? (page.results.at(-1)?.id ?? "") : "";
     this.#older = page.next ? { limit: PAGE, cursor: page.next } : null;
     this.#problems = { ...this.#problems, older: null };
   }
 
-  /** The history without a gap, newest first: ids sort by time. */
+  /** The part of the history that has no gap, newest first. */
   #known(): Prediction[] {
-    const floor = this.#floor ?? "";
-    return [...this.#predictions.values()]
-      .filter(({ id }) => id >= floor)
-      .sort((a, b) => (a.id < b.id ? 1 : -1));
+    const oldest = this.#oldest ?? "";
+    return [...this.#predictions.values()].filter(({ id }) => id >= oldest).sort(newestFirst);
   }
 
-  #isFinished({ stage }: Upload): boolean {
-    const prediction = stage.at === "accepted" && this.#predictions.get(stage.id);
-    return Boolean(prediction && isTerminal(prediction));
+  #predictionOf({ stage }: Upload): Prediction | undefined {
+    return stage.at === "accepted" ? this.#predictions.get(stage.id) : undefined;
   }
 
-  /** Finished uploads past the cards live on in the history alone. */
-  #collapse(): void {
+  #isFinished(upload: Upload): boolean {
+    const prediction = this.#predictionOf(upload);
+    return prediction !== undefined && isTerminal(prediction);
+  }
+
+  /** Removes finished uploads that have no card. The history still has them. */
+  #dropOldUploads(): void {
     if (this.#uploads.all().length <= MAX_CARDS) return;
     this.#uploads.keep((upload, place) => place < MAX_CARDS || !this.#isFinished(upload));
   }
 
-  /** A page that stays open on a busy service must not grow for ever. */
+  /** Limits the memory of a page that stays open on a busy service. */
   #forget(): void {
-    if (this.#floor === null || this.#predictions.size <= this.#shown + SPARE) return;
+    if (this.#oldest === null || this.#predictions.size <= this.#shown + SPARE) return;
     const known = this.#known();
     const last = known[this.#shown + PAGE - 1];
     if (last && last !== known.at(-1)) {
-      this.#floor = last.id;
-      // `to` is exclusive and several may share the millisecond; the overlap merges by id.
+      this.#oldest = last.id;
+      // `to` is exclusive and several predictions can share a millisecond. Duplicates are merged by id.
       this.#older = { limit: PAGE * 2, to: new Date(Date.parse(last.timestamp) + 1).toISOString() };
     }
-    this.#forgetBelow(this.#floor);
+    this.#forgetOlderThan(this.#oldest);
   }
 
-  #forgetBelow(floor: string): void {
-    this.#forgetIf((id) => id < floor);
+  #forgetOlderThan(oldest: string): void {
+    this.#forgetIf((id) => id < oldest);
   }
 
-  #forgetDoubtful(): void {
-    this.#forgetIf((id) => this.#doubtful.has(id));
-    this.#doubtful.clear();
+  #forgetStale(): void {
+    this.#forgetIf((id) => this.#stale.has(id));
+    this.#stale.clear();
   }
 
-  /** The predictions of this page's uploads stay. */
-  #forgetIf(isForgotten: (id: string) => boolean): void {
+  /** Removes predictions, except those of this page's uploads. */
+  #forgetIf(isRemovable: (id: string) => boolean): void {
     const own = new Set(this.#uploads.all().map(({ stage }) => (stage.at === "accepted" ? stage.id : "")));
     for (const id of this.#predictions.keys()) {
-      if (isForgotten(id) && !own.has(id)) this.#predictions.delete(id);
+      if (isRemovable(id) && !own.has(id)) this.#predictions.delete(id);
     }
   }
 
@@ -251,18 +261,17 @@ export class PredictionStore extends Store<Snapshot> {
 
   #describe(): Snapshot {
     const uploads = this.#uploads.all();
-    const further = uploads.slice(MAX_CARDS);
-    const refused = further.filter(({ stage }) => stage.at === "refused");
-    const known = this.#floor === null ? [] : this.#known();
+    const older = uploads.slice(MAX_CARDS);
+    const refused = older.filter(({ stage }) => stage.at === "refused");
+    const known = this.#oldest === null ? [] : this.#known();
     return {
-      cards: uploads.slice(0, MAX_CARDS).map((upload) => ({
-        upload,
-        prediction: upload.stage.at === "accepted" ? this.#predictions.get(upload.stage.id) : undefined,
-      })),
-      further: { unfinished: further.length - refused.length, refused },
+      cards: uploads
+        .slice(0, MAX_CARDS)
+        .map((upload) => ({ upload, prediction: this.#predictionOf(upload) })),
+      withoutCard: { unfinished: older.length - refused.length, refused },
       history: known.slice(0, this.#shown),
       hasOlder: known.length > this.#shown || this.#older !== null,
-      historyRead: this.#floor !== null,
+      historyRead: this.#oldest !== null,
       historyProblems: this.#problems,
       connection: this.#connection,
     };

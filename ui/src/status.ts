@@ -1,6 +1,16 @@
 import type { Prediction, Training } from "./api";
 
-/** Whether a prediction, or a training, has ended. */
-export function isTerminal({ status }: Pick<Prediction | Training, "status">): boolean {
+type Status = (Prediction | Training)["status"];
+
+export const statusLabels: Record<Status, string> = {
+  queued: "Queued",
+  running: "Running",
+  succeeded: "Succeeded",
+  failed: "Failed",
+  canceled: "Canceled",
+};
+
+/** Whether the status of a prediction or a training can no longer change. */
+export function isTerminal({ status }: { status: Status }): boolean {
   return status !== "queued" && status !== "running";
 }

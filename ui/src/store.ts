@@ -1,10 +1,10 @@
-/** A value that changes and says so, as useSyncExternalStore wants it. No React. */
+/** Holds an immutable snapshot and notifies listeners when it is replaced. Does not depend on React. */
 export class Store<Snapshot extends object> {
   #listeners = new Set<() => void>();
   #snapshot: Snapshot;
 
-  constructor(first: Snapshot) {
-    this.#snapshot = first;
+  constructor(initial: Snapshot) {
+    this.#snapshot = initial;
   }
 
   subscribe = (listener: () => void): (() => void) => {

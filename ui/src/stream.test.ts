@@ -25,27 +25,27 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-test("an event named prediction hands its prediction on", () => {
-  FakeEventSource.opened[0]?.say("prediction", makePrediction());
+test("an event `prediction` is passed to onPrediction", () => {
+  FakeEventSource.opened[0]?.emit("prediction", makePrediction());
   expect(onPrediction).toHaveBeenCalledWith(makePrediction());
 });
 
-test("an event named deleted hands the prediction's id on, and reload asks for the history", () => {
-  FakeEventSource.opened[0]?.say("deleted", { id: makePrediction().id });
+test("an event `deleted` passes the id to onDeleted, and `reload` calls onReload", () => {
+  FakeEventSource.opened[0]?.emit("deleted", { id: makePrediction().id });
   expect(onDeleted).toHaveBeenCalledWith(makePrediction().id);
   expect(onReload).not.toHaveBeenCalled();
-  FakeEventSource.opened[0]?.say("reload", {});
+  FakeEventSource.opened[0]?.emit("reload", {});
   expect(onReload).toHaveBeenCalledOnce();
 });
 
-test("a stream that was dropped is left to reconnect by itself", () => {
+test("after a dropped connection EventSource reconnects by itself", () => {
   FakeEventSource.opened[0]?.onerror();
   vi.advanceTimersByTime(60_000);
   expect(onConnection).toHaveBeenLastCalledWith("reconnecting");
   expect(FakeEventSource.opened).toHaveLength(1);
 });
 
-test("a stream that an error status has closed is opened anew, and once", () => {
+test("a stream that was closed by an error status is opened again, once", () => {
   const [source] = FakeEventSource.opened;
   if (source) source.readyState = FakeEventSource.CLOSED;
   source?.onerror();
@@ -55,19 +55,19 @@ test("a stream that an error status has closed is opened anew, and once", () => 
   expect(onConnection).toHaveBeenLastCalledWith("live");
 });
 
-test("a training's stream hands on runs and epochs until it is closed", () => {
+test("the stream of a training passes on the training and its epochs until it is closed", () => {
   const handlers = { onTraining: vi.fn(), onEpoch: vi.fn(), onConnection: vi.fn() };
   const close = followTraining("/api/trainings/1/events", handlers);
   const source = FakeEventSource.opened[1];
-  source?.say("training", makeTraining());
-  source?.say("epoch", makeEpoch(1));
+  source?.emit("training", makeTraining());
+  source?.emit("epoch", makeEpoch(1));
   expect(handlers.onTraining).toHaveBeenCalledWith(makeTraining());
   expect(handlers.onEpoch).toHaveBeenCalledWith(makeEpoch(1));
   close();
   expect(source?.readyState).toBe(FakeEventSource.CLOSED);
 });
 
-test("a stream that was closed while it waits to be opened anew stays closed", () => {
+test("a stream that is closed while it waits to reopen stays closed", () => {
   const handlers = { onTraining: vi.fn(), onEpoch: vi.fn(), onConnection: vi.fn() };
   const close = followTraining("/api/trainings/1/events", handlers);
   const source = FakeEventSource.opened[1];
@@ -78,8 +78,8 @@ test("a stream that was closed while it waits to be opened anew stays closed", (
   expect(FakeEventSource.opened).toHaveLength(2);
 });
 
-describe("a page that nobody sees", () => {
-  const FOR_A_WHILE = 60_000;
+describe("a hidden page", () => {
+  const LONG_MS = 60_000;
 
   function setHidden(hidden: boolean, ms: number) {
     vi.spyOn(document, "hidden", "get").mockReturnValue(hidden);
@@ -87,10 +87,10 @@ describe("a page that nobody sees", () => {
     vi.advanceTimersByTime(ms);
   }
 
-  test("lets its stream go after a while, and opens it anew once it is seen", () => {
+  test("closes its stream after a while, and opens it again when it is visible", () => {
     const [source] = FakeEventSource.opened;
     source?.onopen();
-    setHidden(true, FOR_A_WHILE);
+    setHidden(true, LONG_MS);
     expect(source?.readyState).toBe(FakeEventSource.CLOSED);
     expect(onConnection).toHaveBeenLastCalledWith("connecting");
     expect(FakeEventSource.opened).toHaveLength(1);
@@ -101,30 +101,30 @@ describe("a page that nobody sees", () => {
     expect(onConnection).toHaveBeenLastCalledWith("live");
   });
 
-  test("keeps its stream through a glance at another tab", () => {
+  test("keeps its stream open for a short time", () => {
     setHidden(true, 20_000);
-    setHidden(false, FOR_A_WHILE);
+    setHidden(false, LONG_MS);
     expect(FakeEventSource.opened.map(({ readyState }) => readyState)).toEqual([1]);
   });
 
-  test("lets its stream go though it was never seen", () => {
+  test("closes its stream even if it was never visible", () => {
     vi.spyOn(document, "hidden", "get").mockReturnValue(true);
     const closeOther = followPredictions(handlers);
-    vi.advanceTimersByTime(FOR_A_WHILE);
+    vi.advanceTimersByTime(LONG_MS);
     expect(FakeEventSource.opened[1]?.readyState).toBe(FakeEventSource.CLOSED);
     closeOther();
   });
 
-  test("does not open a stream again that an error has closed, nor one that was ended", () => {
+  test("does not reopen a stream after an error, or after it was closed", () => {
     const [source] = FakeEventSource.opened;
     setHidden(true, 29_000);
     if (source) source.readyState = FakeEventSource.CLOSED;
     source?.onerror();
-    setHidden(true, FOR_A_WHILE);
-    expect(FakeEventSource.opened).toHaveLength(2); // that of the error, which is closed by now
+    setHidden(true, LONG_MS);
+    expect(FakeEventSource.opened).toHaveLength(2); // reopened after the error, and closed by now
     expect(FakeEventSource.opened[1]?.readyState).toBe(FakeEventSource.CLOSED);
     close();
-    setHidden(false, FOR_A_WHILE);
+    setHidden(false, LONG_MS);
     expect(FakeEventSource.opened).toHaveLength(2);
   });
 });

@@ -1,28 +1,28 @@
 import type { Epoch, Prediction, Training } from "./api";
-import { watchSight } from "./sight";
+import { watchVisibility } from "./visibility";
 
 const REOPEN_MS = 3000;
 
 export type Connection = "connecting" | "live" | "reconnecting";
 
 type OnConnection = (connection: Connection) => void;
-type OnEvent = Record<string, (event: MessageEvent) => void>;
+type OnEvent = Record<string, (data: never) => void>; // each handler declares the type of its event's data
 
 type Handlers = {
   onPrediction: (prediction: Prediction) => void;
   onDeleted: (id: string) => void;
-  /** The page may have missed anything: it reads the history again. */
+  /** The stream could not be resumed: the history must be read again. */
   onReload: () => void;
   onConnection: OnConnection;
 };
 
-/** The one event stream that the page has in either view. */
+/** Opens the stream of all predictions. Returns a function that closes it. */
 export function followPredictions({ onPrediction, onDeleted, onReload, onConnection }: Handlers): () => void {
   return follow(
     "/api/events",
     {
-      prediction: (event) => onPrediction(JSON.parse(event.data)),
-      deleted: (event) => onDeleted(JSON.parse(event.data).id),
+      prediction: onPrediction,
+      deleted: ({ id }: Pick<Prediction, "id">) => onDeleted(id),
       reload: onReload,
     },
     onConnection,
@@ -35,24 +35,19 @@ type TrainingHandlers = {
   onConnection: OnConnection;
 };
 
-/** A run's own stream, for as long as it is looked at. */
+/** Opens the stream of one training. Returns a function that closes it. */
 export function followTraining(
   address: string,
   { onTraining, onEpoch, onConnection }: TrainingHandlers,
 ): () => void {
-  return follow(
-    address,
-    {
-      training: (event) => onTraining(JSON.parse(event.data)),
-      epoch: (event) => onEpoch(JSON.parse(event.data)),
-    },
-    onConnection,
-  );
+  return follow(address, { training: onTraining, epoch: onEpoch }, onConnection);
 }
 
 /**
- * It never gives up; the function that it returns ends it. While nobody sees the page it is closed: browsers
- * allow six connections to a host over HTTP/1.1, and all tabs share them.
+ * Opens a stream and reopens it after errors, without limit. Returns a function that closes it.
+ *
+ * The stream is closed while the page is hidden: over HTTP/1.1 browsers allow six connections to a host, and
+ * all tabs share them.
  */
 function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): () => void {
   let source: EventSource;
@@ -60,10 +55,12 @@ function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): 
   const open = () => {
     source = new EventSource(address);
     source.onopen = () => onConnection("live");
-    for (const [name, handle] of Object.entries(onEvent)) source.addEventListener(name, handle);
+    for (const [name, handle] of Object.entries(onEvent)) {
+      source.addEventListener(name, ({ data }: MessageEvent) => handle(JSON.parse(data) as never));
+    }
     source.onerror = () => {
       onConnection("reconnecting");
-      // After a dropped connection EventSource tries again by itself; after an error status it does not.
+      // EventSource reconnects by itself after a dropped connection, but not after an error status.
       if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, REOPEN_MS);
     };
   };
@@ -72,12 +69,12 @@ function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): 
     source.close();
   };
   open();
-  const stopWatching = watchSight({
-    onAway: () => {
+  const stopWatching = watchVisibility({
+    onHidden: () => {
       close();
-      onConnection("connecting"); // now: what comes from here on is not known to be without a gap
+      onConnection("connecting"); // at once: events may be missed from now on
     },
-    onBack: open,
+    onVisible: open,
   });
   return () => {
     stopWatching();

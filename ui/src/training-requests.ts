@@ -12,27 +12,27 @@ import { followTraining } from "./stream";
 import { RECENT, type TrainingStore } from "./trainings";
 
 export async function refreshTrainings(store: TrainingStore): Promise<void> {
-  const asked = store.ask();
+  const revision = store.getRevision();
   try {
-    store.receivePage(asked, await readTrainings(RECENT));
+    store.receivePage(revision, await readTrainings(RECENT));
   } catch (error) {
     store.setProblem(asProblem(error));
   }
 }
 
-/** Throws the problem, for the form to show. The new run is the one to look at. */
+/** Starts a run and selects it. Throws an `ApiProblem`. */
 export async function start(store: TrainingStore, wanted: NewTraining): Promise<void> {
   const training = await startTraining(wanted);
   store.receive(training);
   store.select(training.id);
 }
 
-/** Throws the problem, for the button that asked for it to show. */
+/** Throws an `ApiProblem`. */
 export async function cancel(store: TrainingStore, training: Training): Promise<void> {
   store.receive(await cancelTraining(training));
 }
 
-/** The whole curve of a run that has ended. */
+/** Reads the complete learning curve of a run that has ended. */
 export async function readCurve(store: TrainingStore, ended: Training): Promise<void> {
   try {
     const { curve, ...training } = await readTraining(ended);
@@ -43,7 +43,7 @@ export async function readCurve(store: TrainingStore, ended: Training): Promise<
   }
 }
 
-/** Keeps an unfinished run up to date until the function that it returns is called, or until the run ends. */
+/** Follows the stream of an unfinished run until it ends. Returns a function that stops earlier. */
 export function follow(store: TrainingStore, { id, urls }: Training, onEnd: () => void): () => void {
   store.setConnection("connecting");
   const close = followTraining(urls.events, {

@@ -1,11 +1,11 @@
 import type { Epoch, Model, Training } from "./api";
 
-/** Ids as version 7 makes them: a later number sorts after an earlier one. */
+/** A UUID of version 7: ids sort by `number`. */
 export function makeTrainingId(number: number): string {
   return `019a0c61-0000-7000-8000-${String(number).padStart(12, "0")}`;
 }
 
-/** A run for tests, queued unless told otherwise. */
+/** A queued run, changed by `members`. */
 export function makeTraining(members: Partial<Training> = {}): Training {
   const id = members.id ?? makeTrainingId(1);
   return {
@@ -34,7 +34,7 @@ export function makeTraining(members: Partial<Training> = {}): Training {
   };
 }
 
-/** Epochs of one run are a minute apart. */
+/** An epoch, one minute after the epoch before. */
 export function makeEpoch(number: number, members: Partial<Epoch> = {}): Epoch {
   return {
     number,
@@ -49,7 +49,7 @@ export function makeEpoch(number: number, members: Partial<Epoch> = {}): Epoch {
   };
 }
 
-/** A published model for tests, served before but not now unless told otherwise. */
+/** A published model that was served earlier and is not active, changed by `members`. */
 export function makeModel(members: Partial<Model> = {}): Model {
   const version = members.version ?? "2026-11-24-1f0c9a7b";
   return {

@@ -7,13 +7,13 @@ const queued = makeTraining();
 const running = makeTraining({ status: "running", phase: "reading" });
 const canceled = makeTraining({ status: "canceled", completed_at: "2026-11-24T08:21:00Z" });
 
-describe("the run that is looked at", () => {
+describe("the shown run", () => {
   const ended = { ...canceled, id: makeTrainingId(5) };
   const last = { ...queued, id: makeTrainingId(4) };
   const next = { ...queued, id: makeTrainingId(3) };
   const first = { ...running, id: makeTrainingId(2) };
 
-  test("is the one selected, else what runs, what runs next, what ran last", () => {
+  test("is the selected, else the running, else the next queued, else the newest one", () => {
     expect(chooseShown([ended, last, next, first], last.id)).toBe(last);
     expect(chooseShown([ended, last, next, first], null)).toBe(first);
     expect(chooseShown([ended, last, next], null)).toBe(next);
@@ -25,7 +25,7 @@ describe("the run that is looked at", () => {
 describe("a curve", () => {
   const numbers = (curve: readonly { number: number }[]) => curve.map(({ number }) => number);
 
-  test("has each epoch once and in order, also when a stream tells all of them again", () => {
+  test("has each epoch once and in order, even if a stream repeats all of them", () => {
     let curve: readonly Epoch[] = [makeEpoch(1), makeEpoch(2)];
     for (const number of [1, 2, 3]) curve = addEpoch(curve, makeEpoch(number));
     expect(numbers(curve)).toEqual([1, 2, 3]);
@@ -33,7 +33,7 @@ describe("a curve", () => {
 });
 
 describe("the store", () => {
-  test("lists runs newest first and shows the curve of the one looked at", () => {
+  test("lists runs newest first, with the curve of the shown run", () => {
     const store = new TrainingStore();
     store.receive(running);
     store.receive({ ...queued, id: makeTrainingId(2) });
@@ -44,18 +44,19 @@ describe("the store", () => {
     expect(store.getSnapshot().curve).toEqual([]);
   });
 
-  test("does not take a page that was asked for before an event for newer than the event", () => {
+  test("does not replace an event by a page that was requested before the event", () => {
     const store = new TrainingStore();
     store.receive(queued);
-    const asked = store.ask();
+    const revision = store.getRevision();
     store.receive(running);
-    store.receivePage(asked, { results: [queued], next: null });
+    store.receivePage(revision, { results: [queued], next: null });
     expect(store.getSnapshot().shown).toBe(running);
-    store.receivePage(store.ask(), { results: [queued], next: null }); // a worker that shut down put it back
+    // A worker that stopped has returned the run to the queue.
+    store.receivePage(store.getRevision(), { results: [queued], next: null });
     expect(store.getSnapshot().shown).toBe(queued);
   });
 
-  test("never undoes an outcome", () => {
+  test("never replaces a terminal status", () => {
     const store = new TrainingStore();
     store.receive(canceled);
     store.receive(running);
@@ -67,39 +68,39 @@ describe("the store", () => {
 
     function makeStore() {
       const store = new TrainingStore();
-      store.receivePage(store.ask(), { results: [waiting, running], next: null });
+      store.receivePage(store.getRevision(), { results: [waiting, running], next: null });
       return store;
     }
 
-    test("goes on with the run that it shows when that one ends, though another one waits", () => {
+    test("keeps showing the run when it ends, although another run is queued", () => {
       const store = makeStore();
       store.receive(canceled);
       expect(store.getSnapshot().shown).toBe(canceled);
     });
 
-    test("goes on with it, too, when a page brings its end", () => {
+    test("keeps showing the run when a page reports its end", () => {
       const store = makeStore();
       const next = { ...waiting, status: "running" as const };
-      store.receivePage(store.ask(), { results: [next, canceled], next: null });
+      store.receivePage(store.getRevision(), { results: [next, canceled], next: null });
       expect(store.getSnapshot().shown).toBe(canceled);
     });
 
-    test("goes over to a run that begins after the one that it shows had ended", () => {
+    test("shows a new run that is queued after the shown run has ended", () => {
       const store = new TrainingStore();
       store.receive(canceled);
-      store.receivePage(store.ask(), { results: [canceled], next: null });
+      store.receivePage(store.getRevision(), { results: [canceled], next: null });
       store.receive(waiting);
       expect(store.getSnapshot().shown).toBe(waiting);
     });
   });
 
-  test("keeps a curve's problem until that curve is read, and shows it with that run alone", () => {
+  test("keeps the problem of a curve until the curve is read, and shows it with that run only", () => {
     const store = new TrainingStore();
     const problem = new ApiProblem(503, "The database is away", "Try again.");
     const shown = () => store.getSnapshot().curveProblem;
     store.receive(canceled);
     store.setCurveProblem(canceled.id, problem);
-    store.receivePage(store.ask(), { results: [canceled], next: null });
+    store.receivePage(store.getRevision(), { results: [canceled], next: null });
     expect(shown()).toBe(problem);
     store.receive({ ...queued, id: makeTrainingId(2) });
     store.select(makeTrainingId(2));
@@ -110,7 +111,7 @@ describe("the store", () => {
     expect(shown()).toBeNull();
   });
 
-  test("keeps the recent runs, and the one looked at besides", () => {
+  test("keeps the recent runs and the shown run", () => {
     const store = new TrainingStore();
     store.receive(canceled);
     store.select(canceled.id);

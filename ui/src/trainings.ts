@@ -1,22 +1,26 @@
-/** What this page knows of the trainings: the recent runs, and the curve of those looked at. No React. */
+/** The recent trainings, and the learning curves of those that were shown. Does not depend on React. */
 import type { ApiProblem, Epoch, Training, TrainingPage } from "./api";
+import { newestFirst } from "./order";
 import { isTerminal } from "./status";
 import { Store } from "./store";
 import type { Connection } from "./stream";
 
-export const RECENT = 20; // as many as may be unfinished, so that no such run is left out
+export const RECENT = 20; // the service allows this many unfinished runs, so all of them are listed
 
 export type TrainingsSnapshot = {
   trainings: readonly Training[]; // newest first
   read: boolean;
   problem: ApiProblem | null;
-  shown: Training | null; // the run being looked at
-  curve: readonly Epoch[]; // of that run
-  curveProblem: ApiProblem | null; // why it is not here
-  connection: Connection; // of that run's stream
+  shown: Training | null; // the run whose details are shown
+  curve: readonly Epoch[]; // of the shown run
+  curveProblem: ApiProblem | null; // why the curve of the shown run could not be read
+  connection: Connection; // of the stream of the shown run
 };
 
-/** The one selected; else what runs, what runs next, what ran last. Trainings come newest first. */
+/**
+ * Chooses the run to show: the selected run, else the running one, else the queued one that runs next, else
+ * the newest one. `trainings` are newest first.
+ */
 export function chooseShown(trainings: readonly Training[], selected: string | null): Training | null {
   return (
     trainings.find(({ id }) => id === selected) ??
@@ -27,7 +31,7 @@ export function chooseShown(trainings: readonly Training[], selected: string | n
   );
 }
 
-/** The curve with one more epoch, or with one told again. */
+/** Adds an epoch to the curve, or replaces it if the curve has it already. */
 export function addEpoch(curve: readonly Epoch[], epoch: Epoch): readonly Epoch[] {
   const others = curve.filter(({ number }) => number !== epoch.number);
   return [...others, epoch].sort((a, b) => a.number - b.number);
@@ -46,7 +50,7 @@ const NOTHING: TrainingsSnapshot = {
 export class TrainingStore extends Store<TrainingsSnapshot> {
   #known = new Map<string, { training: Training; revision: number }>();
   #curves = new Map<string, readonly Epoch[]>();
-  #unread: { id: string; problem: ApiProblem } | null = null; // the curve that could not be read
+  #curveProblem: { id: string; problem: ApiProblem } | null = null; // the latest curve that could not be read
   #selected: string | null = null;
   #revision = 0;
 
@@ -54,8 +58,8 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
     super(NOTHING);
   }
 
-  /** To call before a page is read: what changes after it is newer than the page. */
-  ask(): number {
+  /** Call it before a page is read, and pass the revision to `receivePage`. */
+  getRevision(): number {
     return this.#revision;
   }
 
@@ -64,9 +68,10 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
     this.#publish();
   }
 
-  receivePage(asked: number, page: TrainingPage): void {
+  /** Ignores those runs of the page that changed after `revision`. */
+  receivePage(revision: number, page: TrainingPage): void {
     for (const training of page.results) {
-      if ((this.#known.get(training.id)?.revision ?? 0) <= asked) this.#keep(training);
+      if ((this.#known.get(training.id)?.revision ?? 0) <= revision) this.#keep(training);
     }
     this.#publish({ read: true, problem: null });
   }
@@ -77,12 +82,12 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
 
   setCurve(id: string, curve: readonly Epoch[]): void {
     this.#curves.set(id, curve);
-    if (this.#unread?.id === id) this.#unread = null;
+    if (this.#curveProblem?.id === id) this.#curveProblem = null;
     this.#publish();
   }
 
   setCurveProblem(id: string, problem: ApiProblem): void {
-    this.#unread = { id, problem };
+    this.#curveProblem = { id, problem };
     this.#publish();
   }
 
@@ -99,20 +104,18 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
     this.change({ problem });
   }
 
-  /** An outcome is never overwritten by something older. */
+  /** Stores a run. A terminal status is never replaced by an earlier status. */
   #keep(training: Training): void {
     const known = this.#known.get(training.id)?.training;
     if (known && isTerminal(known) && !isTerminal(training)) return;
     const ends = known && !isTerminal(known) && isTerminal(training);
-    // Whoever watched it sees how it ended; and a second click on Cancel does not meet the next run's button.
+    // When the shown run ends, it stays shown. Otherwise a second click on Cancel could cancel the next run.
     if (ends && this.getSnapshot().shown?.id === training.id) this.#selected = training.id;
     this.#known.set(training.id, { training, revision: ++this.#revision });
   }
 
   #publish(members: Partial<TrainingsSnapshot> = {}): void {
-    const trainings = [...this.#known.values()]
-      .map(({ training }) => training)
-      .sort((a, b) => (a.id < b.id ? 1 : -1)); // ids sort by time
+    const trainings = [...this.#known.values()].map(({ training }) => training).sort(newestFirst);
     const shown = chooseShown(trainings, this.#selected);
     const listed = trainings.slice(0, RECENT);
     for (const { id } of trainings.slice(RECENT)) {
@@ -121,7 +124,8 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
       this.#curves.delete(id);
     }
     const curve = (shown && this.#curves.get(shown.id)) ?? [];
-    const curveProblem = this.#unread && this.#unread.id === shown?.id ? this.#unread.problem : null;
+    const curveProblem =
+      this.#curveProblem && this.#curveProblem.id === shown?.id ? this.#curveProblem.problem : null;
     this.change({ trainings: listed, shown, curve, curveProblem, ...members });
   }
 }

@@ -1,16 +1,16 @@
-/** The files that this page was given, each from its choice to the prediction that it became. No React. */
+/** The files that were chosen on this page, and the stage of each upload. Does not depend on React. */
 import type { ApiProblem } from "./api";
 
 export type Stage =
-  | { at: "waiting" } // for one of the uploads in flight to end
+  | { at: "waiting" } // for a free connection
   | { at: "sending"; fraction: number }
   | { at: "accepted"; id: string }
   | { at: "refused"; problem: ApiProblem };
 
 export type Upload = {
-  key: string; // its Idempotency-Key too: however often it is sent, it makes one prediction
+  key: string; // also the idempotency key: repeated uploads make one prediction
   file: File;
-  preview: string;
+  preview: string; // object URL of the file
   stage: Stage;
 };
 
@@ -21,7 +21,7 @@ export class UploadList {
     return this.#uploads;
   }
 
-  /** Puts new uploads before the earlier ones, in the order they were chosen. */
+  /** Adds uploads before the earlier ones, in the order of `files`. */
   add(files: readonly File[]): Upload[] {
     const added = files.map(
       (file): Upload => ({
@@ -39,17 +39,17 @@ export class UploadList {
     this.#uploads = this.#uploads.map((upload) => (upload.key === key ? { ...upload, stage } : upload));
   }
 
-  /** Those of them that are refused wait once more; answers these. An earlier click may have come first. */
-  waitAgain(uploads: readonly Upload[]): Upload[] {
+  /** Sets refused uploads to waiting and returns them. Skips those that an earlier click has set already. */
+  retry(uploads: readonly Upload[]): Upload[] {
     const keys = new Set(uploads.map(({ key }) => key));
-    const again: Upload[] = [];
+    const retried: Upload[] = [];
     this.#uploads = this.#uploads.map((upload) => {
       if (upload.stage.at !== "refused" || !keys.has(upload.key)) return upload;
       const waiting: Upload = { ...upload, stage: { at: "waiting" } };
-      again.push(waiting);
+      retried.push(waiting);
       return waiting;
     });
-    return again;
+    return retried;
   }
 
   keep(wanted: (upload: Upload, place: number) => boolean): void {
@@ -61,7 +61,7 @@ export class UploadList {
   }
 }
 
-/** crypto.randomUUID is missing on a page that came over plain HTTP. */
+/** 128 random bits. crypto.randomUUID is missing on pages that are served over plain HTTP. */
 function makeKey(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,4 +1,4 @@
-/** Which of the page's views shows, by the address's fragment. */
+/** The views of the page. The fragment of the URL selects one. */
 export type View = "upload" | "models";
 
 export const addresses: Record<View, string> = { upload: "#/", models: "#/models" };

@@ -1,18 +1,18 @@
 import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Prediction } from "../api";
-import { type Later, makeLater } from "../later.fixture";
+import { type Deferred, makeDeferred } from "../deferred.fixture";
 import { ModelStore } from "../models";
 import { makePrediction } from "../prediction.fixture";
 import { PredictionStore } from "../predictions";
 import { TrainingStore } from "../trainings";
-import { UploadQueue } from "../uploads";
+import { UploadQueue } from "../upload-queue";
 import { App } from "./App";
 
-let answer: Later<Prediction>; // to each upload
+let answer: Deferred<Prediction>; // the response to each upload
 
 beforeEach(() => {
-  answer = makeLater();
+  answer = makeDeferred();
   URL.createObjectURL = () => "blob:preview";
   window.location.hash = "";
   vi.stubGlobal("fetch", async () => Response.json({ results: [], next: null }));
@@ -48,7 +48,7 @@ test("the history says why a prediction failed", async () => {
   screen.getByText(error.detail);
 });
 
-test("uploading is what shows first, and the models are a link away and back", async () => {
+test("the upload page is shown first, and links lead to the models and back", async () => {
   show();
   screen.getByLabelText("Choose images");
   const link = screen.getByRole("link", { name: "Models" });
@@ -65,7 +65,7 @@ test("uploading is what shows first, and the models are a link away and back", a
   screen.getByLabelText("Choose images");
 });
 
-test("the history says which image looks like no class", () => {
+test("the history marks an unfamiliar image", () => {
   const store = show();
   const succeeded = makePrediction({
     status: "succeeded",
@@ -78,7 +78,7 @@ test("the history says which image looks like no class", () => {
   expect(entry?.textContent).toContain("Looks like none of the model's classes");
 });
 
-test("the browser asks before it leaves uploads behind, in either view, and only then", async () => {
+test("closing the page needs confirmation while uploads are unfinished, in both views", async () => {
   show();
   const leaves = () => fireEvent(window, new Event("beforeunload", { cancelable: true }));
   expect(leaves()).toBe(true);

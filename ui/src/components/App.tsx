@@ -2,13 +2,14 @@ import { useEffect, useSyncExternalStore } from "react";
 import type { ModelStore } from "../models";
 import type { PredictionStore } from "../predictions";
 import type { TrainingStore } from "../trainings";
-import type { UploadQueue } from "../uploads";
+import type { UploadQueue } from "../upload-queue";
 import { parseView, type View, watchView } from "../view";
 import { Header } from "./Header";
-import { useLeaveGuard } from "./leave";
+import { useLeaveGuard } from "./leave-guard";
 import { ModelsView } from "./ModelsView";
-import { Outcomes } from "./Outcomes";
+import { OutcomeAnnouncer } from "./OutcomeAnnouncer";
 import { UploadView } from "./UploadView";
+import { useStore } from "./use-store";
 
 const titles: Record<View, string> = {
   upload: "Image classification",
@@ -18,7 +19,7 @@ const titles: Record<View, string> = {
 type Props = { store: PredictionStore; queue: UploadQueue; models: ModelStore; trainings: TrainingStore };
 
 export function App({ store, queue, models, trainings }: Props) {
-  const snapshot = useSyncExternalStore(store.subscribe, store.getSnapshot);
+  const snapshot = useStore(store);
   const view = useSyncExternalStore(watchView, () => parseView(window.location.hash));
   useLeaveGuard(queue);
   useEffect(() => {
@@ -28,7 +29,7 @@ export function App({ store, queue, models, trainings }: Props) {
   return (
     <>
       <Header connection={snapshot.connection} view={view} />
-      <Outcomes cards={snapshot.cards} />
+      <OutcomeAnnouncer cards={snapshot.cards} />
       {view === "models" ? (
         <ModelsView models={models} trainings={trainings} />
       ) : (

@@ -1,12 +1,12 @@
 import { act, cleanup, render, screen } from "@testing-library/react";
-import { useSyncExternalStore } from "react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ApiProblem } from "../api";
-import { makePrediction } from "../prediction.fixture";
+import { makeFiles, makePrediction } from "../prediction.fixture";
 import { MAX_CARDS, PredictionStore } from "../predictions";
 import type { Upload } from "../upload-list";
-import { UploadQueue } from "../uploads";
+import { UploadQueue } from "../upload-queue";
 import { UploadView } from "./UploadView";
+import { useStore } from "./use-store";
 
 let store: PredictionStore;
 
@@ -15,21 +15,14 @@ beforeEach(() => {
   URL.revokeObjectURL = () => {};
   store = new PredictionStore((publish) => publish());
   const queue = new UploadQueue(store, vi.fn());
-  const Shown = () => (
-    <UploadView
-      store={store}
-      snapshot={useSyncExternalStore(store.subscribe, store.getSnapshot)}
-      queue={queue}
-    />
-  );
+  const Shown = () => <UploadView store={store} snapshot={useStore(store)} queue={queue} />;
   render(<Shown />);
 });
 
 afterEach(cleanup);
 
 function add(count: number, settle: (upload: Upload) => void) {
-  const files = Array.from({ length: count }, (_, number) => new File(["x"], `${number}.png`));
-  act(() => store.addUploads(files).forEach(settle));
+  act(() => store.addUploads(makeFiles(count)).forEach(settle));
 }
 
 const refuse = ({ key }: Upload) =>
@@ -44,14 +37,14 @@ async function clear() {
   await act(async () => button.click());
 }
 
-test("once the last card is cleared, the focus is where the next images are chosen", async () => {
+test("when the last card is cleared, the focus moves to the file input", async () => {
   add(1, ({ key }) => store.accept(key, makePrediction({ status: "succeeded" })));
   await clear();
   expect(screen.queryByRole("heading", { name: "Your uploads" })).toBeNull();
   expect(document.activeElement).toBe(screen.getByLabelText("Choose images"));
 });
 
-test("an upload that may go through later stays when the finished go, until it is dismissed", async () => {
+test("clearing keeps an upload that can be retried, until it is dismissed", async () => {
   add(1, ({ key }) =>
     store.setStage(key, {
       at: "refused",
@@ -67,7 +60,7 @@ test("an upload that may go through later stays when the finished go, until it i
   expect(document.activeElement).toBe(screen.getByLabelText("Choose images"));
 });
 
-test("of many that are refused, the count says how many are not listed", () => {
+test("of many refused uploads, the list says how many it leaves out", () => {
   add(2 * MAX_CARDS + 7, refuse);
   screen.getByText(`${MAX_CARDS + 7} more could not be uploaded`);
   screen.getByText("and 7 others");

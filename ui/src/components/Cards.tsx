@@ -1,33 +1,31 @@
 import { useRef } from "react";
 import { type Card, MAX_CARDS, type Snapshot } from "../predictions";
 import type { Upload } from "../upload-list";
-import type { Place } from "./focus";
-import { PassingButton } from "./PassingButton";
+import type { FocusTarget } from "./focus";
+import { SectionTitle } from "./SectionTitle";
+import { TransientButton } from "./TransientButton";
 import { UploadCard } from "./UploadCard";
 
 type Props = {
   cards: readonly Card[];
-  further: Snapshot["further"];
-  /** Where the next images are chosen; gets the focus of a card that goes. */
-  chooser: Place;
-  onTryAgain: (...uploads: Upload[]) => void;
+  withoutCard: Snapshot["withoutCard"];
+  /** The file input. It gets the focus when a card with the focus is removed. */
+  chooser: FocusTarget;
+  onRetry: (...uploads: Upload[]) => void;
   onDismiss: (upload: Upload) => void;
   onClear: () => void;
 };
 
-export function Cards({ cards, further, chooser, onTryAgain, onDismiss, onClear }: Props) {
+export function Cards({ cards, withoutCard, chooser, onRetry, onDismiss, onClear }: Props) {
   const heading = useRef<HTMLHeadingElement>(null);
   if (cards.length === 0) return null;
   return (
     <section aria-labelledby="cards-title">
-      <div className="section-title">
-        <h2 id="cards-title" ref={heading} tabIndex={-1}>
-          Your uploads
-        </h2>
-        <PassingButton className="button quiet" heir={chooser} onClick={onClear}>
+      <SectionTitle id="cards-title" title="Your uploads" heading={heading}>
+        <TransientButton className="button quiet" nextFocus={chooser} onClick={onClear}>
           Clear finished
-        </PassingButton>
-      </div>
+        </TransientButton>
+      </SectionTitle>
       <ul className="cards">
         {cards.map(({ upload, prediction }) => (
           <li key={upload.key}>
@@ -35,29 +33,30 @@ export function Cards({ cards, further, chooser, onTryAgain, onDismiss, onClear 
               upload={upload}
               prediction={prediction}
               chooser={chooser}
-              onTryAgain={onTryAgain}
+              onRetry={onRetry}
               onDismiss={onDismiss}
             />
           </li>
         ))}
       </ul>
-      <Further further={further} heading={heading} onTryAgain={onTryAgain} />
+      <UploadsWithoutCard withoutCard={withoutCard} heading={heading} onRetry={onRetry} />
     </section>
   );
 }
 
-type FurtherProps = Pick<Props, "further" | "onTryAgain"> & { heading: Place };
+type WithoutCardProps = Pick<Props, "withoutCard" | "onRetry"> & { heading: FocusTarget };
 
-/** What is still to say about the uploads that have no card. */
-function Further({ further, heading, onTryAgain }: FurtherProps) {
-  const { unfinished, refused } = further;
+/** Counts the uploads that have no card and lists those that were refused. */
+function UploadsWithoutCard({ withoutCard, heading, onRetry }: WithoutCardProps) {
+  const { unfinished, refused } = withoutCard;
   if (unfinished + refused.length === 0) return null;
-  const again = refused.filter(({ stage }) => stage.at === "refused" && stage.problem.passes);
+  const retryable = refused.filter(({ stage }) => stage.at === "refused" && stage.problem.retryable);
   return (
-    <div className="further">
+    <div className="without-card">
       {unfinished > 0 && (
         <p>
-          {unfinished} more on the way. The newest {MAX_CARDS} have a card; the others show in the history.
+          {unfinished} more in progress. Only the newest {MAX_CARDS} uploads have a card. The others appear in
+          the history.
         </p>
       )}
       {refused.length > 0 && (
@@ -74,10 +73,10 @@ function Further({ further, heading, onTryAgain }: FurtherProps) {
           </ul>
         </details>
       )}
-      {again.length > 0 && (
-        <PassingButton heir={heading} onClick={() => onTryAgain(...again)}>
-          Try {again.length} again
-        </PassingButton>
+      {retryable.length > 0 && (
+        <TransientButton nextFocus={heading} onClick={() => onRetry(...retryable)}>
+          Try again ({retryable.length})
+        </TransientButton>
       )}
     </div>
   );

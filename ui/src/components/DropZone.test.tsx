@@ -19,11 +19,11 @@ function makeItem(file: File, isDirectory = false) {
 
 const text = { kind: "string", getAsFile: () => null, webkitGetAsEntry: () => null };
 
-/** Whether the browser would do what it does by itself, such as open the file. */
+/** Returns false if the page prevents the browser's default action, such as opening the file. */
 const drop = (...items: object[]) =>
   fireEvent.drop(document.body, { dataTransfer: { types: ["Files"], items } });
 
-test("a file that is dropped or pasted is taken", () => {
+test("a file that is dropped or pasted is uploaded", () => {
   expect(drop(makeItem(cat))).toBe(false);
   expect(onFiles).toHaveBeenLastCalledWith([cat]);
   fireEvent.paste(document.body, { clipboardData: { items: [text, makeItem(cat)] } });
@@ -38,18 +38,18 @@ test("text that is dropped or pasted is left to the browser", () => {
   expect(onFiles).not.toHaveBeenCalled();
 });
 
-test("a folder is left out and this is said, until something else comes", () => {
+test("a dropped folder is skipped with a notice, until the next drop", () => {
   expect(drop(makeItem(new File([], "holidays"), true), makeItem(cat))).toBe(false);
   expect(onFiles).toHaveBeenLastCalledWith([cat]);
-  expect(screen.getByRole("alert").textContent).toContain("A folder was left out.");
+  expect(screen.getByRole("alert").textContent).toContain("Folders cannot be uploaded.");
   drop(makeItem(cat));
   expect(screen.queryByRole("alert")).toBeNull();
 });
 
-test("dragging files over the page says that they can be let go", () => {
+test("dragging files over the page changes the hint", () => {
   fireEvent.dragOver(document.body, { dataTransfer: { types: ["Files"] } });
-  screen.getByText("Let go to upload");
+  screen.getByText("Drop to upload");
   const leaving = new Event("dragleave", { bubbles: true });
-  fireEvent(document.body, Object.assign(leaving, { relatedTarget: null })); // out of the window
-  expect(screen.queryByText("Let go to upload")).toBeNull();
+  fireEvent(document.body, Object.assign(leaving, { relatedTarget: null })); // the pointer left the window
+  expect(screen.queryByText("Drop to upload")).toBeNull();
 });

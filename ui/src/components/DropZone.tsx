@@ -2,7 +2,10 @@ import { type ChangeEvent, type RefObject, useCallback, useState } from "react";
 import { Notice } from "./Notice";
 import { type Transfer, useDrop, usePaste } from "./transfer";
 
-const FOLDER = { title: "A folder was left out", detail: "Drop the images that are in it instead." };
+const FOLDER = {
+  title: "Folders cannot be uploaded",
+  detail: "Open the folder and drop its images instead.",
+};
 
 type Props = {
   chooser: RefObject<HTMLInputElement | null>;
@@ -11,17 +14,17 @@ type Props = {
 
 export function DropZone({ chooser, onFiles }: Props) {
   const [folder, setFolder] = useState(false);
-  const take = useCallback(
+  const accept = useCallback(
     (transfer: Transfer) => {
       setFolder(transfer.folder);
       onFiles(transfer.files);
     },
     [onFiles],
   );
-  const dragging = useDrop(take);
-  usePaste(take);
+  const dragging = useDrop(accept);
+  usePaste(accept);
   const choose = ({ target }: ChangeEvent<HTMLInputElement>) => {
-    take({ files: [...(target.files ?? [])], folder: false });
+    accept({ files: [...(target.files ?? [])], folder: false });
     target.value = ""; // so that the same file can be chosen again
   };
   return (
@@ -39,7 +42,7 @@ export function DropZone({ chooser, onFiles }: Props) {
           Choose images
         </span>
         <span className="hint">
-          {dragging ? "Let go to upload" : "or drop or paste them anywhere on this page"}
+          {dragging ? "Drop to upload" : "or drop or paste them anywhere on this page"}
         </span>
       </label>
       {folder && <Notice problem={FOLDER} />}

@@ -1,15 +1,15 @@
 import type { Connection } from "../stream";
 import { addresses, type View } from "../view";
 
-const words: Record<Connection, string> = {
+const labels: Record<Connection, string> = {
   connecting: "Connecting…",
   live: "Live",
   reconnecting: "Reconnecting…",
 };
-const meanings: Record<Connection, string> = {
-  connecting: "Opening the stream of live updates",
-  live: "New predictions and outcomes show here as they happen",
-  reconnecting: "The stream of live updates broke off; it is being opened again",
+const tooltips: Record<Connection, string> = {
+  connecting: "The page is connecting to the live updates",
+  live: "New predictions and outcomes appear as they happen",
+  reconnecting: "The live updates were interrupted. The page is reconnecting.",
 };
 
 export function Header({ connection, view }: { connection: Connection; view: View }) {
@@ -20,8 +20,8 @@ export function Header({ connection, view }: { connection: Connection; view: Vie
           <img src="/icon.svg" alt="" width="22" height="22" />
           Image classification
         </h1>
-        <span className={`connection ${connection}`} role="status" title={meanings[connection]}>
-          {words[connection]}
+        <span className={`connection ${connection}`} role="status" title={tooltips[connection]}>
+          {labels[connection]}
         </span>
         <nav aria-label="Pages">
           <a href={addresses.upload} aria-current={view === "upload" ? "page" : undefined}>

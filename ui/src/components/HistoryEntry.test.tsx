@@ -1,11 +1,11 @@
 import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
-import { useSyncExternalStore } from "react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Prediction } from "../api";
-import { type Later, makeLater } from "../later.fixture";
+import { type Deferred, makeDeferred } from "../deferred.fixture";
 import { makePrediction } from "../prediction.fixture";
 import { PredictionStore } from "../predictions";
 import { HistoryList } from "./HistoryList";
+import { useStore } from "./use-store";
 
 const succeeded = makePrediction({
   status: "succeeded",
@@ -17,17 +17,17 @@ const succeeded = makePrediction({
   })),
   completed_at: "2026-11-24T08:15:32Z",
 });
-const place = succeeded.urls.self;
+const address = succeeded.urls.self;
 
 let asked: string[];
-let answer: (address: string, init?: RequestInit) => Response | Promise<Response>;
+let answer: (url: string, init?: RequestInit) => Response | Promise<Response>;
 
 beforeEach(() => {
   asked = [];
   vi.stubGlobal("confirm", () => true);
-  vi.stubGlobal("fetch", async (address: string, init?: RequestInit) => {
-    asked.push([init?.method ?? "GET", address, init?.body].filter(Boolean).join(" "));
-    return answer(address, init);
+  vi.stubGlobal("fetch", async (url: string, init?: RequestInit) => {
+    asked.push([init?.method ?? "GET", url, init?.body].filter(Boolean).join(" "));
+    return answer(url, init);
   });
 });
 
@@ -39,14 +39,12 @@ afterEach(() => {
 function show(prediction: Prediction): PredictionStore {
   const store = new PredictionStore((publish) => publish());
   store.receiveNewest({ results: [prediction], next: null, previous: null });
-  const Shown = () => (
-    <HistoryList store={store} snapshot={useSyncExternalStore(store.subscribe, store.getSnapshot)} />
-  );
+  const Shown = () => <HistoryList store={store} snapshot={useStore(store)} />;
   render(<Shown />);
   return store;
 }
 
-/** As browsers do: the button gets the focus, too. */
+/** Focuses the button and clicks it, as browsers do. */
 const click = (name: string) =>
   act(async () => {
     const button = screen.getByRole("button", { name });
@@ -54,19 +52,19 @@ const click = (name: string) =>
     button.click();
   });
 
-const correct = (label: string) =>
+const choose = (label: string) =>
   act(async () => void fireEvent.change(screen.getByRole("combobox"), { target: { value: label } }));
 
-test("an entry is removed once the service has removed it, and the focus goes to the heading", async () => {
+test("an entry is removed after the service has deleted it, and the focus moves to the heading", async () => {
   answer = () => new Response(null, { status: 204 });
   show(succeeded);
   await click("Remove cat.png");
-  expect(asked).toEqual([`DELETE ${place}`]);
+  expect(asked).toEqual([`DELETE ${address}`]);
   expect(screen.queryByText("cat.png")).toBeNull();
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "History" }));
 });
 
-test("an entry is not removed by a slip", async () => {
+test("an entry is not removed without confirmation", async () => {
   vi.stubGlobal("confirm", () => false);
   show(succeeded);
   await click("Remove cat.png");
@@ -74,7 +72,7 @@ test("an entry is not removed by a slip", async () => {
   screen.getByText("cat.png");
 });
 
-test("an entry that was removed elsewhere goes, too; one that cannot be removed stays and says why", async () => {
+test("an entry stays if deleting it fails, and is removed if it was deleted elsewhere", async () => {
   answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
   show(succeeded);
   await click("Remove cat.png");
@@ -84,25 +82,25 @@ test("an entry that was removed elsewhere goes, too; one that cannot be removed 
   expect(screen.queryByText("cat.png")).toBeNull();
 });
 
-test("what has not ended is canceled instead", async () => {
+test("an unfinished prediction is canceled instead of deleted", async () => {
   const canceled = makePrediction({ status: "canceled", completed_at: "2026-11-24T08:15:32Z" });
   answer = () => Response.json(canceled);
   show(makePrediction());
   await click("Cancel cat.png");
-  expect(asked).toEqual([`POST ${place}/cancel`]);
-  screen.getByText("canceled");
+  expect(asked).toEqual([`POST ${address}/cancel`]);
+  screen.getByText("Canceled");
   screen.getByRole("button", { name: "Remove cat.png" });
 });
 
-test("what was removed elsewhere goes when it is to be canceled", async () => {
+test("canceling a prediction that was deleted elsewhere removes its entry", async () => {
   answer = () => Response.json({ title: "Unknown prediction", detail: "No such id." }, { status: 404 });
   show(makePrediction());
   await click("Cancel cat.png");
   expect(screen.queryByText("cat.png")).toBeNull();
 });
 
-test("a button keeps the focus while the service is asked, and asks once", async () => {
-  const answered = makeLater<Response>();
+test("a busy button keeps the focus and sends one request", async () => {
+  const answered = makeDeferred<Response>();
   answer = () => answered.promise;
   show(makePrediction());
   await click("Cancel cat.png");
@@ -115,7 +113,7 @@ test("a button keeps the focus while the service is asked, and asks once", async
   expect(document.activeElement).toBe(screen.getByRole("button", { name: "Remove cat.png" }));
 });
 
-test("what ended just before it was canceled shows how, without a notice", async () => {
+test("a prediction that ended just before it was canceled shows its outcome, without a notice", async () => {
   answer = (_, init) =>
     init?.method === "POST"
       ? Response.json({ title: "It has ended", detail: "It succeeded." }, { status: 409 })
@@ -126,69 +124,72 @@ test("what ended just before it was canceled shows how, without a notice", async
   screen.getByText("97.0%");
 });
 
-test("a correction that fails is said in its entry, which shows again what is stored", async () => {
+test("feedback that fails shows the problem in the entry, and the stored label again", async () => {
   answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
   show(succeeded);
-  await correct("dog");
+  await choose("dog");
   expect(screen.getByRole("listitem").textContent).toContain("The database is away.");
   expect(screen.getByRole<HTMLSelectElement>("combobox").value).toBe("");
 });
 
-test("corrections go one after another, and what was chosen last shows meanwhile", async () => {
-  const answers: Later<Response>[] = [];
+test("feedback is sent one request at a time, and the label that was chosen last is shown", async () => {
+  const answers: Deferred<Response>[] = [];
   answer = () => {
-    const next = makeLater<Response>();
+    const next = makeDeferred<Response>();
     answers.push(next);
     return next.promise;
   };
   show(succeeded);
   const choice = screen.getByRole<HTMLSelectElement>("combobox");
-  await correct("dog");
+  await choose("dog");
   expect(choice.value).toBe("dog");
-  await correct("frog");
+  await choose("frog");
   expect(choice.value).toBe("frog");
-  expect(asked).toEqual([`PUT ${place}/feedback {"label":"dog"}`]);
+  expect(asked).toEqual([`PUT ${address}/feedback {"label":"dog"}`]);
   await act(async () => answers[0]?.resolve(Response.json({ ...succeeded, feedback: "dog" })));
-  expect(asked[1]).toBe(`PUT ${place}/feedback {"label":"frog"}`);
+  expect(asked[1]).toBe(`PUT ${address}/feedback {"label":"frog"}`);
   expect(choice.value).toBe("frog");
   await act(async () => answers[1]?.resolve(Response.json({ ...succeeded, feedback: "frog" })));
   expect(asked).toHaveLength(2);
   expect(choice.value).toBe("frog");
 });
 
-test("a later correction goes though the one before it failed", async () => {
-  const first = makeLater<Response>();
+test("later feedback is sent even if the request before it failed", async () => {
+  const first = makeDeferred<Response>();
   answer = () => (asked.length === 1 ? first.promise : Response.json({ ...succeeded, feedback: "frog" }));
   show(succeeded);
-  await correct("dog");
-  await correct("frog");
+  await choose("dog");
+  await choose("frog");
   await act(async () => first.reject(new TypeError("Failed to fetch")));
   expect(screen.queryByRole("alert")).toBeNull();
   expect(screen.getByRole<HTMLSelectElement>("combobox").value).toBe("frog");
 });
 
-test("what was removed elsewhere goes when it is corrected, and the focus goes to the heading", async () => {
+test("feedback on a prediction that was deleted elsewhere removes its entry and moves the focus", async () => {
   answer = () => Response.json({ title: "Unknown prediction", detail: "No such id." }, { status: 404 });
   show(succeeded);
   screen.getByRole("combobox").focus();
-  await correct("dog");
+  await choose("dog");
   expect(screen.queryByText("cat.png")).toBeNull();
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "History" }));
 });
 
-test("the right label is sent as it is chosen, shown, and can be taken back", async () => {
+test("the correct label is sent when it is chosen, is shown, and can be removed", async () => {
   answer = (_, init) => Response.json({ ...succeeded, feedback: JSON.parse(String(init?.body)).label });
   show(succeeded);
-  const choice = screen.getByRole<HTMLSelectElement>("combobox", { name: "Right label of cat.png" });
-  expect([...choice.options].map(({ text }) => text)).toEqual(["Wrong?", "cat", "dog", "frog"]);
-  await correct("dog");
+  const choice = screen.getByRole<HTMLSelectElement>("combobox", { name: "Correct label of cat.png" });
+  expect([...choice.options].map(({ text }) => text)).toEqual(["Wrong label?", "cat", "dog", "frog"]);
+  await choose("dog");
   expect(choice.value).toBe("dog");
-  await correct("");
+  await choose("");
   expect(choice.value).toBe("");
-  expect(asked).toEqual([`PUT ${place}/feedback {"label":"dog"}`, `PUT ${place}/feedback {"label":null}`]);
+  expect(asked).toEqual([
+    `PUT ${address}/feedback {"label":"dog"}`,
+    `PUT ${address}/feedback {"label":null}`,
+  ]);
 });
 
-test("a label that was given over the API is a choice, too", () => {
+test("a label that was set through the API is one of the choices", () => {
   show({ ...succeeded, feedback: "a house" });
   expect(screen.getByRole<HTMLSelectElement>("combobox").value).toBe("a house");
 });

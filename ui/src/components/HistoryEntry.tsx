@@ -1,32 +1,33 @@
 import { memo } from "react";
 import type { Prediction } from "../api";
-import { formatMoment, formatPercent } from "../format";
-import { withdraw } from "../history";
+import { formatPercent } from "../format";
+import { cancelOrDelete } from "../prediction-requests";
 import type { PredictionStore } from "../predictions";
-import { isTerminal } from "../status";
+import { isTerminal, statusLabels } from "../status";
+import { Age } from "./Age";
 import { useAction } from "./action";
-import { useCorrections } from "./correction";
-import { type Place, useHeir } from "./focus";
+import { useFeedback } from "./feedback";
+import { type FocusTarget, useFocusHandover } from "./focus";
 import { Notice } from "./Notice";
-import { Unfamiliar } from "./Unfamiliar";
+import { UnfamiliarNote } from "./UnfamiliarNote";
 
 type Props = {
   store: PredictionStore;
   prediction: Prediction;
-  age: string;
-  /** Gets the focus when the entry, and with it what had the focus, is gone. */
-  heading: Place;
+  now: number;
+  /** Gets the focus when the entry is removed while it has the focus. */
+  heading: FocusTarget;
 };
 
-export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age, heading }: Props) {
+export const HistoryEntry = memo(function HistoryEntry({ store, prediction, now, heading }: Props) {
   const { filename, status, timestamp, urls } = prediction;
   const ended = isTerminal(prediction);
   const { act, busy, problem } = useAction(async () => {
     if (ended && !window.confirm(`Remove ${filename} and its image from the history?`)) return;
-    await withdraw(store, prediction);
+    await cancelOrDelete(store, prediction);
   });
-  const { label, choose, problem: notCorrected } = useCorrections(store, prediction);
-  const entry = useHeir<HTMLLIElement>(heading);
+  const { label, choose, problem: feedbackProblem } = useFeedback(store, prediction);
+  const entry = useFocusHandover<HTMLLIElement>(heading);
   const verb = ended ? "Remove" : "Cancel";
   return (
     <li ref={entry}>
@@ -35,11 +36,9 @@ export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age,
         {filename}
       </span>
       <Outcome prediction={prediction} />
-      <time dateTime={timestamp} title={formatMoment(timestamp)}>
-        {age}
-      </time>
+      <Age moment={timestamp} now={now} />
       <div className="entry-actions">
-        {status === "succeeded" && <Correction prediction={prediction} label={label} onChoose={choose} />}
+        {status === "succeeded" && <FeedbackSelect prediction={prediction} label={label} onChoose={choose} />}
         <button
           type="button"
           className="button quiet"
@@ -51,7 +50,7 @@ export const HistoryEntry = memo(function HistoryEntry({ store, prediction, age,
         </button>
       </div>
       {problem && <Notice problem={problem} />}
-      {notCorrected && <Notice problem={notCorrected} />}
+      {feedbackProblem && <Notice problem={feedbackProblem} />}
     </li>
   );
 });
@@ -60,9 +59,9 @@ function Outcome({ prediction }: { prediction: Prediction }) {
   const { status, confidence, unfamiliar, error } = prediction;
   return (
     <span className={`outcome ${status}`}>
-      {unfamiliar && <Unfamiliar />}
+      {unfamiliar && <UnfamiliarNote />}
       {unfamiliar && <span className="guess">closest guess</span>}
-      {status === "succeeded" ? prediction.prediction : (error?.title ?? status)}
+      {prediction.prediction ?? error?.title ?? statusLabels[status]}
       {status === "succeeded" && confidence !== null && (
         <span className="confidence">{formatPercent(confidence)}</span>
       )}
@@ -71,25 +70,25 @@ function Outcome({ prediction }: { prediction: Prediction }) {
   );
 }
 
-type CorrectionProps = {
+type FeedbackProps = {
   prediction: Prediction;
   label: string | null;
   onChoose: (label: string | null) => void;
 };
 
-/** Which label a person says is right: one of the model's, or what was said over the API. */
-function Correction({ prediction, label, onChoose }: CorrectionProps) {
+/** Selects the correct label: one of the model's labels, or a label that was set through the API. */
+function FeedbackSelect({ prediction, label, onChoose }: FeedbackProps) {
   const { filename, feedback, probabilities } = prediction;
   const labels = new Set(probabilities.map((one) => one.label).sort());
   if (feedback !== null) labels.add(feedback);
   return (
     <select
-      aria-label={`Right label of ${filename}`}
+      aria-label={`Correct label of ${filename}`}
       className={label === null ? undefined : "chosen"}
       value={label ?? ""}
       onChange={({ target }) => onChoose(target.value || null)}
     >
-      <option value="">{label === null ? "Wrong?" : "Take it back"}</option>
+      <option value="">{label === null ? "Wrong label?" : "Remove correction"}</option>
       {[...labels].map((one) => (
         <option key={one} value={one}>
           {one}

@@ -1,12 +1,12 @@
 import { act, cleanup, render, screen } from "@testing-library/react";
-import { useSyncExternalStore } from "react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ApiProblem } from "../api";
 import { makeId, makePrediction } from "../prediction.fixture";
 import { PredictionStore } from "../predictions";
 import { HistoryList } from "./HistoryList";
+import { useStore } from "./use-store";
 
-const away = new ApiProblem(503, "The database is away", "Try again.");
+const unavailable = new ApiProblem(503, "The database is away", "Try again.");
 const empty = { results: [], next: null, previous: null };
 
 let store: PredictionStore;
@@ -20,9 +20,7 @@ beforeEach(() => {
     asked.push(address);
     return answer(address);
   });
-  const Shown = () => (
-    <HistoryList store={store} snapshot={useSyncExternalStore(store.subscribe, store.getSnapshot)} />
-  );
+  const Shown = () => <HistoryList store={store} snapshot={useStore(store)} />;
   render(<Shown />);
 });
 
@@ -37,13 +35,13 @@ function click(name: string) {
   return act(async () => button.click());
 }
 
-test("what a break missed is read again: the newest page, and this page's own uploads", async () => {
+test("trying again reads the newest page and this page's unfinished uploads", async () => {
   URL.createObjectURL = () => "blob:preview";
   const own = makePrediction();
   act(() => {
     const [upload] = store.addUploads([new File(["x"], "cat.png")]);
     store.accept(upload?.key ?? "", own);
-    store.setHistoryProblem("newest", away);
+    store.setHistoryProblem("newest", unavailable);
   });
   answer = (address) => Response.json(address === own.urls.self ? own : empty);
   await click("Try again");
@@ -52,12 +50,12 @@ test("what a break missed is read again: the newest page, and this page's own up
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "History" }));
 });
 
-test("older entries show a page at a time, and one that cannot be read can be asked for again", async () => {
+test("older entries are shown page by page, and a page that failed can be read again", async () => {
   const page = { results: [makePrediction()], next: "c", previous: null };
   act(() => store.receiveNewest(page));
-  answer = () => Response.json({ title: away.title, detail: away.detail }, { status: 503 });
+  answer = () => Response.json({ title: unavailable.title, detail: unavailable.detail }, { status: 503 });
   await click("Show older");
-  expect(screen.getByRole("alert").textContent).toContain(away.title);
+  expect(screen.getByRole("alert").textContent).toContain(unavailable.title);
   expect(screen.queryByRole("button", { name: "Try again" })).toBeNull();
 
   const old = makePrediction({ id: makeId(1), filename: "old.png" });

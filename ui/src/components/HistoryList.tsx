@@ -1,10 +1,10 @@
 import { useRef } from "react";
-import { formatAge } from "../format";
-import { catchUp, readOlder } from "../history";
+import { catchUp, readOlder } from "../prediction-requests";
 import type { PredictionStore, Snapshot } from "../predictions";
 import { HistoryEntry } from "./HistoryEntry";
 import { Notice } from "./Notice";
 import { useNow } from "./now";
+import { SectionTitle } from "./SectionTitle";
 
 export function HistoryList({ store, snapshot }: { store: PredictionStore; snapshot: Snapshot }) {
   const { history, hasOlder, historyRead, historyProblems } = snapshot;
@@ -13,19 +13,16 @@ export function HistoryList({ store, snapshot }: { store: PredictionStore; snaps
   const now = useNow(30_000);
   return (
     <section aria-labelledby="history-title">
-      <div className="section-title">
-        <h2 id="history-title" ref={heading} tabIndex={-1}>
-          History
-        </h2>
+      <SectionTitle id="history-title" title="History" heading={heading}>
         {history.length > 0 && (
           <a className="button quiet" href="/api/predictions?format=csv" download>
             Download as CSV
           </a>
         )}
-      </div>
-      {newest && <Notice problem={newest} again={{ ask: () => catchUp(store), heir: heading }} />}
+      </SectionTitle>
+      {newest && <Notice problem={newest} retry={{ act: () => catchUp(store), nextFocus: heading }} />}
       {historyRead && history.length === 0 && !hasOlder && (
-        <p className="nothing">Nothing yet. Every prediction shows here.</p>
+        <p className="empty-state">No predictions yet. Upload an image to make the first one.</p>
       )}
       <ol className="history" aria-busy={!historyRead}>
         {history.map((prediction) => (
@@ -33,14 +30,14 @@ export function HistoryList({ store, snapshot }: { store: PredictionStore; snaps
             key={prediction.id}
             store={store}
             prediction={prediction}
-            age={formatAge(prediction.timestamp, now)}
+            now={now}
             heading={heading}
           />
         ))}
       </ol>
       {older && <Notice problem={older} />}
       {hasOlder && (
-        <button type="button" className="button older" onClick={() => readOlder(store)}>
+        <button type="button" className="button show-more" onClick={() => readOlder(store)}>
           Show older
         </button>
       )}

@@ -6,7 +6,7 @@ import { formatShare } from "../format";
 type Props = { curve: readonly Epoch[]; total: number | null };
 
 export const LearningCurve = memo(function LearningCurve({ curve, total }: Props) {
-  const { heldOut, training, end, accuracies, epochs } = drawCurve(curve, total);
+  const { validation, training, end, accuracies, epochs } = drawCurve(curve, total);
   const latest = curve.at(-1);
   if (!latest || !end) return null;
   return (
@@ -28,14 +28,16 @@ export const LearningCurve = memo(function LearningCurve({ curve, total }: Props
         <text x={(PLOT.left + PLOT.right) / 2} y={HEIGHT - 8} textAnchor="middle">
           epoch
         </text>
-        <path className="seen" d={training} />
-        <circle className="seen" cx={end.x} cy={end.training} r="2.5" />
-        <path className="held-out" d={heldOut} />
-        <circle className="held-out" cx={end.x} cy={end.heldOut} r="3.5" />
+        <path className="training-accuracy" d={training} />
+        <circle className="training-accuracy" cx={end.x} cy={end.training} r="2.5" />
+        <path className="validation-accuracy" d={validation} />
+        <circle className="validation-accuracy" cx={end.x} cy={end.validation} r="3.5" />
       </svg>
       <figcaption>
-        <span className="key held-out">held out {formatShare(latest.validation_accuracy)}</span>
-        <span className="key seen">trained on {formatShare(latest.accuracy)}</span>
+        <span className="key validation-accuracy">
+          validation accuracy {formatShare(latest.validation_accuracy)}
+        </span>
+        <span className="key training-accuracy">training accuracy {formatShare(latest.accuracy)}</span>
       </figcaption>
     </figure>
   );
@@ -43,6 +45,6 @@ export const LearningCurve = memo(function LearningCurve({ curve, total }: Props
 
 function describe({ number, accuracy, validation_accuracy }: Epoch, total: number | null): string {
   const place = total ? `epoch ${number} of ${total}` : `epoch ${number}`;
-  const shares = `${formatShare(validation_accuracy)} held out, ${formatShare(accuracy)} trained on`;
-  return `Learning curve: accuracy after ${place}, ${shares}`;
+  const validation = `validation accuracy ${formatShare(validation_accuracy)}`;
+  return `Learning curve after ${place}: ${validation}, training accuracy ${formatShare(accuracy)}`;
 }

@@ -1,10 +1,10 @@
 import { act, cleanup, fireEvent, render, screen, within } from "@testing-library/react";
-import { useSyncExternalStore } from "react";
 import { afterEach, expect, test, vi } from "vitest";
 import { ApiProblem, type Model } from "../api";
 import { ModelStore } from "../models";
 import { makeModel } from "../training.fixture";
 import { ModelList } from "./ModelList";
+import { useStore } from "./use-store";
 
 afterEach(() => {
   cleanup();
@@ -13,10 +13,8 @@ afterEach(() => {
 
 function show(...models: Model[]) {
   const store = new ModelStore();
-  store.receive(store.ask(), models);
-  const Shown = () => (
-    <ModelList store={store} snapshot={useSyncExternalStore(store.subscribe, store.getSnapshot)} />
-  );
+  store.receive(store.nextRequest(), models);
+  const Shown = () => <ModelList store={store} snapshot={useStore(store)} />;
   render(<Shown />);
   return store;
 }
@@ -24,7 +22,7 @@ function show(...models: Model[]) {
 const names = ["learning-curve", "confusion", "reliability", "mistakes"];
 const pictures = names.map((name) => ({ name, url: `/api/models/v/pictures/${name}` }));
 
-test("a model says what it is worth, and which one is active", () => {
+test("each model shows its figures, and the active model is marked", () => {
   show(makeModel({ version: "new" }), makeModel({ version: "old", active: true }));
   const [first, second] = screen.getAllByRole("article");
   expect(first?.textContent).toContain("Accuracy94.12%");
@@ -36,9 +34,9 @@ test("a model says what it is worth, and which one is active", () => {
   ]);
 });
 
-test("a refused model says why and cannot be activated, and what its card lacks is left out", () => {
-  const nothing = { accuracy: null, calibration_error: null, training: null, data: null, classes: null };
-  show(makeModel({ error: "Its weights are cut short.", ...nothing }));
+test("a refused model shows the reason and no button, and only what its card contains", () => {
+  const empty = { accuracy: null, calibration_error: null, training: null, data: null, classes: null };
+  show(makeModel({ error: "Its weights are cut short.", ...empty }));
   screen.getByText("Its weights are cut short.");
   expect(screen.queryByRole("button")).toBeNull();
   expect(screen.getAllByRole("term").map((term) => term.textContent)).toEqual(["Found"]);
@@ -55,7 +53,7 @@ test("an activation that fails shows the problem's detail", async () => {
   expect(asked).toHaveBeenCalledExactlyOnceWith("/api/models/v/activate", { method: "POST" });
 });
 
-test("a model that is activated says that no worker serves it yet, and its name gets the focus", async () => {
+test("an activated model shows that no worker serves it yet, and its name gets the focus", async () => {
   const activated = makeModel({ version: "v", active: true, served_at: null });
   vi.stubGlobal("fetch", async (_: string, init?: RequestInit) =>
     Response.json(init?.method === "POST" ? activated : { results: [activated] }),
@@ -64,12 +62,12 @@ test("a model that is activated says that no worker serves it yet, and its name 
   const button = screen.getByRole("button", { name: "Activate v" });
   button.focus();
   await act(async () => button.click());
-  expect(screen.getByText("Active, no worker serves it yet").className).toBe("badge");
+  expect(screen.getByText("Active, but no worker serves it yet").className).toBe("badge");
   expect(screen.queryByRole("button")).toBeNull();
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "v" }));
 });
 
-test("models that cannot be read are read again, and the focus goes to the heading", async () => {
+test("models that could not be read can be read again, and the focus moves to the heading", async () => {
   vi.stubGlobal("fetch", async () => Response.json({ results: [makeModel({ version: "v" })] }));
   const store = show();
   act(() => store.setProblem(new ApiProblem(503, "The database is away", "Try again.")));
@@ -80,7 +78,7 @@ test("models that cannot be read are read again, and the focus goes to the headi
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "Models" }));
 });
 
-test("pictures are fetched once somebody asks, and a missing one is not shown", () => {
+test("pictures are fetched when the list is opened, and a missing one is not shown", () => {
   show(makeModel({ pictures }));
   expect(screen.queryAllByRole("img")).toEqual([]);
   const details = screen.getByText("Pictures").closest("details") as HTMLDetailsElement;
@@ -95,12 +93,12 @@ test("pictures are fetched once somebody asks, and a missing one is not shown", 
   expect(screen.getAllByRole("img")).toHaveLength(3);
 });
 
-test("of many models the active one is among those on show", () => {
+test("of many models the active one is always shown", () => {
   const models = Array.from({ length: 9 }, (_, place) =>
     makeModel({ version: `v${place}`, active: place === 8 }),
   );
   show(...models);
   expect(screen.getAllByRole("article")).toHaveLength(7);
-  fireEvent.click(screen.getByRole("button", { name: "Show all 9" }));
+  fireEvent.click(screen.getByRole("button", { name: "Show all 9 models" }));
   expect(screen.getAllByRole("article")).toHaveLength(9);
 });

@@ -4,8 +4,9 @@ import type { ModelStore, ModelsSnapshot } from "../models";
 import { ModelEntry } from "./ModelEntry";
 import { Notice } from "./Notice";
 import { useNow } from "./now";
+import { SectionTitle } from "./SectionTitle";
 
-const FIRST = 6; // so that training stays in reach on a phone
+const FIRST = 6; // more models would push the training form far down on a phone
 
 export function ModelList({ store, snapshot }: { store: ModelStore; snapshot: ModelsSnapshot }) {
   const { models, read, problem } = snapshot;
@@ -15,14 +16,14 @@ export function ModelList({ store, snapshot }: { store: ModelStore; snapshot: Mo
   const shown = models.filter(({ active }, place) => all || place < FIRST || active);
   return (
     <section aria-labelledby="models-title">
-      <div className="section-title">
-        <h2 id="models-title" ref={heading} tabIndex={-1}>
-          Models
-        </h2>
-      </div>
-      {problem && <Notice problem={problem} again={{ ask: () => refreshModels(store), heir: heading }} />}
+      <SectionTitle id="models-title" title="Models" heading={heading} />
+      {problem && (
+        <Notice problem={problem} retry={{ act: () => refreshModels(store), nextFocus: heading }} />
+      )}
       {read && models.length === 0 && (
-        <p className="nothing">None yet. A model shows here once a worker has found and checked it.</p>
+        <p className="empty-state">
+          No models yet. A model appears here after a worker has found and checked it.
+        </p>
       )}
       <ul className="models" aria-busy={!read}>
         {shown.map((model) => (
@@ -32,8 +33,8 @@ export function ModelList({ store, snapshot }: { store: ModelStore; snapshot: Mo
         ))}
       </ul>
       {shown.length < models.length && (
-        <button type="button" className="button older" onClick={() => setAll(true)}>
-          Show all {models.length}
+        <button type="button" className="button show-more" onClick={() => setAll(true)}>
+          Show all {models.length} models
         </button>
       )}
     </section>

@@ -1,17 +1,21 @@
-import { useEffect, useSyncExternalStore } from "react";
+import { useEffect } from "react";
 import { refreshModels } from "../model-requests";
-import { isAwaited, type ModelStore } from "../models";
+import { isActivationPending, type ModelStore } from "../models";
 import { refreshTrainings } from "../training-requests";
 import type { TrainingStore } from "../trainings";
 import { ModelList } from "./ModelList";
 import { TrainingSection } from "./TrainingSection";
+import { useStore } from "./use-store";
 
-const REFRESH_MS = 10_000; // what others start, publish and activate
-const AWAITED_MS = 1000; // a worker swaps within seconds
+const REFRESH_MS = 10_000; // shows what other users start, publish and activate
+const PENDING_MS = 1000; // a worker loads an activated model within seconds
 
 export function ModelsView({ models, trainings }: { models: ModelStore; trainings: TrainingStore }) {
-  const snapshot = useSyncExternalStore(models.subscribe, models.getSnapshot);
-  useRefresh(() => refreshModels(models), snapshot.models.some(isAwaited) ? AWAITED_MS : REFRESH_MS);
+  const snapshot = useStore(models);
+  useRefresh(
+    () => refreshModels(models),
+    snapshot.models.some(isActivationPending) ? PENDING_MS : REFRESH_MS,
+  );
   useRefresh(() => refreshTrainings(trainings), REFRESH_MS);
   return (
     <main className="columns">
@@ -21,9 +25,9 @@ export function ModelsView({ models, trainings }: { models: ModelStore; training
   );
 }
 
-/** Now, and then again and again while the page is in sight. */
+/** Calls `refresh` at once, and then every `everyMs` while the page is visible. */
 function useRefresh(refresh: () => Promise<void>, everyMs: number): void {
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new closure is no reason to read again
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a new closure must not cause a new request
   useEffect(() => {
     void refresh();
     const timer = setInterval(() => {

@@ -1,23 +1,23 @@
 import type { ApiProblem } from "../api";
-import type { Place } from "./focus";
-import { PassingButton } from "./PassingButton";
+import type { FocusTarget } from "./focus";
+import { TransientButton } from "./TransientButton";
 
 type Props = {
   problem: Pick<ApiProblem, "title" | "detail">;
-  again?: { ask: () => void; heir: Place };
+  retry?: { act: () => void; nextFocus: FocusTarget };
 };
 
-/** What went wrong in words, most often the service's own, and a way to ask again where that makes sense. */
-export function Notice({ problem, again }: Props) {
+/** Shows a problem, and a button that repeats the request if `retry` is given. */
+export function Notice({ problem, retry }: Props) {
   return (
     <div className="notice" role="alert">
       <p>
         <strong>{problem.title}.</strong> {problem.detail}
       </p>
-      {again && (
-        <PassingButton heir={again.heir} onClick={again.ask}>
+      {retry && (
+        <TransientButton nextFocus={retry.nextFocus} onClick={retry.act}>
           Try again
-        </PassingButton>
+        </TransientButton>
       )}
     </div>
   );

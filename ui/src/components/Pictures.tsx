@@ -1,14 +1,14 @@
 import { useState } from "react";
 import type { Model } from "../api";
 
-const meanings: Record<string, string> = {
-  "learning-curve": "Learning curve: accuracy, epoch by epoch",
-  confusion: "Confusion matrix: which class is taken for which",
-  reliability: "Reliability: how often it is right at each confidence",
-  mistakes: "Mistakes: test images that it is surest of and wrong about",
+const captions: Record<string, string> = {
+  "learning-curve": "Learning curve: accuracy after each epoch",
+  confusion: "Confusion matrix: true and predicted classes",
+  reliability: "Reliability diagram: accuracy at each confidence",
+  mistakes: "Mistakes: wrong predictions with the highest confidence",
 };
 
-/** What was drawn of a model when it was published; fetched once somebody asks. */
+/** The pictures of a model. They are fetched when the user opens the list. */
 export function Pictures({ model: { version, pictures } }: { model: Model }) {
   const [open, setOpen] = useState(false);
   if (pictures.length === 0) return null;
@@ -18,7 +18,7 @@ export function Pictures({ model: { version, pictures } }: { model: Model }) {
       {open && (
         <ul>
           {pictures.map(({ name, url }) => (
-            <Picture key={name} url={url} meaning={meanings[name] ?? name} version={version} />
+            <Picture key={name} url={url} caption={captions[name] ?? name} version={version} />
           ))}
         </ul>
       )}
@@ -26,13 +26,13 @@ export function Pictures({ model: { version, pictures } }: { model: Model }) {
   );
 }
 
-function Picture({ url, meaning, version }: { url: string; meaning: string; version: string }) {
+function Picture({ url, caption, version }: { url: string; caption: string; version: string }) {
   const [missing, setMissing] = useState(false);
   if (missing) return null;
   return (
     <li>
-      <a href={url} title="Open it in its full size">
-        <img src={url} alt={`${meaning} (${version})`} loading="lazy" onError={() => setMissing(true)} />
+      <a href={url} title="Open at full size">
+        <img src={url} alt={`${caption} (${version})`} loading="lazy" onError={() => setMissing(true)} />
       </a>
     </li>
   );

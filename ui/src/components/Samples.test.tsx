@@ -11,7 +11,7 @@ const onFiles = vi.fn();
 const click = (name: string) =>
   act(async () => screen.getByRole("button", { name: `Upload the sample ${name}` }).click());
 
-test("a sample is uploaded like a file of one's own, and one that cannot be read says why", async () => {
+test("a sample is uploaded like any file, and one that cannot be read shows the problem", async () => {
   vi.stubGlobal("fetch", () => Promise.reject(new TypeError("Failed to fetch")));
   render(<Samples onFiles={onFiles} />);
   await click("cat");

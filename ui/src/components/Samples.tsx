@@ -2,7 +2,7 @@ import { readSample } from "../api";
 import { useAction } from "./action";
 import { Notice } from "./Notice";
 
-// The files in public/samples. What the model can answer is the model's own business.
+// The files in public/samples. They do not depend on the classes of the model.
 const samples = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 type Props = { onFiles: (files: readonly File[]) => void };
@@ -10,7 +10,7 @@ type Props = { onFiles: (files: readonly File[]) => void };
 export function Samples({ onFiles }: Props) {
   return (
     <div className="samples">
-      <p id="samples-title">Nothing at hand? Try one of these.</p>
+      <p id="samples-title">No image at hand? Try a sample.</p>
       <ul aria-labelledby="samples-title">
         {samples.map((name) => (
           <Sample key={name} name={name} onFiles={onFiles} />

@@ -1,21 +1,21 @@
 import { useState } from "react";
 
-/** The user's own image; over it, once it is there, what the model saw. */
+/** Shows the user's file, and then the pixels that the model receives. */
 export function Thumbnail({ preview, image }: { preview: string; image: string | null }) {
   const [unreadable, setUnreadable] = useState(false);
-  const [covered, setCovered] = useState(false);
+  const [replaced, setReplaced] = useState(false);
   return (
     <div className="thumbnail">
-      {!unreadable && !covered && (
+      {!unreadable && !replaced && (
         <img src={preview} alt="" decoding="async" onError={() => setUnreadable(true)} />
       )}
       {image && (
         <img
-          className={covered ? "pixels shown" : "pixels"}
+          className={replaced ? "pixels shown" : "pixels"}
           src={image}
-          alt="As the model saw it"
-          title="As the model saw it: 32 × 32 pixels"
-          onLoad={() => setCovered(true)}
+          alt="As the model sees it"
+          title="As the model sees it: 32 × 32 pixels"
+          onLoad={() => setReplaced(true)}
         />
       )}
     </div>

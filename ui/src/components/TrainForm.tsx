@@ -21,12 +21,12 @@ export function TrainForm({ store }: { store: TrainingStore }) {
         Recipe
         <select name="recipe">
           <option value="fast">fast</option>
-          <option value="balanced">balanced, takes longer</option>
-          <option value="accurate">accurate, takes longest</option>
+          <option value="balanced">balanced (slower)</option>
+          <option value="accurate">accurate (slowest)</option>
         </select>
       </label>
       <label>
-        Serve its model
+        Activate the model
         <select name="activation">
           <option value="better">if it is better</option>
           <option value="always">always</option>
@@ -39,7 +39,7 @@ export function TrainForm({ store }: { store: TrainingStore }) {
       </label>
       <label>
         Epochs (optional)
-        <input name="epochs" type="number" min={1} max={1000} placeholder="as the recipe has" />
+        <input name="epochs" type="number" min={1} max={1000} placeholder="set by the recipe" />
       </label>
       <label>
         Data set (optional)
@@ -47,7 +47,7 @@ export function TrainForm({ store }: { store: TrainingStore }) {
           name="data"
           placeholder="CIFAR-10"
           pattern="[A-Za-z0-9][A-Za-z0-9._\-]{0,99}"
-          title="A name in the training worker's folder of data sets"
+          title="The name of a data set in the data folder of the training worker"
           autoCapitalize="off"
           autoComplete="off"
           spellCheck={false}
@@ -61,7 +61,7 @@ export function TrainForm({ store }: { store: TrainingStore }) {
   );
 }
 
-/** A field that is left empty is left to the service. */
+/** Converts the form to a request. An empty field becomes null: the service chooses the value. */
 function readForm(form: FormData): NewTraining {
   const epochs = String(form.get("epochs") ?? "");
   const data = String(form.get("data") ?? "").trim();

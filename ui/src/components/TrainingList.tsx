@@ -1,5 +1,7 @@
 import type { Training } from "../api";
-import { describeTraining, formatAge, formatMoment } from "../format";
+import { describeTraining } from "../format";
+import { statusLabels } from "../status";
+import { Age } from "./Age";
 import { useNow } from "./now";
 
 type Props = {
@@ -22,10 +24,8 @@ export function TrainingList({ trainings, shown, onSelect }: Props) {
               onClick={() => onSelect(training.id)}
             >
               <span className="run-name">{describeTraining(training)}</span>
-              <span className={`outcome ${training.status}`}>{training.status}</span>
-              <time dateTime={training.timestamp} title={formatMoment(training.timestamp)}>
-                {formatAge(training.timestamp, now)}
-              </time>
+              <span className={`outcome ${training.status}`}>{statusLabels[training.status]}</span>
+              <Age moment={training.timestamp} now={now} />
             </button>
           </li>
         ))}

@@ -6,12 +6,12 @@ import type { Connection } from "../stream";
 import { cancel } from "../training-requests";
 import type { TrainingStore } from "../trainings";
 import { useAction } from "./action";
-import { type Fact, Facts } from "./Facts";
-import type { Place } from "./focus";
+import { DescriptionList, type Entry } from "./DescriptionList";
+import type { FocusTarget } from "./focus";
 import { LearningCurve } from "./LearningCurve";
 import { Notice } from "./Notice";
 import { useNow } from "./now";
-import { PassingButton } from "./PassingButton";
+import { TransientButton } from "./TransientButton";
 
 type Props = {
   store: TrainingStore;
@@ -20,7 +20,7 @@ type Props = {
   connection: Connection;
 };
 
-/** The run being looked at: what it does, how well it learns, how it ended. */
+/** The details of the shown run: its status, its figures and its learning curve. */
 export function TrainingRun({ store, training, curve, connection }: Props) {
   const ended = isTerminal(training);
   const latest = curve.at(-1);
@@ -38,13 +38,13 @@ export function TrainingRun({ store, training, curve, connection }: Props) {
         {!ended && connection === "reconnecting" && " (reconnecting…)"}
       </p>
       {training.error && (
-        <p className="why">
+        <p className="error-text">
           <strong>{training.error.title}.</strong> {training.error.detail}
         </p>
       )}
       {latest && <Figures training={training} latest={latest} />}
       {latest && <LearningCurve curve={curve} total={training.epochs} />}
-      {!latest && !ended && <p className="nothing">The curve begins with the end of the first epoch.</p>}
+      {!latest && !ended && <p className="empty-state">The learning curve appears after the first epoch.</p>}
     </article>
   );
 }
@@ -52,26 +52,26 @@ export function TrainingRun({ store, training, curve, connection }: Props) {
 function Figures({ training, latest }: { training: Training; latest: Epoch }) {
   const now = useNow(1000);
   const { number, loss, images_per_second } = latest;
-  const underWay = training.status === "running" && training.phase === "training";
+  const isTraining = training.status === "running" && training.phase === "training";
   const left = estimateSecondsLeft(latest, now);
-  const facts: Fact[] = [
+  const entries: Entry[] = [
     ["Epoch", training.epochs ? `${number} of ${training.epochs}` : String(number)],
     ["Loss", loss.toFixed(3)],
     ["Images/s", Math.round(images_per_second).toLocaleString("en")],
   ];
-  if (underWay) facts.push(["Time left", left < 1 ? "any moment" : `about ${formatSpan(left)}`]);
-  return <Facts facts={facts} />;
+  if (isTraining) entries.push(["Time left", left < 1 ? "less than a second" : `about ${formatSpan(left)}`]);
+  return <DescriptionList entries={entries} />;
 }
 
-type CancelProps = Pick<Props, "store" | "training"> & { heading: Place };
+type CancelProps = Pick<Props, "store" | "training"> & { heading: FocusTarget };
 
 function Cancel({ store, training, heading }: CancelProps) {
   const { act, busy, problem } = useAction(() => cancel(store, training));
   return (
     <>
-      <PassingButton heir={heading} aria-disabled={busy} onClick={act}>
+      <TransientButton nextFocus={heading} aria-disabled={busy} onClick={act}>
         Cancel
-      </PassingButton>
+      </TransientButton>
       {problem && <Notice problem={problem} />}
     </>
   );

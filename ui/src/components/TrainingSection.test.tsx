@@ -1,4 +1,4 @@
-import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Epoch, Training } from "../api";
 import { FakeEventSource } from "../event-source.fixture";
@@ -32,11 +32,11 @@ afterEach(() => {
 
 function show(...trainings: Training[]) {
   const store = new TrainingStore();
-  store.receivePage(store.ask(), { results: trainings, next: null });
+  store.receivePage(store.getRevision(), { results: trainings, next: null });
   return { store, ...render(<TrainingSection store={store} onEnd={onEnd} />) };
 }
 
-/** The page of runs is empty; one run has a curve. */
+/** Answers with this run, and with an empty list of runs. */
 function answerFor(training: Training & { curve: Epoch[] }) {
   return (address: string) =>
     Response.json(address === training.urls.self ? training : { results: [], next: null });
@@ -48,7 +48,7 @@ function openStreams(): string[] {
     .map(({ url }) => url);
 }
 
-test("one stream is open, that of the run looked at, and none once the view is left", () => {
+test("only the stream of the shown run is open, and none after the page is left", () => {
   const { unmount } = show(other, running);
   expect(openStreams()).toEqual([running.urls.events]);
   fireEvent.click(screen.getByRole("button", { name: /seed 7/ }));
@@ -57,29 +57,31 @@ test("one stream is open, that of the run looked at, and none once the view is l
   expect(openStreams()).toEqual([]);
 });
 
-test("a run is followed from its first epoch to its model", () => {
+test("a run is followed from its first epoch to its published model", () => {
   show(running);
   const [stream] = FakeEventSource.opened;
   screen.getByText("Running: reading");
   act(() => {
-    stream?.say("training", { ...running, phase: "training", device: "a GPU" });
-    stream?.say("epoch", makeEpoch(1));
-    stream?.say("epoch", makeEpoch(2, { loss: 0.4321, images_per_second: 12345.6 }));
+    stream?.emit("training", { ...running, phase: "training", device: "a GPU" });
+    stream?.emit("epoch", makeEpoch(1));
+    stream?.emit("epoch", makeEpoch(2, { loss: 0.4321, images_per_second: 12345.6 }));
   });
   expect(screen.getByText("Running: training on a GPU").getAttribute("aria-live")).toBe("polite");
   for (const figure of ["2 of 8", "0.432", "12,346"]) screen.getByText(figure);
-  screen.getByRole("img", { name: /after epoch 2 of 8, 60.00% held out, 50.00% trained on/ });
+  screen.getByRole("img", {
+    name: /after epoch 2 of 8: validation accuracy 60.00%, training accuracy 50.00%/,
+  });
 
   const ended = { ...running, status: "succeeded" as const, phase: null, model: "v2" };
   answer = answerFor({ ...ended, curve: [1, 2].map((number) => makeEpoch(number)) });
-  act(() => stream?.say("training", ended));
+  act(() => stream?.emit("training", ended));
   screen.getByText("Published v2");
   expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
   expect(onEnd).toHaveBeenCalledOnce();
   expect(openStreams()).toEqual([]);
 });
 
-test("a run that failed says why, and its curve is read instead of followed", async () => {
+test("a failed run shows the reason, and its curve is read without a stream", async () => {
   answer = () => Response.json({ ...failed, curve: [makeEpoch(1)] });
   show(failed);
   screen.getByText("Training crashed.");
@@ -88,34 +90,34 @@ test("a run that failed says why, and its curve is read instead of followed", as
   expect(FakeEventSource.opened).toEqual([]);
 });
 
-test("a run that ends while it is watched stays in view, though another one waits", () => {
+test("a run that ends while it is shown stays shown, although another run is queued", () => {
   answer = answerFor({ ...failed, curve: [] });
   show(other, running);
   const [stream] = FakeEventSource.opened;
-  act(() => stream?.say("training", failed));
+  act(() => stream?.emit("training", failed));
   screen.getByText("Training crashed.");
 });
 
-test("a run that ended while another was watched shows the whole of its curve", async () => {
+test("a run that ended while another was shown has its complete curve", async () => {
   const { store } = show(other, running);
-  act(() => FakeEventSource.opened[0]?.say("epoch", makeEpoch(1)));
+  act(() => FakeEventSource.opened[0]?.emit("epoch", makeEpoch(1)));
   fireEvent.click(screen.getByRole("button", { name: /seed 7/ }));
   answer = answerFor({ ...failed, curve: [1, 2, 3].map((number) => makeEpoch(number)) });
-  act(() => store.receivePage(store.ask(), { results: [failed], next: null }));
+  act(() => store.receivePage(store.getRevision(), { results: [failed], next: null }));
   fireEvent.click(screen.getByRole("button", { name: /seed 0/ }));
-  await screen.findByRole("img", { name: /after epoch 3,/ });
+  await screen.findByRole("img", { name: /after epoch 3:/ });
 });
 
-test("a run whose worker is gone says so", () => {
+test("a run whose worker has stopped responding says so", () => {
   show({ ...running, silent: true });
-  screen.getByText(/^No word from its worker/);
+  screen.getByText(/^The worker stopped responding/);
 });
 
-test("a curve that cannot be read says so until it is read, whatever else is read meanwhile", async () => {
+test("the problem of a curve stays until the curve is read, whatever else is read", async () => {
   answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
   const { store } = show(failed);
   await screen.findByRole("alert");
-  act(() => store.receivePage(store.ask(), { results: [failed], next: null }));
+  act(() => store.receivePage(store.getRevision(), { results: [failed], next: null }));
   expect(screen.getByRole("alert").textContent).toContain("The database is away.");
 
   answer = answerFor({ ...failed, curve: [makeEpoch(1)] });
@@ -127,7 +129,7 @@ test("a curve that cannot be read says so until it is read, whatever else is rea
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "Train" }));
 });
 
-test("a run that is canceled stays in view, so that no second click meets the next run's button", async () => {
+test("a canceled run stays shown, so that a second click does not cancel the next run", async () => {
   const canceled = { ...running, status: "canceled" as const };
   answer = (address) =>
     Response.json(address === running.urls.cancel ? canceled : { ...canceled, curve: [] });
@@ -135,12 +137,12 @@ test("a run that is canceled stays in view, so that no second click meets the ne
   const button = screen.getByRole("button", { name: "Cancel" });
   button.focus();
   await act(async () => button.click());
-  screen.getByText("Canceled");
+  within(screen.getByRole("article")).getByText("Canceled");
   expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "fast · CIFAR-10 · seed 0" }));
 });
 
-test("canceling asks the service, and shows what it says instead", async () => {
+test("canceling sends a request, and shows the problem if it fails", async () => {
   const asked: string[] = [];
   answer = (address, init) => {
     asked.push(`${init?.method} ${address}`);
@@ -152,7 +154,7 @@ test("canceling asks the service, and shows what it says instead", async () => {
   expect(asked).toEqual([`POST ${running.urls.cancel}`]);
 });
 
-test("the form leaves to the service what is left empty, and shows the run that it started", async () => {
+test("the form sends null for empty fields, and shows the run that it started", async () => {
   const bodies: unknown[] = [];
   answer = (_, init) => {
     bodies.push(JSON.parse(String(init?.body)));
@@ -167,7 +169,7 @@ test("the form leaves to the service what is left empty, and shows the run that 
   expect(openStreams()).toEqual([other.urls.events]);
 });
 
-test("a run that the service does not take shows the problem", async () => {
+test("a run that the service refuses shows the problem", async () => {
   answer = () =>
     Response.json({ title: "Too many trainings wait", detail: "Cancel one of them." }, { status: 429 });
   show();

@@ -7,7 +7,7 @@ import { UploadCard } from "./UploadCard";
 
 afterEach(cleanup);
 
-const tryAgain = vi.fn();
+const onRetry = vi.fn();
 
 function card(stage: Stage, prediction?: Prediction) {
   const upload = { key: "1", file: new File(["x"], "cat.png"), preview: "blob:preview", stage };
@@ -16,7 +16,7 @@ function card(stage: Stage, prediction?: Prediction) {
       upload={upload}
       prediction={prediction}
       chooser={{ current: null }}
-      onTryAgain={tryAgain}
+      onRetry={onRetry}
       onDismiss={vi.fn()}
     />
   );
@@ -34,12 +34,16 @@ const succeeded = makePrediction({
   metrics: { queue_ms: 5.2, batch_size: 8, predict_ms: 9.7 },
 });
 
-test("a card goes from its first byte to its label", () => {
+test("a card shows each stage from waiting to the label", () => {
   const { rerender } = render(card({ at: "waiting" }));
   screen.getByText("Waiting to upload");
 
   rerender(card({ at: "sending", fraction: 0.25 }));
   expect(screen.getByRole<HTMLProgressElement>("progressbar").value).toBe(0.25);
+  screen.getByText("Uploading");
+
+  rerender(card({ at: "sending", fraction: 1 }));
+  screen.getByText("Processing");
 
   const accepted: Stage = { at: "accepted", id: succeeded.id };
   rerender(card(accepted, makePrediction()));
@@ -59,7 +63,7 @@ test("a card goes from its first byte to its label", () => {
   for (const part of ["waited 5.2 ms", "batch of 8", "predicted in 9.7 ms", "model 2026-11-24-1f0c9a7b"]) {
     screen.getByText(part);
   }
-  expect(screen.getByRole("img", { name: "As the model saw it" }).getAttribute("src")).toBe(
+  expect(screen.getByRole("img", { name: "As the model sees it" }).getAttribute("src")).toBe(
     succeeded.urls.image,
   );
 });
@@ -69,29 +73,29 @@ test("an upload that the service refuses shows its title and detail", () => {
   render(card({ at: "refused", problem }));
   screen.getByText("Not a supported image");
   screen.getByText("Convert it to JPEG.");
-  screen.getByText("request 01a2");
+  screen.getByText("request ID 01a2");
   expect(screen.queryByRole("button")).toBeNull();
 });
 
-test("an upload that may go through later can be tried again, and the focus stays with its card", () => {
+test("an upload that can be retried has a button, and the focus stays with its card", () => {
   const problem = new ApiProblem(503, "The database is away", "Try again.");
   const { rerender } = render(card({ at: "refused", problem }));
   const button = screen.getByRole("button", { name: "Try again" });
   button.focus();
   button.click();
-  expect(tryAgain).toHaveBeenCalledOnce();
+  expect(onRetry).toHaveBeenCalledOnce();
   rerender(card({ at: "waiting" }));
   expect(document.activeElement).toBe(screen.getByRole("article", { name: "cat.png" }));
 });
 
-test("a prediction that failed says why", () => {
+test("a failed prediction shows the reason", () => {
   const error = { title: "Tried too often", detail: "Three attempts broke off." };
   render(card({ at: "accepted", id: "1" }, makePrediction({ status: "failed", error })));
   screen.getByText("Tried too often");
   screen.getByText("Three attempts broke off.");
 });
 
-test("an image that looks like no class is said to, with the label as a guess and as many rows", () => {
+test("an unfamiliar image has a note and a guess, with one row less", () => {
   const accepted: Stage = { at: "accepted", id: succeeded.id };
   const { rerender } = render(card(accepted, { ...succeeded, unfamiliar: true }));
   screen.getByText("Looks like none of the model's classes");

@@ -3,26 +3,26 @@ import type { Prediction } from "../api";
 import { describeMetrics, formatPercent } from "../format";
 import type { Stage, Upload } from "../upload-list";
 import { ConfidenceBars, TOP } from "./ConfidenceBars";
-import type { Place } from "./focus";
-import { describeStage } from "./headline";
-import { PassingButton } from "./PassingButton";
+import type { FocusTarget } from "./focus";
 import { Thumbnail } from "./Thumbnail";
-import { Unfamiliar } from "./Unfamiliar";
+import { TransientButton } from "./TransientButton";
+import { UnfamiliarNote } from "./UnfamiliarNote";
+import { describeUpload } from "./upload-status";
 
 type Props = {
   upload: Upload;
   prediction: Prediction | undefined;
-  /** Gets the focus when the card goes. */
-  chooser: Place;
-  onTryAgain: (upload: Upload) => void;
+  /** The file input. It gets the focus when the card is removed. */
+  chooser: FocusTarget;
+  onRetry: (upload: Upload) => void;
   onDismiss: (upload: Upload) => void;
 };
 
-/** One upload, from the first byte to its label. Its height is the same all the way. */
+/** One upload, from the first byte to its outcome. The height is the same in all stages. */
 export const UploadCard = memo(function UploadCard(props: Props) {
   const { upload, prediction } = props;
   const { file, preview, stage } = upload;
-  const { words, tone } = describeStage(stage, prediction);
+  const { headline, tone } = describeUpload(stage, prediction);
   const card = useRef<HTMLElement>(null);
   return (
     <article className={`card ${tone}`} aria-label={file.name} ref={card} tabIndex={-1}>
@@ -36,11 +36,11 @@ export const UploadCard = memo(function UploadCard(props: Props) {
         </p>
         <p className="headline">
           {prediction?.unfamiliar && <span className="guess">Closest guess</span>}
-          {words}
+          {headline}
           {prediction?.status === "succeeded" && prediction.confidence !== null && (
             <span className="confidence">{formatPercent(prediction.confidence)}</span>
           )}
-          {prediction?.unfamiliar && <Unfamiliar />}
+          {prediction?.unfamiliar && <UnfamiliarNote />}
         </p>
         <Body {...props} card={card} />
       </div>
@@ -53,30 +53,30 @@ export const UploadCard = memo(function UploadCard(props: Props) {
   );
 });
 
-function Body({ upload, prediction, card, chooser, onTryAgain, onDismiss }: Props & { card: Place }) {
+function Body({ upload, prediction, card, chooser, onRetry, onDismiss }: Props & { card: FocusTarget }) {
   const { file, stage } = upload;
   if (stage.at === "refused") {
-    const { detail, passes } = stage.problem;
+    const { detail, retryable } = stage.problem;
     return (
       <>
         <p className="detail">{detail}</p>
-        {passes && (
+        {retryable && (
           <div className="card-actions">
-            <PassingButton heir={card} onClick={() => onTryAgain(upload)}>
+            <TransientButton nextFocus={card} onClick={() => onRetry(upload)}>
               Try again
-            </PassingButton>
-            <PassingButton className="button quiet" heir={chooser} onClick={() => onDismiss(upload)}>
+            </TransientButton>
+            <TransientButton className="button quiet" nextFocus={chooser} onClick={() => onDismiss(upload)}>
               Dismiss
-            </PassingButton>
+            </TransientButton>
           </div>
         )}
       </>
     );
   }
   if (prediction?.error) return <p className="detail">{prediction.error.detail}</p>;
-  if (prediction?.status === "canceled") return <p className="detail">It was withdrawn.</p>;
+  if (prediction?.status === "canceled") return <p className="detail">A user canceled this prediction.</p>;
   if (prediction?.status === "succeeded") {
-    // What is said of an unfamiliar image takes the place of its last bar, so that the height stays.
+    // The note on an unfamiliar image replaces the last bar, so that the height stays the same.
     const { probabilities, unfamiliar } = prediction;
     return <ConfidenceBars probabilities={unfamiliar ? probabilities.slice(0, TOP - 1) : probabilities} />;
   }
@@ -88,5 +88,5 @@ function Body({ upload, prediction, card, chooser, onTryAgain, onDismiss }: Prop
 
 function describeSmallPrint(stage: Stage, prediction: Prediction | undefined): string[] {
   if (prediction) return describeMetrics(prediction);
-  return stage.at === "refused" && stage.problem.requestId ? [`request ${stage.problem.requestId}`] : [];
+  return stage.at === "refused" && stage.problem.requestId ? [`request ID ${stage.problem.requestId}`] : [];
 }

@@ -1,7 +1,7 @@
 import { useCallback, useRef } from "react";
 import type { PredictionStore, Snapshot } from "../predictions";
 import type { Upload } from "../upload-list";
-import type { UploadQueue } from "../uploads";
+import type { UploadQueue } from "../upload-queue";
 import { Cards } from "./Cards";
 import { DropZone } from "./DropZone";
 import { HistoryList } from "./HistoryList";
@@ -12,7 +12,7 @@ type Props = { store: PredictionStore; snapshot: Snapshot; queue: UploadQueue };
 export function UploadView({ store, snapshot, queue }: Props) {
   const chooser = useRef<HTMLInputElement>(null);
   const add = useCallback((files: readonly File[]) => queue.add(files), [queue]);
-  const tryAgain = useCallback((...uploads: Upload[]) => queue.tryAgain(uploads), [queue]);
+  const retry = useCallback((...uploads: Upload[]) => queue.retry(uploads), [queue]);
   const dismiss = useCallback((upload: Upload) => store.dismiss(upload), [store]);
 
   return (
@@ -23,9 +23,9 @@ export function UploadView({ store, snapshot, queue }: Props) {
       </section>
       <Cards
         cards={snapshot.cards}
-        further={snapshot.further}
+        withoutCard={snapshot.withoutCard}
         chooser={chooser}
-        onTryAgain={tryAgain}
+        onRetry={retry}
         onDismiss={dismiss}
         onClear={() => store.clearFinished()}
       />

@@ -4,24 +4,25 @@ import { type ApiProblem, asProblem } from "../api";
 type Action = { act: () => Promise<void>; busy: boolean; problem: ApiProblem | null };
 
 /**
- * What a button asks of the service: once at a time, and with what it said instead. A busy button is
- * aria-disabled: one that is disabled loses the focus.
+ * Runs the request of a button, one at a time, and keeps the problem if it fails.
+ *
+ * Mark a busy button with `aria-disabled`: the browser takes the focus from a `disabled` one.
  */
-export function useAction(ask: () => Promise<void>): Action {
+export function useAction(request: () => Promise<void>): Action {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<ApiProblem | null>(null);
-  const underWay = useRef(false); // a second click comes before `busy` is rendered
+  const running = useRef(false); // a second click can come before `busy` is rendered
   const act = async () => {
-    if (underWay.current) return;
-    underWay.current = true;
+    if (running.current) return;
+    running.current = true;
     setBusy(true);
     setProblem(null);
     try {
-      await ask();
+      await request();
     } catch (error) {
       setProblem(asProblem(error));
     } finally {
-      underWay.current = false;
+      running.current = false;
       setBusy(false);
     }
   };

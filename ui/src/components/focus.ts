@@ -1,16 +1,16 @@
 import { type RefObject, useLayoutEffect, useRef } from "react";
 
-export type Place = RefObject<HTMLElement | null>;
+export type FocusTarget = RefObject<HTMLElement | null>;
 
-/** What the ref is put on may go while it has the focus, itself or inside; `heir` gets the focus then. */
-export function useHeir<E extends HTMLElement>(heir: Place): RefObject<E | null> {
+/** Returns a ref for an element. If it is removed while it has the focus, `nextFocus` gets the focus. */
+export function useFocusHandover<E extends HTMLElement>(nextFocus: FocusTarget): RefObject<E | null> {
   const ref = useRef<E>(null);
   useLayoutEffect(() => {
     const element = ref.current;
     return () => {
-      // React cleans up before it takes the element off the page.
-      if (element?.contains(document.activeElement)) heir.current?.focus({ preventScroll: true });
+      // This runs before React removes the element.
+      if (element?.contains(document.activeElement)) nextFocus.current?.focus({ preventScroll: true });
     };
-  }, [heir]);
+  }, [nextFocus]);
   return ref;
 }

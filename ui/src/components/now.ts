@@ -1,6 +1,6 @@
 import { useEffect, useState } from "react";
 
-/** The time, for what shows an age or a time left. */
+/** The current time in milliseconds, updated every `everyMs`. */
 export function useNow(everyMs: number): number {
   const [now, setNow] = useState(() => Date.now());
   useEffect(() => {

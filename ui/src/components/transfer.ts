@@ -1,13 +1,13 @@
 import { useEffect, useState } from "react";
 
-/** What was dropped or pasted: files, and whether a folder was among them, which cannot be uploaded. */
+/** What was dropped or pasted: the files, and whether there was a folder. Folders cannot be uploaded. */
 export type Transfer = { files: readonly File[]; folder: boolean };
 
 type OnTransfer = (transfer: Transfer) => void;
 
 function readTransfer({ items }: DataTransfer): Transfer {
   const entries = [...items].filter(({ kind }) => kind === "file");
-  // By the entry: as a file, a folder looks like an empty one.
+  // Only the entry tells a folder from an empty file.
   const plain = entries.filter((item) => !item.webkitGetAsEntry()?.isDirectory);
   return {
     files: plain.flatMap((item) => item.getAsFile() ?? []),
@@ -15,7 +15,7 @@ function readTransfer({ items }: DataTransfer): Transfer {
   };
 }
 
-/** Takes what is dropped anywhere on the page; answers whether files are being dragged over it. */
+/** Handles drops anywhere on the page. Returns whether files are being dragged over it. */
 export function useDrop(onTransfer: OnTransfer): boolean {
   const [dragging, setDragging] = useState(false);
   useEffect(() => {
@@ -25,7 +25,7 @@ export function useDrop(onTransfer: OnTransfer): boolean {
       setDragging(true);
     };
     const leave = (event: DragEvent) => {
-      if (event.relatedTarget === null) setDragging(false); // out of the window, not into a child
+      if (event.relatedTarget === null) setDragging(false); // the pointer left the window
     };
     const drop = (event: DragEvent) => {
       setDragging(false);
@@ -45,6 +45,7 @@ export function useDrop(onTransfer: OnTransfer): boolean {
   return dragging;
 }
 
+/** Handles pasted files. */
 export function usePaste(onTransfer: OnTransfer): void {
   useEffect(() => {
     const paste = (event: ClipboardEvent) => {

@@ -1,19 +1,19 @@
 import { useEffect, useRef, useState } from "react";
 import type { Card } from "../predictions";
-import { describeOutcome } from "./headline";
+import { describeOutcome } from "./upload-status";
 
-/** Tells screen readers how uploads end, in either view and by their names. */
-export function Outcomes({ cards }: { cards: readonly Card[] }) {
-  const told = useRef(new Set<string>());
+/** Announces the outcome of each upload to screen readers, once. */
+export function OutcomeAnnouncer({ cards }: { cards: readonly Card[] }) {
+  const announced = useRef(new Set<string>());
   const [latest, setLatest] = useState(new Set<string>());
   useEffect(() => {
     const ended = cards.filter(describeOutcome).map(({ upload }) => upload.key);
-    const fresh = ended.filter((key) => !told.current.has(key));
-    told.current = new Set(ended);
+    const fresh = ended.filter((key) => !announced.current.has(key));
+    announced.current = new Set(ended);
     if (fresh.length > 0) setLatest(new Set(fresh));
   }, [cards]);
   return (
-    <div className="unseen" aria-live="polite">
+    <div className="visually-hidden" aria-live="polite">
       {cards
         .filter((card) => latest.has(card.upload.key) && describeOutcome(card))
         .map((card) => (

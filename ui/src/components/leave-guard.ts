@@ -1,11 +1,11 @@
 import { useEffect } from "react";
-import type { UploadQueue } from "../uploads";
+import type { UploadQueue } from "../upload-queue";
 
-/** The browser asks before it leaves the page while uploads would be lost with it. */
+/** Lets the browser ask for confirmation before the page is closed and uploads are lost. */
 export function useLeaveGuard(queue: UploadQueue): void {
   useEffect(() => {
     const guard = (event: BeforeUnloadEvent) => {
-      if (queue.underWay) event.preventDefault();
+      if (queue.hasUnfinished) event.preventDefault();
     };
     window.addEventListener("beforeunload", guard);
     return () => window.removeEventListener("beforeunload", guard);

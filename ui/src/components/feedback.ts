@@ -1,26 +1,26 @@
 import { useRef, useState } from "react";
 import type { ApiProblem, Prediction } from "../api";
-import { correct } from "../history";
+import { saveFeedback } from "../prediction-requests";
 import type { PredictionStore } from "../predictions";
 import { useAction } from "./action";
 
-type Corrections = {
-  label: string | null; // what was chosen, while it is on the way; else what is stored
+type Feedback = {
+  label: string | null; // the chosen label while it is being sent, otherwise the stored one
   choose: (label: string | null) => void;
   problem: ApiProblem | null;
 };
 
-/** One correction of a prediction at a time: whichever was chosen last is sent last. */
-export function useCorrections(store: PredictionStore, prediction: Prediction): Corrections {
+/** Sends the feedback on a prediction, one request at a time. The label that was chosen last is sent last. */
+export function useFeedback(store: PredictionStore, prediction: Prediction): Feedback {
   const [chosen, setChosen] = useState<string | null>(null);
-  const latest = useRef(chosen); // what is chosen while another one is under way
+  const latest = useRef(chosen); // can change while a request is running
   const { act, busy, problem } = useAction(async () => {
     for (;;) {
       const sent = latest.current;
       try {
-        await correct(store, prediction, sent);
+        await saveFeedback(store, prediction, sent);
       } catch (error) {
-        if (sent === latest.current) throw error; // else the later choice takes its place
+        if (sent === latest.current) throw error; // otherwise the later choice is sent next
       }
       if (sent === latest.current) return;
     }

@@ -1,8 +1,8 @@
 import { beforeAll, expect, test, vi } from "vitest";
 import { ApiProblem, type Prediction } from "./api";
-import { makePrediction } from "./prediction.fixture";
+import { makeFiles, makePrediction } from "./prediction.fixture";
 import { PredictionStore } from "./predictions";
-import { UploadQueue } from "./uploads";
+import { UploadQueue } from "./upload-queue";
 
 beforeAll(() => {
   URL.createObjectURL = () => "blob:preview";
@@ -23,11 +23,7 @@ function makeQueue() {
   return { uploads, sent, queue: new UploadQueue(store, send) };
 }
 
-function makeFiles(count: number): File[] {
-  return Array.from({ length: count }, (_, number) => new File(["x"], `${number}.png`));
-}
-
-test("at most three uploads are in flight, and each that ends lets the next one go", async () => {
+test("at most three uploads run at a time, and the next starts when one ends", async () => {
   const { sent, queue } = makeQueue();
   queue.add(makeFiles(5));
   expect(sent).toHaveLength(3);
@@ -37,47 +33,47 @@ test("at most three uploads are in flight, and each that ends lets the next one 
   await vi.waitFor(() => expect(sent).toHaveLength(5));
 });
 
-test("uploads are under way until the last one is answered", async () => {
+test("the queue has unfinished uploads until the last response", async () => {
   const { sent, queue } = makeQueue();
-  expect(queue.underWay).toBe(false);
+  expect(queue.hasUnfinished).toBe(false);
   queue.add(makeFiles(4));
   for (const number of [0, 1, 2, 3]) {
-    expect(queue.underWay).toBe(true);
+    expect(queue.hasUnfinished).toBe(true);
     await vi.waitFor(() => expect(sent[number]).toBeDefined());
     sent[number]?.answer(makePrediction());
   }
-  await vi.waitFor(() => expect(queue.underWay).toBe(false));
+  await vi.waitFor(() => expect(queue.hasUnfinished).toBe(false));
 });
 
-test("a refused upload says why, and goes through when it is tried again", async () => {
+test("a refused upload keeps its problem, and can succeed when it is retried", async () => {
   const { uploads, sent, queue } = makeQueue();
   queue.add(makeFiles(1));
   sent[0]?.refuse(overloaded);
   const stage = () => uploads()[0]?.stage;
   await vi.waitFor(() => expect(stage()).toMatchObject({ at: "refused", problem: { status: 429 } }));
-  queue.tryAgain(uploads());
+  queue.retry(uploads());
   sent[1]?.answer(makePrediction());
   await vi.waitFor(() => expect(stage()?.at).toBe("accepted"));
 });
 
-test("each upload has a key of its own, and keeps it when it is tried again", async () => {
+test("each upload has its own idempotency key, and keeps it when it is retried", async () => {
   const { uploads, sent, queue } = makeQueue();
   queue.add(makeFiles(2));
   expect(sent[0]?.key).toMatch(/^[0-9a-f]{32}$/);
   expect(sent[1]?.key).not.toBe(sent[0]?.key);
   sent[0]?.refuse(overloaded);
   await vi.waitFor(() => expect(uploads()[0]?.stage.at).toBe("refused"));
-  queue.tryAgain(uploads());
+  queue.retry(uploads());
   expect(sent.map(({ key }) => key)).toEqual([sent[0]?.key, sent[1]?.key, sent[0]?.key]);
 });
 
-test("an upload that is tried again twice at once is sent once", async () => {
+test("an upload that is retried twice at the same time is sent once", async () => {
   const { uploads, sent, queue } = makeQueue();
   queue.add(makeFiles(1));
   sent[0]?.refuse(overloaded);
   await vi.waitFor(() => expect(uploads()[0]?.stage.at).toBe("refused"));
-  const shown = uploads(); // the second click comes before anything new is rendered
-  queue.tryAgain(shown);
-  queue.tryAgain(shown);
+  const shown = uploads(); // the second click comes before the page renders again
+  queue.retry(shown);
+  queue.retry(shown);
   expect(sent).toHaveLength(2);
 });

@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { catchUp, correct, readOlder, withdraw } from "./history";
 import { makeId, makePrediction } from "./prediction.fixture";
+import { cancelOrDelete, catchUp, readOlder, saveFeedback } from "./prediction-requests";
 import { PredictionStore } from "./predictions";
 
 const queued = makePrediction();
 const succeeded = makePrediction({ status: "succeeded", completed_at: "2026-11-24T08:15:32Z" });
-const place = queued.urls.self;
+const address = queued.urls.self;
 const newest = "GET /api/predictions?limit=24";
 
-const away = { title: "The database is away", detail: "Try again." };
+const unavailable = { title: "The database is away", detail: "Try again." };
 const unknown = { title: "Unknown prediction", detail: "No such id." };
 const empty = { results: [], next: null, previous: null };
 
@@ -22,8 +22,8 @@ beforeEach(() => {
   store = new PredictionStore((publish) => publish());
   asked = [];
   answers = { [newest]: () => Response.json(empty) };
-  vi.stubGlobal("fetch", async (address: string, init?: RequestInit) => {
-    const request = `${init?.method ?? "GET"} ${address}`;
+  vi.stubGlobal("fetch", async (url: string, init?: RequestInit) => {
+    const request = `${init?.method ?? "GET"} ${url}`;
     asked.push(request);
     return answers[request]?.() ?? Response.error();
   });
@@ -41,46 +41,46 @@ function addAcceptedUpload() {
 }
 
 describe("catching up", () => {
-  test("reads the newest page, and this page's uploads that it does not tell the end of", async () => {
+  test("reads the newest page, and this page's unfinished uploads", async () => {
     addAcceptedUpload();
-    answers[`GET ${place}`] = () => Response.json(succeeded);
+    answers[`GET ${address}`] = () => Response.json(succeeded);
     await catchUp(store);
-    expect(asked).toEqual([newest, `GET ${place}`]);
+    expect(asked).toEqual([newest, `GET ${address}`]);
     expect(store.getSnapshot().cards[0]?.prediction?.status).toBe("succeeded");
   });
 
-  test("takes off the page what was removed meanwhile", async () => {
+  test("removes an upload whose prediction was deleted", async () => {
     addAcceptedUpload();
-    answers[`GET ${place}`] = refuse(404, unknown);
+    answers[`GET ${address}`] = refuse(404, unknown);
     await catchUp(store);
     expect(store.getSnapshot().cards).toEqual([]);
     expect(known()).toEqual([]);
     expect(problems().newest).toBeNull();
   });
 
-  test("says what cannot be read until it is read", async () => {
+  test("shows a problem until everything has been read", async () => {
     addAcceptedUpload();
-    answers[`GET ${place}`] = refuse(503, away);
+    answers[`GET ${address}`] = refuse(503, unavailable);
     await catchUp(store);
-    expect(problems()).toMatchObject({ newest: away, older: null });
+    expect(problems()).toMatchObject({ newest: unavailable, older: null });
     expect(store.getSnapshot().cards).toHaveLength(1);
 
-    answers[newest] = refuse(503, away);
+    answers[newest] = refuse(503, unavailable);
     await catchUp(store);
-    expect(problems().newest).toMatchObject(away);
+    expect(problems().newest).toMatchObject(unavailable);
 
-    answers = { [newest]: () => Response.json(empty), [`GET ${place}`]: () => Response.json(succeeded) };
+    answers = { [newest]: () => Response.json(empty), [`GET ${address}`]: () => Response.json(succeeded) };
     await catchUp(store);
     expect(problems().newest).toBeNull();
   });
 });
 
-test("an older page that cannot be read is a problem of its own, until it is read", async () => {
+test("an older page that cannot be read has its own problem, until it has been read", async () => {
   const older = "GET /api/predictions?limit=24&cursor=c";
   store.receiveNewest({ results: [succeeded], next: "c", previous: null });
-  answers[older] = refuse(503, away);
+  answers[older] = refuse(503, unavailable);
   await readOlder(store);
-  expect(problems()).toMatchObject({ newest: null, older: away });
+  expect(problems()).toMatchObject({ newest: null, older: unavailable });
 
   answers[older] = () => Response.json({ ...empty, results: [{ ...succeeded, id: makeId(1) }] });
   await readOlder(store);
@@ -91,30 +91,30 @@ test("an older page that cannot be read is a problem of its own, until it is rea
 describe("canceling", () => {
   beforeEach(() => store.receiveNewest({ ...empty, results: [queued] }));
 
-  test("shows how a prediction ended that was no longer to be canceled", async () => {
-    answers[`POST ${place}/cancel`] = refuse(409, { title: "It has ended", detail: "It succeeded." });
-    answers[`GET ${place}`] = () => Response.json(succeeded);
-    await withdraw(store, queued);
+  test("shows the outcome of a prediction that ended first", async () => {
+    answers[`POST ${address}/cancel`] = refuse(409, { title: "It has ended", detail: "It succeeded." });
+    answers[`GET ${address}`] = () => Response.json(succeeded);
+    await cancelOrDelete(store, queued);
     expect(known()).toEqual(["succeeded"]);
   });
 
-  test("drops a prediction that ended and was removed", async () => {
-    answers[`POST ${place}/cancel`] = refuse(409, { title: "It has ended", detail: "It succeeded." });
-    answers[`GET ${place}`] = refuse(404, unknown);
-    await withdraw(store, queued);
+  test("removes a prediction that ended and was deleted first", async () => {
+    answers[`POST ${address}/cancel`] = refuse(409, { title: "It has ended", detail: "It succeeded." });
+    answers[`GET ${address}`] = refuse(404, unknown);
+    await cancelOrDelete(store, queued);
     expect(known()).toEqual([]);
   });
 
   test("throws any other problem", async () => {
-    answers[`POST ${place}/cancel`] = refuse(503, away);
-    await expect(withdraw(store, queued)).rejects.toMatchObject(away);
+    answers[`POST ${address}/cancel`] = refuse(503, unavailable);
+    await expect(cancelOrDelete(store, queued)).rejects.toMatchObject(unavailable);
     expect(known()).toEqual(["queued"]);
   });
 });
 
-test("what was removed elsewhere goes when it is to be corrected", async () => {
+test("feedback on a prediction that was deleted elsewhere removes it from the page", async () => {
   store.receiveNewest({ ...empty, results: [succeeded] });
-  answers[`PUT ${place}/feedback`] = refuse(404, unknown);
-  await correct(store, succeeded, "dog");
+  answers[`PUT ${address}/feedback`] = refuse(404, unknown);
+  await saveFeedback(store, succeeded, "dog");
   expect(known()).toEqual([]);
 });

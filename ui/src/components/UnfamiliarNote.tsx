@@ -1,7 +1,7 @@
-import { UNFAMILIAR } from "./headline";
+import { UNFAMILIAR } from "./upload-status";
 
-/** Said of an image that is probably none of the classes. */
-export function Unfamiliar() {
+/** Marks an image that is probably none of the model's classes. */
+export function UnfamiliarNote() {
   return (
     <span className="unfamiliar-note">
       <svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true">

@@ -4,7 +4,7 @@ import { ApiProblem, type Prediction } from "../api";
 import { makePrediction } from "../prediction.fixture";
 import type { Card } from "../predictions";
 import type { Stage } from "../upload-list";
-import { Outcomes } from "./Outcomes";
+import { OutcomeAnnouncer } from "./OutcomeAnnouncer";
 
 afterEach(cleanup);
 
@@ -17,33 +17,33 @@ function makeCard(name: string, stage: Stage, prediction?: Prediction): Card {
 }
 
 function show(...cards: Card[]) {
-  const { container, rerender } = render(<Outcomes cards={cards} />);
+  const { container, rerender } = render(<OutcomeAnnouncer cards={cards} />);
   const region = container.querySelector("[aria-live=polite]");
   return {
-    told: () => [...(region?.children ?? [])].map(({ textContent }) => textContent),
-    change: (...changed: Card[]) => rerender(<Outcomes cards={changed} />),
+    announced: () => [...(region?.children ?? [])].map(({ textContent }) => textContent),
+    change: (...changed: Card[]) => rerender(<OutcomeAnnouncer cards={changed} />),
   };
 }
 
-test("each outcome is told once, by the name of its file", () => {
-  const { told, change } = show(makeCard("a.png", accepted, makePrediction()));
-  expect(told()).toEqual([]);
+test("each outcome is announced once, with the name of its file", () => {
+  const { announced, change } = show(makeCard("a.png", accepted, makePrediction()));
+  expect(announced()).toEqual([]);
   const a = makeCard("a.png", accepted, succeeded);
   change(a, makeCard("b.png", { at: "waiting" }));
-  expect(told()).toEqual(["a.png: cat, 97.1%"]);
+  expect(announced()).toEqual(["a.png: cat, 97.1%"]);
   change(a, makeCard("b.png", refused));
-  expect(told()).toEqual(["b.png: Too many wait"]);
+  expect(announced()).toEqual(["b.png: Too many wait"]);
 });
 
-test("an image that looks like no class is told to", () => {
-  const { told } = show(makeCard("a.png", accepted, { ...succeeded, unfamiliar: true }));
-  expect(told()).toEqual(["a.png: cat, 97.1%, looks like none of the model's classes"]);
+test("the announcement says that an image is unfamiliar", () => {
+  const { announced } = show(makeCard("a.png", accepted, { ...succeeded, unfamiliar: true }));
+  expect(announced()).toEqual(["a.png: cat, 97.1%, looks like none of the model's classes"]);
 });
 
-test("an upload that is tried again and refused again is told again", () => {
-  const { told, change } = show(makeCard("a.png", refused));
+test("an upload that is retried and refused again is announced again", () => {
+  const { announced, change } = show(makeCard("a.png", refused));
   change(makeCard("a.png", { at: "waiting" }));
-  expect(told()).toEqual([]);
+  expect(announced()).toEqual([]);
   change(makeCard("a.png", refused));
-  expect(told()).toEqual(["a.png: Too many wait"]);
+  expect(announced()).toEqual(["a.png: Too many wait"]);
 });

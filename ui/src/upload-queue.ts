@@ -2,11 +2,11 @@ import { asProblem, type uploadImage } from "./api";
 import type { PredictionStore } from "./predictions";
 import type { Upload } from "./upload-list";
 
-// Of the six connections that a browser opens to a host, the streams of the page and of a run take two; one is
-// left for what is read and asked meanwhile.
+// A browser opens six connections to a host. Two are for the streams of predictions and of a training, one is
+// for other requests.
 const MAX_IN_FLIGHT = 3;
 
-/** Sends files one request each, a few at a time, and tells the store how each fares. */
+/** Uploads files, one a request and at most three at a time, and reports each stage to the store. */
 export class UploadQueue {
   #waiting: Upload[] = [];
   #inFlight = 0;
@@ -16,8 +16,8 @@ export class UploadQueue {
     private readonly send: typeof uploadImage,
   ) {}
 
-  /** Whether some would be lost with the page. */
-  get underWay(): boolean {
+  /** Whether uploads would be lost if the page were closed. */
+  get hasUnfinished(): boolean {
     return this.#inFlight + this.#waiting.length > 0;
   }
 
@@ -26,8 +26,8 @@ export class UploadQueue {
     this.#sendNext();
   }
 
-  tryAgain(uploads: readonly Upload[]): void {
-    this.#waiting.push(...this.store.waitAgain(uploads));
+  retry(uploads: readonly Upload[]): void {
+    this.#waiting.push(...this.store.retry(uploads));
     this.#sendNext();
   }
 
