@@ -44,13 +44,6 @@ CREATE TABLE predictions (
 -- Pixels do not compress; do not try at every insert.
 ALTER TABLE predictions ALTER COLUMN pixels SET STORAGE EXTERNAL;
 
--- History: newest first is the primary key read backwards, and a time range is a range of ids.
-CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE prediction IS NOT NULL;
-CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
--- An upload that is sent again under its key makes no second row.
-CREATE UNIQUE INDEX predictions_by_upload_key ON predictions (upload_key) WHERE upload_key IS NOT NULL;
--- The relay and the health report look at what is unfinished, which is little.
-CREATE INDEX predictions_unfinished ON predictions (id) WHERE status IN ('queued', 'running');
 -- Search for a part of the file name. An upload is not slowed down: a row comes in when it ends. New rows wait in
 -- a list; whoever makes it longer than 512 kB sorts it in, some 30 ms for 1,000 rows (docs/decisions/0024).
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
@@ -65,6 +58,14 @@ ALTER TABLE predictions SET (
     autovacuum_analyze_threshold = 5000, autovacuum_analyze_scale_factor = 0.02,
     toast.autovacuum_vacuum_threshold = 5000, toast.autovacuum_vacuum_scale_factor = 0.02
 );
+
+-- History: newest first is the primary key read backwards, and a time range is a range of ids.
+CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE prediction IS NOT NULL;
+CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
+-- An upload that is sent again under its key makes no second row.
+CREATE UNIQUE INDEX predictions_by_upload_key ON predictions (upload_key) WHERE upload_key IS NOT NULL;
+-- The relay and the health report look at what is unfinished, which is little.
+CREATE INDEX predictions_unfinished ON predictions (id) WHERE status IN ('queued', 'running');
 
 
 -- What happened to predictions, in the order in which it was committed. An event says that a row was stored,

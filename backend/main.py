@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from backend import errors, logs
 from backend.broker import Broker
 from backend.containers import Containers
-from backend.database import connect, connect_for_exports, connect_for_health, connect_for_searches
+from backend.database import Database
 from backend.decoders import Decoders
 from backend.event_log import EventLog
 from backend.events import Changes
@@ -24,6 +24,7 @@ from backend.history import History
 from backend.metrics import Metrics
 from backend.models import Models
 from backend.observer import API, Observer
+from backend.pools import ExpensiveReads, build_pools
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.retention import Retention
@@ -83,9 +84,8 @@ def build_app(settings: Settings) -> FastAPI:
 async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     """Connect to everything; disconnect in the reverse order."""
     database_url = settings.database_url.get_secret_value()
-    database = connect(database_url, settings.database_connections)
-    searches, exports = connect_for_searches(database_url), connect_for_exports(database_url)
-    for_health = connect_for_health(database_url)
+    pools = build_pools(database_url, settings.database_connections)
+    database = Database(pools.main)
     predictions, runs = Predictions(database), Trainings(database)
     workers = Workers()
     broker = Broker(settings.broker_url.get_secret_value(), workers.hear)
@@ -94,7 +94,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     changes = Changes(event_log, database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
-    checks = Checks(for_health, broker, workers, containers, gpus, lambda: changes.listening)
+    checks = Checks(Database(pools.health), broker, workers, containers, gpus, lambda: changes.listening)
     uploading = Uploading(settings)
     figures = Metrics(database, relay, changes, uploading)
     retention = Retention(database_url, settings.retention_days)
@@ -109,7 +109,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         yield Services(
             settings=settings,
             database=database,
-            history=History(database, searches, exports),
+            history=History(database, ExpensiveReads(pools.searches), ExpensiveReads(pools.exports)),
             predictions=predictions,
             trainings=runs,
             event_log=event_log,
@@ -131,8 +131,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         await containers.stop()
         gpus.close()
         await decoders.stop()
-        for pool in (exports, searches, for_health, database):
-            await pool.close()
+        await pools.close()
 
 
 def _operation_id(route: APIRoute) -> str:

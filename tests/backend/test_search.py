@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
-from backend import database as pools
+from backend import pools
 from backend.database import Database
 from backend.history import history_statement
 from backend.routes.history import Filters
