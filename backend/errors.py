@@ -26,6 +26,8 @@ ServiceError
 ├── Overloaded             429  too many predictions wait already
 ├── TooManyUploads         429  too many bytes are being uploaded already
 ├── TooManyTrainings       429  too many trainings wait or run already
+├── SearchTooLong          503  a read of the history did not end in time
+├── TooManySearches        503  the connections for searches or exports are taken
 ├── Stopping               503  the backend is ending
 └── DatabaseAway           503  nothing can be stored or read now
 
@@ -162,6 +164,16 @@ class TooManyUploads(ServiceError):
 class TooManyTrainings(ServiceError):
     status, title = 429, "Too many trainings are waiting"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "60"}
+
+
+class SearchTooLong(ServiceError):
+    status, title = 503, "The search takes too long"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
+class TooManySearches(ServiceError):
+    status, title = 503, "Too many searches at once"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
 
 
 class Stopping(ServiceError):

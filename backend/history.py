@@ -8,21 +8,32 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Row
+
 from backend.database import Database
 from backend.errors import BadParameter
 from backend.predictions import COLUMNS, to_prediction
 from backend.schemas.predictions import Prediction
+from backend.spreadsheet import HEAD, LINE
 
 # A page of the history: conditions, order and limit are put in by `history_statement`.
 HISTORY = f"SELECT {COLUMNS} FROM predictions WHERE {{conditions}} ORDER BY id {{order}} LIMIT :limit"
-PAGE = 1000  # rows that are read together when all are
+# A page of an export: its lines, its last id, and how many they are. UUIDs sort as their text does.
+EXPORT = f"""
+SELECT convert_to(string_agg(line, '' ORDER BY id DESC), 'UTF8') AS lines,
+       CAST(min(CAST(id AS text) COLLATE "C") AS uuid) AS last, count(*) AS size
+FROM (SELECT id, {LINE} AS line
+      FROM predictions WHERE {{conditions}} ORDER BY id DESC LIMIT :limit) AS page
+"""
+PAGE = 5000  # rows of an export that are read together: 1 MB of lines
 CONDITIONS = {
     "status": "status = CAST(:status AS prediction_status)",
     "label": "prediction = :label",
     "min_confidence": "confidence >= :min_confidence",
     "from": "id >= :from",
     "to": "id < :to",
-    "q": "filename ILIKE :q",
+    # True of every row but for the name. The index of names has the rows that have ended; few have not.
+    "q": "filename ILIKE :q AND (completed_at IS NOT NULL OR status IN ('queued', 'running'))",
     "older": "id < :older",
     "newer": "id > :newer",
 }
@@ -35,44 +46,84 @@ class Page:
     previous: str | None
 
 
-async def read_page(database: Database, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> Page:
-    """A page of the history, newest first. Raises BadParameter for a bad cursor."""
-    direction, edge = decode_cursor(cursor) if cursor else ("older", None)
-    parameters = dict(filters) | ({direction: edge} if edge else {})
-    statement = history_statement(list(parameters), direction)
-    rows = list(await database.fetch(statement, {**parameters, "limit": limit + 1}))
-    more, rows = len(rows) > limit, rows[:limit]
-    if direction == "newer":
-        rows.reverse()
-    if not rows:
-        return Page([], None, None)
-    has_older, has_newer = (more, cursor is not None) if direction == "older" else (True, more)
-    return Page(
-        [to_prediction(row) for row in rows],
-        next=encode_cursor("older", rows[-1].id) if has_older else None,
-        previous=encode_cursor("newer", rows[0].id) if has_newer else None,
-    )
+class History:
+    """Reads many predictions. A read that may take long has connections apart, so that nothing else waits for
+    it. Everything raises what Database.fetch does."""
+
+    def __init__(self, database: Database, searches: Database, exports: Database) -> None:
+        self._database = database
+        self._searches = searches
+        self._exports = exports
+
+    async def read_page(self, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> Page:
+        """A page of the history, newest first. Raises BadParameter for a bad cursor."""
+        direction, edge = decode_cursor(cursor) if cursor else ("older", None)
+        if never_true(filters):
+            return Page([], None, None)
+        parameters = dict(filters) | ({direction: edge} if edge else {})
+        statement = history_statement(list(parameters), direction)
+        database = self._searches if filters else self._database
+        rows = list(await database.fetch(statement, {**parameters, "limit": limit + 1}))
+        more, rows = len(rows) > limit, rows[:limit]
+        if direction == "newer":
+            rows.reverse()
+        if not rows:
+            return Page([], None, None)
+        has_older, has_newer = (more, cursor is not None) if direction == "older" else (True, more)
+        return Page(
+            [to_prediction(row) for row in rows],
+            next=encode_cursor("older", rows[-1].id) if has_older else None,
+            previous=encode_cursor("newer", rows[0].id) if has_newer else None,
+        )
+
+    async def export(self, filters: Mapping[str, Any]) -> AsyncIterator[bytes]:
+        """All that the filters let through as CSV, newest first, a piece for each page.
+
+        The first is read when this returns, so that an error can still be answered.
+        Between two pages a slow client holds neither a connection nor a snapshot.
+        """
+        first = await self._read_lines(filters)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield HEAD
+            page = first
+            while page is not None:
+                yield page.lines
+                page = await self._read_lines({**filters, "older": page.last}) if page.size == PAGE else None
+
+        return pieces()
+
+    async def _read_lines(self, filters: Mapping[str, Any]) -> Row[Any] | None:
+        """The lines of one page, its last id and how many they are; None if there are no more."""
+        if never_true(filters):
+            return None
+        (page,) = await self._exports.fetch(export_statement(list(filters)), {**filters, "limit": PAGE})
+        return page if page.size else None
 
 
-async def read_all(database: Database, filters: Mapping[str, Any]) -> AsyncIterator[Sequence[Prediction]]:
-    """All that the filters let through, newest first, a page at a time. The first is read when this returns,
-    so that an error can still be answered."""
-    first = await read_page(database, PAGE, None, filters)
+def never_true(filters: Mapping[str, Any]) -> bool:
+    """Whether no row can pass all filters, so that none need be looked at.
 
-    async def pages() -> AsyncIterator[Sequence[Prediction]]:
-        page = first
-        yield page.rows
-        while page.next:
-            page = await read_page(database, PAGE, page.next, filters)
-            yield page.rows
-
-    return pages()
+    Only a prediction that succeeded has a label and a confidence.
+    """
+    answered = "label" in filters or "min_confidence" in filters
+    if answered and filters.get("status", "succeeded") != "succeeded":
+        return True
+    return "from" in filters and "to" in filters and filters["from"] >= filters["to"]
 
 
 def history_statement(filters: Sequence[str], direction: str) -> str:
     """The history's SQL for these filters; their values stay parameters."""
-    conditions = " AND ".join(CONDITIONS[name] for name in filters) or "true"
-    return HISTORY.format(conditions=conditions, order="DESC" if direction == "older" else "ASC")
+    return HISTORY.format(conditions=_conditions(filters), order="DESC" if direction == "older" else "ASC")
+
+
+def export_statement(filters: Sequence[str]) -> str:
+    """The SQL of an export's page for these filters; their values stay parameters."""
+    return EXPORT.format(conditions=_conditions(filters))
+
+
+def _conditions(filters: Sequence[str]) -> str:
+    return " AND ".join(CONDITIONS[name] for name in filters) or "true"
 
 
 def encode_cursor(direction: str, id: UUID) -> str:

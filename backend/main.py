@@ -10,8 +10,6 @@ from types import FrameType
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from backend import errors, logs
 from backend.broker import Broker
@@ -22,11 +20,14 @@ from backend.event_log import EventLog
 from backend.events import Changes
 from backend.gpus import Gpus
 from backend.health import Checks
+from backend.history import History
 from backend.metrics import Metrics
 from backend.models import Models
 from backend.observer import API, Observer
+from backend.pools import ExpensiveReads, build_pools
 from backend.predictions import Predictions
 from backend.relay import Relay
+from backend.retention import Retention
 from backend.routes import Services, history, metrics, models, predict, probes, streams, trainings
 from backend.settings import Settings
 from backend.trainings import Trainings
@@ -83,20 +84,8 @@ def build_app(settings: Settings) -> FastAPI:
 async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     """Connect to everything; disconnect in the reverse order."""
     database_url = settings.database_url.get_secret_value()
-    engine = create_async_engine(
-        make_url(database_url).set(drivername="postgresql+asyncpg"),
-        isolation_level="AUTOCOMMIT",  # every statement stands alone
-        pool_size=settings.database_connections,
-        max_overflow=0,
-        pool_timeout=5,
-        pool_use_lifo=True,
-        connect_args={
-            "timeout": 5,
-            "command_timeout": 10,
-            "server_settings": {"application_name": "backend"},
-        },
-    )
-    database = Database(engine)
+    pools = build_pools(database_url, settings.database_connections)
+    database = Database(pools.main)
     predictions, runs = Predictions(database), Trainings(database)
     workers = Workers()
     broker = Broker(settings.broker_url.get_secret_value(), workers.hear)
@@ -105,19 +94,22 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     changes = Changes(event_log, database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
-    checks = Checks(database, broker, workers, containers, gpus, lambda: changes.listening)
+    checks = Checks(Database(pools.health), broker, workers, containers, gpus, lambda: changes.listening)
     uploading = Uploading(settings)
     figures = Metrics(database, relay, changes, uploading)
+    retention = Retention(database_url, settings.retention_days)
     decoders = Decoders(settings.max_image_pixels, settings.max_decode_seconds)
     await decoders.start()
     await broker.open()
     relay.start()
     changes.start()
+    retention.start()
     containers.start()
     try:
         yield Services(
             settings=settings,
             database=database,
+            history=History(database, ExpensiveReads(pools.searches), ExpensiveReads(pools.exports)),
             predictions=predictions,
             trainings=runs,
             event_log=event_log,
@@ -132,13 +124,14 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         )
     finally:
         checks.stop()
+        await retention.stop()
         await changes.stop()
         await relay.stop()
         await broker.close()
         await containers.stop()
         gpus.close()
         await decoders.stop()
-        await engine.dispose()
+        await pools.close()
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -54,5 +54,10 @@ class Settings(BaseSettings):
     """Folder of models, for their pictures; what a model is worth is in the database. Read only."""
 
     database_connections: int = Field(8, ge=1)
-    """Connections of one backend. Lower: requests wait for one another. Higher: less room for other
-    backends under PostgreSQL's limit of 100."""
+    """Connections of one backend for all that is quick; it has five more: for searches, exports, health and
+    notifications. Lower: requests wait for one another. Higher: less room for other backends under
+    PostgreSQL's limit of 100."""
+
+    retention_days: int = Field(0, ge=0, le=36_500)
+    """Age at which predictions that have ended are removed; 0 keeps all. Lower: people find less of what they
+    uploaded. Higher: more disk, about 5 kB a prediction."""

@@ -13,6 +13,7 @@ from backend.errors import PROBLEM_JSON, BadParameter, RequestTooLarge
 from backend.event_log import EventLog
 from backend.events import Changes
 from backend.health import Checks
+from backend.history import History
 from backend.metrics import Metrics
 from backend.models import Models
 from backend.predictions import Predictions
@@ -41,6 +42,7 @@ class Services:
 
     settings: Settings
     database: Database
+    history: History
     predictions: Predictions
     trainings: Trainings
     event_log: EventLog

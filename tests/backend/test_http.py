@@ -107,11 +107,14 @@ async def test_an_answer_that_breaks_off_ends_its_connection(
 ) -> None:
     """Its reader would otherwise take it for the whole."""
 
-    async def break_off(*_arguments: object) -> AsyncGenerator[str]:
-        yield "half a line"
+    async def break_off() -> AsyncGenerator[bytes]:
+        yield b"half a line"
         raise RuntimeError
 
-    monkeypatch.setattr("backend.routes.history.as_csv", break_off)
+    async def export(*_arguments: object) -> AsyncGenerator[bytes]:
+        return break_off()
+
+    monkeypatch.setattr(api.services.history, "export", export)
     with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
         await api.client.get("/api/predictions?format=csv")
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import database as connection
-from backend import event_log, history, models, predictions, repeats, trainings
+from backend import event_log, history, models, predictions, repeats, retention, trainings
 from inference import outcomes, registry
 from scripts.local.config import Config
 from training import runs
@@ -22,12 +22,16 @@ HISTORY = {
     for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
     for direction in ("older", "newer")
 }
+EXPORTS = {
+    f"export by {' and '.join(names) or 'nothing'}": history.export_statement([*names, "older"])
+    for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
+}
 MODULES = (connection, predictions, event_log, repeats, trainings, models)
 STATEMENTS = {f"{m.__name__} {name}": sql for m in MODULES for name, sql in m.STATEMENTS.items()}
 BACKEND = {
     name: str(text(statement).compile(dialect=dialect()))
-    for name, statement in {**STATEMENTS, **HISTORY}.items()
-}
+    for name, statement in {**STATEMENTS, **HISTORY, **EXPORTS}.items()
+} | retention.STATEMENTS
 WORKER = {**outcomes.STATEMENTS, **registry.STATEMENTS}
 
 
@@ -48,7 +52,7 @@ async def test_the_training_worker_s_statement_fits_the_schema(
     assert await database.prepare(runs.STATEMENTS[name])
 
 
-@pytest.mark.parametrize("module", [*MODULES, outcomes, registry, runs])
+@pytest.mark.parametrize("module", [*MODULES, retention, outcomes, registry, runs])
 def test_every_statement_is_in_the_list(module: object) -> None:
     words = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
     statements = {

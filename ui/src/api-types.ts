@@ -37,6 +37,9 @@ export interface paths {
         /**
          * The history, newest first
          * @description A page as JSON, or as CSV all that the filters let through: `limit` and `cursor` are for pages.
+         *
+         *     A search that takes longer than five seconds is answered 503. One for at least three letters or digits in
+         *     a row takes milliseconds, whatever the size of the history.
          */
         get: operations["list_predictions"];
         put?: never;

@@ -1,0 +1,123 @@
+"""Old predictions are removed: those that have ended, in silence, and by one backend at a time."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from backend import retention
+from backend.history import time_bound
+from backend.retention import LOCK, Retention
+from backend.settings import Settings
+from scripts.local.config import Config
+from tests.backend.conftest import Serve
+from tests.conftest import eventually
+
+INSERT = """INSERT INTO predictions (id, filename, "timestamp", pixels, status, error_title, completed_at)
+    VALUES ($1, $2, $3, decode(repeat('00', 3072), 'hex'), $4::text::prediction_status,
+        CASE WHEN $4 = 'failed' THEN 'x' END, CASE WHEN $4 IN ('failed', 'canceled') THEN now() END)"""
+
+
+async def insert(database: asyncpg.Connection, days: float, status: str, count: int = 1) -> None:
+    """Predictions that were accepted so many days ago; their name tells it."""
+    for _ in range(count):
+        moment = datetime.now(UTC) - timedelta(days=days)
+        id = UUID(int=time_bound(moment).int | uuid4().int & (1 << 80) - 1)
+        await database.execute(INSERT, id, f"{days} {status}", moment, status)
+
+
+async def names(database: asyncpg.Connection) -> list[str]:
+    return [row["filename"] for row in await database.fetch("SELECT filename FROM predictions ORDER BY id")]
+
+
+async def test_what_is_old_and_has_ended_is_removed_and_nothing_else(
+    database: asyncpg.Connection, servers: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "ROWS", 2)
+    for days in (40, 31, 29, 0):
+        for status, count in (("queued", 1), ("running", 1), ("failed", 3), ("canceled", 1)):
+            await insert(database, days, status, count)
+    last = await database.fetchval("SELECT max(number) FROM events")
+    told: list[object] = []
+    await database.add_listener("outcomes", lambda *args: told.append(args))
+    assert await Retention(servers.database_url("backend"), 30).sweep() == 8
+    kept = [f"{days} {status}" for days in (40, 31) for status in ("queued", "running")]
+    for days in (29, 0):
+        kept += [f"{days} {status}" for status in ("queued", "running", *["failed"] * 3, "canceled")]
+    assert sorted(await names(database)) == sorted(kept)
+    await database.execute("SELECT 1")
+    assert (await database.fetchval("SELECT max(number) FROM events"), told) == (last, [])
+    await database.execute("DELETE FROM predictions WHERE filename = '0 failed'")  # as a person does
+    await database.execute("SELECT 1")
+    assert len(told) == 1
+    assert await database.fetchval("SELECT count(*) FROM events WHERE number > $1", last) == 3
+
+
+async def test_another_backend_removes_nothing_meanwhile(
+    database: asyncpg.Connection, servers: Config
+) -> None:
+    await insert(database, 40, "failed")
+    sweep = Retention(servers.database_url("backend"), 30).sweep
+    await database.execute(LOCK)
+    assert await sweep() == 0
+    await database.execute("SELECT pg_advisory_unlock_all()")
+    assert await sweep() == 1
+
+
+async def test_a_row_that_somebody_changes_is_left_for_the_next_time(
+    database: asyncpg.Connection, servers: Config
+) -> None:
+    await insert(database, 40, "failed", 2)
+    sweep = Retention(servers.database_url("backend"), 30).sweep
+    async with asyncio.timeout(10), database.transaction():
+        await database.execute(
+            "SELECT FROM predictions WHERE id = (SELECT id FROM predictions ORDER BY id LIMIT 1) FOR UPDATE"
+        )
+        assert await sweep() == 1
+    assert await sweep() == 1
+
+
+@pytest.mark.parametrize(("days", "left"), [(30, ["20 failed"]), (0, ["40 failed", "20 failed"])])
+async def test_a_backend_removes_what_is_older_than_its_setting(
+    days: int, left: list[str], database: asyncpg.Connection, serve: Serve, settings: Settings
+) -> None:
+    await insert(database, 40, "failed")
+    await insert(database, 20, "failed")
+    api = await serve(settings.model_copy(update={"retention_days": days}))
+
+    async def swept() -> bool:
+        return len(await names(database)) == len(left)
+
+    await eventually(swept)
+    assert (await api.client.get("/api/predictions")).status_code == 200
+    assert await names(database) == left
+
+
+async def test_a_sweep_goes_on_after_the_database_was_away(
+    database: asyncpg.Connection,
+    servers: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(retention, "SWEEP_SECONDS", 0.05)
+    await insert(database, 40, "failed")
+    await database.execute("ALTER ROLE backend NOLOGIN")
+    keeper = Retention(servers.database_url("backend"), 30)
+    keeper.start()
+
+    async def tried() -> bool:
+        return "cannot remove old predictions" in caplog.text
+
+    try:
+        await eventually(tried)
+        assert len(await names(database)) == 1
+    finally:
+        await database.execute("ALTER ROLE backend LOGIN")
+
+    async def swept() -> bool:
+        return await names(database) == []
+
+    await eventually(swept)
+    await keeper.stop()

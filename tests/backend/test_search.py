@@ -1,0 +1,167 @@
+"""Searches of the history: what they find, how long they may take, and that nothing else waits for them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+
+from backend import pools
+from backend.database import Database
+from backend.history import history_statement
+from backend.routes.history import Filters
+from backend.settings import Settings
+from scripts.local.config import Config
+from tests.backend.conftest import Api, Serve
+from tests.backend.test_history import insert, minutes
+from tests.backend.test_predict import assert_problem
+
+NAMES = ["100%_cat.png", "100 cats.png", "a_b.png", "axb.png", "back\\slash.png", "🐈.png", "Ä.gif", "x.ab"]
+TERMS = [
+    "%",
+    "_",
+    "\\",
+    "0%_",
+    "a",
+    "A_B",
+    "cat",
+    "CATS",
+    ".png",
+    "🐈",
+    "ä",
+    "ab",
+    "x.",
+    " ",
+    "zebra",
+    "%cat",
+]
+# The index of names is used where the planner may not walk through the history, and never where it must.
+PLANS = {"index of names": ("enable_seqscan", "enable_indexscan"), "walk": ("enable_bitmapscan",)}
+
+
+async def insert_names(database: asyncpg.Connection) -> None:
+    """Half of them have ended."""
+    for number, name in enumerate(NAMES):
+        id = await insert(database, number, "cat" if number % 2 else None)
+        await database.execute("UPDATE predictions SET filename = $2 WHERE id = $1", id, name)
+
+
+@pytest.mark.parametrize("term", TERMS)
+async def test_a_search_finds_its_letters_wherever_they_are_and_nothing_else(
+    term: str, api: Api, database: asyncpg.Connection
+) -> None:
+    """Short terms, signs that patterns give a meaning, rows in every status: all by the same rule, whatever
+    the plan."""
+    await insert_names(database)
+    expected = {name for name in NAMES if term.lower() in name.lower()}
+    answer = await api.client.get("/api/predictions", params={"q": term})
+    assert {row["filename"] for row in answer.json()["results"]} == expected
+    statement = str(text(history_statement(["q"], "older")).compile(dialect=dialect()))
+    pattern = Filters.model_validate({"q": term}).parameters()["q"]
+    for plan, disabled in PLANS.items():
+        async with database.transaction():
+            for setting in disabled:
+                await database.execute(f"SET LOCAL {setting} = off")
+            await database.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+            rows = await database.fetch(statement, pattern, 100)
+            assert {row["filename"] for row in rows} == expected, plan
+            explained = str(await database.fetch(f"EXPLAIN {statement}", pattern, 100))
+            assert ("predictions_by_filename" in explained) == (plan == "index of names"), explained
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"status": "failed", "label": "cat"},
+        {"status": "queued", "min_confidence": 0},
+        {"from": "2026-01-02", "to": "2026-01-01"},
+        {"from": "2026-01-01", "to": "2026-01-01"},
+    ],
+    ids=str,
+)
+async def test_filters_that_exclude_each_other_are_answered_without_the_database(
+    filters: dict[str, object], serve: Serve, settings: Settings
+) -> None:
+    away = settings.model_copy(update={"database_url": SecretStr("postgresql://x:x@127.0.0.1:1/x")})
+    api = await serve(away)
+    assert await minutes(api, **filters) == []
+    query = {name: str(value) for name, value in filters.items()} | {"format": "csv"}
+    answer = await api.client.get("/api/predictions", params=query)
+    assert (answer.status_code, answer.text.count("\r\n")) == (200, 1)
+    assert_problem(await api.client.get("/api/predictions"), 503, "try again")
+
+
+async def test_a_success_may_be_searched_for_by_label(api: Api, database: asyncpg.Connection) -> None:
+    await insert(database, 0, "cat")
+    assert await minutes(api, status="succeeded", label="cat", min_confidence=0.5) == [0]
+
+
+@asynccontextmanager
+async def locked(servers: Config) -> AsyncGenerator[None]:
+    """No statement can read the table of predictions."""
+    connection = await asyncpg.connect(servers.database_url("cifar"))
+    async with connection.transaction():
+        await connection.execute("LOCK predictions")
+        yield
+    await connection.close()
+
+
+@pytest.mark.parametrize("query", [{"q": "ab"}, {"format": "csv"}], ids=str)
+async def test_a_search_or_an_export_that_takes_too_long_is_told_what_to_do(
+    query: dict[str, str], serve: Serve, settings: Settings, servers: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "SEARCH_SECONDS", 1)
+    monkeypatch.setattr(pools, "EXPORT_SECONDS", 1)
+    api = await serve(settings)
+    async with locked(servers):
+        answer = await api.client.get("/api/predictions", params=query)
+    assert_problem(answer, 503, "takes too long", "three letters", "`from` and `to`")
+    assert answer.headers["retry-after"] == "5"
+    assert (await api.client.get("/api/predictions", params=query)).status_code == 200
+
+
+@asynccontextmanager
+async def taken(pool: Database, connections: int) -> AsyncGenerator[None]:
+    """All connections of a pool run something."""
+    async with AsyncExitStack() as stack:
+        for _ in range(connections):
+            await stack.enter_async_context(pool._connect())
+        yield
+
+
+async def test_predictions_and_health_do_not_wait_for_searches_and_exports(
+    serve: Serve, settings: Settings, cat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "SEARCH_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(pools, "EXPORT_WAIT_SECONDS", 0.2)
+    api = await serve(settings)
+    history = api.services.history
+    async with taken(history._searches, pools.SEARCH_CONNECTIONS), taken(history._exports, 1):
+        for query in ({"q": "cat"}, {"label": "cat"}, {"format": "csv"}):
+            refused = await api.client.get("/api/predictions", params=query)
+            assert_problem(refused, 503, "Too many searches at once", "few seconds")
+        prediction = (await api.upload(cat)).json()
+        assert prediction["status"] == "queued"
+        listed = (await api.client.get("/api/predictions")).json()["results"]
+        assert [row["id"] for row in listed] == [prediction["id"]]
+        health = (await api.client.get("/api/health")).json()
+        assert health["components"]["database"]["status"] == "ok"
+    assert (await api.client.get("/api/predictions", params={"q": "jpg"})).json()["results"]
+
+
+async def test_health_does_not_wait_for_predictions(api: Api, settings: Settings) -> None:
+    async with taken(api.services.database, settings.database_connections):
+        health = (await api.client.get("/api/health")).json()
+    assert health["components"]["database"]["status"] == "ok"
+
+
+async def test_many_searches_at_once_are_all_answered(api: Api, database: asyncpg.Connection) -> None:
+    await insert_names(database)
+    answers = await asyncio.gather(
+        *(api.client.get("/api/predictions", params={"q": "cat"}) for _ in range(20))
+    )
+    assert {(answer.status_code, len(answer.json()["results"])) for answer in answers} == {(200, 2)}
