@@ -30,6 +30,7 @@ CREATE TABLE predictions (
     feedback      text,                                 -- the label that a person says is right
     pixels        bytea NOT NULL,                       -- what the model sees: 32 x 32 x 3, RGB, uint8
     upload_key    bytea,                                -- of the Idempotency-Key: digest, count, place
+    bulk          boolean NOT NULL DEFAULT false,       -- came with others: its message is in the queue inference.bulk
 
     CONSTRAINT filename_is_short CHECK (char_length(filename) BETWEEN 1 AND 255),
     CONSTRAINT pixels_are_one_image CHECK (octet_length(pixels) = 3072),

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import database as connection
 from backend import event_log, history, models, predictions, repeats, trainings
-from inference import outcomes, registry
+from inference import predictions as worker_predictions
+from inference import registry
 from scripts.local.config import Config
 from training import runs
 
@@ -28,7 +29,7 @@ BACKEND = {
     name: str(text(statement).compile(dialect=dialect()))
     for name, statement in {**STATEMENTS, **HISTORY}.items()
 }
-WORKER = {**outcomes.STATEMENTS, **registry.STATEMENTS}
+WORKER = {**worker_predictions.STATEMENTS, **registry.STATEMENTS}
 
 
 @pytest.mark.parametrize("name", BACKEND)
@@ -48,7 +49,7 @@ async def test_the_training_worker_s_statement_fits_the_schema(
     assert await database.prepare(runs.STATEMENTS[name])
 
 
-@pytest.mark.parametrize("module", [*MODULES, outcomes, registry, runs])
+@pytest.mark.parametrize("module", [*MODULES, worker_predictions, registry, runs])
 def test_no_statement_is_left_out_of_the_list(module: object) -> None:
     words = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
     statements = {
