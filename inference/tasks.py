@@ -68,10 +68,13 @@ class Classify(BatchTask):
         given_up = [outcome for outcome in taken if isinstance(outcome, Failed)]
         self.metrics.count_given_up(len(given_up))
         _log(given_up, request_ids)
+        rows = [row for row in taken if isinstance(row, Row)]
         next_stage()
-        outcomes, run = self.classify([row for row in taken if isinstance(row, Row)])
-        next_stage()
-        finished = self.write(outcomes, run) if run else []
+        classifier = self.classifier  # once: a swap must not come between an answer and its model's name
+        answers, run = self.classify(classifier, rows)
+        next_stage()  # the device is free for the next batch as soon as it has answered
+        outcomes = [_conclude(row, classifier, answer) for row, answer in zip(rows, answers, strict=True)]
+        finished = self.write(outcomes, run) if outcomes else []
         _log(finished, request_ids, run)
         known = {outcome.row.id: outcome for outcome in (*given_up, *finished)}
         for id in request_ids.keys() - known.keys():
@@ -79,17 +82,15 @@ class Classify(BatchTask):
         self.finished += len(request_ids)
         return known
 
-    def classify(self, rows: Sequence[Row]) -> tuple[list[Outcome], Run | None]:
-        """Run the model once; returns an outcome for each row. Nothing runs if there is no row."""
-        if not rows:
-            return [], None
-        classifier = self.classifier  # once: a swap must not come between an answer and its model's name
+    def classify(
+        self, classifier: Classifier, rows: Sequence[Row]
+    ) -> tuple[list[Answer | ClassificationError], Run]:
+        """One forward pass; returns an answer for each row. Without a row nothing runs."""
         started = time.perf_counter()
-        answers = answer(classifier, [row.pixels for row in rows])
+        answers = answer(classifier, [row.pixels for row in rows]) if rows else []
         seconds = time.perf_counter() - started
         self.speed.measure(seconds, len(rows))
-        outcomes = [_conclude(row, classifier, answer) for row, answer in zip(rows, answers, strict=True)]
-        return outcomes, Run(classifier.version, len(rows), round(seconds * 1000, 3))
+        return answers, Run(classifier.version, len(rows), round(seconds * 1000, 3))
 
     def write(self, outcomes: Sequence[Outcome], run: Run) -> list[Outcome]:
         """Store outcomes; returns those that were written."""
@@ -126,7 +127,8 @@ class Speed:
         """Take in one batch. A large batch counts for more than a small one."""
         self._seconds = self._seconds * (1 - FORGET) + seconds
         self._images = self._images * (1 - FORGET) + images
-        self._seconds_an_image = self._seconds / self._images
+        if self._images:
+            self._seconds_an_image = self._seconds / self._images
 
 
 def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | ClassificationError]:

@@ -38,7 +38,7 @@ class Worker:
         self.groups: list[Group] = []
         self.settled: list[str] = []
         self.handle = start(task, app, consumer)
-        task.pipeline.add = self.groups.append
+        task.pipeline.add = lambda group: self.groups.append(group)
 
     def deliver(
         self, arguments: Any, queue: str = INTERACTIVE, *, redelivered: bool = False, **headers: Any
