@@ -2,8 +2,8 @@
 -- The row is the truth; the task message carries only its id. PostgreSQL 15 to 17.
 
 CREATE TYPE prediction_status AS ENUM (
-    'queued',     -- stored, so it cannot be lost; no worker has taken it yet
-    'running',    -- a worker has claimed it for a batch; says nothing about the worker being alive
+    'queued',     -- stored, so it cannot be lost; a worker may have read it
+    'running',    -- claimed: its batch is slow, or it is run again; says nothing about the worker being alive
     'succeeded',  -- terminal: prediction, confidence and probabilities are set
     'failed',     -- terminal: error_title and error_detail say why
     'canceled'    -- terminal: withdrawn by its user before a worker finished it
@@ -22,9 +22,9 @@ CREATE TABLE predictions (
     error_title   text,
     error_detail  text,
     "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
-    started_at    timestamptz,                          -- when the latest attempt was claimed
+    started_at    timestamptz,                          -- when the latest attempt was read or claimed
     completed_at  timestamptz,                          -- when the status became terminal
-    attempt       smallint NOT NULL DEFAULT 0,          -- claims so far; an outcome must name the latest
+    attempt       smallint NOT NULL DEFAULT 0,          -- runs so far; 0 while the first one is not written
     batch_size    integer,                              -- images in the batch it ran in
     predict_ms    double precision,                     -- time of that batch's forward pass
     feedback      text,                                 -- the label that a person says is right

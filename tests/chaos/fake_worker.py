@@ -28,4 +28,6 @@ class Watcher:
 
 watcher.Watcher = Watcher  # pyright: ignore[reportAttributeAccessIssue]
 
-from inference.worker import app  # noqa: E402, F401
+from inference.worker import app  # noqa: E402
+
+__all__ = ["app"]

@@ -185,9 +185,14 @@ async def test_one_prediction_of_a_group_is_canceled_while_it_runs(
 
 async def test_a_doubled_message_writes_once(servers: Config, backend: Backend, log: Path) -> None:
     ids = await backend.store(*[FINE] * BATCH)
-    for _ in range(3):
-        await backend.publish(ids, BULK)
     with run_worker(servers, log) as first, run_worker(servers, log) as second:
+
+        async def are_ready() -> bool:
+            return log.read_text().count("worker ready") == 2  # noqa: ASYNC240
+
+        await eventually(are_ready, 60)
+        for _ in range(3):
+            await backend.publish(ids, BULK)
         await eventually(backend.all_finished, 60)
         await stop(first)
         await stop(second)
