@@ -2,8 +2,8 @@
 -- The row is the truth; a task message carries only ids.
 
 CREATE TYPE prediction_status AS ENUM (
-    'queued',     -- stored, so it cannot be lost; no outcome yet
-    'running',    -- a worker has claimed it; the worker may have crashed since
+    'queued',     -- stored, so it cannot be lost; a worker may have read it, but no outcome is written
+    'running',    -- claimed, because its batch is slow or it runs again; the worker may have crashed since
     'succeeded',  -- terminal: prediction, confidence and probabilities are set
     'failed',     -- terminal: error_title and error_detail say why
     'canceled'    -- terminal: withdrawn by a user before it had an outcome
@@ -24,12 +24,13 @@ CREATE TABLE predictions (
     "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
     started_at    timestamptz,                          -- when the latest attempt began
     completed_at  timestamptz,                          -- when the status became terminal
-    attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far; an outcome must name the latest
+    attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far; 0 until the first is written
     batch_size    integer,                              -- images in its batch
     predict_ms    double precision,                     -- duration of the batch's forward pass
     feedback      text,                                 -- the label that a person says is right
     pixels        bytea NOT NULL,                       -- the model's input: 32 x 32 x 3, RGB, uint8
     upload_key    bytea,                                -- from the Idempotency-Key: digest, number of images, position
+    bulk          boolean NOT NULL DEFAULT false,       -- from a request with several files: queue inference.bulk
 
     CONSTRAINT filename_is_short CHECK (char_length(filename) BETWEEN 1 AND 255),
     CONSTRAINT pixels_are_one_image CHECK (octet_length(pixels) = 3072),

@@ -20,7 +20,10 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._model = Info("inference_model", "What answers.", registry=registry)
         self._queue_seconds = Histogram(
-            "inference_queue_seconds", "From the upload to the claim.", buckets=SECONDS, registry=registry
+            "inference_queue_seconds",
+            "From the upload until a worker read it.",
+            buckets=SECONDS,
+            registry=registry,
         )
         self._batch_size = Histogram(
             "inference_batch_size", "Images in a forward pass.", buckets=IMAGES, registry=registry
@@ -40,7 +43,7 @@ class Metrics:
         self._batch_size.observe(run.batch_size)
         self._forward_seconds.observe(run.predict_ms / 1000)
         for outcome in outcomes:
-            self._queue_seconds.observe(outcome.claim.queue_ms / 1000)
+            self._queue_seconds.observe(outcome.row.queue_ms / 1000)
             self._outcomes[outcome.status].inc()
 
     def count_given_up(self, predictions: int) -> None:

@@ -1,40 +1,48 @@
-"""The task `inference.classify`: claim, one forward pass, write, then acknowledge."""
+"""The task `inference.classify`: read the rows, one forward pass, write the outcomes."""
 
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.batching import BatchTask, Call
 from inference.classifier import Classifier
 from inference.errors import ClassificationError, DeviceLost
 from inference.metrics import Metrics
-from inference.outcomes import Claim, Database, Outcome, Run
+from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
+from inference.pipeline import BatchTask
+from inference.predictions import Predictions
 
 logger = logging.getLogger(__name__)
 
 Answer = tuple[NDArray[np.float32], np.float32]
 
 SKIPPED = "skipped: already terminal, deleted, or claimed again"
+SLOW_SECONDS = 0.25
+"""A batch that is expected to run longer is claimed first, so that its predictions are shown as running."""
+FORGET = 0.1
+"""Share of what is known of the model's speed that each batch replaces."""
 
 
 class Classify(BatchTask):
-    """Classify stored images. Its one argument is the prediction's id."""
+    """Classify stored images. Its one argument is a list of predictions' ids."""
 
     name = "inference.classify"
 
     def __init__(
-        self, classifier: Classifier, database: Database, metrics: Metrics, max_batch_size: int
+        self, classifier: Classifier, predictions: Predictions, metrics: Metrics, max_batch_size: int
     ) -> None:
-        super().__init__()
-        self.database = database
-        self.metrics = metrics
         self.max_batch_size = max_batch_size
+        super().__init__()
+        self.predictions = predictions
+        self.metrics = metrics
+        self.speed = Speed()
+        self.finished = 0
+        """Predictions that have been done since the worker's start."""
         self.serve(classifier)
 
     def serve(self, classifier: Classifier) -> None:
@@ -48,43 +56,79 @@ class Classify(BatchTask):
             "model": classifier.version,
             "device": classifier.device_name,
             "fallback": classifier.fallback,
-            "batches": self.collector.batches,
+            "batches": self.pipeline.batches,
+            "predictions": self.finished,
         }
 
-    def run_batch(self, calls: Sequence[Call]) -> list[Any]:
-        ids = [_parse_id(call.arguments) for call in calls]
-        request_ids = {
-            id: call.headers.get("request_id")
-            for id, call in zip(ids, calls, strict=True)
-            if isinstance(id, UUID)
-        }
-        claims = self.database.claim(list(request_ids))
-        given_up = [Outcome.given_up(claim) for claim in claims if claim.given_up]
+    def run_batch(
+        self, request_ids: Mapping[UUID, str | None], next_stage: Callable[[], None], *, is_redelivered: bool
+    ) -> Mapping[UUID, Outcome]:
+        is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
+        taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)
+        given_up = [outcome for outcome in taken if isinstance(outcome, Failed)]
         self.metrics.count_given_up(len(given_up))
         _log(given_up, request_ids)
-        finished = self.classify([claim for claim in claims if not claim.given_up], request_ids)
-        outcomes = {outcome.claim.id: outcome for outcome in (*given_up, *finished)}
-        for id in request_ids.keys() - outcomes.keys():
-            logger.info(SKIPPED, extra={"prediction_id": str(id), "request_id": request_ids[id]})
-        return [id if isinstance(id, Exception) else _report(outcomes.get(id)) for id in ids]
-
-    def classify(self, claims: Sequence[Claim], request_ids: Mapping[UUID, Any]) -> list[Outcome]:
-        """Run the claims and store their outcomes, one each; returns those that were written."""
-        if not claims:
-            return []
+        rows = [row for row in taken if isinstance(row, Row)]
+        next_stage()
         classifier = self.classifier  # once: a swap must not come between an answer and its model's name
-        started = time.perf_counter()
-        answers = answer(classifier, [claim.pixels for claim in claims])
-        predict_ms = (time.perf_counter() - started) * 1000
-        outcomes = [
-            _conclude(claim, classifier, answer) for claim, answer in zip(claims, answers, strict=True)
-        ]
-        run = Run(classifier.version, len(claims), round(predict_ms, 3))
-        written = self.database.write(outcomes, run)
-        finished = [outcome for outcome in outcomes if outcome.claim.id in written]
-        self.metrics.count_batch(finished, run)
+        answers, run = self.classify(classifier, rows)
+        next_stage()  # the device is free for the next batch as soon as it has answered
+        outcomes = [_conclude(row, classifier, answer) for row, answer in zip(rows, answers, strict=True)]
+        finished = self.write(outcomes, run) if outcomes else []
         _log(finished, request_ids, run)
+        known = {outcome.row.id: outcome for outcome in (*given_up, *finished)}
+        for id in request_ids.keys() - known.keys():
+            logger.info(SKIPPED, extra={"prediction_id": str(id), "request_id": request_ids[id]})
+        self.finished += len(request_ids)
+        return known
+
+    def classify(
+        self, classifier: Classifier, rows: Sequence[Row]
+    ) -> tuple[list[Answer | ClassificationError], Run]:
+        """One forward pass; returns an answer for each row. Without a row nothing runs."""
+        started = time.perf_counter()
+        answers = answer(classifier, [row.pixels for row in rows]) if rows else []
+        seconds = time.perf_counter() - started
+        self.speed.measure(seconds, len(rows))
+        return answers, Run(classifier.version, len(rows), round(seconds * 1000, 3))
+
+    def write(self, outcomes: Sequence[Outcome], run: Run) -> list[Outcome]:
+        """Store outcomes; returns those that were written."""
+        written = self.predictions.write(outcomes, run)
+        finished = [outcome for outcome in outcomes if outcome.row.id in written]
+        self.metrics.count_batch(finished, run)
         return finished
+
+    def report(self, outcomes: Mapping[UUID, Outcome | None]) -> str | ClassificationError:
+        found = list(outcomes.values())
+        failed = sum(isinstance(outcome, Failed) for outcome in found)
+        if len(found) == 1:
+            text = str(found[0] or SKIPPED)
+        else:
+            counts = {"succeeded": len(found) - failed - found.count(None), "failed": failed}
+            counts["skipped"] = found.count(None)
+            told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+            text = f"{len(found)} predictions: {told}"
+        return ClassificationError(text) if failed else text
+
+
+class Speed:
+    """A moving estimate of the time that the model takes for an image."""
+
+    def __init__(self) -> None:
+        self._seconds = self._images = 0.0
+        self._seconds_an_image = 0.0
+
+    def expect(self, images: int) -> float:
+        """Seconds that so many images will take; 0 before the first measurement."""
+        return images * self._seconds_an_image
+
+    def measure(self, seconds: float, images: int) -> None:
+        """Take in one batch. A large batch counts for more than a small one."""
+        self._seconds = self._seconds * (1 - FORGET) + seconds
+        self._images = self._images * (1 - FORGET) + images
+        if self._images:
+            self._seconds_an_image = self._seconds / self._images
 
 
 def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | ClassificationError]:
@@ -104,46 +148,30 @@ def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | Cla
         return [ClassificationError("The model could not process this image; try another one.")]
 
 
-def _conclude(claim: Claim, classifier: Classifier, answer: Answer | ClassificationError) -> Outcome:
+def _conclude(row: Row, classifier: Classifier, answer: Answer | ClassificationError) -> Outcome:
     if isinstance(answer, ClassificationError):
-        return Outcome.failed(claim, "Classification failed", str(answer))
+        return Failed(row, "Classification failed", str(answer))
     probabilities, energy = answer[0], round(float(answer[1]), 6)
     if not math.isfinite(energy) or not np.isfinite(probabilities).all():
         detail = "The model's answer for this image is no number; try another image."
-        return Outcome.failed(claim, "Classification failed", detail)
+        return Failed(row, "Classification failed", detail)
     unfamiliar = classifier.is_unfamiliar(energy)
-    return Outcome.succeeded(claim, classifier.classes, probabilities, energy, unfamiliar=unfamiliar)
+    return Succeeded.rank(row, classifier.classes, probabilities, energy, unfamiliar=unfamiliar)
 
 
-def _parse_id(arguments: Sequence[Any]) -> UUID | Exception:
-    try:
-        (text,) = arguments
-        return UUID(text)
-    except (TypeError, ValueError, AttributeError):
-        return ValueError(f"the arguments {arguments!r} are not one prediction id")
-
-
-def _log(outcomes: Sequence[Outcome], request_ids: Mapping[UUID, Any], run: Run | None = None) -> None:
-    """One line an outcome; `run` is the forward pass, if there was one."""
+def _log(outcomes: Sequence[Outcome], request_ids: Mapping[UUID, str | None], run: Run | None = None) -> None:
+    """Write one line an outcome; `run` is the forward pass, if there was one."""
     for outcome in outcomes:
+        answer = outcome if isinstance(outcome, Succeeded) else None
         fields = {
-            "prediction_id": str(outcome.claim.id),
-            "request_id": request_ids[outcome.claim.id],
+            "prediction_id": str(outcome.row.id),
+            "request_id": request_ids[outcome.row.id],
             "status": outcome.status,
-            "label": outcome.prediction,
-            "confidence": outcome.confidence,
-            "error": outcome.error_title,
+            "label": answer and answer.label,
+            "confidence": answer and answer.confidence,
+            "error": outcome.title if isinstance(outcome, Failed) else None,
             "batch_size": run and run.batch_size,
-            "queue_ms": outcome.claim.queue_ms,
+            "queue_ms": outcome.row.queue_ms,
             "predict_ms": run and run.predict_ms,
         }
         logger.info("prediction finished", extra=fields)
-
-
-def _report(outcome: Outcome | None) -> Any:
-    """What Flower shows for a prediction."""
-    if outcome is None:
-        return SKIPPED
-    if outcome.error_title is not None:
-        return ClassificationError(outcome.error_detail)
-    return f"{outcome.prediction} {outcome.confidence:.1%}"

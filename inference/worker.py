@@ -8,12 +8,13 @@ from pathlib import Path
 
 from celery import Celery, signals
 from celery.worker.control import Panel
-from kombu.entity import Exchange, Queue
 
 from inference import logs
 from inference.classifier import Loader
+from inference.consumer import INTERACTIVE, build_queues
 from inference.metrics import Metrics
-from inference.outcomes import Database
+from inference.pipeline import STAGES
+from inference.predictions import Predictions
 from inference.registry import Registry
 from inference.settings import Settings
 from inference.tasks import Classify
@@ -21,7 +22,6 @@ from inference.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
-QUEUE = "inference"
 SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
 
 
@@ -33,25 +33,16 @@ def create_app(settings: Settings) -> Celery:
     loader = Loader(settings.cpu_threads, settings.max_batch_size)
     watcher = Watcher(Registry(address), settings.models_path, loader)
     classifier = watcher.wait_for_model()  # nothing is consumed yet, so messages wait in the queue
-    database = Database(address)
+    predictions = Predictions(address)
     app = Celery("inference", broker=settings.broker_url.get_secret_value(), set_as_current=True)
     app.conf.update(
         # The broker's definitions file declares everything; here it is only named.
-        task_queues=[
-            Queue(
-                QUEUE,
-                Exchange(QUEUE, no_declare=True),
-                routing_key=QUEUE,
-                no_declare=True,
-                queue_arguments={"x-queue-type": "quorum"},
-            )
-        ],
-        task_default_queue=QUEUE,
+        task_queues=build_queues(settings.max_batch_size),
+        task_default_queue=INTERACTIVE,
         task_create_missing_queues=False,
-        worker_consumer="inference.batching:Consumer",
+        worker_consumer="inference.consumer:Consumer",
         worker_pool="threads",
-        worker_concurrency=1,
-        worker_prefetch_multiplier=2 * settings.max_batch_size,
+        worker_concurrency=STAGES,
         worker_disable_rate_limits=True,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
@@ -64,19 +55,19 @@ def create_app(settings: Settings) -> Celery:
     for name, command in Panel.meta.items():
         if command.type == "control" and name != "heartbeat":
             Panel.data.pop(name, None)
-    app.events.dispatcher_cls = "inference.batching:Events"
+    app.events.dispatcher_cls = "inference.consumer:Events"
     metrics = Metrics()
     if settings.metrics_address:
         metrics.serve(settings.metrics_address)
-    task = Classify(classifier, database, metrics, settings.max_batch_size)
+    task = Classify(classifier, predictions, metrics, settings.max_batch_size)
     app.register_task(task)
     signals.worker_ready.connect(lambda **_: logger.info("worker ready", extra=task.describe()), weak=False)
     signals.worker_init.connect(lambda **_: watcher.start(task.serve), weak=False)
     signals.worker_shutting_down.connect(lambda **_: watcher.stop(), weak=False)
     signals.worker_shutdown.connect(lambda **_: watcher.join(), weak=False)
     # While the database is away a batch waits for it; a worker that stops must not.
-    signals.worker_shutting_down.connect(lambda **_: database.stop(), weak=False)
-    signals.worker_shutdown.connect(lambda **_: database.close(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: predictions.stop(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: predictions.close(), weak=False)
     if alive := settings.alive_file:
         signals.heartbeat_sent.connect(lambda **_: alive.touch(), weak=False)
     return app

@@ -17,7 +17,7 @@ from PIL import Image
 from backend import history
 from backend.errors import BadParameter
 from backend.history import decode_cursor, encode_cursor
-from inference.outcomes import Database as WorkerDatabase
+from inference.predictions import Predictions as WorkerPredictions
 from scripts.local.config import Config
 from tests.backend.conftest import PROBABILITIES, Api
 from tests.backend.test_predict import assert_problem
@@ -229,8 +229,8 @@ async def test_a_prediction_that_has_not_ended_can_be_withdrawn_and_stays_so(
     assert (again.status_code, again.json()) == (200, answer.json())
     await finish(done["id"])
     assert_problem(await api.client.post(f"{done['urls']['self']}/cancel"), 409, "succeeded already")
-    worker = WorkerDatabase(servers.database_url("worker"))
-    assert worker.claim([UUID(waiting["id"])]) == []
+    worker = WorkerPredictions(servers.database_url("worker"))
+    assert worker.take([UUID(waiting["id"])]) == []
     worker.close()
 
 

@@ -1,11 +1,13 @@
 """Task messages in the whole system: many, malformed and waiting ones, and what Flower shows of them."""
 
+import json
+import re
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import aio_pika
 import httpx
-import psutil
 import pytest
 
 from scripts.local.config import Config
@@ -16,9 +18,13 @@ from tests.conftest import eventually, pid_of
 async def is_heard_by_flower(system: Config, client: httpx.AsyncClient) -> bool:
     """Flower, which may have just started, has shown a prediction."""
     answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
+    return answer.status_code == 200 and len(await read_flower_s_tasks(system, client)) > 0
+
+
+async def read_flower_s_tasks(system: Config, client: httpx.AsyncClient) -> dict[str, Any]:
     login = ("monitor", system.secrets["monitor"])
-    tasks = await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)
-    return answer.status_code == 200 and tasks.status_code == 200 and len(tasks.json()) > 0
+    answer = await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)
+    return answer.json() if answer.status_code == 200 else {}
 
 
 async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows_them_all(
@@ -37,10 +43,14 @@ async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows
     ids = {prediction["id"] for prediction in predictions}
 
     async def shown() -> bool:
-        login = ("monitor", system.secrets["monitor"])
-        tasks = (await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)).json()
-        seen = {id for id, task in tasks.items() if task["state"] == "SUCCESS" and task["runtime"] > 0}
-        return ids <= seen
+        """Each message is a task under the id of its first prediction, and says how many succeeded."""
+        tasks = await read_flower_s_tasks(system, client)
+        told = [
+            re.search(r"(\d+) predictions: \1 succeeded$|%$", task["result"].strip("'"))
+            for id, task in tasks.items()
+            if id in ids and task["state"] == "SUCCESS" and task["runtime"] > 0
+        ]
+        return sum(int(found[1] or 1) for found in told if found) == len(ids)
 
     await eventually(shown)
 
@@ -48,7 +58,7 @@ async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows
 @pytest.mark.parametrize(
     ("headers", "body", "content_type"),
     [
-        ({"task": "inference.classify"}, b'[["x"], {}, {}]', "application/json"),
+        ({"task": "inference.classify"}, b'[[["x"]], {}, {}]', "application/json"),
         ({"task": "inference.classify", "id": "a"}, b"{not json", "application/json"),
         ({"task": "inference.classify", "id": "a"}, b'{"args": []}', "application/json"),
         ({"task": "inference.classify", "id": "a"}, b"[1, 2]", "application/json"),
@@ -56,11 +66,27 @@ async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows
         ({"task": "inference.classify", "id": "a"}, b"\x80\x04N.", "application/x-python-serialize"),
         ({"task": "no.such.task", "id": "a"}, b"[[], {}, {}]", "application/json"),
         ({}, b"hello", "text/plain"),
+        ({"task": "inference.classify", "id": "a"}, b'[["x"], {}, {}]', "application/json"),
+        ({"task": "inference.classify", "id": "a"}, b"[[[]], {}, {}]", "application/json"),
+        (
+            {"task": "inference.classify", "id": "a"},
+            json.dumps([[["x"] * 1001], {}, {}]).encode(),
+            "application/json",
+        ),
     ],
-    ids=["no id", "broken json", "a dict", "two items", "no type", "pickle", "unknown task", "no headers"],
+    ids=[
+        *("no id", "broken json", "a dict", "two items", "no type", "pickle", "unknown task", "no headers"),
+        *("no list of ids", "no ids", "1,001 ids"),
+    ],
 )
+@pytest.mark.parametrize("queue", ["inference", "inference.bulk"])
 async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives(
-    headers: dict[str, Any], body: bytes, content_type: str | None, system: Config, client: httpx.AsyncClient
+    headers: dict[str, Any],
+    body: bytes,
+    content_type: str | None,
+    queue: str,
+    system: Config,
+    client: httpx.AsyncClient,
 ) -> None:
     before = pid_of(system, "inference")
     connection = await aio_pika.connect(system.broker_url("backend"))
@@ -70,7 +96,7 @@ async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives
         count = dead.declaration_result.message_count or 0
         exchange = await channel.get_exchange("inference", ensure=False)
         message = aio_pika.Message(body, headers=headers, content_type=content_type)
-        await exchange.publish(message, "inference")
+        await exchange.publish(message, queue)
 
         async def dead_lettered() -> bool:
             found = await channel.declare_queue("inference.dead", passive=True)
@@ -82,20 +108,42 @@ async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives
     assert pid_of(system, "inference") == before
 
 
-async def test_flower_shows_a_prediction_from_its_publication_on(
+@pytest.mark.parametrize("ids", [["x"], [None], [["x"]], [{"id": 1}]], ids=str)
+async def test_a_message_of_ids_that_are_no_uuids_is_a_failed_task_and_the_worker_lives(
+    ids: list[Any], system: Config, client: httpx.AsyncClient
+) -> None:
+    await eventually(partial(is_heard_by_flower, system, client), 30)
+    before = pid_of(system, "inference")
+    task = str(uuid4())
+    connection = await aio_pika.connect(system.broker_url("backend"))
+    async with connection:
+        exchange = await (await connection.channel()).get_exchange("inference", ensure=False)
+        body = json.dumps([[ids], {}, {}]).encode()
+        headers: dict[str, Any] = {"task": "inference.classify", "id": task}
+        await exchange.publish(
+            aio_pika.Message(body, headers=headers, content_type="application/json"), "inference"
+        )
+
+    async def is_shown_as_failed() -> bool:
+        tasks = await read_flower_s_tasks(system, client)
+        return task in tasks and tasks[task]["state"] == "FAILURE"
+
+    await eventually(is_shown_as_failed)
+    answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
+    assert answer.json()["status"] == "succeeded"
+    assert pid_of(system, "inference") == before
+
+
+async def test_flower_shows_a_lone_prediction_by_its_id_and_its_answer(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    login = ("monitor", system.secrets["monitor"])
+    await eventually(partial(is_heard_by_flower, system, client), 30)
+    answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
+    prediction = answer.json()
 
-    async def shown(id: str, state: str) -> bool:
-        answer = await client.get(f"/flower/api/task/info/{id}", auth=login)
-        return answer.status_code == 200 and answer.json()["state"] == state
+    async def is_shown() -> bool:
+        task = (await read_flower_s_tasks(system, client)).get(prediction["id"])
+        expected = f"{prediction['prediction']} {prediction['confidence']:.1%}"
+        return task is not None and task["state"] == "SUCCESS" and task["result"].strip("'") == expected
 
-    worker = psutil.Process(pid_of(system, "inference"))
-    worker.suspend()
-    try:
-        id = (await client.post("/api/predict", files={"file": IMAGES[0]})).json()["id"]
-        await eventually(partial(shown, id, "PENDING"))
-    finally:
-        worker.resume()
-    await eventually(partial(shown, id, "SUCCESS"))
+    await eventually(is_shown)

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import database as connection
 from backend import event_log, history, models, predictions, repeats, retention, trainings
-from inference import outcomes, registry
+from inference import predictions as worker_predictions
+from inference import registry
 from scripts.local.config import Config
 from training import runs
 
@@ -32,7 +33,7 @@ BACKEND = {
     name: str(text(statement).compile(dialect=dialect()))
     for name, statement in {**STATEMENTS, **HISTORY, **EXPORTS}.items()
 } | retention.STATEMENTS
-WORKER = {**outcomes.STATEMENTS, **registry.STATEMENTS}
+WORKER = {**worker_predictions.STATEMENTS, **registry.STATEMENTS}
 
 
 @pytest.mark.parametrize("name", BACKEND)
@@ -52,7 +53,7 @@ async def test_the_training_worker_s_statement_fits_the_schema(
     assert await database.prepare(runs.STATEMENTS[name])
 
 
-@pytest.mark.parametrize("module", [*MODULES, retention, outcomes, registry, runs])
+@pytest.mark.parametrize("module", [*MODULES, retention, worker_predictions, registry, runs])
 def test_every_statement_is_in_the_list(module: object) -> None:
     words = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
     statements = {

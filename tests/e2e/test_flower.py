@@ -51,6 +51,7 @@ async def test_the_broker_page_lists_the_queues(flower: httpx.AsyncClient) -> No
         # The first cell is the queue's name, the last the number of its consumers.
         return {(row[0].strip(), row[-1].strip()) for row in cells if row} == {
             ("inference", "1"),
+            ("inference.bulk", "1"),
             ("training", "1"),
         }
 

@@ -2,19 +2,17 @@
 
 import json
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from inference import logs
-from inference.batching import Call
-from inference.outcomes import Claim
 from inference.tasks import SKIPPED
-from tests.inference.test_tasks import POISON, Fenced, Rows, calls, classify
+from tests.inference.test_tasks import POISON, Fenced, Rows, classify, run
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -34,7 +32,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
 
 def test_each_outcome_is_one_line_with_its_ids_and_figures(lines: Lines) -> None:
     good, bad = uuid4(), uuid4()
-    classify(Rows({good: bytes(3072), bad: POISON})).run_batch(calls([good, bad]))
+    run(classify(Rows({good: bytes(3072), bad: POISON})), [good, bad])
     found = {line["prediction_id"]: line for line in lines()}
     line = found[str(good)]
     assert line["request_id"] == f"upload-of-{good}"
@@ -50,28 +48,24 @@ def test_each_outcome_is_one_line_with_its_ids_and_figures(lines: Lines) -> None
 
 def test_a_message_without_a_request_id_is_logged_without_one(lines: Lines) -> None:
     id = uuid4()
-    classify(Rows({id: bytes(3072)})).run_batch([Call([str(id)], {})])
+    classify(Rows({id: bytes(3072)})).run_batch({id: None}, lambda: None, is_redelivered=False)
     (line,) = lines()
     assert (line["prediction_id"], line["request_id"]) == (str(id), None)
 
 
 def test_a_prediction_that_is_given_up_or_skipped_is_told_too(lines: Lines) -> None:
-    class Worn(Rows):
-        def claim(self, ids: Sequence[UUID]) -> list[Claim]:
-            return [Claim(ids[0], b"", 3, 0, "Given up", "The worker stopped 3 times.")]
-
     tired, gone = uuid4(), uuid4()
-    rows = Worn({})
-    failed, skipped = classify(rows).run_batch(calls([tired, gone]))
+    rows = Rows({})
+    rows.given_up = {tired}
+    outcomes = run(classify(rows), [tired, gone])
     told = [(line["message"], line.get("error"), line["prediction_id"]) for line in lines()]
     assert told == [("prediction finished", "Given up", str(tired)), (SKIPPED, None, str(gone))]
-    assert str(failed) == "The worker stopped 3 times."
-    assert skipped == SKIPPED
+    assert {id: str(outcome) for id, outcome in outcomes.items()} == {tired: "Stopped 3 times."}
     assert rows.runs == []
 
 
 def test_an_outcome_that_was_not_written_is_told_as_skipped(lines: Lines) -> None:
     good, late = uuid4(), uuid4()
-    classify(Fenced({good: bytes(3072), late: bytes(3072)}, {late})).run_batch(calls([good, late]))
+    run(classify(Fenced({good: bytes(3072), late: bytes(3072)}, {late})), [good, late])
     told = {line["prediction_id"]: line["message"] for line in lines()}
     assert told == {str(good): "prediction finished", str(late): SKIPPED}

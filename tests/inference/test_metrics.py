@@ -1,26 +1,20 @@
 """What Prometheus reads of a worker."""
 
 import urllib.request
-from collections.abc import Sequence
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from inference.metrics import Metrics
-from inference.outcomes import Claim
 from inference.settings import Settings
 from scripts.local.config import find_free_ports
-from tests.inference.test_tasks import POISON, Fenced, Rows, calls, classify
+from tests.inference.test_tasks import POISON, Fenced, Rows, classify, run
 
 
 def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
-    class Late(Rows):
-        def claim(self, ids: Sequence[UUID]) -> list[Claim]:
-            return [Claim(id, self.rows[id], 1, queue_ms=1500) for id in ids]
-
-    rows = Late({uuid4(): bytes(3072), uuid4(): bytes(3072), uuid4(): POISON})
+    rows = Rows({uuid4(): bytes(3072), uuid4(): bytes(3072), uuid4(): POISON}, queue_ms=1500)
     task = classify(rows)
-    task.run_batch(calls(list(rows.rows)))
+    run(task, list(rows.rows))
     read = task.metrics.registry.get_sample_value
     assert read("inference_outcomes_total", {"status": "succeeded"}) == 2
     assert read("inference_outcomes_total", {"status": "failed"}) == 1
@@ -33,7 +27,7 @@ def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
 def test_an_outcome_that_was_not_written_is_not_counted() -> None:
     good, late = uuid4(), uuid4()
     task = classify(Fenced({good: bytes(3072), late: bytes(3072)}, {late}))
-    task.run_batch(calls([good, late]))
+    run(task, [good, late])
     read = task.metrics.registry.get_sample_value
     assert read("inference_outcomes_total", {"status": "succeeded"}) == 1
     assert read("inference_queue_seconds_count") == 1
@@ -41,12 +35,10 @@ def test_an_outcome_that_was_not_written_is_not_counted() -> None:
 
 
 def test_a_prediction_that_is_given_up_counts_as_failed() -> None:
-    class Worn(Rows):
-        def claim(self, ids: Sequence[UUID]) -> list[Claim]:
-            return [Claim(id, b"", 3, 0, "Given up", "Stopped.") for id in ids]
-
-    task = classify(Worn({}))
-    task.run_batch(calls([uuid4()]))
+    rows = Rows({})
+    rows.given_up = {uuid4()}
+    task = classify(rows)
+    run(task, list(rows.given_up))
     read = task.metrics.registry.get_sample_value
     assert read("inference_outcomes_total", {"status": "failed"}) == 1
     assert read("inference_batch_size_count") == 0

@@ -1,39 +1,46 @@
-"""The task: every call of a batch gets exactly one answer, and a bad image fails alone."""
+"""The task: every prediction of a batch gets one outcome, and a bad image fails alone."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.batching import Call
 from inference.errors import ClassificationError, DeviceLost
 from inference.metrics import Metrics
-from inference.outcomes import Claim, Outcome, Run
-from inference.tasks import SKIPPED, Classify
+from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
+from inference.tasks import SKIPPED, Classify, Speed
 
 POISON = b"\xff" * 3072
 NOT_A_NUMBER = b"\x01" * 3072
+NOW = datetime.now(UTC)
 
 
 class Rows:
     """The table, as far as the task sees it."""
 
-    def __init__(self, rows: dict[UUID, bytes]) -> None:
+    def __init__(self, rows: dict[UUID, bytes], queue_ms: float = 0.0) -> None:
         self.rows = rows
+        self.queue_ms = queue_ms
+        self.given_up: set[UUID] = set()
+        self.taken: list[tuple[bool, bool]] = []
+        """Whether what was taken was delivered before, and whether it was expected to be slow."""
         self.outcomes: list[Outcome] = []
         self.runs: list[Run] = []
 
-    def claim(self, ids: Sequence[UUID]) -> list[Claim]:
-        return [Claim(id, self.rows[id], 1) for id in reversed(ids) if id in self.rows]
+    def take(self, ids: Collection[UUID], *, is_redelivered: bool, is_slow: bool) -> list[Row | Failed]:
+        self.taken.append((is_redelivered, is_slow))
+        rows = [Row(id, self.rows.get(id, b""), 0, NOW, self.queue_ms) for id in reversed(list(ids))]
+        given_up = [Failed(row, "Given up", "Stopped 3 times.") for row in rows if row.id in self.given_up]
+        return [*given_up, *(row for row in rows if row.id in self.rows)]
 
     def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
         self.outcomes.extend(outcomes)
         self.runs.append(run)
-        return {outcome.claim.id for outcome in outcomes}
+        return {outcome.row.id for outcome in outcomes}
 
 
 class Fenced(Rows):
@@ -79,31 +86,56 @@ def classify(rows: Rows) -> Classify:
     return Classify(Model(), rows, Metrics(), 8)  # pyright: ignore[reportArgumentType]
 
 
+def run(task: Classify, ids: Sequence[UUID], *, is_redelivered: bool = False) -> dict[UUID, Outcome]:
+    """Run one batch, each prediction of a request of its own."""
+    request_ids: dict[UUID, str | None] = {id: f"upload-of-{id}" for id in ids}
+    return dict(task.run_batch(request_ids, lambda: None, is_redelivered=is_redelivered))
+
+
 @pytest.fixture
 def ids() -> list[UUID]:
     return [uuid4() for _ in range(4)]
 
 
-def calls(ids: Sequence[object]) -> list[Call]:
-    return [Call([str(id)], {"request_id": f"upload-of-{id}"}) for id in ids]
-
-
-def test_answers_come_in_the_order_of_the_calls(ids: list[UUID]) -> None:
+def test_each_prediction_of_a_batch_has_its_outcome(ids: list[UUID]) -> None:
     shades = (0, 254, 0, 254)
     rows = Rows({id: bytes([shade]) * 3072 for id, shade in zip(ids, shades, strict=True)})
-    answers = classify(rows).run_batch(calls(ids))
-    assert [answer.split()[0] for answer in answers] == ["cat", "dog", "cat", "dog"]
+    outcomes = run(classify(rows), ids)
+    assert [str(outcomes[id]).split()[0] for id in ids] == ["cat", "dog", "cat", "dog"]
     assert rows.runs[0].batch_size == 4
+
+
+def test_a_batch_passes_its_stages_in_order(ids: list[UUID]) -> None:
+    passed: list[str] = []
+
+    class Watched(Rows):
+        def take(self, ids: Collection[UUID], *, is_redelivered: bool, is_slow: bool) -> list[Row | Failed]:
+            passed.append("read")
+            return super().take(ids, is_redelivered=is_redelivered, is_slow=is_slow)
+
+        def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
+            passed.append("write")
+            return super().write(outcomes, run)
+
+    class Device(Model):
+        def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            passed.append("run")
+            return super().__call__(images)
+
+    task = classify(Watched({ids[0]: bytes(3072)}))
+    task.serve(Device())  # pyright: ignore[reportArgumentType]
+    for id in ids[:2]:  # the second one has no row
+        task.run_batch({id: None}, lambda: passed.append("next"), is_redelivered=False)
+    assert passed == ["read", "next", "run", "next", "write", "read", "next", "next"]
 
 
 def test_a_poison_image_fails_alone(ids: list[UUID]) -> None:
     rows = Rows({id: bytes(3072) for id in ids} | {ids[1]: POISON})
-    answers = classify(rows).run_batch(calls(ids))
-    assert isinstance(answers[1], ClassificationError)
-    assert [str(a).split()[0] for a in answers if not isinstance(a, Exception)] == ["cat"] * 3
-    failed = [outcome for outcome in rows.outcomes if outcome.error_title]
-    assert [outcome.claim.id for outcome in failed] == [ids[1]]
-    assert "try another" in (failed[0].error_detail or "")
+    outcomes = run(classify(rows), ids)
+    failed = outcomes.pop(ids[1])
+    assert isinstance(failed, Failed)
+    assert "try another" in failed.detail
+    assert [str(outcome).split()[0] for outcome in outcomes.values()] == ["cat"] * 3
 
 
 def test_a_device_that_answers_for_no_image_condemns_none(ids: list[UUID]) -> None:
@@ -111,26 +143,28 @@ def test_a_device_that_answers_for_no_image_condemns_none(ids: list[UUID]) -> No
     task = classify(rows)
     task.classifier.lost = True  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(DeviceLost, match="device-side"):
-        task.run_batch(calls(ids))
+        run(task, ids)
     assert rows.outcomes == []
 
 
 def test_an_answer_that_is_no_number_fails_alone(ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes(3072), ids[1]: NOT_A_NUMBER})
-    good, bad = classify(rows).run_batch(calls(ids[:2]))
-    assert good.startswith("cat")
-    assert isinstance(bad, ClassificationError)
+    outcomes = run(classify(rows), ids[:2])
+    assert str(outcomes[ids[0]]).startswith("cat")
+    assert isinstance(outcomes[ids[1]], Failed)
 
 
 def test_an_outcome_says_whether_the_image_is_unfamiliar(ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes([0, 9]) * 1536, ids[1]: bytes([0, 1]) * 1536})
     task = classify(rows)
-    task.run_batch(calls(ids[:2]))
-    verdicts = {outcome.claim.id: (outcome.energy, outcome.unfamiliar) for outcome in rows.outcomes}
-    assert verdicts == {ids[0]: (-9, False), ids[1]: (-1, True)}
+    assert verdicts(run(task, ids[:2])) == {ids[0]: (-9, False), ids[1]: (-1, True)}
     task.serve(Model("m2"))  # pyright: ignore[reportArgumentType]
-    task.run_batch(calls(ids[:1]))
-    assert (rows.outcomes[-1].energy, rows.outcomes[-1].unfamiliar) == (-9, None)
+    assert verdicts(run(task, ids[:1])) == {ids[0]: (-9, None)}
+
+
+def verdicts(outcomes: dict[UUID, Outcome]) -> dict[UUID, tuple[float, bool | None]]:
+    found = {id: outcome for id, outcome in outcomes.items() if isinstance(outcome, Succeeded)}
+    return {id: (outcome.energy, outcome.unfamiliar) for id, outcome in found.items()}
 
 
 def test_a_swap_in_the_middle_of_a_batch_is_seen_by_the_next_one(ids: list[UUID]) -> None:
@@ -142,48 +176,70 @@ def test_a_swap_in_the_middle_of_a_batch_is_seen_by_the_next_one(ids: list[UUID]
     rows = Rows({id: bytes(3072) for id in ids})
     task = classify(rows)
     task.serve(Swapping())  # pyright: ignore[reportArgumentType]
-    task.run_batch(calls(ids[:2]))
-    task.run_batch(calls(ids[2:]))
+    first, second = run(task, ids[:2]), run(task, ids[2:])
     assert [run.model for run in rows.runs] == ["m1", "m2"]
-    assert rows.outcomes[0].unfamiliar is True
-    assert rows.outcomes[-1].unfamiliar is None
+    assert {unfamiliar for _, unfamiliar in verdicts(first).values()} == {True}
+    assert {unfamiliar for _, unfamiliar in verdicts(second).values()} == {None}
     assert task.describe()["model"] == "m2"
 
 
-def test_a_row_that_cannot_be_claimed_is_skipped(ids: list[UUID]) -> None:
+def test_a_prediction_that_cannot_be_taken_has_no_outcome(ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes(3072)})
-    answers = classify(rows).run_batch(calls(ids[:2]))
-    assert answers[0].startswith("cat")
-    assert answers[1] == SKIPPED
+    task = classify(rows)
+    assert run(task, ids[:2]).keys() == {ids[0]}
+    assert run(task, ids[1:]) == {}
+    assert len(rows.runs) == 1
+    assert task.describe()["predictions"] == 5
 
 
-def test_an_outcome_that_was_not_written_is_reported_as_skipped(ids: list[UUID]) -> None:
+def test_an_outcome_that_was_not_written_is_none(ids: list[UUID]) -> None:
     rows = Fenced({id: bytes(3072) for id in ids} | {ids[3]: POISON}, {ids[1], ids[3]})
-    answers = classify(rows).run_batch(calls(ids))
-    assert [str(answer).split()[0] for answer in answers] == ["cat", "skipped:", "cat", "skipped:"]
-    assert answers[1] == answers[3] == SKIPPED
+    assert run(classify(rows), ids).keys() == {ids[0], ids[2]}
 
 
-def test_nothing_to_claim_runs_nothing(ids: list[UUID]) -> None:
-    rows = Rows({})
-    assert classify(rows).run_batch(calls(ids)) == [SKIPPED] * 4
-    assert rows.runs == []
+def test_only_a_batch_that_was_delivered_before_or_will_be_slow_is_claimed(ids: list[UUID]) -> None:
+    rows = Rows({id: bytes(3072) for id in ids})
+    task = classify(rows)
+    run(task, ids)
+    run(task, ids, is_redelivered=True)
+    task.speed.measure(seconds=10, images=4)
+    run(task, ids)
+    assert rows.taken == [(False, False), (True, False), (False, True)]
 
 
-@pytest.mark.parametrize("arguments", [[], ["x"], [None], [1, 2], [{"id": 1}]], ids=str)
-def test_arguments_that_are_no_id_fail_alone(arguments: list[Any], ids: list[UUID]) -> None:
-    rows = Rows({ids[0]: bytes(3072)})
-    good, bad = classify(rows).run_batch([*calls(ids[:1]), Call(arguments, {})])
-    assert good.startswith("cat")
-    assert isinstance(bad, ValueError)
+def test_the_speed_is_that_of_recent_batches_and_large_ones_count_for_more() -> None:
+    speed = Speed()
+    assert speed.expect(64) == 0
+    speed.measure(seconds=0.02, images=64)
+    speed.measure(seconds=0.02, images=1)
+    assert speed.expect(64) == pytest.approx(0.04, rel=0.1)
+    for _ in range(100):
+        speed.measure(seconds=1, images=10)
+    assert speed.expect(5) == pytest.approx(0.5, rel=0.01)
 
 
-def test_the_same_id_twice_in_a_batch_gets_one_outcome(ids: list[UUID]) -> None:
-    class Once(Rows):
-        def claim(self, ids: Sequence[UUID]) -> list[Claim]:
-            return super().claim(list(dict.fromkeys(ids)))
+def row_of(id: UUID) -> Row:
+    return Row(id, b"", 1, NOW, 0.0)
 
-    rows = Once({ids[0]: bytes(3072)})
-    answers = classify(rows).run_batch(calls([ids[0], ids[0]]))
-    assert len(rows.outcomes) == 1
-    assert answers[0] == answers[1]
+
+CAT = Succeeded(row_of(UUID(int=1)), "cat", 0.931, "[]", -3.0, unfamiliar=False)
+BROKEN = Failed(row_of(UUID(int=2)), "Classification failed", "Try another image.")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "text"),
+    [
+        ([CAT], "cat 93.1%"),
+        ([BROKEN], "Try another image."),
+        ([None], SKIPPED),
+        ([CAT] * 12, "12 predictions: 12 succeeded"),
+        ([CAT] * 11 + [BROKEN], "12 predictions: 11 succeeded, 1 failed"),
+        ([CAT, BROKEN, None, None], "4 predictions: 1 succeeded, 1 failed, 2 skipped"),
+        ([None, None], "2 predictions: 2 skipped"),
+    ],
+    ids=str,
+)
+def test_flower_shows_a_message_by_its_outcomes(outcomes: list[Outcome | None], text: str) -> None:
+    told = classify(Rows({})).report({uuid4(): outcome for outcome in outcomes})
+    assert str(told) == text
+    assert isinstance(told, ClassificationError) == (BROKEN in outcomes)

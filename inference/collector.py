@@ -1,0 +1,138 @@
+"""Which predictions make the next batch.
+
+There is no timer: a batch is what waits when the device is free. While the device is busy the next batch is
+made ahead only if it is full, because one that is not full may still grow.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from inference.outcomes import Outcome
+
+BULK_TURN = 4
+"""Batches without a bulk prediction, while one waits, until a bulk message comes first. Lower: lone uploads
+wait longer behind bulk. Higher: bulk takes longer while many lone uploads arrive."""
+
+
+@dataclass(eq=False)
+class Group:
+    """The predictions of one message, until each has its outcome."""
+
+    request: Any
+    """Celery's, by which the message is settled."""
+    request_ids: Mapping[UUID, str | None]
+    """The predictions, each with the id of the HTTP request that made it."""
+    is_bulk: bool = False
+    is_redelivered: bool = False
+    is_abandoned: bool = False
+    """The message went back to the broker: predictions that have not been taken do not run."""
+    started: float | None = None
+    """When its first batch started, by the monotonic clock."""
+    outcomes: dict[UUID, Outcome | None] = field(default_factory=dict[UUID, Outcome | None])
+    """Of the predictions that are done; None: there was nothing to do."""
+
+    def __post_init__(self) -> None:
+        self.waiting = list(self.request_ids)
+        """Predictions that no batch has taken."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Those predictions of a group that run in one batch."""
+
+    group: Group
+    ids: list[UUID]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Predictions that run together."""
+
+    parts: list[Part]
+    is_redelivered: bool = False
+    """It is one prediction that was delivered before, which may have ended a worker."""
+
+    @property
+    def request_ids(self) -> dict[UUID, str | None]:
+        """The predictions, each with the id of the HTTP request that made it."""
+        return {id: part.group.request_ids[id] for part in self.parts for id in part.ids}
+
+
+class Collector:
+    """The groups that wait. For one thread."""
+
+    def __init__(self, max_batch_size: int) -> None:
+        self.max_batch_size = max_batch_size
+        self._redelivered: deque[Group] = deque()
+        self._interactive: deque[Group] = deque()
+        self._bulk: deque[Group] = deque()
+        self._without_bulk = 0
+        """Batches since the last one with a bulk prediction, while one waited."""
+
+    def __bool__(self) -> bool:
+        """Whether anything waits; from any thread."""
+        return bool(self._redelivered or self._interactive or self._bulk)
+
+    def add(self, group: Group) -> None:
+        if group.is_redelivered:
+            self._redelivered.append(group)
+        elif group.is_bulk:
+            self._bulk.append(group)
+        else:
+            self._interactive.append(group)
+
+    def take(self, *, is_idle: bool, device_is_free: bool) -> Batch | None:
+        """The next batch, if one may start. `is_idle`: no other batch is at work.
+
+        A prediction that was delivered before runs with nothing else at work, so that a crash counts against
+        no other.
+        """
+        if is_idle and (parts := _take_from(self._redelivered, 1)):
+            return Batch(parts, is_redelivered=True)
+        if self._redelivered or not (device_is_free or self._is_full()):
+            return None
+        parts = self._choose()
+        return Batch(parts) if parts else None
+
+    def _is_full(self) -> bool:
+        """Whether what waits fills a batch."""
+        room = self.max_batch_size
+        for queue in self._interactive, self._bulk:
+            for group in queue:
+                room -= len(group.waiting)
+                if room <= 0:
+                    return True
+        return False
+
+    def _choose(self) -> list[Part]:
+        """Interactive predictions, and bulk ones in the room that is left; at times a bulk message first."""
+        room = self.max_batch_size
+        first: list[Part] = []
+        if self._bulk and self._without_bulk >= BULK_TURN:
+            first = _take_from(self._bulk, room, messages=1)
+        interactive = _take_from(self._interactive, room - _count(first))
+        rest = _take_from(self._bulk, room - _count(first) - _count(interactive))
+        self._without_bulk = self._without_bulk + 1 if self._bulk and not (first or rest) else 0
+        return [*first, *interactive, *rest]
+
+
+def _take_from(queue: deque[Group], room: int, messages: int | None = None) -> list[Part]:
+    """At most `room` predictions of at most so many messages, the oldest first."""
+    parts: list[Part] = []
+    while queue and room > 0 and len(parts) != messages:
+        group = queue[0]
+        ids = [] if group.is_abandoned else group.waiting[:room]
+        group.waiting = group.waiting[len(ids) :]
+        if ids:
+            parts.append(Part(group, ids))
+            room -= len(ids)
+        if group.is_abandoned or not group.waiting:
+            queue.popleft()
+    return parts
+
+
+def _count(parts: list[Part]) -> int:
+    return sum(len(part.ids) for part in parts)

@@ -1,0 +1,178 @@
+"""The worker's side of the table `predictions`: rows are read or claimed, and outcomes are written.
+
+Each statement is one round trip for a whole batch. A statement that finds the database away waits
+for it and tries again: the messages stay unacknowledged meanwhile, so nothing is lost and nothing
+counts as another delivery.
+"""
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+
+from inference.database import connect
+from inference.errors import Stopped
+from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
+
+logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+RETRY_SECONDS = 1.0
+
+# Read the rows that no worker has taken yet, and change nothing.
+READ = """
+SELECT id, pixels, 0, now, (extract(epoch FROM now - "timestamp") * 1000)::double precision
+FROM predictions CROSS JOIN clock_timestamp() AS now
+WHERE id = ANY($1::uuid[]) AND status = 'queued' AND attempt = 0
+"""
+
+# Claim unfinished rows, in id order so that two workers never wait for each other. A row that has used up its
+# attempts fails instead. A redelivered row without an attempt was read before, by a worker that is gone: that
+# was its first attempt.
+CLAIM = """
+UPDATE predictions SET
+    status = (CASE WHEN attempt < $2 THEN 'running' ELSE 'failed' END)::prediction_status,
+    started_at = CASE WHEN attempt < $2 THEN clock_timestamp() ELSE started_at END,
+    completed_at = CASE WHEN attempt < $2 THEN NULL ELSE clock_timestamp() END,
+    error_title = CASE WHEN attempt < $2 THEN NULL ELSE 'Given up' END,
+    error_detail = CASE WHEN attempt < $2 THEN NULL
+        ELSE 'The worker stopped ' || attempt || ' times while it had this image; upload it again.' END,
+    attempt = CASE WHEN $3::boolean AND attempt = 0 THEN 2 ELSE least(attempt + 1, $2) END
+WHERE id IN (SELECT id FROM predictions
+             WHERE id = ANY($1::uuid[]) AND status IN ('queued', 'running')
+             ORDER BY id FOR UPDATE)
+RETURNING id, pixels, attempt, started_at,
+    (extract(epoch FROM started_at - "timestamp") * 1000)::double precision, error_title, error_detail
+"""
+
+# Write a batch's outcomes and return the ids of those written. An outcome changes nothing if its row is
+# terminal, or if another attempt has claimed the row since. A row that was read has its first attempt now.
+WRITE = """
+UPDATE predictions SET
+    status = outcome.status::prediction_status,
+    prediction = outcome.prediction,
+    confidence = outcome.confidence,
+    probabilities = outcome.probabilities::jsonb,
+    energy = outcome.energy,
+    unfamiliar = outcome.unfamiliar,
+    model = CASE WHEN outcome.status = 'succeeded' THEN $11::text END,
+    error_title = outcome.error_title,
+    error_detail = outcome.error_detail,
+    attempt = greatest(outcome.attempt, 1),
+    started_at = outcome.started_at,
+    completed_at = clock_timestamp(),
+    batch_size = $12::integer,
+    predict_ms = $13::double precision
+FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::text[], $5::double precision[], $6::text[],
+            $7::double precision[], $8::boolean[], $9::text[], $10::text[])
+    AS given (id, attempt, started_at, prediction, confidence, probabilities, energy, unfamiliar,
+              error_title, error_detail)
+CROSS JOIN LATERAL (SELECT given.*,
+    CASE WHEN given.error_title IS NULL THEN 'succeeded' ELSE 'failed' END AS status) AS outcome
+WHERE predictions.id = outcome.id AND predictions.attempt = outcome.attempt
+    AND predictions.status = (CASE outcome.attempt WHEN 0 THEN 'queued' ELSE 'running' END)::prediction_status
+RETURNING predictions.id
+"""
+
+STATEMENTS: dict[str, LiteralString] = {
+    "READ": READ,
+    "CLAIM": CLAIM,
+    "WRITE": WRITE,
+}
+
+
+class Predictions:
+    """The worker's connections: `take` in one thread at a time, and `write` in one at a time."""
+
+    def __init__(self, url: str) -> None:
+        self._stopping = threading.Event()
+        # A claim that a power cut forgets is claimed again, so it need not wait for the disk.
+        self._reader = _Connection(url, "-c synchronous_commit=off", self._stopping)
+        self._writer = _Connection(url, "", self._stopping)
+
+    def take(
+        self, ids: Collection[UUID], *, is_redelivered: bool = False, is_slow: bool = False
+    ) -> list[Row | Failed]:
+        """The unfinished rows among `ids`; those that have used up their attempts have failed.
+
+        First deliveries are read. Rows are claimed if they were delivered or claimed before, or if they will
+        take long (`is_slow`).
+        """
+        rows: list[Row | Failed] = []
+        if not (is_redelivered or is_slow):
+            rows += [_build_row(*columns) for columns in self._reader.execute(READ, (list(ids),))]
+        missing = set(ids).difference(row.id for row in rows if isinstance(row, Row))
+        if missing:  # claimed before, terminal or gone
+            claimed = self._reader.execute(CLAIM, (list(missing), MAX_ATTEMPTS, is_redelivered))
+            for *columns, title, detail in claimed:
+                row = _build_row(*columns)
+                rows.append(row if title is None else Failed(row, title, detail))
+        return rows
+
+    def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
+        """Commit a batch's outcomes; returns the ids of those written, when they are on disk.
+
+        If the connection breaks just after the commit, the second try finds the rows terminal and the ids
+        are missing: a figure can be too low, never too high.
+        """
+        # In id order, so that two workers that run the same rows never wait for each other.
+        columns = zip(*map(_build_columns, sorted(outcomes, key=lambda outcome: outcome.row.id)), strict=True)
+        parameters = (*map(list, columns), run.model, run.batch_size, run.predict_ms)
+        return {id for (id,) in self._writer.execute(WRITE, parameters)}
+
+    def stop(self) -> None:
+        """Stop waiting for a database that is away."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            connection.close()
+
+
+def _build_row(id: UUID, pixels: bytes, attempt: int, started_at: Any, queue_ms: float | None) -> Row:
+    return Row(id, pixels, attempt, started_at, round(max(0.0, queue_ms or 0.0), 3))
+
+
+def _build_columns(outcome: Outcome) -> tuple[Any, ...]:
+    """As WRITE takes them, from `id` to `error_detail`."""
+    row = outcome.row
+    match outcome:
+        case Succeeded(_, label, confidence, probabilities, energy, unfamiliar):
+            answer = (label, confidence, probabilities, energy, unfamiliar, None, None)
+        case Failed(_, title, detail):
+            answer = (None, None, None, None, None, title, detail)
+    return (row.id, row.attempt, row.started_at, *answer)
+
+
+class _Connection:
+    """One autocommitting connection that comes back after the database does."""
+
+    def __init__(self, url: str, options: str, stopping: threading.Event) -> None:
+        self._url = url
+        self._options = options
+        self._stopping = stopping
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def execute(self, statement: LiteralString, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run one statement; returns its rows. Raises Stopped."""
+        while True:
+            try:
+                return self._open().execute(statement, parameters, prepare=True, binary=True).fetchall()
+            except psycopg.OperationalError as error:
+                logger.warning("the database is away, trying again: %s", str(error).strip())
+                self.close()
+                if self._stopping.wait(RETRY_SECONDS):
+                    raise Stopped from error
+
+    def _open(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = connect(self._url, "inference", self._options)
+        return self._connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,34 @@
+"""A device that sleeps DEVICE_SECONDS for a batch, and some images are its undoing."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+RAISES, KILLS = b"\1" * 3072, b"\2" * 3072
+"""Pixels for which the device raises, or ends the process as a crash of its driver does."""
+
+
+class Device:
+    """A Classifier that says 'cat'."""
+
+    version, device_name, fallback = "fake", "fake", ""
+    classes = ("cat", "dog")
+
+    def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        time.sleep(float(os.environ["DEVICE_SECONDS"]))
+        if KILLS in images:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if RAISES in images:
+            raise RuntimeError("this image is its undoing")
+        answers = np.array([[0.75, 0.25]] * len(images), np.float32)
+        return answers, np.zeros(len(images), np.float32)
+
+    def warm_up(self, _max_batch_size: int) -> None:
+        pass
+
+    def is_unfamiliar(self, _energy: float) -> bool:
+        return False

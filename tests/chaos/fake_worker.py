@@ -1,0 +1,33 @@
+"""A real worker that serves a device of the tests."""
+
+from collections.abc import Callable
+from typing import Any
+
+from inference import watcher
+from tests.chaos.device import Device
+
+
+class Watcher:
+    """Has its model at once, and never another one."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def wait_for_model(self) -> Device:
+        return Device()
+
+    def start(self, _serve: Callable[[Any], None]) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def join(self) -> None:
+        pass
+
+
+watcher.Watcher = Watcher  # pyright: ignore[reportAttributeAccessIssue]
+
+from inference.worker import app  # noqa: E402
+
+__all__ = ["app"]

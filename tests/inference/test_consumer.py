@@ -1,0 +1,159 @@
+"""Messages in, events out: what the worker makes of each message, and when its events leave."""
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+from uuid import UUID, uuid4
+
+import pytest
+from celery import Celery
+from celery.exceptions import InvalidTaskError
+from kombu.message import Message
+
+from inference import consumer as module
+from inference.collector import Group
+from inference.consumer import BULK, INTERACTIVE, MAX_PREDICTIONS, build_queues, start
+from inference.pipeline import BatchTask
+from scripts.local.config import REPOSITORY
+
+ID = str(uuid4())
+
+
+class Task(BatchTask):
+    name = "inference.classify"
+    max_batch_size = 4
+
+
+class Worker:
+    """The strategy of a task, whose pipeline only keeps what it is given."""
+
+    def __init__(self) -> None:
+        app = Celery("test", broker="memory://", set_as_current=False)
+        task = Task()
+        app.register_task(task)
+        consumer = MagicMock(hostname="test", event_dispatcher=None, connection_errors=())
+        consumer.controller.state.revoked = set()
+        self.groups: list[Group] = []
+        self.settled: list[str] = []
+        self.handle = start(task, app, consumer)
+        task.pipeline.add = lambda group: self.groups.append(group)
+
+    def deliver(
+        self, arguments: Any, queue: str = INTERACTIVE, *, redelivered: bool = False, **headers: Any
+    ) -> None:
+        self.take(
+            json.dumps([arguments, {}, {}]),
+            {"task": "inference.classify", "id": "a"} | headers,
+            {"routing_key": queue, "redelivered": redelivered},
+        )
+
+    def take(self, body: str, headers: dict[str, Any], delivery_info: dict[str, Any]) -> None:
+        message = Message(
+            body=body,
+            headers=headers,
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_info=delivery_info,
+            accept={"application/json"},
+        )
+        acknowledge = lambda *_: self.settled.append("acknowledged")  # noqa: E731
+        reject = lambda *_: self.settled.append("rejected")  # noqa: E731
+        self.handle(message, None, acknowledge, reject, [])
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+def test_a_message_is_a_group_of_predictions_with_their_request_ids(worker: Worker) -> None:
+    first, second = uuid4(), uuid4()
+    worker.deliver([[str(first), str(second)]], request_ids=["a", None])
+    (group,) = worker.groups
+    assert group.request_ids == {first: "a", second: None}
+    assert not (group.is_bulk or group.is_redelivered)
+    assert worker.settled == []
+
+
+def test_the_golden_message_is_a_group_of_its_predictions(worker: Worker) -> None:
+    golden = json.loads((REPOSITORY / "tests/contract/classify-message.json").read_text())
+    worker.take(golden["body"], golden["headers"], {"routing_key": INTERACTIVE, "redelivered": False})
+    (group,) = worker.groups
+    ids = [str(id) for id in group.request_ids]
+    assert (ids[0], group.request.name) == (golden["headers"]["id"], golden["headers"]["task"])
+    assert json.loads(golden["body"])[0] == [ids]
+    assert list(group.request_ids.values()) == golden["headers"]["request_ids"]
+
+
+def test_a_group_knows_its_queue_and_whether_it_was_delivered_before(worker: Worker) -> None:
+    worker.deliver([[ID]], BULK, redelivered=True)
+    (group,) = worker.groups
+    assert group.is_bulk
+    assert group.is_redelivered
+
+
+def test_the_same_id_twice_in_a_message_is_one_prediction(worker: Worker) -> None:
+    worker.deliver([[ID, ID]], request_ids=["a", "a"])
+    (group,) = worker.groups
+    assert group.waiting == [UUID(ID)]
+
+
+@pytest.mark.parametrize("request_ids", [None, "ab", ["a"], {"a": 1}, 7], ids=str)
+def test_request_ids_of_another_shape_are_none(request_ids: Any, worker: Worker) -> None:
+    worker.deliver([[ID, str(uuid4())]], request_ids=request_ids)
+    (group,) = worker.groups
+    assert list(group.request_ids.values()) == [None, None]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], [ID], [[]], [[ID], [ID]], [{"0": ID}], [None], [[ID] * (MAX_PREDICTIONS + 1)], {"ids": [ID]}],
+    ids=["none", "a lone id", "empty", "two lists", "a dict", "null", "1,001 ids", "no list of arguments"],
+)
+def test_arguments_that_are_no_list_of_ids_are_malformed(arguments: Any, worker: Worker) -> None:
+    with pytest.raises(InvalidTaskError):
+        worker.deliver(arguments)
+    assert worker.groups == []
+
+
+def test_a_message_may_have_a_thousand_predictions(worker: Worker) -> None:
+    worker.deliver([[str(uuid4()) for _ in range(MAX_PREDICTIONS)]])
+    (group,) = worker.groups
+    assert len(group.waiting) == MAX_PREDICTIONS
+
+
+@pytest.mark.parametrize("bad", ["x", None, 1, [ID], {"id": ID}, [[ID]]], ids=str)
+def test_ids_that_are_no_uuids_fail_the_task(bad: Any, worker: Worker) -> None:
+    worker.deliver([[ID, bad]])
+    assert worker.groups == []
+    assert worker.settled == ["acknowledged"]
+
+
+def test_each_queue_has_a_prefetch_of_its_own() -> None:
+    calls: list[Any] = []
+    channel = MagicMock()
+    channel.basic_qos.side_effect = lambda *args: calls.append(args)
+    channel.basic_consume.side_effect = lambda **options: calls.append(options["queue"])
+    for queue in build_queues(64):
+        queue.bind(channel).consume("tag")
+    assert calls == [(0, 256, False), INTERACTIVE, (0, 16, False), BULK]
+
+
+def test_events_that_come_together_go_out_together() -> None:
+    timers: list[Callable[[], None]] = []
+    flushed: list[str] = []
+    consumer = module.Consumer.__new__(module.Consumer)
+    consumer.hub = SimpleNamespace(
+        call_soon=lambda callback, *args: callback(*args),
+        call_later=lambda _delay, callback: timers.append(callback),
+    )
+    consumer.event_dispatcher = SimpleNamespace(flush=lambda: flushed.append("flushed"))
+    for _ in range(5):
+        consumer.on_send_event_buffered()
+    (flush,) = timers
+    flush()
+    assert flushed == ["flushed"]
+    consumer.on_send_event_buffered()
+    assert len(timers) == 2

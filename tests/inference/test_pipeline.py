@@ -1,0 +1,356 @@
+"""Batches at work: one is read, one runs, one is written, and each message is settled once."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from celery.worker import state
+
+from inference import pipeline as module
+from inference.collector import Group
+from inference.errors import DeviceLost
+from inference.outcomes import Outcome
+from inference.pipeline import BatchTask, Pipeline
+
+SIZE = 3
+STAGES = ("read", "run", "write")
+SECONDS = 10
+
+
+class Request:
+    """What a Pipeline needs of Celery's request; remembers how it ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def on_accepted(self, _pid: int, _time: float) -> None:
+        self.ended.append("started")
+
+    def on_success(self, outcome: tuple[bool, str, float]) -> None:
+        self.ended.append(f"succeeded {outcome[1]}")
+
+    def on_failure(self, info: Any) -> None:
+        self.ended.append(f"failed {info.exception.exc}")
+
+    def reject(self, *, requeue: bool) -> None:
+        self.ended.append("requeued" if requeue else "rejected")
+
+
+class Consumer:
+    """A consumer whose loop turns only when told to, with a pool of real threads."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+        self.turned = threading.Condition()
+        self.hub = SimpleNamespace(
+            call_later=lambda _delay, callback: self.call_soon(callback), call_soon=self.call_soon
+        )
+        self.executor = ThreadPoolExecutor(3)
+        self.started: list[Any] = []
+        self.pool = SimpleNamespace(apply_async=self.apply)
+        self.flushes = 0
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        with self.turned:
+            self.soon.append(callback)
+            self.turned.notify()
+
+    def apply(self, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.started.append(self.executor.submit(target, *args))
+
+    def flush_events(self) -> None:
+        self.flushes += 1
+
+    def tick(self) -> None:
+        """The loop's next turn, when there is something to do."""
+        with self.turned:
+            assert self.turned.wait_for(lambda: self.soon, SECONDS)
+            callbacks, self.soon = self.soon, []
+        for callback in callbacks:
+            callback()
+
+    def finish(self) -> None:
+        """Let the loop turn until nothing waits or is at work."""
+        while not all(each.done() for each in self.started) or self.soon:
+            if self.soon:
+                self.tick()
+            else:
+                time.sleep(0.001)
+        for each in self.started:
+            each.result()
+
+
+class Echo(BatchTask):
+    """Keeps each batch in each stage until it may go on."""
+
+    name = "echo"
+    max_batch_size = SIZE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[UUID]] = []
+        self.redelivered: list[UUID] = []
+        self.now: dict[str, list[UUID]] = {}
+        self.order: list[tuple[str, UUID]] = []
+        self.passes: dict[str, int] = {}
+        """How many batches may leave each stage."""
+        self.entered = threading.Condition()
+        self.error: BaseException | None = None
+        self.open()
+
+    def open(self) -> None:
+        """Each batch leaves each stage at once, and so do those that are there."""
+        self.passes = dict.fromkeys(STAGES, 1000)
+        with self.entered:
+            self.entered.notify_all()
+
+    def close(self) -> None:
+        """No batch leaves a stage until it is let."""
+        self.passes = dict.fromkeys(STAGES, 0)
+
+    def let_one_leave(self, stage: str) -> None:
+        with self.entered:
+            self.passes[stage] += 1
+            self.entered.notify_all()
+
+    def wait(self, **batches: list[UUID]) -> None:
+        """Until each of these stages has this batch."""
+        with self.entered:
+            arrived = self.entered.wait_for(
+                lambda: all(self.now.get(s) == ids for s, ids in batches.items()), SECONDS
+            )
+        assert arrived, self.now
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def run_batch(
+        self, request_ids: Mapping[UUID, str | None], next_stage: Callable[[], None], *, is_redelivered: bool
+    ) -> Mapping[UUID, Outcome]:
+        ids = list(request_ids)
+        self.batches.append(ids)
+        self.redelivered += ids if is_redelivered else []
+        for stage in STAGES:
+            if stage != "read":
+                next_stage()
+            with self.entered:
+                assert stage not in self.now
+                self.now[stage] = ids
+                self.order.append((stage, ids[0]))
+                self.entered.notify_all()
+                assert self.entered.wait_for(lambda: self.passes[stage], SECONDS)  # noqa: B023
+                self.passes[stage] -= 1
+                del self.now[stage]
+            if self.error and stage == "run":
+                raise self.error
+        return {}
+
+    def report(self, outcomes: Mapping[UUID, Outcome | None]) -> str | Exception:
+        return f"{len(outcomes)} done"
+
+
+@pytest.fixture
+def consumer() -> Generator[Consumer]:
+    consumer = Consumer()
+    yield consumer
+    consumer.executor.shutdown()
+
+
+@pytest.fixture
+def task(consumer: Consumer) -> Generator[Echo]:
+    task = Echo()
+    task.pipeline.connect(consumer)
+    yield task
+    task.open()
+
+
+@pytest.fixture
+def pipeline(task: Echo) -> Pipeline:
+    return task.pipeline
+
+
+def add(pipeline: Pipeline, count: int = 1, *, is_redelivered: bool = False) -> Group:
+    group = Group(Request(), {uuid4(): None for _ in range(count)}, is_redelivered=is_redelivered)
+    pipeline.add(group)
+    return group
+
+
+def ids(*groups: Group) -> list[UUID]:
+    return [id for group in groups for id in group.request_ids]
+
+
+def fill(task: Echo, pipeline: Pipeline, consumer: Consumer) -> list[Group]:
+    """Four full batches: one is written, one runs, one is read, and the last one waits."""
+    task.close()
+    first, second, third, fourth = [add(pipeline, SIZE) for _ in range(4)]
+    consumer.tick()
+    task.let_one_leave("read")
+    task.let_one_leave("run")
+    task.wait(write=ids(first))
+    while len(task.batches) < 2:
+        consumer.tick()
+    task.let_one_leave("read")
+    task.wait(write=ids(first), run=ids(second))
+    while len(task.batches) < 3:
+        consumer.tick()
+    task.wait(write=ids(first), run=ids(second), read=ids(third))
+    return [first, second, third, fourth]
+
+
+def test_messages_that_arrive_together_share_a_batch(
+    task: Echo, pipeline: Pipeline, consumer: Consumer
+) -> None:
+    first, second = add(pipeline), add(pipeline, 2)
+    consumer.finish()
+    assert task.batches == [ids(first, second)]
+    assert first.request.ended == ["started", "succeeded 1 done"]
+    assert second.request.ended == ["started", "succeeded 2 done"]
+
+
+def test_what_arrives_while_a_batch_runs_is_the_next_batch(
+    task: Echo, pipeline: Pipeline, consumer: Consumer
+) -> None:
+    task.close()
+    first = add(pipeline)
+    consumer.tick()
+    second, third = add(pipeline), add(pipeline)
+    consumer.tick()
+    task.open()
+    consumer.finish()
+    assert task.batches == [ids(first), ids(second, third)]
+
+
+def test_a_batch_is_read_and_another_is_written_while_one_runs(
+    task: Echo, pipeline: Pipeline, consumer: Consumer
+) -> None:
+    first, second, third, fourth = fill(task, pipeline, consumer)
+    assert fourth.request.ended == []
+    task.open()
+    consumer.finish()
+    for stage in STAGES:
+        assert [id for entered, id in task.order if entered == stage] == [
+            ids(each)[0] for each in (first, second, third, fourth)
+        ]
+
+
+def test_a_message_is_settled_once_when_all_its_predictions_are_done(
+    task: Echo, pipeline: Pipeline, consumer: Consumer
+) -> None:
+    task.close()
+    group = add(pipeline, 2 * SIZE + 1)
+    consumer.tick()
+    task.let_one_leave("read")
+    task.let_one_leave("run")
+    task.wait(write=ids(group)[:SIZE])
+    assert group.request.ended == ["started"]
+    task.open()
+    consumer.finish()
+    assert [len(batch) for batch in task.batches] == [SIZE, SIZE, 1]
+    assert group.request.ended == ["started", f"succeeded {2 * SIZE + 1} done"]
+
+
+def test_each_prediction_of_a_redelivered_message_runs_with_nothing_else_at_work(
+    task: Echo, pipeline: Pipeline, consumer: Consumer
+) -> None:
+    task.close()
+    first = add(pipeline, SIZE)
+    consumer.tick()
+    suspects = add(pipeline, 2, is_redelivered=True)
+    last = add(pipeline, SIZE)
+    consumer.tick()
+    assert consumer.started[1:] == []
+    task.let_one_leave("read")
+    task.let_one_leave("run")
+    task.wait(write=ids(first))
+    consumer.tick()
+    assert consumer.started[1:] == []
+    task.open()
+    consumer.finish()
+    assert task.batches == [ids(first), *[[id] for id in ids(suspects)], ids(last)]
+    assert task.redelivered == ids(suspects)
+    assert [stage for stage, id in task.order if id in ids(suspects)] == ["read", "run", "write"] * 2
+    assert suspects.request.ended == ["started", "succeeded 2 done"]
+
+
+def test_a_batch_that_raises_goes_back_to_the_broker_and_the_next_one_runs(
+    task: Echo, pipeline: Pipeline, consumer: Consumer
+) -> None:
+    task.error = ValueError("what nobody expected")
+    first, second = add(pipeline), add(pipeline)
+    consumer.finish()
+    assert first.request.ended == second.request.ended == ["started", "requeued"]
+    task.error = None
+    third = add(pipeline)
+    consumer.finish()
+    assert third.request.ended == ["started", "succeeded 1 done"]
+
+
+def test_a_message_of_which_one_batch_raises_goes_back_and_its_rest_does_not_run(
+    task: Echo, pipeline: Pipeline, consumer: Consumer
+) -> None:
+    task.error = ValueError("what nobody expected")
+    group = add(pipeline, 2, is_redelivered=True)
+    consumer.finish()
+    assert len(task.batches) == 1
+    assert group.request.ended == ["started", "requeued"]
+
+
+class Ended(BaseException):
+    """What `os._exit` raises here."""
+
+
+def test_a_lost_device_ends_the_process_with_its_messages_unsettled(
+    task: Echo, pipeline: Pipeline, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(status: int) -> None:
+        raise Ended(status)
+
+    monkeypatch.setattr(module.os, "_exit", end)
+    task.error = DeviceLost("no memory is left")
+    group = add(pipeline)
+    consumer.tick()
+    with pytest.raises(Ended, match="1"):
+        consumer.started[0].result(SECONDS)
+    assert group.request.ended == ["started"]
+
+
+def test_a_new_connection_forgets_what_the_old_one_delivered(
+    task: Echo, pipeline: Pipeline, consumer: Consumer
+) -> None:
+    add(pipeline)
+    add(pipeline, is_redelivered=True)
+    fresh = Consumer()
+    pipeline.connect(fresh)
+    consumer.finish()
+    assert task.batches == fresh.started == []
+    again = add(pipeline)
+    fresh.finish()
+    assert task.batches == [ids(again)]
+
+
+def test_a_worker_that_stops_starts_no_batch(
+    pipeline: Pipeline, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "should_stop", 0)
+    group = add(pipeline)
+    consumer.tick()
+    assert consumer.started == []
+    assert group.request.ended == []
+
+
+def test_a_worker_that_stops_finishes_the_batch_of_each_stage_and_sends_their_events(
+    task: Echo, pipeline: Pipeline, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third, fourth = fill(task, pipeline, consumer)
+    monkeypatch.setattr(state, "should_stop", 0)
+    task.open()
+    consumer.finish()
+    for group in (first, second, third):
+        assert group.request.ended == ["started", f"succeeded {SIZE} done"]
+    assert fourth.request.ended == []
+    assert consumer.flushes == 3
