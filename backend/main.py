@@ -105,7 +105,9 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     changes = Changes(event_log, database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
-    checks = Checks(database, broker, workers, containers, gpus, lambda: changes.listening)
+    checks = Checks(
+        database, broker, workers, containers, gpus, lambda: changes.listening, lambda: relay.unfinished
+    )
     uploading = Uploading(settings)
     figures = Metrics(database, relay, changes, uploading)
     decoders = Decoders(settings.max_image_pixels, settings.max_decode_seconds)

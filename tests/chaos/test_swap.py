@@ -102,7 +102,7 @@ async def publish(
             id,
             next(pixels),
         )
-        await broker.publish([classify(id)])
+        await broker.publish([classify([(id, None)])])
 
     yield publish
     await broker.close()
