@@ -68,7 +68,7 @@ class TaskMessage:
 
 def write_messages(queue: str, rows: Iterable[Row]) -> list[TaskMessage]:
     """The messages for the rows of one queue: one for each training, one for up to 64 predictions."""
-    ordered = sorted(rows, key=lambda row: row[0])
+    ordered = sorted(rows, key=lambda row: row[0].int)
     if queue == TRAINING:
         return [train(row) for row in ordered]
     groups = (ordered[start : start + MAX_IDS] for start in range(0, len(ordered), MAX_IDS))

@@ -51,6 +51,7 @@ async def test_the_broker_page_knows_the_queues(flower: httpx.AsyncClient) -> No
         # The name first, the number of its consumers last: an idle worker takes from each.
         return {(row[0].strip(), row[-1].strip()) for row in cells if row} == {
             ("inference", "1"),
+            ("inference.bulk", "1"),
             ("training", "1"),
         }
 

@@ -346,7 +346,12 @@ async def test_flower_and_rabbitmq_open_to_those_with_the_password(
     assert (await client.get("/flower/tasks", auth=login)).status_code == 200
     assert (await client.get("/rabbitmq/api/overview")).status_code == 401
     queues = (await client.get("/rabbitmq/api/queues/cifar", auth=login)).json()
-    assert {queue["name"] for queue in queues} >= {"inference", "inference.dead", "training"}
+    assert {queue["name"] for queue in queues} >= {
+        "inference",
+        "inference.bulk",
+        "inference.dead",
+        "training",
+    }
     dead = await client.get("/rabbitmq/api/queues/cifar/inference.dead", auth=login)
     assert dead.json()["name"] == "inference.dead"
 
