@@ -1,11 +1,8 @@
-"""The way to RabbitMQ: one robust connection, a channel that confirms and one for Celery's events."""
+"""The way to RabbitMQ: one robust connection, a channel that confirms and one that hears Celery's events."""
 
 import asyncio
 import json
 import logging
-import os
-import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +15,7 @@ from aio_pika.exceptions import AMQPError, ChannelClosed
 from aio_pika.robust_connection import RobustConnection
 from aiormq.exceptions import ChannelInvalidStateError
 
-from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, TaskMessage
+from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, EXCHANGES, TaskMessage
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +23,7 @@ EVENTS_EXCHANGE = "celeryev"
 RECONNECT_SECONDS = 1
 CONNECT_TIMEOUT_SECONDS = 5
 DEADLINE_SECONDS = 2.0
+PUBLISHED_TOGETHER = 100  # messages that share a deadline
 
 
 class BrokerAway(Exception):
@@ -69,39 +67,13 @@ class Broker:
         return self._connection.connected.is_set()
 
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
-        """Publish messages together and wait for the broker's confirms.
+        """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises BrokerAway when some did not come in time; those messages may or may not have arrived.
+        Raises BrokerAway as soon as some did not come in time. Those messages may or may not have arrived;
+        the messages after them are not sent.
         """
-        try:
-            async with asyncio.timeout(DEADLINE_SECONDS):  # one for all: a timer each took 4% of the backend
-                channel = self._open_channel()
-                queues = {message.queue for message in messages}
-                exchanges = {name: await channel.get_exchange(name, ensure=False) for name in queues}
-                confirms = (_publish(exchanges[message.queue], message) for message in messages)
-                outcomes = await asyncio.gather(*confirms, return_exceptions=True)
-        except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
-            raise BrokerAway(f"{len(messages)} messages unconfirmed: {error!r}") from error
-        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        if failures:
-            raise BrokerAway(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
-
-    async def announce(self, messages: Sequence[TaskMessage]) -> None:
-        """Tell Flower that messages were published; it shows them as pending from now on.
-
-        Nothing depends on it: no confirm, and a failure is only logged.
-        """
-        if self._events is None or not self.connected:
-            return
-        sender = {"hostname": f"backend@{socket.gethostname()}", "pid": os.getpid(), "timestamp": time.time()}
-        body = json.dumps([message.sent_event() | sender for message in messages]).encode()
-        try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                exchange = await self._events.get_exchange(EVENTS_EXCHANGE, ensure=False)
-                message = aio_pika.Message(body, content_type=CONTENT_TYPE, content_encoding=CONTENT_ENCODING)
-                await exchange.publish(message, "task.multi", mandatory=False)
-        except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
-            logger.warning("Flower was not told of %d messages: %r", len(messages), error)
+        for start in range(0, len(messages), PUBLISHED_TOGETHER):
+            await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])
 
     async def inspect(self, queue: str) -> QueueState:
         """How many messages wait in a queue, and how many workers listen to it. Raises BrokerAway."""
@@ -114,6 +86,20 @@ class Broker:
                 return QueueState(counts.message_count or 0, counts.consumer_count or 0)
         except (AMQPError, ChannelClosed, OSError, TimeoutError, RuntimeError) as error:
             raise BrokerAway(repr(error)) from error
+
+    async def _publish_together(self, messages: Sequence[TaskMessage]) -> None:
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):  # one for all: a timer each took 4% of the backend
+                channel = self._open_channel()
+                names = {EXCHANGES[message.queue] for message in messages}
+                exchanges = {name: await channel.get_exchange(name, ensure=False) for name in names}
+                confirms = (_send(exchanges[EXCHANGES[message.queue]], message) for message in messages)
+                outcomes = await asyncio.gather(*confirms, return_exceptions=True)
+        except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
+            raise BrokerAway(f"{len(messages)} messages unconfirmed: {error!r}") from error
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            raise BrokerAway(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
 
     def _open_channel(self) -> AbstractRobustChannel:
         if self._channel is None:
@@ -157,16 +143,15 @@ class Broker:
             self._hear(event)
 
 
-async def _publish(exchange: AbstractExchange, message: TaskMessage) -> None:
-    task_id = str(message.id)
+async def _send(exchange: AbstractExchange, message: TaskMessage) -> None:
     await exchange.publish(
         aio_pika.Message(
             message.body,
             headers=message.headers,
             content_type=CONTENT_TYPE,
             content_encoding=CONTENT_ENCODING,
-            correlation_id=task_id,
-            message_id=task_id,
+            correlation_id=message.id,
+            message_id=message.id,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         ),
         message.queue,

@@ -11,7 +11,7 @@ from backend.containers import Containers, ContainersUnavailable
 from backend.database import PING, Database
 from backend.errors import DatabaseAway
 from backend.gpus import Gpus, GpusUnavailable
-from backend.messages import INFERENCE
+from backend.messages import BULK, INFERENCE
 from backend.schemas.health import (
     BrokerHealth,
     Components,
@@ -102,11 +102,13 @@ class Checks:
         containers: Containers,
         gpus: Gpus,
         listening: Callable[[], bool],
+        unfinished: Callable[[], int],
     ) -> None:
         self._workers = workers
         self._listening = listening
+        self._unfinished = unfinished
         self._database = Question(lambda: database.fetch(PING))
-        self._queue = Question(lambda: broker.inspect(INFERENCE))
+        self._queues = Question(lambda: asyncio.gather(broker.inspect(INFERENCE), broker.inspect(BULK)))
         self._containers = Question(containers.read)
         self._gpus = Question(gpus.read)
         self._report: asyncio.Task[Health] | None = None
@@ -133,7 +135,7 @@ class Checks:
         return await _list(self._gpus)
 
     def stop(self) -> None:
-        for question in (self._database, self._queue, self._containers, self._gpus):
+        for question in (self._database, self._queues, self._containers, self._gpus):
             question.cancel()
 
     async def _ask_all(self) -> Health:
@@ -163,13 +165,16 @@ class Checks:
 
     async def _check_broker(self) -> BrokerHealth:
         try:
-            queue, latency_ms = await self._queue.answer()
+            queues, latency_ms = await self._queues.answer()
         except Unavailable as error:
             return BrokerHealth(
                 status="down", latency_ms=None, queue_depth=None, consumers=None, detail=str(error)
             )
         return BrokerHealth(
-            status="ok", latency_ms=latency_ms, queue_depth=queue.depth, consumers=queue.consumers
+            status="ok",
+            latency_ms=latency_ms,
+            queue_depth=sum(queue.depth for queue in queues),
+            consumers=min(queue.consumers for queue in queues),
         )
 
     def _check_inference(self) -> InferenceHealth:
@@ -178,13 +183,20 @@ class Checks:
         if not alive:
             detail = "no worker is heard; uploads are stored and will be classified when one is"
             return InferenceHealth(
-                status="down", model=None, device=None, last_seen=None, workers=workers, detail=detail
+                status="down",
+                unfinished=self._unfinished(),
+                model=None,
+                device=None,
+                last_seen=None,
+                workers=workers,
+                detail=detail,
             )
         detail = next((f"{worker.name}: {worker.detail}" for worker in alive if worker.detail), None)
         if silent := len(workers) - len(alive):
             detail = f"{silent} of {len(workers)} workers went silent without saying goodbye"
         return InferenceHealth(
             status="degraded" if detail else "ok",
+            unfinished=self._unfinished(),
             model=max(worker.model for worker in alive),
             device=alive[0].device,
             last_seen=alive[0].last_seen,

@@ -94,7 +94,15 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     changes = Changes(event_log, database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
-    checks = Checks(Database(pools.health), broker, workers, containers, gpus, lambda: changes.listening)
+    checks = Checks(
+        Database(pools.health),
+        broker,
+        workers,
+        containers,
+        gpus,
+        lambda: changes.listening,
+        lambda: relay.unfinished,
+    )
     uploading = Uploading(settings)
     figures = Metrics(database, relay, changes, uploading)
     retention = Retention(database_url, settings.retention_days)

@@ -5,79 +5,84 @@ A frozen value without I/O. `docs/message-protocol.md` is the contract, and the 
 """
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-INFERENCE, TRAINING = "inference", "training"  # queues; each one's exchange and routing key are named like it
+INFERENCE, BULK, TRAINING = (
+    "inference",
+    "inference.bulk",
+    "training",
+)  # queues; a routing key is its queue's name
+EXCHANGES = {INFERENCE: "inference", BULK: "inference", TRAINING: "training"}
+MAX_IDS = 64  # predictions in one message
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
+Row = tuple[UUID, str | None]
+"""A row's id, and that of the request that made the row. A row that is published again has no request."""
+
 
 @dataclass(frozen=True)
 class TaskMessage:
-    """Ask a worker to look at the row `id`, which is the task's id, too."""
+    """Ask a worker to look at rows."""
 
     task: str
     queue: str
-    id: UUID
-    request_id: str | None = None
-    """Of the request that made the row, for the worker's log; a message published again has none."""
+    id: str
+    """The task's, which is the id of its first row."""
+    argument: str | list[str]
+    """The task's only one: the id of a training, or those of predictions."""
+    requests: Mapping[str, str | list[str | None] | None]
+    """The header that names the requests that made the rows, for the worker's log."""
 
     def __str__(self) -> str:
-        return f"{self.task}({self.id})"
+        return f"{self.task}({self.argument!r})"
 
     @property
     def headers(self) -> dict[str, Any]:
         """Header values are text, integers, lists and nulls: AMQP would round a float."""
-        task_id = str(self.id)
         return {
             "lang": "py",
             "task": self.task,
-            "id": task_id,
-            "root_id": task_id,
+            "id": self.id,
+            "root_id": self.id,
             "parent_id": None,
             "group": None,
             "retries": 0,
             "timelimit": [None, None],
-            "argsrepr": f"('{task_id}',)",
+            "argsrepr": f"({self.argument!r},)",
             "kwargsrepr": "{}",
             "origin": "backend",
             "ignore_result": True,
-            "request_id": self.request_id,
-        }
-
-    def sent_event(self) -> dict[str, Any]:
-        """Celery's event `task-sent` for this message, but for who sent it and when."""
-        task_id = str(self.id)
-        return {
-            "type": "task-sent",
-            "uuid": task_id,
-            "name": self.task,
-            "args": f"('{task_id}',)",
-            "kwargs": "{}",
-            "root_id": task_id,
-            "parent_id": None,
-            "retries": 0,
-            "eta": None,
-            "expires": None,
-            "queue": self.queue,
-            "exchange": self.queue,
-            "routing_key": self.queue,
+            **self.requests,
         }
 
     @property
     def body(self) -> bytes:
         """[args, kwargs, embed]"""
-        return json.dumps([[str(self.id)], {}, EMBED]).encode()
+        return json.dumps([[self.argument], {}, EMBED]).encode()
 
 
-def classify(id: UUID, request_id: str | None = None) -> TaskMessage:
-    """Classify the stored image of one prediction."""
-    return TaskMessage("inference.classify", INFERENCE, id, request_id)
+def write_messages(queue: str, rows: Iterable[Row]) -> list[TaskMessage]:
+    """The messages for the rows of one queue: one for each training, one for up to 64 predictions."""
+    ordered = sorted(rows, key=lambda row: row[0].int)
+    if queue == TRAINING:
+        return [train(row) for row in ordered]
+    groups = (ordered[start : start + MAX_IDS] for start in range(0, len(ordered), MAX_IDS))
+    return [classify(group, queue) for group in groups]
 
 
-def train(id: UUID, request_id: str | None = None) -> TaskMessage:
+def classify(rows: Sequence[Row], queue: str = INFERENCE) -> TaskMessage:
+    """Classify the stored images of predictions."""
+    ids = [str(id) for id, _ in rows]
+    requests = {"request_ids": [request_id for _, request_id in rows]}
+    return TaskMessage("inference.classify", queue, ids[0], ids, requests)
+
+
+def train(row: Row) -> TaskMessage:
     """Run one training."""
-    return TaskMessage("training.train", TRAINING, id, request_id)
+    id, request_id = row
+    return TaskMessage("training.train", TRAINING, str(id), str(id), {"request_id": request_id})

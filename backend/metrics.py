@@ -38,9 +38,17 @@ class Metrics:
             registry=registry,
         )
         for name, text, read in (
-            ("predictions_unfinished", "Predictions that wait or run, in all.", lambda: relay.unfinished),
-            ("relay_waiting", "Messages not yet handed to the broker.", lambda: relay.waiting),
-            ("relay_relayed", "Messages published again in the last ten seconds.", lambda: relay.relayed),
+            (
+                "predictions_unfinished",
+                "Predictions that wait or run, in all; estimated from 5,000 on.",
+                lambda: relay.unfinished,
+            ),
+            ("relay_waiting", "Rows whose message was not handed to the broker yet.", lambda: relay.waiting),
+            (
+                "relay_relayed",
+                "Rows whose message was published again in the last ten seconds.",
+                lambda: relay.relayed,
+            ),
             ("stream_subscribers", "Event streams that are open.", lambda: changes.streams),
             ("upload_bytes_held", "Of the uploads that are read and decoded.", lambda: uploading.held),
             ("database_connections_in_use", "Of the pool.", lambda: database.connections_in_use),

@@ -2,19 +2,23 @@
 
 A row is its own outbox. Uploads and trainings are published right after their commit, off the request's path;
 what that misses (a broker away, a backend killed between commit and publish) the relay finds by
-looking at the rows. Publishing twice is harmless, for a claim takes only unfinished rows, so backends
+looking at the rows. Publishing twice is harmless, for a worker takes only unfinished rows, so backends
 need not agree on who relays.
+
+The rows of one INSERT are announced in one turn of the event loop, and rows that are announced while the
+broker confirms collect. So predictions that arrive together share messages, and a lone one waits for nothing
+(docs/decisions/0022).
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from backend.broker import Broker, BrokerAway
 from backend.errors import DatabaseAway
-from backend.messages import INFERENCE, TRAINING, TaskMessage, classify, train
+from backend.messages import BULK, EXCHANGES, INFERENCE, TRAINING, Row, TaskMessage, write_messages
 from backend.predictions import Predictions
 from backend.trainings import Trainings
 
@@ -29,7 +33,7 @@ class Relay:
         self._predictions = predictions
         self._trainings = trainings
         self._broker = broker
-        self._waiting: list[TaskMessage] = []
+        self._waiting: dict[str, list[Row]] = {queue: [] for queue in EXCHANGES}
         self._wake = asyncio.Event()
         self._relayed: dict[UUID, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -49,60 +53,61 @@ class Relay:
 
     @property
     def waiting(self) -> int:
-        """Messages that the broker has not been asked to take yet."""
-        return len(self._waiting)
+        """Rows that the broker has not been asked for a message of yet."""
+        return sum(map(len, self._waiting.values()))
 
     @property
     def relayed(self) -> int:
-        """Messages that were published again and still have time to be claimed."""
+        """Rows whose message was published again and still has time to be read."""
         now = time.monotonic()
         return sum(now - at < PATIENCE_SECONDS for at in self._relayed.values())
 
-    def publish_soon(self, messages: Iterable[TaskMessage]) -> None:
-        """Publish messages of committed rows without making their request wait."""
-        self._waiting.extend(messages)
+    def publish_soon(self, queue: str, rows: Iterable[Row]) -> None:
+        """Have committed rows published to a queue, without making their request wait."""
+        self._waiting[queue].extend(rows)
         self._wake.set()
-
-    async def publish(self, messages: Sequence[TaskMessage]) -> None:
-        """Publish messages together; failures are left for the next look at the rows."""
-        if not messages:
-            return
-        try:
-            await self._broker.publish(messages)
-        except BrokerAway as error:
-            logger.warning("%s", error)
-        else:
-            await self._broker.announce(messages)
 
     async def relay_lost(self) -> list[UUID]:
         """Publish again the predictions that have lost their message; returns those ids."""
-        queue = await self._broker.inspect(INFERENCE)
-        lost = await self._predictions.find_lost(queue_is_empty=queue.depth == 0)
-        return await self._relay(lost, classify)
+        relayed: list[UUID] = []
+        for queue in (INFERENCE, BULK):
+            is_empty = (await self._broker.inspect(queue)).depth == 0
+            lost = await self._predictions.find_lost(bulk=queue == BULK, queue_is_empty=is_empty)
+            relayed += await self._relay(queue, lost)
+        return relayed
 
     async def relay_lost_trainings(self) -> list[UUID]:
         """The same of trainings."""
         queue = await self._broker.inspect(TRAINING)
-        lost = await self._trainings.find_lost(queue_is_empty=queue.depth == 0)
-        return await self._relay(lost, train)
+        return await self._relay(TRAINING, await self._trainings.find_lost(queue_is_empty=queue.depth == 0))
 
-    async def _relay(self, rows: Sequence[UUID], ask: Callable[[UUID], TaskMessage]) -> list[UUID]:
+    async def _relay(self, queue: str, rows: Sequence[UUID]) -> list[UUID]:
         now = time.monotonic()
         self._relayed = {id: at for id, at in self._relayed.items() if now - at < PATIENCE_SECONDS}
-        messages = [ask(id) for id in rows if id not in self._relayed]
-        if messages:
-            logger.warning("%d rows have lost their %s; publishing it again", len(messages), messages[0].task)
-            self._relayed |= dict.fromkeys((message.id for message in messages), now)
-            await self.publish(messages)
-        return [message.id for message in messages]
+        lost = [id for id in rows if id not in self._relayed]
+        if lost:
+            logger.warning("%d rows have lost their message in %s; publishing it again", len(lost), queue)
+            self._relayed |= dict.fromkeys(lost, now)
+            await self._publish(write_messages(queue, [(id, None) for id in lost]))
+        return lost
+
+    async def _publish(self, messages: Sequence[TaskMessage]) -> None:
+        """Publish messages; failures are left for the next look at the rows."""
+        try:
+            await self._broker.publish(messages)
+        except BrokerAway as error:
+            logger.warning("%s", error)
 
     async def _publish_waiting(self) -> None:
-        while self._waiting or not self._stopping:
+        while self.waiting or not self._stopping:
             await self._wake.wait()
             self._wake.clear()
-            messages, self._waiting = self._waiting, []
+            messages: list[TaskMessage] = []
+            for queue, rows in self._waiting.items():
+                messages += write_messages(queue, rows)
+                rows.clear()
             try:
-                await self.publish(messages)
+                await self._publish(messages)
             except Exception:
                 logger.exception("publishing %d messages failed; the rows will tell", len(messages))
 

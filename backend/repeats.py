@@ -17,9 +17,9 @@ from backend.schemas.predictions import Prediction
 
 # Store the rows of one request under their keys; one that is there already, since it was sent before, stays.
 INSERT_ONCE = """
-INSERT INTO predictions (id, filename, "timestamp", pixels, upload_key)
-SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]),
-                     CAST(:timestamps AS timestamptz[]), CAST(:pixels AS bytea[]), CAST(:keys AS bytea[]))
+INSERT INTO predictions (id, filename, "timestamp", pixels, bulk, upload_key)
+SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]), CAST(:timestamps AS timestamptz[]),
+                     CAST(:pixels AS bytea[]), CAST(:bulk AS boolean[]), CAST(:keys AS bytea[]))
 ON CONFLICT (upload_key) WHERE upload_key IS NOT NULL DO NOTHING
 """
 

@@ -1,8 +1,8 @@
 """The workers, as they describe themselves: Celery's own events, read natively.
 
-Every two seconds each worker says on the exchange `celeryev` that it lives and how much it has done; those of
-inference add their model, their device, why that is not the intended one, and their batches. Nothing is
-stored: a backend that has just started knows a worker two seconds later.
+Every two seconds each worker says on the exchange `celeryev` that it lives. Those of inference add their
+model, their device, why that is not the intended one, and how many predictions and batches they have
+finished. Nothing is stored: a backend that has just started knows a worker two seconds later.
 """
 
 import time
@@ -22,7 +22,7 @@ RATE_SECONDS = 10.0
 
 @dataclass
 class _Heard:
-    """One worker's latest words, and its counts of the last seconds: (its own time, tasks, batches)."""
+    """One worker's latest words, and its counts of the last seconds: (its own time, predictions, batches)."""
 
     model: str
     device: str
@@ -34,9 +34,9 @@ class _Heard:
         """Predictions and batches a second, over the last ten seconds or so."""
         if len(self.counts) < 2:
             return 0.0, 0.0
-        (start, tasks, batches), (end, tasks_now, batches_now) = self.counts[0], self.counts[-1]
+        (start, predictions, batches), (end, predictions_now, batches_now) = self.counts[0], self.counts[-1]
         seconds = max(end - start, 1.0)
-        return (tasks_now - tasks) / seconds, (batches_now - batches) / seconds
+        return (predictions_now - predictions) / seconds, (batches_now - batches) / seconds
 
 
 class Workers:
@@ -64,15 +64,17 @@ class Workers:
                 "device": str(device),
                 "fallback": str(fallback),
                 "timestamp": float() | int() as sent,
-                "processed": int(tasks),
+                "predictions": int(predictions),
                 "batches": int(batches),
             }:
                 known = self._heard.get(name)
-                if known is None or (known.counts and tasks < known.counts[-1][1]):  # new, or started anew
+                if known is None or (
+                    known.counts and predictions < known.counts[-1][1]
+                ):  # new, or started anew
                     known = self._heard[name] = _Heard(model, device, fallback, now)
                 known.model, known.device, known.fallback, known.at = model, device, fallback, now
                 # By the worker's clock: heartbeats may have waited in the queue, and arrive together.
-                known.counts.append((sent, tasks, batches))
+                known.counts.append((sent, predictions, batches))
                 while sent - known.counts[0][0] > RATE_SECONDS and len(known.counts) > 2:
                     known.counts.popleft()
             case _:

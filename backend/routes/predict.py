@@ -11,7 +11,7 @@ from backend import logs
 from backend.errors import NothingAccepted, Overloaded, ServiceError, UploadError
 from backend.events import wait_for
 from backend.header_fields import read_list
-from backend.messages import classify
+from backend.messages import BULK, INFERENCE
 from backend.predictions import NewPrediction
 from backend.repeats import insert_once
 from backend.routes import Services, as_json, problems, services
@@ -99,7 +99,7 @@ async def take(request: Request, serve: Services, wait_seconds: float, key: str 
         raise type(refusal)(refusal.detail)
     note_refused(uploads, serve)
     rows = [
-        NewPrediction.create(upload.filename, upload.pixels)
+        NewPrediction.create(upload.filename, upload.pixels, bulk=len(uploads) > 1)
         for upload in uploads
         if isinstance(upload.pixels, bytes)
     ]
@@ -161,9 +161,10 @@ async def commit(serve: Services, rows: list[NewPrediction]) -> None:
 
 
 def announce(serve: Services, rows: list[NewPrediction]) -> None:
-    """See to it that stored rows are published, counted and told in the log."""
+    """See to it that a request's stored rows are published, counted and told in the log."""
     request_id = logs.request_id.get()
-    serve.relay.publish_soon(classify(row.id, request_id) for row in rows)
+    queue = BULK if rows[0].bulk else INFERENCE
+    serve.relay.publish_soon(queue, [(row.id, request_id) for row in rows])
     serve.metrics.count_accepted(len(rows))
     logger.info("uploads accepted", extra={"prediction_ids": [str(row.id) for row in rows]})
 

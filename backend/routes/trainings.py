@@ -10,7 +10,7 @@ from pydantic import Field
 
 from backend import logs
 from backend.history import decode_cursor, encode_cursor
-from backend.messages import train
+from backend.messages import TRAINING
 from backend.routes import QueryParameters, as_json, describe_body, problems, read_body, services
 from backend.routes.streams import LastEventId, NothingNew
 from backend.schemas import TERMINAL
@@ -36,7 +36,7 @@ async def start_training(request: Request) -> Response:
     """Queue a training. The model that it publishes is registered, and served if `activation` has it so."""
     serve = services(request)
     training = await serve.trainings.insert(await read_body(request, TrainingRequest))
-    serve.relay.publish_soon([train(training.id, logs.request_id.get())])
+    serve.relay.publish_soon(TRAINING, [(training.id, logs.request_id.get())])
     logger.info("training accepted", extra={"training_id": str(training.id)})
     return as_json(training, 202, {"Location": training.urls.self})
 

@@ -16,8 +16,11 @@ class DatabaseHealth(BaseModel):
 class BrokerHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
-    queue_depth: Annotated[int | None, Field(description="Messages that no worker has taken yet.")]
-    consumers: int | None
+    queue_depth: Annotated[
+        int | None,
+        Field(description="Messages that no worker has taken yet. Each asks for up to 64 predictions."),
+    ]
+    consumers: Annotated[int | None, Field(description="Workers that take from both queues.")]
     detail: str | None = None
 
 
@@ -36,6 +39,10 @@ class Worker(BaseModel):
 
 class InferenceHealth(BaseModel):
     status: Literal["ok", "degraded", "down"]
+    unfinished: Annotated[
+        int,
+        Field(description="Predictions that wait or run; an estimate from 5,000 on."),
+    ]
     model: Annotated[str | None, Field(description="Version served; the newest if workers differ.")]
     device: str | None
     last_seen: datetime | None

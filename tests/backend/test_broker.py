@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from backend.broker import Broker
+from backend.broker import PUBLISHED_TOGETHER, Broker, BrokerAway
+from backend.messages import classify
 from scripts.local.config import Config
 from tests.conftest import eventually
 
@@ -27,3 +30,43 @@ async def test_channels_that_cannot_be_set_up_are_tried_again(
     assert (await broker.inspect("inference")).consumers == 0
     async with asyncio.timeout(5):
         await broker.close()
+
+
+class Exchange:
+    """Confirms as many messages as are published together, once the last of them has come; refuses one."""
+
+    def __init__(self, refused: int | None = None) -> None:
+        self.counts: list[int] = []
+        self._refused = refused
+        self._together = 0
+
+    async def publish(self, *_arguments: Any, **_options: Any) -> None:
+        self._together += 1
+        await asyncio.sleep(0)
+        if self._together:
+            self.counts.append(self._together)
+            self._together = 0
+        if self._refused is not None and sum(self.counts) > self._refused:
+            raise OSError("full")
+
+    async def get_exchange(self, _name: str, **_options: Any) -> "Exchange":
+        return self
+
+
+async def publish_through(exchange: Exchange, count: int) -> None:
+    broker = Broker("amqp://127.0.0.1:1", lambda _event: None)
+    broker._channel = exchange  # pyright: ignore[reportAttributeAccessIssue]
+    await broker.publish([classify([(uuid4(), None)]) for _ in range(count)])
+
+
+async def test_many_messages_are_published_a_hundred_at_a_time_each_hundred_with_its_own_deadline() -> None:
+    exchange = Exchange()
+    await publish_through(exchange, 2 * PUBLISHED_TOGETHER + 1)
+    assert exchange.counts == [PUBLISHED_TOGETHER, PUBLISHED_TOGETHER, 1]
+
+
+async def test_after_messages_that_were_not_confirmed_no_others_are_sent() -> None:
+    exchange = Exchange(refused=PUBLISHED_TOGETHER)
+    with pytest.raises(BrokerAway, match="100 of 100 messages unconfirmed"):
+        await publish_through(exchange, 5 * PUBLISHED_TOGETHER)
+    assert exchange.counts == [PUBLISHED_TOGETHER] * 2

@@ -30,7 +30,7 @@ async def say(servers: Config) -> AsyncGenerator[Heartbeat]:
 
         async def publish(type: str, name: str = "inference@a", fallback: str = "") -> None:
             event = {"type": type, "hostname": name, "model": "m1", "device": "CPU", "fallback": fallback}
-            body = json.dumps(event | {"timestamp": time.time(), "processed": 0, "batches": 0}).encode()
+            body = json.dumps(event | {"timestamp": time.time(), "predictions": 0, "batches": 0}).encode()
             await exchange.publish(aio_pika.Message(body), type.replace("-", "."))
 
         yield publish
@@ -74,8 +74,8 @@ async def test_with_a_live_worker_all_is_well_until_it_leaves(api: Api, say: Hea
     inference = health["components"]["inference"]
     assert (inference["model"], inference["device"]) == ("m1", "CPU")
     assert inference["last_seen"] == inference["workers"][0]["last_seen"]
-    depth = (await api.services.broker.inspect("inference")).depth
-    assert health["components"]["broker"]["queue_depth"] == depth
+    depths = [(await api.services.broker.inspect(queue)).depth for queue in ("inference", "inference.bulk")]
+    assert health["components"]["broker"]["queue_depth"] == sum(depths)
     assert health["components"]["broker"]["consumers"] == 0
     assert health["components"]["broker"]["latency_ms"] > 0
     assert health["components"]["database"]["latency_ms"] > 0
@@ -88,6 +88,23 @@ async def test_with_a_live_worker_all_is_well_until_it_leaves(api: Api, say: Hea
         return (await report(api))[0] == 503
 
     await eventually(down)
+
+
+async def test_the_report_counts_the_predictions_and_the_messages_of_both_queues(
+    api: Api, cat: bytes
+) -> None:
+    async def counted() -> tuple[int, int]:
+        parts = (await report(api))[1]["components"]
+        return parts["inference"]["unfinished"], parts["broker"]["queue_depth"]
+
+    unfinished, depth = await counted()
+    await api.upload(cat)
+    await api.upload(cat, cat, cat)
+
+    async def more() -> bool:
+        return await counted() == (unfinished + 4, depth + 2)
+
+    await eventually(more)
 
 
 async def test_a_training_worker_is_not_needed_but_missed_when_it_falls_silent(

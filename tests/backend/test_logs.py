@@ -61,7 +61,7 @@ async def test_the_request_s_id_travels_in_the_message(api: Api, cat: bytes, ser
         headers = (await eventually(received)).headers
     finally:
         await reader.close()
-    assert (headers["id"], headers["request_id"]) == (id, "upload-2")
+    assert (headers["id"], headers["request_ids"]) == (id, ["upload-2"])
 
 
 async def test_a_refused_request_is_one_line_with_its_title(api: Api, lines: Lines) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from io import BytesIO
 from itertools import chain, repeat
 from typing import Any
 
+import aio_pika
 import asyncpg
 import httpx
 import psutil
@@ -15,8 +17,9 @@ import pytest
 from PIL import Image
 
 from backend.predictions import MAX_ROWS_PER_INSERT, NewPrediction
-from backend.routes.predict import parse_wait
+from backend.routes.predict import commit, parse_wait
 from backend.settings import Settings
+from scripts.local.config import Config
 from tests.backend.conftest import Api, Serve
 from tests.conftest import SAMPLES, eventually
 
@@ -54,6 +57,51 @@ async def test_an_upload_is_stored_queued_and_published(
         return (await api.services.broker.inspect("inference")).depth == before + 1
 
     await eventually(published)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "headers"),
+    [
+        ("inference", 1, {}),
+        ("inference.bulk", 3, {}),
+        ("inference", 1, {"Idempotency-Key": "one"}),
+        ("inference.bulk", 3, {"Idempotency-Key": "three"}),
+    ],
+)
+async def test_several_files_are_one_message_in_the_queue_that_lets_single_files_go_first(
+    name: str,
+    files: int,
+    headers: dict[str, str],
+    api: Api,
+    cat: bytes,
+    database: asyncpg.Connection,
+    servers: Config,
+) -> None:
+    reader = await aio_pika.connect(servers.broker_url("backend"))
+    async with reader:
+        queue = await (await reader.channel()).declare_queue(name, passive=True)
+        await queue.purge()
+        await api.upload(*[cat] * files, **headers)
+
+        async def received() -> Any:
+            return await queue.get(fail=False, no_ack=True)
+
+        message = await eventually(received)
+        assert await received() is None
+    rows = await database.fetch("SELECT id, bulk FROM predictions ORDER BY id")
+    assert json.loads(message.body)[0] == [[str(row["id"]) for row in rows]]
+    assert [row["bulk"] for row in rows] == [files > 1] * files
+
+
+async def test_rows_that_one_insert_commits_share_messages(api: Api) -> None:
+    serve = api.services
+    depths = {queue: (await serve.broker.inspect(queue)).depth for queue in ("inference", "inference.bulk")}
+    single = [[NewPrediction.create("x.png", bytes(3072), bulk=False)] for _ in range(64)]
+    several = [[NewPrediction.create("x.png", bytes(3072), bulk=True) for _ in range(5)] for _ in range(13)]
+    await asyncio.gather(*(commit(serve, rows) for rows in (*single, *several)))
+    await serve.relay.stop()  # publishes what waits
+    added = {queue: (await serve.broker.inspect(queue)).depth - depth for queue, depth in depths.items()}
+    assert added == {"inference": 1, "inference.bulk": 2}
 
 
 async def test_the_answer_right_after_the_upload_is_the_row(api: Api, cat: bytes) -> None:
@@ -315,7 +363,7 @@ async def test_several_prefer_lines_are_one_and_the_answer_says_what_was_applied
 async def test_rows_beyond_what_one_statement_takes_are_all_stored(
     api: Api, database: asyncpg.Connection
 ) -> None:
-    rows = [NewPrediction.create("x.png", bytes(3072)) for _ in range(2 * MAX_ROWS_PER_INSERT + 1)]
+    rows = [NewPrediction.create("x.png", bytes(3072), bulk=True) for _ in range(2 * MAX_ROWS_PER_INSERT + 1)]
     await asyncio.gather(*(api.services.predictions.insert(rows[place::3]) for place in range(3)))
     stored = await database.fetch("SELECT id FROM predictions")
     assert {row["id"] for row in stored} == {row.id for row in rows}

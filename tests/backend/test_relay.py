@@ -1,6 +1,7 @@
 """The relay: a row whose message is lost is published again, and only such a row."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,8 @@ import aio_pika
 import asyncpg
 import pytest
 
-from backend.messages import TaskMessage, classify, train
+from backend.messages import BULK, INFERENCE, TRAINING, TaskMessage
+from backend.predictions import LOST_PAGE
 from backend.relay import Relay
 from scripts.local.config import Config
 from tests.backend.conftest import Api
@@ -31,8 +33,20 @@ async def upload(api: Api, image: bytes) -> dict[str, Any]:
     return (await api.upload(image)).json()
 
 
-async def lost(api: Api, *, queue_is_empty: bool) -> list[str]:
-    return [str(id) for id in await api.services.predictions.find_lost(queue_is_empty=queue_is_empty)]
+async def upload_two(api: Api, image: bytes) -> list[str]:
+    return [row["id"] for row in (await api.upload(image, image)).json()["predictions"]]
+
+
+async def start_running(database: asyncpg.Connection, id: str) -> None:
+    """Play the worker that claims one prediction."""
+    await database.execute(
+        "UPDATE predictions SET status = 'running', started_at = now(), attempt = 1 WHERE id = $1", id
+    )
+
+
+async def lost(api: Api, *, queue_is_empty: bool, bulk: bool = False) -> list[str]:
+    find_lost = api.services.predictions.find_lost
+    return [str(id) for id in await find_lost(bulk=bulk, queue_is_empty=queue_is_empty)]
 
 
 async def test_a_row_that_waits_though_the_queue_is_empty_has_lost_its_message(
@@ -48,26 +62,86 @@ async def test_a_row_that_waits_though_the_queue_is_empty_has_lost_its_message(
 async def test_a_row_that_a_much_later_one_has_overtaken_has_lost_its_message(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
-    early, late = [row["id"] for row in (await api.upload(cat, cat)).json()["predictions"]]
+    early, late = await upload_two(api, cat)
     await age(database, early, 20)
     await age(database, late, 10)
+    assert await lost(api, bulk=True, queue_is_empty=False) == []
+    await start_running(database, late)
+    assert await lost(api, bulk=True, queue_is_empty=False) == [early]
+
+
+async def test_a_row_that_one_of_the_other_queue_has_overtaken_has_not_lost_its_message(
+    api: Api, cat: bytes, database: asyncpg.Connection
+) -> None:
+    early = (await upload(api, cat))["id"]
+    late, _ = await upload_two(api, cat)
+    await age(database, early, 20)
+    await start_running(database, late)
     assert await lost(api, queue_is_empty=False) == []
-    await database.execute(
-        "UPDATE predictions SET status = 'running', started_at = now(), attempt = 1 WHERE id = $1", late
-    )
+    single = (await upload(api, cat))["id"]
+    await start_running(database, single)
     assert await lost(api, queue_is_empty=False) == [early]
+
+
+async def test_a_row_is_not_lost_while_a_worker_starts_others_that_it_took_from_the_empty_queue(
+    api: Api, cat: bytes, database: asyncpg.Connection
+) -> None:
+    first, second = await upload_two(api, cat)
+    for id in (first, second):
+        await age(database, id, 20)
+    await start_running(database, first)
+    assert await lost(api, bulk=True, queue_is_empty=True) == []
+    await database.execute("UPDATE predictions SET started_at = now() - interval '6 s' WHERE id = $1", first)
+    assert await lost(api, bulk=True, queue_is_empty=True) == [second]
+    assert await lost(api, bulk=False, queue_is_empty=True) == []
 
 
 async def test_a_row_that_runs_for_a_minute_has_lost_its_worker(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
-    id = (await api.upload(cat)).json()["id"]
-    await database.execute(
-        "UPDATE predictions SET status = 'running', started_at = now(), attempt = 1 WHERE id = $1", id
-    )
+    id = (await upload(api, cat))["id"]
+    await start_running(database, id)
     assert await lost(api, queue_is_empty=True) == []
     await age(database, id, 61)
     assert await lost(api, queue_is_empty=False) == [id]
+
+
+async def test_lost_rows_of_any_number_are_published_again_in_few_messages_to_their_queue(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    broker = api.services.broker
+    before = [(await broker.inspect(queue)).depth for queue in (INFERENCE, BULK)]
+    count = 2 * LOST_PAGE + 100
+    await database.execute(
+        """INSERT INTO predictions (id, filename, "timestamp", pixels, bulk, status, started_at)
+           SELECT gen_random_uuid(), 'x', now() - interval '90 s', decode(repeat('00', 3072), 'hex'), true,
+                  'running', now() - interval '70 s' FROM generate_series(1, $1)""",
+        count,
+    )
+
+    async def relayed() -> bool:  # by this call, or by the relay's own tick
+        await api.services.relay.relay_lost()
+        return api.services.relay.relayed == count
+
+    await eventually(relayed)
+    after = [(await broker.inspect(queue)).depth for queue in (INFERENCE, BULK)]
+    assert after == [before[0], before[1] + -(-count // 64)]
+
+
+async def test_the_number_of_unfinished_predictions_is_exact_when_small_and_estimated_when_large(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    """Of 256 ids in a row, an eighth stands for all."""
+    insert = """INSERT INTO predictions (id, filename, "timestamp", pixels)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, 'x', now(), decode(repeat('00', 3072), 'hex')
+        FROM generate_series($1::integer, $2 - 1) AS n"""
+    count = api.services.predictions.count_unfinished
+    await database.execute(insert, 0, 4999)
+    assert await count() == 4999
+    await database.execute(insert, 4999, 256 * 30)
+    assert await count() == 256 * 30
+    await database.execute("UPDATE predictions SET status = 'canceled', completed_at = now()")
+    assert await count() == 0
 
 
 async def test_a_training_that_waits_though_the_queue_is_empty_has_lost_its_message(
@@ -114,7 +188,11 @@ async def test_a_training_that_was_handed_back_has_lost_its_message_though_other
 
 @pytest.mark.parametrize(
     ("queue", "table", "task"),
-    [("inference", "predictions", "inference.classify"), ("training", "trainings", "training.train")],
+    [
+        ("inference", "predictions", "inference.classify"),
+        ("inference.bulk", "predictions", "inference.classify"),
+        ("training", "trainings", "training.train"),
+    ],
 )
 async def test_what_has_lost_its_message_is_published_again_by_the_relay_s_own_tick_and_given_time(
     queue: str, table: str, task: str, api: Api, cat: bytes, database: asyncpg.Connection, servers: Config
@@ -128,7 +206,10 @@ async def test_what_has_lost_its_message_is_published_again_by_the_relay_s_own_t
     async with reader:
         messages = await (await reader.channel()).declare_queue(queue, passive=True)
         await messages.purge()
-        id = (await (start(api) if queue == "training" else upload(api, cat)))["id"]
+        if queue == BULK:
+            ids = await upload_two(api, cat)
+        else:
+            ids = [(await (start(api) if queue == TRAINING else upload(api, cat)))["id"]]
         await eventually(published)
         await messages.purge()
         await database.execute(f"""UPDATE {table} SET "timestamp" = now() - interval '6 seconds'""")
@@ -136,37 +217,50 @@ async def test_what_has_lost_its_message_is_published_again_by_the_relay_s_own_t
         message = await messages.get(timeout=5)
         assert message is not None
         await message.ack()
-        assert (message.headers["task"], message.headers["id"]) == (task, id)
-        again = relay.relay_lost_trainings() if queue == "training" else relay.relay_lost()
-        assert (await again, relay.relayed) == ([], 1)
+        assert (message.headers["task"], message.headers["id"]) == (task, ids[0])
+        assert json.loads(message.body)[0] == ([ids] if table == "predictions" else ids)
+        again = relay.relay_lost_trainings() if queue == TRAINING else relay.relay_lost()
+        assert (await again, relay.relayed) == ([], len(ids))
 
 
 class SlowBroker:
     """Confirms when it is told to."""
 
     def __init__(self) -> None:
+        self.asked = asyncio.Event()
         self.confirms = asyncio.Event()
-        self.published: list[UUID] = []
+        self.published: list[list[TaskMessage]] = []
 
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
+        self.asked.set()
         await self.confirms.wait()
-        self.published += [message.id for message in messages]
-
-    async def announce(self, messages: Sequence[TaskMessage]) -> None:
-        pass
+        self.published.append(list(messages))
 
 
-async def test_a_stop_ends_the_publishing_that_is_under_way_and_what_waits(api: Api) -> None:
+async def test_what_is_announced_while_the_broker_confirms_shares_the_next_messages(api: Api) -> None:
     broker = SlowBroker()
     serve = api.services
     relay = Relay(serve.predictions, serve.trainings, broker)  # pyright: ignore[reportArgumentType]
     relay.start()
-    first, second = uuid4(), uuid4()
-    relay.publish_soon([classify(first)])
-    await asyncio.sleep(0)
-    relay.publish_soon([train(second)])
-    stopping = asyncio.create_task(relay.stop())
-    await asyncio.sleep(0)
+    first, *single = sorted(uuid4() for _ in range(66))
+    several, training = sorted(uuid4() for _ in range(5)), uuid4()
+    relay.publish_soon(INFERENCE, [(first, "one")])
+    await broker.asked.wait()
+    for id in reversed(single):
+        relay.publish_soon(INFERENCE, [(id, "two")])
+    relay.publish_soon(TRAINING, [(training, None)])
+    relay.publish_soon(BULK, [(id, "three") for id in several])
+    assert relay.waiting == 71
+    stopping = asyncio.create_task(relay.stop())  # publishes what waits
     broker.confirms.set()
     await stopping
-    assert broker.published == [first, second]
+    published = [[(m.queue, m.argument) for m in messages] for messages in broker.published]
+    assert published == [
+        [(INFERENCE, [str(first)])],
+        [
+            (INFERENCE, [str(id) for id in single[:64]]),
+            (INFERENCE, [str(id) for id in single[64:]]),
+            (BULK, [str(id) for id in several]),
+            (TRAINING, str(training)),
+        ],
+    ]

@@ -7,9 +7,11 @@ import pytest
 from backend.workers import Workers
 
 
-def heartbeat(name: str = "inference@a", tasks: int = 0, batches: int = 0, **fields: Any) -> dict[str, Any]:
+def heartbeat(
+    name: str = "inference@a", predictions: int = 0, batches: int = 0, **fields: Any
+) -> dict[str, Any]:
     event = {"type": "worker-heartbeat", "hostname": name, "model": "m1", "device": "CPU", "fallback": ""}
-    return event | {"timestamp": 0, "processed": tasks, "batches": batches} | fields
+    return event | {"timestamp": 0, "predictions": predictions, "batches": batches} | fields
 
 
 def test_a_worker_is_alive_until_it_has_said_nothing_for_ten_seconds() -> None:
@@ -31,7 +33,7 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
     workers = Workers()
     for second in range(0, 60, 2):
         busy = max(0, second - 40)  # idle for 40 seconds, then 100 predictions in 5 batches a second
-        workers.hear(heartbeat(tasks=100 * busy, batches=5 * busy, timestamp=1e9 + second), now=second)
+        workers.hear(heartbeat(predictions=100 * busy, batches=5 * busy, timestamp=1e9 + second), now=second)
     (worker,) = workers.report(now=58)
     assert worker.predictions_per_second == pytest.approx(100)
     assert worker.batches_per_second == pytest.approx(5)
@@ -41,9 +43,9 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
 
 def test_a_worker_that_started_anew_has_no_negative_rate() -> None:
     workers = Workers()
-    workers.hear(heartbeat(tasks=5000, batches=100, timestamp=0), now=0)
-    workers.hear(heartbeat(tasks=10, batches=1, model="m2", timestamp=4), now=4)
-    workers.hear(heartbeat(tasks=30, batches=2, model="m2", timestamp=8), now=8)
+    workers.hear(heartbeat(predictions=5000, batches=100, timestamp=0), now=0)
+    workers.hear(heartbeat(predictions=10, batches=1, model="m2", timestamp=4), now=4)
+    workers.hear(heartbeat(predictions=30, batches=2, model="m2", timestamp=8), now=8)
     (worker,) = workers.report(now=8)
     assert (worker.model, worker.predictions_per_second) == ("m2", 5)
 
@@ -51,7 +53,7 @@ def test_a_worker_that_started_anew_has_no_negative_rate() -> None:
 def test_heartbeats_that_waited_and_arrive_together_make_no_wild_rate() -> None:
     workers = Workers()
     for second in range(0, 20, 2):
-        workers.hear(heartbeat(tasks=10 * second, batches=second, timestamp=second), now=100)
+        workers.hear(heartbeat(predictions=10 * second, batches=second, timestamp=second), now=100)
     (worker,) = workers.report(now=100)
     assert worker.predictions_per_second == pytest.approx(10)
 
@@ -74,8 +76,15 @@ def test_a_training_worker_is_told_apart_and_known_by_its_name() -> None:
     [
         {},
         {"type": "worker-heartbeat", "hostname": "celery@other"},
-        {"type": "worker-heartbeat", "hostname": "x", "model": 1, "device": "", "processed": 0, "batches": 0},
-        {"type": "task-sent", "hostname": "backend@a"},
+        {
+            "type": "worker-heartbeat",
+            "hostname": "x",
+            "model": 1,
+            "device": "",
+            "predictions": 0,
+            "batches": 0,
+        },
+        {"type": "task-received", "hostname": "inference@a"},
         {"type": "worker-offline"},
     ],
 )

@@ -1,7 +1,6 @@
 """The task messages: the backend builds, and the workers decode, the same golden message."""
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,16 +12,24 @@ from celery.worker.request import Request
 from kombu.message import Message
 
 from backend.broker import Broker
-from backend.messages import TaskMessage, classify, train
-from inference.batching import BatchTask, Call
+from backend.messages import (
+    BULK,
+    INFERENCE,
+    MAX_IDS,
+    TRAINING,
+    Row,
+    TaskMessage,
+    classify,
+    train,
+    write_messages,
+)
 from scripts.local.config import Config
 from tests.conftest import eventually
 
 HERE = Path(__file__).parent
-BUILDERS: dict[str, Callable[[UUID, str | None], TaskMessage]] = {"classify": classify, "train": train}
 
 
-@pytest.fixture(params=BUILDERS)
+@pytest.fixture(params=["classify", "train"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -33,20 +40,60 @@ def golden(kind: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def message(kind: str, golden: dict[str, Any]) -> TaskMessage:
-    """The message that the backend builds."""
-    return BUILDERS[kind](UUID(golden["headers"]["id"]), golden["headers"]["request_id"])
+def rows(kind: str, golden: dict[str, Any]) -> list[Row]:
+    """What the golden message asks for."""
+    (argument,), *_ = json.loads(golden["body"])
+    if kind == "train":
+        return [(UUID(argument), golden["headers"]["request_id"])]
+    return list(zip(map(UUID, argument), golden["headers"]["request_ids"], strict=True))
 
 
-def test_the_backend_builds_the_golden_message(message: TaskMessage, golden: dict[str, Any]) -> None:
+def build(kind: str, rows: list[Row]) -> TaskMessage:
+    return classify(rows) if kind == "classify" else train(*rows)
+
+
+@pytest.fixture
+def message(kind: str, rows: list[Row]) -> TaskMessage:
+    """The message as the backend builds it."""
+    return build(kind, rows)
+
+
+def test_the_backend_builds_the_golden_message(
+    message: TaskMessage, golden: dict[str, Any], rows: list[Row]
+) -> None:
     assert message.headers == golden["headers"]
     assert message.body == golden["body"].encode()
-    assert str(message) == f"{golden['headers']['task']}({golden['headers']['id']})"
+    assert str(message).startswith(golden["headers"]["task"])
+    assert all(str(id) in str(message) for id, _ in rows)
 
 
-def test_a_message_published_again_has_no_request_id(kind: str, golden: dict[str, Any]) -> None:
-    again = BUILDERS[kind](UUID(golden["headers"]["id"]), None)
-    assert again.headers == golden["headers"] | {"request_id": None}
+def test_a_message_published_again_has_no_request_id(
+    kind: str, golden: dict[str, Any], rows: list[Row]
+) -> None:
+    again = build(kind, [(id, None) for id, _ in rows])
+    nothing = {"request_ids": [None, None]} if kind == "classify" else {"request_id": None}
+    assert again.headers == golden["headers"] | nothing
+
+
+@pytest.mark.parametrize(("queue", "count"), [(INFERENCE, 1), (INFERENCE, MAX_IDS), (BULK, 3 * MAX_IDS + 1)])
+def test_the_predictions_of_a_queue_share_messages_in_the_order_of_their_ids(queue: str, count: int) -> None:
+    rows: list[Row] = [(uuid4(), f"request-{number}") for number in range(count)]
+    messages = write_messages(queue, rows)
+    assert {message.queue for message in messages} == {queue}
+    assert [len(message.argument) for message in messages][:-1] == [MAX_IDS] * (len(messages) - 1)
+    bodies = [json.loads(message.body)[0][0] for message in messages]
+    requests = [message.headers["request_ids"] for message in messages]
+    assert [message.id for message in messages] == [body[0] for body in bodies]
+    found = [
+        pair for body, part in zip(bodies, requests, strict=True) for pair in zip(body, part, strict=True)
+    ]
+    assert found == [(str(id), request_id) for id, request_id in sorted(rows)]
+
+
+def test_each_training_has_a_message_of_its_own() -> None:
+    rows: list[Row] = [(uuid4(), None) for _ in range(3)]
+    messages = write_messages(TRAINING, rows)
+    assert [message.argument for message in messages] == sorted(str(id) for id, _ in rows)
 
 
 async def test_the_backend_publishes_the_golden_message(
@@ -77,47 +124,28 @@ async def test_the_backend_publishes_the_golden_message(
     assert properties == golden["properties"]
 
 
-async def test_messages_of_both_kinds_are_published_together(servers: Config) -> None:
+async def test_messages_for_every_queue_are_published_together(servers: Config) -> None:
     broker = Broker(servers.broker_url("backend"), lambda _event: None)
     await broker.open()
+    queues = (INFERENCE, BULK, TRAINING)
     try:
 
         async def connected() -> bool:
             return broker.connected
 
         await eventually(connected)
-        before = [(await broker.inspect(queue)).depth for queue in ("inference", "training")]
-        await broker.publish([classify(uuid4()), train(uuid4())])
-        after = [(await broker.inspect(queue)).depth for queue in ("inference", "training")]
+        before = [(await broker.inspect(queue)).depth for queue in queues]
+        await broker.publish(
+            [message for queue in queues for message in write_messages(queue, [(uuid4(), None)])]
+        )
+        after = [(await broker.inspect(queue)).depth for queue in queues]
         assert after == [depth + 1 for depth in before]
     finally:
         await broker.close()
 
 
-class Recording(BatchTask):
-    """A task with the real name and signature, without a model."""
-
-    name = "inference.classify"
-    max_batch_size = 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Call] = []
-
-    def run_batch(self, calls: Sequence[Call]) -> list[Any]:
-        self.calls.extend(calls)
-        return ["done"] * len(calls)
-
-
-@pytest.fixture
-def app() -> Celery:
-    return Celery("contract", broker="memory://", set_as_current=False)
-
-
-def as_request(
-    golden: dict[str, Any], app: Celery, task: Any, acknowledged: Callable[..., None] = lambda *_: None
-) -> Request:
-    """The call that Celery's worker makes for the golden message."""
+def as_request(golden: dict[str, Any], app: Celery, task: Any) -> Request:
+    """The request that Celery's worker makes of the golden message."""
     message = Message(
         body=golden["body"],
         headers=golden["headers"],
@@ -127,39 +155,27 @@ def as_request(
         delivery_tag=1,
         accept={"application/json"},
     )
-    return Request(message, app=app, task=task, on_ack=acknowledged, decoded=False)
+    return Request(message, app=app, task=task, on_ack=lambda *_: None, decoded=False)
 
 
-@pytest.mark.parametrize("kind", ["classify"], indirect=True)
 def test_celery_itself_decodes_the_golden_message_and_runs_the_task(
-    golden: dict[str, Any], app: Celery
+    golden: dict[str, Any], rows: list[Row]
 ) -> None:
-    task = Recording()
-    app.register_task(task)
-    acknowledged: list[bool] = []
-    request = as_request(golden, app, task, lambda *_: acknowledged.append(True))
-    id = golden["headers"]["id"]
-    assert (request.id, request.name, request.root_id) == (id, "inference.classify", id)
-    assert request.argsrepr == f"('{id}',)"
-    assert request.time_limits == [None, None]
-    assert request.request_dict["request_id"] == golden["headers"]["request_id"]
-    assert request.execute() == "done"
-    assert [tuple(call.arguments) for call in task.calls] == [(id,)]
-    assert acknowledged == [True]
+    app = Celery("contract", broker="memory://", set_as_current=False)
+    argument = json.loads(golden["body"])[0][0]
 
-
-@pytest.mark.parametrize("kind", ["train"], indirect=True)
-def test_celery_itself_decodes_the_golden_training_and_runs_the_task(
-    golden: dict[str, Any], app: Celery
-) -> None:
-    @app.task(name="training.train")
-    def run(id: str) -> str:
-        return f"ran {id}"
+    @app.task(name=golden["headers"]["task"])
+    def run(given: Any) -> str:
+        assert given == argument
+        return "done"
 
     request = as_request(golden, app, run)
-    id = golden["headers"]["id"]
-    assert (request.id, request.name, request.root_id) == (id, "training.train", id)
-    assert request.argsrepr == f"('{id}',)"
+    id = str(rows[0][0])
+    assert (request.id, request.name, request.root_id) == (id, golden["headers"]["task"], id)
+    assert request.argsrepr == f"({argument!r},)"
     assert request.time_limits == [None, None]
-    assert request.request_dict["request_id"] == golden["headers"]["request_id"]
-    assert request.execute() == f"ran {id}"
+    told = {
+        name: request.request_dict.get(name) for name in golden["headers"] if name.startswith("request_id")
+    }
+    assert told and told.items() <= golden["headers"].items()
+    assert request.execute() == "done"

@@ -342,7 +342,12 @@ async def test_flower_and_rabbitmq_need_the_password(client: httpx.AsyncClient, 
     assert (await client.get("/flower/tasks", auth=login)).status_code == 200
     assert (await client.get("/rabbitmq/api/overview")).status_code == 401
     queues = (await client.get("/rabbitmq/api/queues/cifar", auth=login)).json()
-    assert {queue["name"] for queue in queues} >= {"inference", "inference.dead", "training"}
+    assert {queue["name"] for queue in queues} >= {
+        "inference",
+        "inference.bulk",
+        "inference.dead",
+        "training",
+    }
     dead = await client.get("/rabbitmq/api/queues/cifar/inference.dead", auth=login)
     assert dead.json()["name"] == "inference.dead"
 

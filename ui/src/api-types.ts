@@ -400,10 +400,13 @@ export interface components {
             latency_ms: number | null;
             /**
              * Queue Depth
-             * @description Messages that no worker has taken yet.
+             * @description Messages that no worker has taken yet. Each asks for up to 64 predictions.
              */
             queue_depth: number | null;
-            /** Consumers */
+            /**
+             * Consumers
+             * @description Workers that take from both queues.
+             */
             consumers: number | null;
             /** Detail */
             detail?: string | null;
@@ -599,6 +602,11 @@ export interface components {
              * @enum {string}
              */
             status: "ok" | "degraded" | "down";
+            /**
+             * Unfinished
+             * @description Predictions that wait or run; an estimate from 5,000 on.
+             */
+            unfinished: number;
             /**
              * Model
              * @description Version served; the newest if workers differ.

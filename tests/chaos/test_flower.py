@@ -1,0 +1,71 @@
+"""What Flower shows of task messages: every prediction in one task, from its receipt on."""
+
+import ast
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import asyncpg
+import httpx
+import psutil
+
+from scripts.local.config import Config
+from tests.chaos.conftest import IMAGES, upload
+from tests.conftest import eventually, pid_of
+
+
+async def is_heard(system: Config, client: httpx.AsyncClient) -> bool:
+    """Flower, which may have just started, has shown a prediction."""
+    await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
+    return bool(await read_tasks(system, client))
+
+
+async def read_tasks(system: Config, client: httpx.AsyncClient) -> dict[str, Any]:
+    login = ("monitor", system.secrets["monitor"])
+    answer = await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)
+    return answer.json() if answer.status_code == 200 else {}
+
+
+async def test_each_prediction_is_in_one_task_and_each_task_has_the_id_of_its_first(
+    system: Config, client: httpx.AsyncClient
+) -> None:
+    await eventually(partial(is_heard, system, client), 30)
+    ids = {prediction["id"] for prediction in await upload(client, Prefer="wait=60")}
+
+    async def shown() -> bool:
+        tasks = {
+            id: ast.literal_eval(task["args"])[0]
+            for id, task in (await read_tasks(system, client)).items()
+            if task["state"] == "SUCCESS" and task["name"] == "inference.classify"
+        }
+        times = Counter(id for group in tasks.values() for id in group)
+        ours = [group for group in tasks.values() if ids.issuperset(group)]
+        assert all(id == group[0] for id, group in tasks.items())
+        assert all(times[id] <= 1 for id in ids)
+        return all(times[id] for id in ids) and len(ours) == -(-len(ids) // 64)
+
+    await eventually(shown)
+
+
+async def test_a_lone_prediction_is_shown_under_its_id_from_its_receipt_on(
+    system: Config, client: httpx.AsyncClient
+) -> None:
+    await eventually(partial(is_heard, system, client), 30)
+
+    async def shown(id: str, states: set[str]) -> bool:
+        task = (await read_tasks(system, client)).get(id)
+        return task is not None and task["state"] in states
+
+    worker = psutil.Process(pid_of(system, "inference"))
+    database = await asyncpg.connect(system.database_url("cifar"))
+    worker.suspend()
+    try:
+        id = (await client.post("/api/predict", files={"file": IMAGES[0]})).json()["id"]
+        async with database.transaction():
+            await database.execute("LOCK TABLE predictions")  # so that the worker cannot finish it
+            worker.resume()
+            await eventually(partial(shown, id, {"RECEIVED", "STARTED"}))
+    finally:
+        worker.resume()
+        await database.close()
+    await eventually(partial(shown, id, {"SUCCESS"}))
