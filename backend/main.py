@@ -47,7 +47,7 @@ def create_app() -> FastAPI:
     """
     logs.configure()
     app = build_app(Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None))  # pyright: ignore
-    # Searching what stays for garbage, and that after each 700 new objects, took a quarter of the CPU time
+    # Searching what stays for garbage, and that after each 700 new objects, took a fifth of the CPU time
     # of a prediction. Nearly all objects are freed without it.
     gc.collect()
     gc.freeze()
