@@ -31,8 +31,8 @@ Body = TypeVar("Body", bound=BaseModel)
 class PlainRoute(APIRoute):
     """A route that FastAPI documents, and whose function gets nothing but the request.
 
-    Solving dependencies and the exit stacks around them took 5 to 19% of the backend's CPU time for an upload (two
-    noisy runs). An error that the function raises is answered as in every other route.
+    Solving dependencies and the exit stacks around them took 5 to 19% of the backend's CPU time for an
+    upload (two noisy runs). An error that the function raises is answered as in every other route.
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
