@@ -1,10 +1,14 @@
 """The way to PostgreSQL: one pool, and statements that stand alone."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from typing import Any, cast
 
+import asyncpg
 from sqlalchemy import Row, text
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,6 +18,11 @@ from backend.errors import BadParameter, DatabaseAway
 
 # The database answers.
 PING = "SELECT 1"
+
+CONNECT_SECONDS, COMMAND_SECONDS = 5, 10
+# asyncpg's errors of a connection that cannot be used any more.
+BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+SERVER_SETTINGS = {"application_name": "backend"}
 
 STATEMENTS = {"PING": PING}
 
@@ -39,15 +48,78 @@ class Database:
 
     @asynccontextmanager
     async def _connect(self) -> AsyncGenerator[AsyncConnection]:
-        try:
+        with translated_errors():
             async with self._engine.connect() as connection:
                 yield connection
-        except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
-            code = getattr(getattr(error, "orig", None), "sqlstate", None) or "08000"
-            # connection, refused login, no such database, resources, the operator's shutdown
-            if code.startswith(("08", "28", "3D", "53", "57")):
-                raise DatabaseAway("The service cannot reach its database; try again shortly.") from error
-            if code.startswith("22"):  # a value that the database cannot take, such as a NUL in a text
-                detail = "A value in the request has characters or a form that cannot be used here."
-                raise BadParameter(detail) from error
-            raise
+
+
+class DirectRow(asyncpg.Record):
+    """A row whose columns are attributes, as SQLAlchemy's are."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+class DirectConnection:
+    """One connection without SQLAlchemy, for what runs for every upload: 0.1 CPU-ms a statement, not 0.5.
+
+    Statements take turns, and asyncpg keeps them prepared. The connection is opened when it is first
+    needed, and again when it has broken. Raises what Database does.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+
+    async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """Run one statement, committed by itself, and return its rows. Raises DatabaseAway."""
+        numbered, names = number_parameters(statement)
+        arguments = [parameters[name] for name in names] if parameters else []
+        async with self._turn:
+            with translated_errors():
+                connection = await self._connect()
+                try:
+                    return await connection.fetch(numbered, *arguments)
+                except BROKEN:
+                    connection.terminate()
+                    raise
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            connection = self._connection = await asyncpg.connect(
+                self._database_url,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                server_settings=SERVER_SETTINGS,
+                record_class=DirectRow,
+            )
+        return connection
+
+
+@cache
+def number_parameters(statement: str) -> tuple[str, list[str]]:
+    """The statement with $1, $2 and so on for its named parameters, and their names in this order."""
+    compiled = text(statement).compile(dialect=dialect())
+    return str(compiled), compiled.positiontup or []
+
+
+@contextmanager
+def translated_errors() -> Generator[None]:
+    """Raise what the drivers raise as an error of the service, if it is one."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeout, asyncpg.PostgresError, *BROKEN, OSError, TimeoutError) as error:
+        code = getattr(getattr(error, "orig", error), "sqlstate", None) or "08000"
+        # connection, refused login, no such database, resources, the operator's shutdown
+        if code.startswith(("08", "28", "3D", "53", "57")):
+            raise DatabaseAway("The service cannot reach its database; try again shortly.") from error
+        if code.startswith("22"):  # a value that the database cannot take, such as a NUL in a text
+            detail = "A value in the request has characters or a form that cannot be used here."
+            raise BadParameter(detail) from error
+        raise

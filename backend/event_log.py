@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row
-
-from backend.database import Database
+from backend.database import Database, DirectConnection
 from backend.predictions import COLUMNS
 
 MAX_MISSED = 1000  # predictions that a stream tells of what its reader missed, or of what is under way
@@ -62,13 +60,13 @@ class Reading:
     latest: int
     kept: bool
     """No event after the one that was asked about is missing."""
-    rows: Sequence[Row[Any]]
+    rows: Sequence[Any]
 
 
 class EventLog:
     """Reads and removes events. Everything raises what Database.fetch does."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | DirectConnection) -> None:
         self._database = database
 
     async def read_after(self, number: int, most: int) -> Reading:

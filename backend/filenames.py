@@ -8,6 +8,7 @@ from email.header import decode_header, make_header
 MAX_FILENAME = 255  # characters
 ENCODED_WORD = r"=\?[^?\s]+\?[bq]\?[^?]*\?="  # RFC 2047; white space between two of them is not shown
 ENCODED_WORDS = re.compile(rf"{ENCODED_WORD}(?:\s+{ENCODED_WORD})*", re.IGNORECASE | re.ASCII)
+PLAIN = re.compile(r"[\w.-]+(?: [\w.-]+)*", re.ASCII)  # changed by none of the rules here
 WINDOWS_FOLDER = re.compile(r"(?:[A-Za-z]:|\\)\\.*\\|[A-Za-z]:\\")  # C:\fakepath\, \\server\share\
 FLAG = re.compile(
     "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f"
@@ -37,6 +38,8 @@ FLAG_TAGS = range(0xE0020, 0xE0080)
 
 def clean_filename(name: str | None) -> str:
     """A file name that every part of the system can store and show."""
+    if name and len(name) <= MAX_FILENAME and PLAIN.fullmatch(name):
+        return name  # as nearly all are; the work below takes 12 µs
     safe = _replace_unsafe(_without_folder(_decode_words(name or "")))
     return _cut(as_seen(safe).strip(BLANK)).strip(BLANK) or "unnamed"
 

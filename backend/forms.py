@@ -1,5 +1,6 @@
 """The multipart body of an upload, read as it comes: one file is in memory at a time."""
 
+import re
 from collections.abc import AsyncGenerator
 from email.message import Message
 from email.utils import collapse_rfc2231_value
@@ -16,6 +17,8 @@ MAX_OTHER_PARTS = 1000
 MAX_HEADER_BYTES = 16 * 1024  # of a part; a name of 255 characters takes up to 9 kB in `filename*`
 SHOWN_PARTS, SHOWN_CHARACTERS = 10, 40  # in an error
 MALFORMED = (LookupError, TypeError, ValueError)  # of `email`, for parameters that make no sense
+# As browsers, curl and most libraries write it; `email` takes 12 µs for it.
+PLAIN_TYPE = re.compile(r"multipart/form-data; boundary=([\w-]{1,70})", re.ASCII)
 ENCODINGS = {"binary", "8bit", "7bit"}  # those that change nothing
 
 
@@ -86,20 +89,26 @@ async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tup
 
 def read_boundary(request: Request) -> bytes:
     """What is between the parts. Raises NoFile if the request is no multipart form."""
-    head = Message()
-    head["Content-Type"] = request.headers.get("content-type", "")
-    if head.get_content_type() != "multipart/form-data":
-        raise NoFile(f"Send multipart/form-data with one or more parts named {FIELD!r}: -F {FIELD}=@cat.png")
+    content_type = request.headers.get("content-type", "")
+    boundary = found[1] if (found := PLAIN_TYPE.fullmatch(content_type)) else parse_boundary(content_type)
     if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
         raise NoFile(f"The body has the Content-Encoding {coding!r}; send it as it is, without one.")
-    try:
-        boundary = head.get_boundary()
-    except MALFORMED:
-        boundary = None
     if not boundary:
         detail = "The Content-Type has no boundary; let curl -F or the browser's FormData write this header."
         raise NoFile(detail)
     return boundary.encode("utf-8", "surrogateescape")
+
+
+def parse_boundary(content_type: str) -> str | None:
+    """The boundary that any Content-Type names. Raises NoFile if it is of no multipart form."""
+    head = Message()
+    head["Content-Type"] = content_type
+    if head.get_content_type() != "multipart/form-data":
+        raise NoFile(f"Send multipart/form-data with one or more parts named {FIELD!r}: -F {FIELD}=@cat.png")
+    try:
+        return head.get_boundary()
+    except MALFORMED:
+        return None
 
 
 async def read_body(request: Request, limit: int) -> AsyncGenerator[bytes]:

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Row
 from uuid_utils.compat import uuid7
 
-from backend.database import Database
+from backend.database import Database, DirectConnection
 from backend.errors import PredictionEnded, UnknownPrediction
 from backend.schemas.predictions import Prediction
 
@@ -130,10 +130,11 @@ class NewPrediction:
 
 
 class Predictions:
-    """Reads and writes rows. Everything raises what Database.fetch does."""
+    """Reads and writes rows. Everything raises what Database.fetch does. `inserting` stores the uploads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, inserting: DirectConnection) -> None:
         self._database = database
+        self._inserting = inserting
         self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -213,7 +214,7 @@ class Predictions:
         try:
             for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
                 chunk = rows[start : start + MAX_ROWS_PER_INSERT]
-                await self._database.fetch(INSERT, as_columns(chunk))
+                await self._inserting.fetch(INSERT, as_columns(chunk))
         except Exception as error:
             failure = error
         for _, stored in group:

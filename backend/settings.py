@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     """Folder of models, for their pictures; what a model is worth is in the database. Read only."""
 
     database_connections: int = Field(8, ge=1)
-    """Connections of one backend for all that is quick; it has five more: for searches, exports, health and
+    """Connections of one backend for all that is quick; it has seven more: for searches, exports, health and
     notifications. Lower: requests wait for one another. Higher: less room for other backends under
     PostgreSQL's limit of 100."""
 

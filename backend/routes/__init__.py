@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError, model_validator
+from starlette.types import Receive, Scope, Send
 
 from backend.broker import Broker
 from backend.database import Database
@@ -25,6 +27,21 @@ from backend.uploads import Uploading
 
 MAX_BODY_BYTES = 4096
 Body = TypeVar("Body", bound=BaseModel)
+
+
+class PlainRoute(APIRoute):
+    """A route that FastAPI documents, and whose function gets nothing but the request.
+
+    Solving dependencies and the exit stacks around them took 5 to 19% of the backend's CPU time for an
+    upload (two noisy runs). An error that the function raises is answered as in every other route.
+    """
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in self.methods:
+            await super().handle(scope, receive, send)  # answers 405
+            return
+        answer = await self.endpoint(Request(scope, receive, send))
+        await answer(scope, receive, send)
 
 
 class QueryParameters(BaseModel):

@@ -3,18 +3,19 @@
 import logging
 import re
 import time
-from typing import Annotated
+from functools import lru_cache
+from typing import Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from backend import logs
-from backend.errors import NothingAccepted, Overloaded, ServiceError, UploadError
+from backend.errors import BadParameter, NothingAccepted, Overloaded, ServiceError, UploadError
 from backend.events import wait_for
 from backend.header_fields import read_list
 from backend.messages import BULK, INFERENCE
 from backend.predictions import NewPrediction
 from backend.repeats import insert_once
-from backend.routes import Services, as_json, problems, services
+from backend.routes import PlainRoute, Services, as_json, problems, services
 from backend.schemas import TERMINAL, Failure
 from backend.schemas.predictions import Metrics, Prediction, PredictionBatch, Refused, Urls
 from backend.uploads import Upload, read_uploads
@@ -22,10 +23,35 @@ from backend.uploads import Upload, read_uploads
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 60
+MAX_KEY_CHARACTERS = 255
 
-router = APIRouter()
+router = APIRouter(route_class=PlainRoute)
 
-UPLOAD_BODY = {
+
+def describe_header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    """OpenAPI's entry for a header that may be left out."""
+    return {
+        "name": name.lower(),
+        "in": "header",
+        "required": False,
+        "schema": {"anyOf": [schema, {"type": "null"}], "description": description, "title": name},
+        "description": description,
+    }
+
+
+REQUEST = {
+    "parameters": [
+        describe_header(
+            "Prefer", "`wait=N`: wait up to N seconds, 1 to 60.", type="array", items={"type": "string"}
+        ),
+        describe_header(
+            "Idempotency-Key",
+            "The same key and images again make no second row.",
+            type="string",
+            minLength=1,
+            maxLength=MAX_KEY_CHARACTERS,
+        ),
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -43,7 +69,7 @@ UPLOAD_BODY = {
                 }
             }
         },
-    }
+    },
 }
 
 
@@ -57,27 +83,19 @@ UPLOAD_BODY = {
         200: {"model": Prediction | PredictionBatch, "description": "Finished within `Prefer: wait`"},
         **problems(413, 415, 422, 429, 503),
     },
-    openapi_extra=UPLOAD_BODY,
+    openapi_extra=REQUEST,
 )
-async def predict(
-    request: Request,
-    prefer: Annotated[
-        list[str] | None, Header(description="`wait=N`: wait up to N seconds, 1 to 60.")
-    ] = None,
-    idempotency_key: Annotated[
-        str | None,
-        Header(min_length=1, max_length=255, description="The same key and images again make no second row."),
-    ] = None,
-) -> Response:
+async def predict(request: Request) -> Response:
     """Store the images and queue them; with `Prefer: wait=N`, wait for the outcome.
 
     An accepted image is never lost. Of several files, those that cannot be read are refused one by
     one: their entry holds `error`, the others go on.
     """
     serve = services(request)
-    wait_seconds = parse_wait(prefer or [])
+    wait_seconds = parse_wait(request.headers.getlist("prefer"))
+    key = read_key(request)
     try:
-        answer = await take(request, serve, wait_seconds, idempotency_key)
+        answer = await take(request, serve, wait_seconds, key)
     except ServiceError as error:
         if not isinstance(error, NothingAccepted):  # its files have been counted one by one
             serve.metrics.count_refused(error.title)
@@ -179,8 +197,22 @@ def note_refused(uploads: list[Upload], serve: Services) -> None:
 
 def parse_wait(prefer: list[str]) -> int:
     """Seconds to wait, 0 for none. RFC 7240: the first `wait` counts, and is ignored if it is no number."""
-    waits = [preference.value for preference in read_list(prefer) if preference.name == "wait"]
+    return _parse_wait(",".join(prefer))
+
+
+@lru_cache(maxsize=64)  # most clients send the same: 14 µs
+def _parse_wait(prefer: str) -> int:
+    waits = [preference.value for preference in read_list([prefer]) if preference.name == "wait"]
     return min(int(waits[0]), MAX_WAIT_SECONDS) if waits and re.fullmatch("[0-9]{1,20}", waits[0]) else 0
+
+
+def read_key(request: Request) -> str | None:
+    """The `Idempotency-Key`, if there is one. Raises BadParameter."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+        limit = f"1 to {MAX_KEY_CHARACTERS} characters"
+        raise BadParameter(f"header.idempotency-key: It may have {limit}. See /docs for what is accepted.")
+    return key
 
 
 def refuse(upload: Upload) -> Refused:

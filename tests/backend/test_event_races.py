@@ -22,8 +22,10 @@ class Hold:
         self.reached = asyncio.Event()
         self._released = asyncio.Event()
         self._moment = moment
-        self._read: Callable[..., Awaitable[Any]] = getattr(api.services.event_log, name)
-        monkeypatch.setattr(api.services.event_log, name, self._held)
+        central = name == "read_after"  # over a connection of its own
+        log = api.services.changes._log if central else api.services.event_log
+        self._read: Callable[..., Awaitable[Any]] = getattr(log, name)
+        monkeypatch.setattr(log, name, self._held)
 
     async def _held(self, *arguments: Any) -> Any:
         if self._moment == "before":

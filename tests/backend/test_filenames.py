@@ -39,6 +39,9 @@ def test_every_kind_of_space_becomes_a_plain_one(space: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "IMG_0001.JPG",
+        "a b-c.tar.gz",
+        "..",
         "Кошка 🐈.png",
         "می‌خواهم.png",  # with a joiner that keeps letters apart
         f"{FAMILY}.png",
