@@ -248,7 +248,7 @@ def _program(config: Config, name: str) -> tuple[list[str], dict[str, str], str]
             environment["METRICS_ADDRESS"] = f"127.0.0.1:{ports['inference_metrics']}"
             return [*command, *flags], environment, "stopwaitsecs=30\n"
         case "training":
-            command = [f"{binaries}/celery", "-A", "training.worker", "worker", "--loglevel", "WARNING"]
+            command = [f"{binaries}/celery", "-A", "training.worker.main", "worker", "--loglevel", "WARNING"]
             flags = ["-n", "training@localhost", "--without-gossip", "--without-mingle"]
             environment = {
                 "PYTHONUNBUFFERED": "1",

@@ -12,7 +12,7 @@ from backend import database as connection
 from backend import event_log, history, models, predictions, repeats, trainings
 from inference import outcomes, registry
 from scripts.local.config import Config
-from training import runs
+from training.worker import runs
 
 FILTERS = [name for name in history.CONDITIONS if name not in ("older", "newer")]
 HISTORY = {

@@ -75,22 +75,3 @@ def test_an_uploaded_image_is_the_same_picture_with_some_loss() -> None:
     assert uploaded.shape == image.shape
     assert uploaded.dtype == np.uint8
     assert 0 < np.abs(uploaded.astype(int) - image.astype(int)).mean() < 6
-
-
-def test_outsiders_keep_the_pixels_of_a_shuffled_image_and_repeat_with_their_seed() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    made, again = evaluate.make_outsiders(images, 1), evaluate.make_outsiders(images, 1)
-    for kind, pictures in made.items():
-        assert pictures.shape == images.shape, kind
-        assert np.array_equal(pictures, again[kind]), kind
-    shuffled = made["shuffled tiles"]
-    assert not np.array_equal(shuffled, images)
-    kept, given = ({bytes(np.sort(picture.ravel())) for picture in part} for part in (shuffled, images))
-    assert kept == given
-
-
-def test_the_shuffled_images_are_drawn_from_all_though_these_are_in_their_classes_order() -> None:
-    images = np.zeros((2000, 32, 32, 3), dtype=np.uint8)
-    images[1000:] = 255
-    shuffled = evaluate.make_outsiders(images, 0)["shuffled tiles"]
-    assert 400 < (shuffled == 255).all((1, 2, 3)).sum() < 600
