@@ -1,4 +1,4 @@
-"""A training's whole story over HTTP: started, watched, and its model answers the next upload."""
+"""Trainings over HTTP and in the browser, until their model answers the next upload."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from scripts.local.config import Config
 from tests.conftest import eventually, pid_of, write_two_colours
 from tests.e2e.test_story import read_log
 
-SECONDS = 300  # the training process has torch to load, and goes last on the cores that it shares
+SECONDS = 300  # the training process loads torch, and its CPU priority is low
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def colours(system: Config) -> str:
 
 @pytest.fixture
 async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client; the model that was served before the test is served after it again."""
+    """A client. After the test the model is served again that was served before."""
     async with httpx.AsyncClient(base_url=system.address, timeout=60) as client:
         before = await served(client)
         yield client
@@ -72,7 +72,9 @@ async def follow(client: httpx.AsyncClient, training: dict[str, Any]) -> list[tu
         aconnect_sse(client, "GET", training["urls"]["events"], timeout=SECONDS) as stream,
     ):
         events = [event async for event in stream.aiter_sse()]
-    return [(event.event, json.loads(event.data)) for event in events if event.data]  # some only keep it open
+    return [
+        (event.event, json.loads(event.data)) for event in events if event.data
+    ]  # an empty one keeps the connection open
 
 
 async def test_a_training_is_watched_and_its_model_answers_the_next_upload(
@@ -100,14 +102,14 @@ async def test_a_training_is_watched_and_its_model_answers_the_next_upload(
     for picture in model["pictures"]:
         assert (await client.get(picture["url"])).content.startswith(b"\x89PNG")
 
-    accepted, *told = (
+    accepted, *lines = (
         line
         for service in ("backend", "training")
         for line in read_log(system, service)
         if line.get("training_id") == training["id"]
     )
-    assert accepted["request_id"] == told[0]["request_id"]
-    assert [told[place]["message"] for place in (0, 1, -1)] == [
+    assert accepted["request_id"] == lines[0]["request_id"]
+    assert [lines[place]["message"] for place in (0, 1, -1)] == [
         "training taken", "training started", "training ended",
     ]  # fmt: skip
     login = ("monitor", system.secrets["monitor"])
@@ -119,9 +121,10 @@ async def test_a_training_is_watched_and_its_model_answers_the_next_upload(
     await eventually(shown)
 
 
-async def test_a_person_starts_a_training_in_the_browser_watches_its_curve_and_withdraws_it(
-    page: Page, colours: str, client: httpx.AsyncClient
+async def test_a_training_started_in_the_browser_shows_its_curve_and_leaves_no_model_when_canceled(
+    page: Page, system: Config, colours: str, client: httpx.AsyncClient
 ) -> None:
+    models = {path.name for path in system.models.iterdir()}
     await page.goto("/")
     await page.get_by_role("link", name="Models").click()
     version = await served(client)
@@ -131,7 +134,7 @@ async def test_a_person_starts_a_training_in_the_browser_watches_its_curve_and_w
     pictures = entry.locator("img")
     await expect(pictures).to_have_count(4)
     for picture in await pictures.all():
-        await picture.scroll_into_view_if_needed()  # they are loaded when somebody looks
+        await picture.scroll_into_view_if_needed()  # the browser loads a picture when it is in view
         await expect(picture).to_have_js_property("complete", value=True)
         assert await picture.evaluate("picture => picture.naturalWidth") > 300
 
@@ -144,20 +147,9 @@ async def test_a_person_starts_a_training_in_the_browser_watches_its_curve_and_w
     )
     await run.get_by_role("button", name="Cancel").click()
     await expect(run.locator(".run-status")).to_contain_text("Canceled", ignore_case=True)
-
-
-async def test_a_canceled_training_says_so_at_once_and_leaves_no_model(
-    system: Config, colours: str, client: httpx.AsyncClient
-) -> None:
-    models = {path.name for path in system.models.iterdir()}
-    training = await start(client, data=colours, epochs=1000, activation="always")
-
-    async def measured() -> bool:
-        return len((await client.get(training["urls"]["self"])).json()["curve"]) > 0
-
-    await eventually(measured, SECONDS)
-    answer = await client.post(training["urls"]["cancel"])
-    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+    (latest, *_) = (await client.get("/api/trainings")).json()["results"]
+    assert (latest["epochs"], latest["status"]) == (1000, "canceled")
+    assert (await client.get(latest["urls"]["self"])).json()["curve"]
 
     async def swept() -> bool:
         return list((system.models / ".runs").iterdir()) == []
@@ -166,7 +158,7 @@ async def test_a_canceled_training_says_so_at_once_and_leaves_no_model(
     assert {path.name for path in system.models.iterdir()} - {".runs"} == models - {".runs"}
 
 
-async def test_a_training_whose_worker_is_killed_goes_on_where_it_was(
+async def test_a_training_whose_worker_is_killed_resumes_after_its_last_epoch(
     system: Config, colours: str, client: httpx.AsyncClient
 ) -> None:
     training = await start(client, data=colours, epochs=4, activation="never")
@@ -179,11 +171,11 @@ async def test_a_training_whose_worker_is_killed_goes_on_where_it_was(
     events = await follow(client, training)
     assert events[-1][1]["status"] == "succeeded", events[-1]
     assert [event["number"] for kind, event in events if kind == "epoch"] == [1, 2, 3, 4]
-    told = [line for line in read_log(system, "training") if line.get("training_id") == training["id"]]
-    assert [line["attempt"] for line in told if line["message"] == "training started"] == [1, 2]
+    lines = [line for line in read_log(system, "training") if line.get("training_id") == training["id"]]
+    assert [line["attempt"] for line in lines if line["message"] == "training started"] == [1, 2]
 
 
-async def test_a_data_set_that_is_not_there_fails_its_training_in_words(client: httpx.AsyncClient) -> None:
+async def test_a_training_fails_if_its_data_set_does_not_exist(client: httpx.AsyncClient) -> None:
     training = await start(client, data="no-such-data")
     kind, last = (await follow(client, training))[-1]
     assert (kind, last["status"]) == ("training", "failed")
