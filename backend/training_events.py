@@ -1,7 +1,7 @@
 """The event stream of one training.
 
-An event's id is the number of the last epoch that was sent, and a reader resumes after that epoch. No epoch is
-missed, because one worker at a time commits the epochs of a run in their order.
+An event's id is the number of the last epoch that was sent, and a reader resumes after that epoch. No epoch
+is missed, because one worker at a time commits the epochs of a run in their order.
 """
 
 import logging

@@ -14,7 +14,9 @@ from typing import Any
 
 from training.errors import InstallError
 
-NEEDED = tuple("chardet matplotlib onnx onnxscript pi-heif safetensors torch torchvision tqdm".split())
+NEEDED = (
+    "chardet", "matplotlib", "onnx", "onnxscript", "pi-heif", "safetensors", "torch", "torchvision", "tqdm",
+)  # fmt: skip
 # uv writes these lines for packages of a megabyte and more.
 STARTED = re.compile(r"Downloading (\S+) \(([\d.]+)(KiB|MiB|GiB)\)")
 DONE = re.compile(r"Downloaded (\S+)")

@@ -72,9 +72,7 @@ async def follow(client: httpx.AsyncClient, training: dict[str, Any]) -> list[tu
         aconnect_sse(client, "GET", training["urls"]["events"], timeout=SECONDS) as stream,
     ):
         events = [event async for event in stream.aiter_sse()]
-    return [
-        (event.event, json.loads(event.data)) for event in events if event.data
-    ]  # an empty one keeps the connection open
+    return [(event.event, json.loads(event.data)) for event in events if event.data]  # one may be empty
 
 
 async def test_a_training_is_watched_and_its_model_answers_the_next_upload(

@@ -48,7 +48,7 @@ def test_a_class_may_have_a_name_with_joiners(tree: Path, tmp_path: Path) -> Non
 def test_an_unprintable_class_name_is_refused(name: str, tree: Path, tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tree / part / "dark").rename(tree / part / name)
-    with pytest.raises(DataError, match="cannot be the name of a class. Rename the folder"):
+    with pytest.raises(DataError, match=r"cannot be the name of a class\. Rename the folder"):
         data.load(tree, tmp_path / "cache")
 
 
