@@ -1,7 +1,7 @@
-"""The live curve of one training, as events that a reader can resume after.
+"""The event stream of one training.
 
-An event's id is the number of the last epoch that was sent. That is enough to resume: a run's epochs are
-committed in their order, since one worker at a time measures them.
+An event's id is the number of the last epoch that was sent, and a reader resumes after that epoch. No epoch
+is missed, because one worker at a time commits the epochs of a run in their order.
 """
 
 import logging
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 async def follow_curve(trainings: Trainings, first: Reading, signal: Signal) -> AsyncIterator[bytes]:
-    """The training and its epochs as first read, then what is new; ends after the terminal status."""
-    reading, latest, said_at = first, None, 0.0
+    """The training and its epochs as first read, then every change; ends after the terminal status."""
+    reading, latest, sent_at = first, None, 0.0
     while True:
         events = encode_news(reading, latest)
-        if events or time.monotonic() - said_at > KEEP_ALIVE_SECONDS:
+        if events or time.monotonic() - sent_at > KEEP_ALIVE_SECONDS:
             yield events or COMMENT
-            said_at = time.monotonic()
+            sent_at = time.monotonic()
         latest = reading.training
         if latest.status in TERMINAL:
             return
@@ -42,9 +42,9 @@ async def follow_curve(trainings: Trainings, first: Reading, signal: Signal) -> 
 
 
 def encode_news(reading: Reading, latest: Training | None) -> bytes:
-    """What one reading shows, in order: the training if it differs from `latest`, and the epochs.
+    """The events of one reading: the training, if it differs from `latest`, and the epochs.
 
-    A training that goes on comes first, one that has ended last.
+    The training comes before the epochs, but after them if it has ended.
     """
     events = [encode("epoch", EventId(epoch.number), epoch.model_dump_json()) for epoch in reading.epochs]
     if reading.training.status in TERMINAL:

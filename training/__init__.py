@@ -1,1 +1,1 @@
-"""Trains the classifier and publishes it as a versioned artifact."""
+"""Trains the classifier and publishes it as an artifact. `training.worker` starts this command on request."""

@@ -1,6 +1,6 @@
-"""The names in an archive: their letters, and what separates folders.
+"""Decodes the names in an archive, and finds what separates folders in them.
 
-Windows writes the names in a .zip in the code page of its language and does not say which one that is.
+Windows writes the names in a .zip in the code page of its language, and does not record which one.
 """
 
 import re
@@ -14,21 +14,21 @@ from zipfile import ZipInfo
 import chardet
 
 UTF8_FLAG = 0x800
-UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8 beside the one in a code page
-# The code pages in which Windows writes names, by language. If nothing tells several apart, the first counts.
+UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8, in addition to the one in a code page
+# The code pages of Windows, by language. If several fit equally well, the first is used.
 CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251",
 )  # fmt: skip
-SAMPLE = 20_000  # characters that are looked at; more change no decision
-EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # one word may mix them
+SAMPLE = 20_000  # characters that are examined; more did not change any decision
+EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts
 
 
 def read_name(entry: ZipInfo) -> str | bytes:
-    """An entry's name as text if the archive says that it is UTF-8, else its bytes."""
+    """An entry's name: text if the archive marks it as UTF-8, else bytes."""
     if entry.flag_bits & UTF8_FLAG:
         return entry.orig_filename
-    stored = entry.orig_filename.encode("cp437")  # as which zipfile reads what is not marked as UTF-8
+    stored = entry.orig_filename.encode("cp437")  # zipfile has decoded an unmarked name as cp437
     extra = entry.extra
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
@@ -39,9 +39,9 @@ def read_name(entry: ZipInfo) -> str | bytes:
 
 
 def find_encoding(stored: Sequence[bytes]) -> str:
-    """UTF-8 if all names are valid UTF-8; else the code page in which they read most like words.
+    """UTF-8 if all names are valid UTF-8; else the code page with the fewest odd characters.
 
-    Of the code pages in which equally few characters are odd, `chardet` chooses by the frequency of letters.
+    If several code pages have equally few, `chardet` chooses by the frequency of letters.
     """
     foreign = sorted({part for name in stored for part in name.split(b"/") if not part.isascii()})
     text = b"\n".join(foreign)
@@ -49,7 +49,7 @@ def find_encoding(stored: Sequence[bytes]) -> str:
         return "utf-8"
     readings = {page: reading for page in CODE_PAGES if (reading := _decode(text, page)) is not None}
     if not readings:
-        return CODE_PAGES[0]  # it has a letter for each byte
+        return CODE_PAGES[0]  # it decodes every byte
     oddities = {page: _count_oddities(reading[:SAMPLE]) for page, reading in readings.items()}
     fitting = [page for page in readings if oddities[page] == min(oddities.values())]
     if len({readings[page] for page in fitting}) == 1:
@@ -61,7 +61,7 @@ def find_encoding(stored: Sequence[bytes]) -> str:
 def separate(names: Sequence[str]) -> list[str]:
     """Names whose folders are separated by slashes.
 
-    Some programs of Windows write backslashes. Where files lie in train/<class>/ without them, a backslash is
+    Some programs of Windows write backslashes. If slashes already separate train/<class>/file, a backslash is
     part of a name.
     """
     if any("train" in name.split("/")[:-2] for name in names):
@@ -77,7 +77,7 @@ def _decode(text: bytes, encoding: str) -> str | None:
 
 
 def _count_oddities(text: str) -> int:
-    """Characters that names hardly have: symbols, scripts mixed in a word, a capital after a small letter."""
+    """Count what names rarely contain: symbols, two scripts in a word, a capital after a small letter."""
     odd = sum(not c.isascii() and (unicodedata.category(c)[0] not in "LM" or _is_rare(c)) for c in text)
     for word in re.findall(r"[^\W\d_]+", text):
         odd += sum(_get_script(a) != _get_script(b) for a, b in pairwise(word))
@@ -86,7 +86,7 @@ def _count_oddities(text: str) -> int:
 
 
 def _is_rare(character: str) -> bool:
-    return "\uff00" <= character <= "\uffef"  # half and full width
+    return "\uff00" <= character <= "\uffef"  # half-width and full-width forms
 
 
 def _get_script(letter: str) -> str:

@@ -1,4 +1,4 @@
-"""Unpack an archive of images, once, into the cache."""
+"""Unpacks an archive of images into the cache, once."""
 
 import fcntl
 import hashlib
@@ -18,8 +18,8 @@ from training.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 2  # part of each folder's name; raise it when the same archive would be unpacked differently
-UNPACKING_ERRORS = (  # all that damaged, cut off or locked archives raise
+LAYOUT = 2  # part of each folder's name; raise it when the code unpacks the same archive differently
+UNPACKING_ERRORS = (  # what damaged, cut off or locked archives raise
     EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError,
     lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -27,12 +27,12 @@ UNPACKING_ERRORS = (  # all that damaged, cut off or locked archives raise
 
 @contextmanager
 def alone(cache: Path) -> Generator[None]:
-    """Keep other processes from changing the cache, and clear away what killed ones had not finished."""
+    """Lock the cache against other processes, and remove what killed processes left unfinished."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         lock = (cache / ".lock").open("w")
     except OSError as error:
-        raise DataError(f"{cache} cannot be written ({error}); name another folder with --cache") from error
+        raise DataError(f"{cache} cannot be written ({error}). Name another folder with --cache.") from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for partial in cache.glob(".partial-*"):
@@ -41,13 +41,13 @@ def alone(cache: Path) -> Generator[None]:
 
 
 def unpack(archive: Path, cache: Path) -> Path:
-    """Unpack once, to a folder named by the archive's content. Raises DataError."""
+    """Unpack to a folder named by the archive's content, unless it exists; returns it. Raises DataError."""
     with archive.open("rb") as file:
         root = cache / f"{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}-{LAYOUT}"
     if root.exists():
         return root
     with alone(cache):
-        if root.exists():  # unpacked while this process waited
+        if root.exists():  # another process unpacked it while this one waited
             return root
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
             unpacked = Path(partial) / "images"
@@ -55,13 +55,13 @@ def unpack(archive: Path, cache: Path) -> Path:
             try:
                 _extract(archive, unpacked, shutil.disk_usage(cache).free // 2)
             except UNPACKING_ERRORS as error:
-                raise DataError(f"{archive} cannot be unpacked ({error}); make it anew") from error
+                raise DataError(f"{archive} cannot be unpacked ({error}). Create it again.") from error
             unpacked.rename(root)
     return root
 
 
 def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
-    """Write out what the archive holds, within `folder`. Raises DataError and UNPACKING_ERRORS."""
+    """Write the archive's files into `folder`. Raises DataError and UNPACKING_ERRORS."""
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
@@ -69,7 +69,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             stored = [_unescape(member.name) for member in members]
             for member, name in zip(members, _decode_names(archive, stored), strict=True):
                 member.name = name
-            tar.extractall(folder, members, filter=_refuse_links)  # noqa: S202 - it keeps within the folder
+            tar.extractall(folder, members, filter=_refuse_links)  # noqa: S202 - the filter keeps names inside
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             entries = [entry for entry in zipped.infolist() if entry.filename]
@@ -77,13 +77,13 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             stored = [archive_names.read_name(entry) for entry in entries]
             for entry, name in zip(entries, _decode_names(archive, stored), strict=True):
                 entry.filename = name
-            zipped.extractall(folder, entries)  # noqa: S202 - it drops roots and .., and writes no links
+            zipped.extractall(folder, entries)  # noqa: S202 - zipfile drops roots and .., and writes no links
     else:
-        raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive")
+        raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive.")
 
 
 def _unescape(name: str) -> str | bytes:
-    """tarfile's text as it is, or the bytes of a name that is not UTF-8."""
+    """tarfile's text, or the original bytes if the name is not UTF-8."""
     return name if name.isprintable() else name.encode("utf-8", "surrogateescape")
 
 
@@ -91,8 +91,8 @@ def _decode_names(archive: Path, stored: Sequence[str | bytes]) -> list[str]:
     encoding = archive_names.find_encoding([name for name in stored if isinstance(name, bytes)])
     if encoding != "utf-8":
         logger.warning(
-            "%s: its names are not UTF-8 and are read as %s; if the classes look wrong, make the archive "
-            "anew with names in UTF-8",
+            "%s: its names are not UTF-8 and are read as %s; if the classes look wrong, create the archive "
+            "again with names in UTF-8",
             archive.name,
             encoding,
         )
@@ -103,13 +103,13 @@ def _decode_names(archive: Path, stored: Sequence[str | bytes]) -> list[str]:
 def _check_size(archive: Path, size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise DataError(
-            f"{archive} would take {size:,} bytes, more than half of what is free on the disk; make room, or "
-            "scale the images down"
+            f"{archive} would take {size:,} bytes, more than half of the free disk space. Make room, or "
+            "scale the images down."
         )
 
 
 def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """The standard filter, and no links, which could lead in circles."""
+    """tarfile's data filter. Links are refused too, because they could form a circle. Raises DataError."""
     if not (member.isreg() or member.isdir()):
-        raise DataError(f"{member.name} in the archive is a link; put the file itself there")
+        raise DataError(f"{member.name} in the archive is a link. Put the file itself there.")
     return tarfile.data_filter(member, folder)

@@ -1,8 +1,9 @@
-"""Give the training command several times, each with another seed, and print what it reaches and takes.
+"""Run the training command several times with different seeds, and print a table of accuracy and time.
 
-"training" is from the images on the device to the trained network, without a GPU's warm-up, validation
-and checkpoints; airbench counts so, too, but adds one evaluation by six views. "all" is the wall clock
-of the whole command, from the start of Python to the published artifact. Nothing is kept.
+"training" is the time from the images on the device to the trained network, without a GPU's warm-up,
+validation and checkpoints. (airbench measures the same, plus one evaluation with six views.) "all" is the
+wall clock of the whole command, from the start of Python to the published artifact. The artifacts are
+deleted.
 """
 
 import argparse
@@ -17,10 +18,13 @@ from pathlib import Path
 
 from training.recipe import RECIPES
 
+TRAIN = (sys.executable, "-m", "training.train")
 COLUMNS = ("training, s", "all, s", "single view", "six views", "after upload", "calibration error")
+SHARES = ("accuracy", "accuracy_six_views", "accuracy_after_upload", "calibration_error")
 
 
-def main() -> int:
+def main(train: Sequence[str] = TRAIN) -> int:
+    """Returns the exit status: 0, or that of the run of `train` that failed."""
     parser = argparse.ArgumentParser(prog="make bench-train", description=__doc__)
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
     parser.add_argument("--runs", type=int, default=5, help="n [5]")
@@ -30,10 +34,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as models:
             flags = [*training_flags, "--recipe", given.recipe, "--seed", str(seed), "--models", models]
             started = time.monotonic()
-            # The command's progress goes to standard error, so that standard output is the table.
-            done = subprocess.run(
-                [sys.executable, "-m", "training.train", *flags], stdout=sys.stderr, check=False
-            )
+            # The run's progress goes to standard error: standard output is the table.
+            done = subprocess.run([*train, *flags], stdout=sys.stderr, check=False)
             seconds = time.monotonic() - started
             if done.returncode != 0:
                 return done.returncode
@@ -44,8 +46,7 @@ def main() -> int:
             print(f"{given.recipe}, {run['epochs']} epochs, {card['data']['name']}, {run['hardware']}\n")
             print_row("seed", COLUMNS)
             print_row("---", ["---"] * len(COLUMNS))
-        shares = ("accuracy", "accuracy_six_views", "accuracy_after_upload", "calibration_error")
-        rows.append([card["training"]["seconds"], seconds, *(100 * card[share] for share in shares)])
+        rows.append([card["training"]["seconds"], seconds, *(100 * card[share] for share in SHARES)])
         print_row(str(seed), [f"{figure:.2f}" for figure in rows[-1]])
     columns = list(zip(*rows, strict=True))
     print_row("mean", [f"{statistics.mean(column):.2f}" for column in columns])

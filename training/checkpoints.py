@@ -1,4 +1,4 @@
-"""The state of a run after each epoch, as a file that brings on that run and no other."""
+"""The state of a run after each epoch, in a file that only the same run can resume."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def save(checkpoint: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write a checkpoint that says what it is of, in one rename; it is on the disk when this returns."""
+    """Write a checkpoint of the run `identity` in one rename; it is on the disk when this returns."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     partial = checkpoint.with_name(f"{checkpoint.name}.partial")
     with partial.open("wb") as file:
@@ -25,18 +25,18 @@ def save(checkpoint: Path, identity: str, state: dict[str, Any]) -> None:
 
 
 def load(checkpoint: Path, identity: str) -> dict[str, Any] | None:
-    """The state to go on from, on the CPU; None where there is none, or none that can be read. Raises
-    OtherRun."""
+    """The state to resume from, on the CPU; None if there is no readable checkpoint. Raises OtherRun."""
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         of = state["of"]
     except FileNotFoundError:
         return None
     except (EOFError, RuntimeError, TypeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        logger.warning("%s cannot be read, so the run starts anew: %r", checkpoint, error)
+        logger.warning("%s cannot be read, so the run starts from the beginning: %r", checkpoint, error)
         return None
     if of != identity:
         raise OtherRun(
-            f"{checkpoint} is of another run ({of}), or the recipe was changed; remove it to start anew"
+            f"{checkpoint} belongs to another run ({of}): options, data or training code was changed "
+            "since. Remove the file, or start another training."
         )
     return state

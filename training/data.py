@@ -1,4 +1,4 @@
-"""Labelled images as arrays: CIFAR-10 by download, or a folder tree or archive of one's own."""
+"""Reads labelled images into arrays: from a folder or an archive, or CIFAR-10 by download."""
 
 import hashlib
 import re
@@ -17,9 +17,11 @@ from training.model import INPUT_SIZE
 
 MIN_TRAIN_IMAGES = 64
 MAX_UNREADABLE_SHARE = 0.01
-MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # what a model's card may hold (docs/model-artifact.md)
-JOINERS = "[\u200c\u200d]"
-DEPTH = 6  # folders around train/ and test/, as in an archive of home/me/pictures/flowers
+MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # the limits of a card (docs/model-artifact.md)
+JOINERS = (
+    "[\u200c\u200d]"  # words of some scripts, and emoji, hold them; Python does not count them as printable
+)
+DEPTH = 6  # folders that may be around train/ and test/, as in an archive of home/me/pictures/flowers
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -45,11 +47,11 @@ class Dataset:
     left_out: Sequence[LeftOut] = ()
 
     def fingerprint(self) -> str:
-        """SHA-256 over classes, pixels and labels: the same data gives the same text."""
+        """SHA-256 of classes, pixels and labels: the same data has the same fingerprint."""
         return self._digest(self.train, self.test)
 
     def test_fingerprint(self) -> str:
-        """The same of the test part: models with the same one were measured on the same images."""
+        """The same for the test part alone: equal if two models were measured on the same images."""
         return self._digest(self.test)
 
     def _digest(self, *splits: Split) -> str:
@@ -61,15 +63,15 @@ class Dataset:
 
 
 def load(source: Path | None, cache: Path) -> Dataset:
-    """Read the data set at `source`, or download CIFAR-10 to `cache` when there is none.
+    """Read the data set at `source`. Without a source, download CIFAR-10 to `cache`.
 
-    `source` is a folder, or a .tar or .zip archive of one, that holds `train/<class>/*` and
-    `test/<class>/*`. Raises DataError with a next step when it does not.
+    `source` is a folder that holds `train/<class>/*` and `test/<class>/*`, or a .tar or .zip archive of such
+    a folder. Raises DataError, which says what to change.
     """
     if source is None:
         return _download_cifar10(cache)
     if not source.exists():
-        raise DataError(f"{source} does not exist; give a folder or archive with train/ and test/")
+        raise DataError(f"{source} does not exist. Give a folder or archive with train/ and test/.")
     root = _find_root(source if source.is_dir() else unpack(source, cache))
     sieve = Sieve(root)
     folders = {part: _list_classes(sieve, root / part) for part in ("train", "test")}
@@ -77,25 +79,25 @@ def load(source: Path | None, cache: Path) -> Dataset:
     _check_classes(root, classes)
     if missing := set(classes) ^ set(folders["test"]):
         names = ", ".join(sorted(missing))
-        raise DataError(f"{root}: train/ and test/ must hold the same class folders; one lacks {names}")
+        raise DataError(f"{root}: train/ and test/ must hold the same class folders. One lacks {names}.")
     train = _read_part(sieve, root / "train", folders["train"])
     test = _read_part(sieve, root / "test", folders["test"])
     _check_unreadable(sieve.unreadable, len(train) + len(test))
     _check_every_class(root / "train", classes, train.labels.tolist())
     _check_every_class(root / "test", classes, test.labels.tolist())
     if len(train) < MIN_TRAIN_IMAGES:
-        raise DataError(f"{root}: {len(train)} training images; at least {MIN_TRAIN_IMAGES} are needed")
+        raise DataError(f"{root} holds {len(train)} training images. At least {MIN_TRAIN_IMAGES} are needed.")
     return Dataset(source.name, classes, train, test, sieve.left_out)
 
 
 def _find_root(folder: Path) -> Path:
-    """The folder with train/: this one, or the only one of those inside it that are nearest."""
+    """The folder that holds train/: `folder`, or the nearest one inside it. Raises DataError for two."""
     level = [folder]
     for _ in range(DEPTH + 1):
         found = [place for place in level if (place / "train").is_dir()]
         if len(found) > 1:
             names = ", ".join(str(place.relative_to(folder)) for place in sorted(found)[:3])
-            raise DataError(f"{folder} holds more than one data set ({names}); name one of these folders")
+            raise DataError(f"{folder} holds more than one data set ({names}). Name one of these folders.")
         if found:
             return found[0]
         level = [inner for place in level for inner in _list_folders(place)]
@@ -105,19 +107,19 @@ def _find_root(folder: Path) -> Path:
 def _list_folders(folder: Path) -> list[Path]:
     try:
         return [entry for entry in folder.iterdir() if entry.is_dir() and not is_system(entry.name)]
-    except OSError:  # not readable: the data set is not in it
+    except OSError:  # an unreadable folder does not hold the data set
         return []
 
 
 def _download_cifar10(cache: Path) -> Dataset:
     with alone(cache):
-        from torchvision.datasets import CIFAR10  # it takes four seconds, which other data need not wait for
+        from torchvision.datasets import CIFAR10  # here, because it takes four seconds
 
         try:
             train, test = (CIFAR10(str(cache), train=train, download=True) for train in (True, False))
         except (OSError, RuntimeError) as error:
             raise DataError(
-                f"CIFAR-10 could not be downloaded ({error}); give a copy of your own with --data"
+                f"CIFAR-10 could not be downloaded ({error}). Give a copy of your own with --data."
             ) from error
     train_split, test_split = (
         Split(np.asarray(part.data), np.asarray(part.targets, np.int64)) for part in (train, test)
@@ -128,30 +130,33 @@ def _download_cifar10(cache: Path) -> Dataset:
 def _list_classes(sieve: Sieve, part: Path) -> dict[str, list[Path]]:
     classes = sieve.list_classes(part) if part.is_dir() else {}
     if not classes:
-        advice = "move about a tenth of each class there" if part.name == "test" else "put the images there"
-        raise DataError(f"{part} must exist and hold one folder of images for each class; {advice}")
+        advice = "Move about a tenth of each class there" if part.name == "test" else "Put the images there"
+        raise DataError(f"{part} must exist and hold one folder of images for each class. {advice}.")
     return classes
 
 
 def _can_be_shown(name: str) -> bool:
-    """Words of some scripts, and emoji, hold joiners. Python does not count these as printable."""
     seen = re.sub(JOINERS, "", name)
     return bool(seen.strip()) and seen.isprintable()
 
 
 def _check_classes(root: Path, classes: Sequence[str]) -> None:
     if not 2 <= len(classes) <= MAX_CLASSES:
-        raise DataError(f"{root}/train holds {len(classes)} classes; 2 to {MAX_CLASSES:,} can be told apart")
+        raise DataError(
+            f"{root}/train holds {len(classes)} classes. A data set has 2 to {MAX_CLASSES:,} classes."
+        )
     if bad := [c for c in classes if not _can_be_shown(c) or len(c) > MAX_CLASS_CHARACTERS]:
         raise DataError(
-            f"{root}/train: {bad[0]!r} cannot be the name of a class; rename the folder, to at most "
-            f"{MAX_CLASS_CHARACTERS} letters, digits and the like"
+            f"{root}/train: {bad[0]!r} cannot be the name of a class. Rename the folder: at most "
+            f"{MAX_CLASS_CHARACTERS} printable characters."
         )
 
 
 def _read_part(sieve: Sieve, part: Path, classes: Mapping[str, Sequence[Path]]) -> Split:
-    """Every image, turned upright, on white, cropped to a square and scaled, as the service does with what is
-    uploaded. The sieve notes what is left out."""
+    """Decode every image as the service decodes uploads: upright, on white, cropped to a square, scaled.
+
+    The sieve notes what is left out.
+    """
     files = [
         (file, label)
         for label, folders in enumerate(classes.values())
@@ -172,14 +177,14 @@ def _read_part(sieve: Sieve, part: Path, classes: Mapping[str, Sequence[Path]]) 
 def _check_every_class(part: Path, classes: Sequence[str], labels: Sequence[int]) -> None:
     if empty := set(range(len(classes))) - set(labels):
         folder = part / classes[min(empty)]
-        raise DataError(f"{folder} holds no image; add images, or remove this class from train/ and test/")
+        raise DataError(f"{folder} holds no image. Add images, or remove this class from train/ and test/.")
 
 
 def _check_unreadable(unreadable: Sequence[str], readable: int) -> None:
-    """A few damaged images among many are left out; more are a fault of the data set. Raises DataError."""
+    """Raises DataError if more than one image in a hundred is unreadable."""
     if len(unreadable) > MAX_UNREADABLE_SHARE * (len(unreadable) + readable):
         examples = "; ".join(unreadable[:3])
         raise DataError(
-            f"{len(unreadable):,} of {len(unreadable) + readable:,} images cannot be read: {examples}; "
-            "repair or remove them"
+            f"{len(unreadable):,} of {len(unreadable) + readable:,} images cannot be read: {examples}. "
+            "Repair or remove them."
         )

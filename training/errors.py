@@ -1,77 +1,40 @@
-"""What can end a training other than its success.
+"""The errors that end a command of this package. Each has a title, and a text that says what to do.
 
-TrainingError
-├── CommandError    the command ends, with the exit status of its kind and a text for people
-│   ├── DataError     the images cannot be used
-│   ├── TeacherError  the teacher cannot be used
-│   ├── ModuleError   the module that is to be imported cannot be used
-│   ├── OtherRun      the checkpoint is of another run
-│   ├── InstallError  PyTorch could not be installed
-│   └── Diverged      the loss became infinite, or no number
-├── TrainingFailed  the worker's run fails, with a title and a detail for its user
-├── Lost            the row is no longer this attempt's: canceled, deleted, or claimed again
-└── Stopped         the worker is shutting down; the run goes back to the queue
+CommandError
+├── DataError     the images cannot be used
+├── TeacherError  the teacher cannot be used
+├── ModuleError   the module to import cannot be used
+├── OtherRun      the checkpoint belongs to another run
+├── Diverged      the loss became infinite or not a number
+└── InstallError  PyTorch could not be installed
 """
 
 
-class TrainingError(Exception):
-    """Base of this service's errors."""
+class CommandError(Exception):
+    """Ends the command with exit status 1."""
 
-
-class CommandError(TrainingError):
-    """Ends the command; the text says why, and what to do."""
-
-    status: int
-    """The exit status that tells the worker."""
+    title: str
 
 
 class DataError(CommandError):
-    """The training data cannot be used; the text says what to change."""
-
-    status = 2
+    title = "Data cannot be used"
 
 
 class TeacherError(CommandError):
-    """The teacher cannot be used; the text says why."""
-
-    status = 2
+    title = "Teacher cannot be used"
 
 
 class ModuleError(CommandError):
-    """The module that is to be imported cannot be used; the text says why."""
-
-    status = 2
+    title = "Module cannot be used"
 
 
 class OtherRun(CommandError):
-    """A checkpoint cannot bring on the run: it belongs to another one."""
-
-    status = 3
-
-
-class InstallError(CommandError):
-    """PyTorch could not be installed; the text says why and what to do."""
-
-    status = 5
+    title = "Training cannot resume"
 
 
 class Diverged(CommandError):
-    """The loss became infinite or no number; the text says what to do."""
-
-    status = 4
+    title = "Training diverged"
 
 
-class TrainingFailed(TrainingError):
-    """The run fails; `title` says what, the text says why and what to do."""
-
-    def __init__(self, title: str, detail: str) -> None:
-        super().__init__(detail)
-        self.title = title
-
-
-class Lost(TrainingError):
-    """Another may have the run now, or nobody; what this attempt still says must change nothing."""
-
-
-class Stopped(TrainingError):
-    """The worker ends before the run does."""
+class InstallError(CommandError):
+    title = "PyTorch is missing"

@@ -1,4 +1,4 @@
-"""What a trained model is worth: accuracy, calibration, robustness, and whether it knows an outsider."""
+"""Measures a trained model: accuracy, calibration, robustness and cost."""
 
 import io
 import os
@@ -25,16 +25,15 @@ from training.model import INPUT_SIZE
 Floats = NDArray[np.float32]
 BINS = 15
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60
-FAINT = 0.15  # contrast that is left of noise of 210 pixels a side when it is scaled down: 32 / 210
 COST_ROUNDS, COST_IMAGES = 3, 32
-FAMILIAR_SHARE = 0.98  # of the held-out images pass the energy threshold
+FAMILIAR_SHARE = 0.98  # of the held-out images stay below the energy threshold
 
 
 class Engine:
-    """An ONNX file on ONNX Runtime: what is published is what is measured."""
+    """A published ONNX file on ONNX Runtime, as an inference worker runs it."""
 
     def __init__(self, path: Path, threads: int = 0, provider: str = "CPUExecutionProvider") -> None:
-        """`threads`: 0 is one for each core."""
+        """`threads`: 0 means one for each core."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
@@ -51,7 +50,7 @@ class Engine:
         return Answers(self(split.images)[0], split)
 
     def milliseconds(self, batch_size: int) -> float:
-        """The time of one image in a batch of this size: CPU time on a CPU, else by the wall clock."""
+        """Time for each image in a batch of this size: CPU time on a CPU, wall clock on a GPU."""
         clock = time.process_time if self._provider == "CPUExecutionProvider" else time.perf_counter
         batch = np.random.default_rng(0).integers(0, 256, (batch_size, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
         rounds: list[float] = []
@@ -60,7 +59,7 @@ class Engine:
             for _ in range(max(1, COST_IMAGES // batch_size)):
                 self._session.run(None, {"images": batch})
             rounds.append((clock() - started) / max(1, COST_IMAGES // batch_size) / batch_size)
-        return 1000 * min(rounds)  # the lowest: others share the machine
+        return 1000 * min(rounds)  # the lowest: other processes share the machine
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Answers:
         )
 
     def reliability(self) -> list[tuple[float, float, int]]:
-        """Mean confidence, accuracy and count of each of 15 equal-width bins that is not empty."""
+        """Mean confidence, accuracy and count of each non-empty bin; 15 bins of equal width."""
         bin_of = np.minimum((self.confidence * BINS).astype(int), BINS - 1)
         correct = self.predicted == self.labels
         inside = [bin_of == number for number in range(BINS)]
@@ -129,7 +128,7 @@ def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Test-time augmentation: the image, two one-pixel shifts, and the mirror image of each.
 
     Weights as in airbench94: half for the unshifted pair, a quarter for each shifted pair.
-    `logits` takes uint8 (batch, 32, 32, 3); so does the function returned.
+    `logits` and the returned function take uint8 (batch, 32, 32, 3).
     """
 
     def mirrored(images: Tensor) -> Tensor:
@@ -148,8 +147,9 @@ def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def fit_temperature(logits: Tensor, labels: Labels) -> float:
     """The divisor of the logits that minimises the negative log-likelihood (Guo et al., 2017).
 
-    One more image of each class is counted with every image (after Platt, "Probabilistic outputs for support
-    vector machines", 1999): where no answer is wrong, the best divisor would be zero otherwise.
+    The targets are smoothed after Platt, "Probabilistic outputs for support vector machines", 1999: each
+    image counts together with one image of every class. Without that, a model without a mistake would get
+    divisor 0.
     """
     log_temperature = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
@@ -167,12 +167,12 @@ def fit_temperature(logits: Tensor, labels: Labels) -> float:
 
 
 def fit_energy_threshold(energies: Floats) -> float:
-    """The energy that two in a hundred of these images exceed."""
+    """The energy that 2% of these images exceed."""
     return float(np.quantile(energies, FAMILIAR_SHARE))
 
 
 def as_uploaded(images: Images) -> Images:
-    """The images as photos that people upload: 480 pixels wide, JPEG of quality 60, scaled back."""
+    """The images after they were enlarged to 480 pixels, saved as JPEG of quality 60 and scaled back."""
 
     def take_and_scale(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         photo = Image.fromarray(image).resize((UPLOAD_SIDE, UPLOAD_SIDE), Image.Resampling.BICUBIC)
@@ -183,26 +183,3 @@ def as_uploaded(images: Images) -> Images:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         scaled = threads.map(take_and_scale, images)
         return np.stack(list(tqdm(scaled, "as uploaded", len(images), unit="image", disable=None)))
-
-
-def make_outsiders(images: Images, seed: int) -> dict[str, Images]:
-    """Up to 1,000 pictures of each of four kinds that belong to no class: noise, the same with as little
-    contrast as a large picture of noise has when it is scaled down, plain colours, and these images with
-    their 8-pixel tiles shuffled."""
-    random = np.random.default_rng(seed)
-    count, tile = min(1000, len(images)), 8
-    per_side = INPUT_SIZE // tile
-    chosen = images[random.permutation(len(images))[:count]]  # of every class, though they are in its order
-    tiles = chosen.reshape(count, per_side, tile, per_side, tile, 3).swapaxes(2, 3)
-    tiles = tiles.reshape(count, per_side**2, tile, tile, 3)
-    shuffled = np.stack([picture[random.permutation(per_side**2)] for picture in tiles])
-    shuffled = shuffled.reshape(count, per_side, per_side, tile, tile, 3).swapaxes(2, 3)
-    noise = random.integers(0, 256, (count, INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8)
-    return {
-        "noise": noise,
-        "faint noise": (127.5 + FAINT * (noise - 127.5)).astype(np.uint8),
-        "plain colours": np.broadcast_to(
-            random.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8), (count, INPUT_SIZE, INPUT_SIZE, 3)
-        ).copy(),
-        "shuffled tiles": shuffled.reshape(count, INPUT_SIZE, INPUT_SIZE, 3),
-    }

@@ -1,4 +1,4 @@
-"""From a trained network to ONNX files: float32, and int8 for CPUs.
+"""Exports a trained network to ONNX files: float32, and int8 for CPUs.
 
 Both map uint8 `images` (batch, 32, 32, 3) to `probabilities` (batch, classes) and `energy` (batch,).
 `docs/model-artifact.md` is the contract.
@@ -7,6 +7,7 @@ Both map uint8 `images` (batch, 32, 32, 3) to `probabilities` (batch, classes) a
 import copy
 import io
 import tempfile
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -31,8 +32,10 @@ CALIBRATION_IMAGES, CALIBRATION_BATCH = 600, 50
 
 
 class Calibrated(nn.Module):
-    """A network whose logits are divided by its temperature: normalised images (batch, 3, 32, 32) to logits
-    (batch, classes)."""
+    """A network whose logits are divided by its temperature.
+
+    Maps normalised images (batch, 3, 32, 32) to logits (batch, classes).
+    """
 
     def __init__(self, net: nn.Module, temperature: float) -> None:
         super().__init__()
@@ -44,16 +47,20 @@ class Calibrated(nn.Module):
 
 
 class Served(nn.Module):
-    """A model as it is served: uint8 images (batch, 32, 32, 3) to probabilities (batch, classes) and energy
-    (batch,)."""
+    """The model that is exported.
 
-    def __init__(self, logits: Calibrated, mean: Tensor, std: Tensor) -> None:
+    Maps uint8 images (batch, 32, 32, 3) to probabilities (batch, classes) and energy (batch,).
+    """
+
+    def __init__(self, logits: Calibrated, mean: Sequence[float], std: Sequence[float]) -> None:
+        """`mean` and `std`: of each channel, for pixels from 0 to 1."""
         super().__init__()
+        scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
         self.logits = logits
         self.scale: Tensor
         self.shift: Tensor
-        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
-        self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
+        self.register_buffer("scale", scale.view(1, 3, 1, 1))
+        self.register_buffer("shift", shift.view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.to_logits(images)
@@ -66,7 +73,7 @@ class Served(nn.Module):
 def fold(net: Net) -> Net:
     """The same network with each batch norm folded into its convolution.
 
-    A batch norm after a max pool folds too, because its scale is positive.
+    A batch norm after a max pool can be folded because its scale is positive.
     """
     net = copy.deepcopy(net).eval()
     for group in net.groups:
@@ -79,7 +86,7 @@ def fold(net: Net) -> Net:
 def write_onnx(model: Served, path: Path, created: str) -> None:
     """Write `model` as a float32 ONNX file.
 
-    `created` makes files of the same weights differ, so that each run publishes a version of its own.
+    The file contains `created`, so that two runs with the same weights publish two versions.
     """
     example = torch.zeros(2, INPUT_SIZE, INPUT_SIZE, 3, dtype=torch.uint8)
     exported = torch.onnx.export(
@@ -95,19 +102,20 @@ def write_onnx(model: Served, path: Path, created: str) -> None:
     found = exported.model_proto
     graph = found.graph
     for part in (found, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
-        del part.metadata_props[:]  # they name the source files of this machine
+        del part.metadata_props[:]  # file names of this machine
         part.doc_string = ""
     onnx.helper.set_model_props(found, {"created": created})
     onnx.save_model(found, path)
 
 
 def quantise(model: Path, quantised: Path, images: Images) -> None:
-    """Write the int8 form of a float32 ONNX file, its ranges calibrated on `images` (count, 32, 32, 3).
+    """Write the int8 form of a float32 ONNX file. `images` (count, 32, 32, 3) calibrate its ranges.
 
-    The first convolution and the last matrix product stay in float32, as they are few and lose most. Weights
-    have seven bits (`reduce_range`): with eight, sums overflow on CPUs that have AVX2 but no VNNI.
+    The first convolution and the last matrix product stay in float32: they cost little and would lose the
+    most accuracy. Weights have seven bits (`reduce_range`): with eight, sums overflow on CPUs with AVX2 but
+    no VNNI.
     """
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the quantiser prints
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(model, prepared, skip_symbolic_shape=True)
         quantize_static(
@@ -126,7 +134,7 @@ def quantise(model: Path, quantised: Path, images: Images) -> None:
 
 
 def _find_ends(path: Path) -> list[str]:
-    """The nodes up to the first convolution, and from the last matrix product on."""
+    """The names of the nodes up to the first convolution and from the last matrix product on."""
     nodes = onnx.load_model(path).graph.node
     first = next((n for n, node in enumerate(nodes) if node.op_type == "Conv"), -1)
     last = max((n for n, node in enumerate(nodes) if node.op_type in ("Gemm", "MatMul")), default=len(nodes))
@@ -134,7 +142,7 @@ def _find_ends(path: Path) -> list[str]:
 
 
 class _Batches(CalibrationDataReader):
-    """Images for the quantiser, batch by batch."""
+    """The quantiser's calibration images in batches."""
 
     def __init__(self, images: Images) -> None:
         starts = range(0, len(images), CALIBRATION_BATCH)

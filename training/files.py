@@ -1,4 +1,4 @@
-"""Which files of a data set are images, and which ones are left out, and why."""
+"""Decides which files of a data set are images, and notes which files are left out and why."""
 
 import mimetypes
 import os
@@ -15,14 +15,14 @@ from images import decode
 from images.errors import ImageError, UnknownFormat
 from training.errors import DataError
 
-FORMATS = (*decode.FORMATS, "PPM")  # PPM, too: some data sets come in it
+FORMATS = (*decode.FORMATS, "PPM")  # some data sets are published as PPM files
 MAX_IMAGE_PIXELS = 100_000_000
-MAX_FILE_BYTES = 1 << 29  # a file is read whole; 100 megapixels of 32 bits take less
-EXAMPLES, UNREADABLE_EXAMPLES = 3, 100  # unreadable images have to be repaired, so they are named
+MAX_FILE_BYTES = 1 << 29  # a whole file is held in memory; 100 megapixels of 32 bits take 400 MB
+EXAMPLES, UNREADABLE_EXAMPLES = 3, 100  # more unreadable images are named, because people have to repair them
 EXAMPLE_CHARACTERS = 200
 
-# What operating systems and programs put beside the images, in any case, besides what begins with . or @ or
-# ends with ~.
+# Names, in lower case, that operating systems and programs put beside the images. Names that begin with . or
+# @ or end with ~ count too.
 SYSTEM_NAMES = {
     "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler", "recycled",
@@ -41,7 +41,7 @@ UNREADABLE = "unreadable images"
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many files or folders were left out for one reason, and the first of them."""
+    """How many files or folders were left out for one reason, and examples of them."""
 
     reason: str
     files: int
@@ -53,7 +53,7 @@ class LeftOut:
 
 
 class Sieve:
-    """Passes on the images of the data set at `root` and notes what it leaves out."""
+    """Lists the images of the data set at `root`, and notes what it leaves out."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -61,7 +61,7 @@ class Sieve:
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """By reason, the most frequent one first."""
+        """One entry for each reason, the most frequent reason first."""
         notes = sorted(self._notes.items(), key=lambda note: (-len(note[1]), note[0]))
         return [
             LeftOut(reason, len(paths), paths[: UNREADABLE_EXAMPLES if reason == UNREADABLE else EXAMPLES])
@@ -74,9 +74,10 @@ class Sieve:
         return self._notes.get(UNREADABLE, [])
 
     def list_classes(self, part: Path) -> dict[str, list[Path]]:
-        """The folders of each class, by the name of the class. Raises DataError.
+        """The folders of each class by the class's name. Raises DataError.
 
-        macOS may store an accent apart from its letter (NFD), other systems both as one (NFC): one class.
+        macOS may store a letter and its accent as two characters (NFD), other systems as one (NFC). Both
+        names are the same class.
         """
         classes: dict[str, list[Path]] = defaultdict(list)
         for entry in self._list(part):
@@ -87,12 +88,12 @@ class Sieve:
         return dict(sorted(classes.items()))
 
     def list_files(self, folder: Path) -> list[Path]:
-        """All regular files below `folder` that no system put there, in a fixed order. Raises DataError."""
+        """All regular files below `folder`, without system files, in a fixed order. Raises DataError."""
         files = self._walk(folder, frozenset(_identify(parent) for parent in folder.absolute().parents))
         return sorted(files, key=lambda file: (_normalise(str(file.parent)), _normalise(file.name)))
 
     def read_pixels(self, file: Path) -> bytes | None:
-        """The pixels as the service would see them; None, and a note, if there are none."""
+        """The pixels as the service decodes them. If the file has none, notes it and returns None."""
         try:
             return decode.decode(_read(file), MAX_IMAGE_PIXELS, FORMATS)
         except ImageError as error:
@@ -105,7 +106,7 @@ class Sieve:
         return None
 
     def _walk(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-        """Links are followed, but not into a folder that holds the link."""
+        """Follows links, but not into a folder that contains the link."""
         here = _identify(folder)
         if here in above:
             self._leave_out(CIRCLE, folder)
@@ -113,17 +114,17 @@ class Sieve:
         for path in self._list(folder):
             if path.is_dir():
                 yield from self._walk(path, above | {here})
-            elif path.is_file() or path.is_symlink():  # a link that leads nowhere cannot be read
+            elif path.is_file() or path.is_symlink():  # a broken link counts as an unreadable image
                 yield path
             else:
                 self._leave_out(SPECIAL, path)
 
     def _list(self, folder: Path) -> list[Path]:
-        """What is in the folder, without what a system put there. Raises DataError."""
+        """The folder's entries without system files. Raises DataError."""
         try:
             entries = sorted(folder.iterdir())
         except OSError as error:
-            raise DataError(f"{folder} cannot be read ({error.strerror}); make it readable") from error
+            raise DataError(f"{folder} cannot be read ({error.strerror}). Make it readable.") from error
         for entry in entries:
             if is_system(entry.name):
                 self._leave_out(SYSTEM, entry)
@@ -135,12 +136,12 @@ class Sieve:
 
 
 def is_system(name: str) -> bool:
-    """Whether an operating system or a program put this beside the images."""
+    """Whether the name is one that an operating system or a program puts beside images."""
     return name.startswith((".", "@")) or name.endswith("~") or name.lower() in SYSTEM_NAMES
 
 
 def _read(file: Path) -> bytes:
-    """Its content. Raises OSError, and ImageError if it is empty or too large."""
+    """The file's content. Raises OSError; raises ImageError if the file is empty or too large."""
     with file.open("rb") as opened:
         size = os.fstat(opened.fileno()).st_size
         if size == 0:
@@ -160,15 +161,17 @@ def _normalise(text: str) -> str:
 
 
 def _show(path: Path) -> str:
-    """A path as it may be printed and stored, whatever bytes it has."""
+    """A path that can be printed and stored: at most 200 characters, unprintable ones replaced."""
     text = "".join(c if c.isprintable() else "\ufffd" for c in str(path))
     return text if len(text) <= EXAMPLE_CHARACTERS else f"…{text[-EXAMPLE_CHARACTERS:]}"
 
 
 def _is_meant_as_image(file: Path, error: ImageError) -> bool:
-    """Whether a file that gives no pixels counts as a damaged image.
+    """Whether a file without pixels counts as a damaged image.
 
-    Its ending tells. Without a known ending its format does; a text may begin like one ("BM", "P1").
+    It does if its ending is that of an image format. A file with an unknown ending counts if its content
+    begins as an image; a file with the ending of another type does not, because a text may begin with "BM" or
+    "P1".
     """
     if file.suffix.lower() in _list_endings():
         return True
@@ -177,5 +180,5 @@ def _is_meant_as_image(file: Path, error: ImageError) -> bool:
 
 @cache
 def _list_endings() -> set[str]:
-    """The endings that promise an image."""
+    """The file name endings of the image formats."""
     return {ending for ending, name in Image.registered_extensions().items() if name in FORMATS}

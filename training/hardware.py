@@ -1,4 +1,4 @@
-"""What a device is, what it is fast at, and a forward pass that uses that."""
+"""What a device can do, and a forward pass in the precision that suits it."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 convolutions run on matrix or vector units here."""
+    """Whether the device has matrix or vector units for bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
 
 
 def describe(device: torch.device) -> str:
-    """The hardware, for cards and people."""
+    """The hardware, for the card and for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     units = torch.cpu.get_capabilities()
@@ -23,7 +23,7 @@ def describe(device: torch.device) -> str:
 
 
 def forward(net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """A network's answers in float32, computed in bfloat16 where that is fast."""
+    """A network's answers as float32, computed in bfloat16 if the device is fast at that."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=has_fast_bfloat16(images.device)):
         answers = net(images)
     return answers.float()

@@ -1,8 +1,9 @@
 """Publish a torch module of your own: `make import-model MODULE=file.py:function DATA=images`.
 
-The function takes nothing and returns a trained `torch.nn.Module`: float images (batch, 3, 32, 32), RGB from
-0 to 1, to logits (batch, classes), in the order of the data's classes. This command calibrates it on training
-images, exports it to ONNX, quantises it, measures it on the test images and publishes it.
+The function takes no argument and returns a trained `torch.nn.Module`. The module maps float images (batch,
+3, 32, 32), RGB from 0 to 1, to logits (batch, classes), in the order of the data's classes. This command
+calibrates it on training images, exports it to ONNX, quantises it, measures it on the test images and
+publishes it.
 """
 
 import argparse
@@ -27,9 +28,9 @@ SEED = 0
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make import-model", description=__doc__)
-    parser.add_argument("--module", required=True, help="file.py:function, which returns the module")
+    parser.add_argument("--module", required=True, help="file.py:function that returns the module")
     parser.add_argument("--data", type=Path, help="folder, .tar or .zip with train/ and test/ [CIFAR-10]")
-    parser.add_argument("--name", help="what the card calls the data [the file's name]")
+    parser.add_argument("--name", help="name of the data in the card [the file's name]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where versions are published")
     parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
     parser.add_argument("--activation", choices=("better", "always", "never"), default="better")
@@ -40,7 +41,7 @@ def main() -> int:
         )
     except CommandError as error:
         print(f"import-model: {error}", file=sys.stderr)
-        return error.status
+        return 1
     print(f"published {artifact}")
     return 0
 
@@ -52,8 +53,8 @@ def import_model(
     net = load_module(module)
     check_shape(net, len(dataset.classes))
     held_out, _ = publish.hold_out(dataset.train, SEED)
-    mean, std, device = torch.zeros(3), torch.ones(3), torch.device("cpu")
-    served, temperature = publish.calibrate(net, mean, std, held_out, device)
+    device = torch.device("cpu")
+    served, temperature = publish.calibrate(net, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), held_out, device)
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     with publish.draft(models) as folder:
         try:
@@ -73,24 +74,24 @@ def load_module(place: str) -> nn.Module:
     """Run `file.py` and call its function. Raises ModuleError."""
     file, _, function = place.rpartition(":")
     if not Path(file).is_file():
-        raise ModuleError(f"{place!r} names no file; give path/to/file.py:function")
+        raise ModuleError(f"{place!r} names no file. Give path/to/file.py:function.")
     found = runpy.run_path(file)
     if not callable(found.get(function)):
         raise ModuleError(f"{file} has no function {function!r}")
     net = found[function]()
     if not isinstance(net, nn.Module):
-        raise ModuleError(f"{place} returns a {type(net).__name__}; it must return a torch.nn.Module")
+        raise ModuleError(f"{place} returns a {type(net).__name__}. It must return a torch.nn.Module.")
     return net.eval()
 
 
 def check_shape(net: nn.Module, classes: int) -> None:
-    """Raises ModuleError for logits of another shape than (batch, classes)."""
+    """Check that the logits have the shape (batch, classes). Raises ModuleError."""
     with torch.inference_mode():
         logits = net(torch.zeros(2, 3, INPUT_SIZE, INPUT_SIZE))
     if tuple(logits.shape) != (2, classes):
         raise ModuleError(
-            f"for two images the module gives values of the shape {tuple(logits.shape)}; "
-            f"the data has {classes} classes, so it must be (2, {classes})"
+            f"For two images the module returns the shape {tuple(logits.shape)}. "
+            f"The data has {classes} classes, so the shape must be (2, {classes})."
         )
 
 

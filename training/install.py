@@ -1,7 +1,7 @@
-"""Install PyTorch where it is missing, then train: `python -m training.install INSTALLER OPTIONS...`.
+"""Install PyTorch if it is missing, then train: `python -m training.install INSTALLER OPTIONS...`.
 
-Serving needs no PyTorch, so a machine has it only once somebody trains. The installer is a program that takes
-the argument `torch`; it may be killed at any moment and run again. Its progress is told as the run's phase.
+Serving needs no PyTorch, so a machine has none before its first training. INSTALLER is a program that takes
+the argument `torch`. It may be killed at any time and run again. Its progress becomes the run's phase.
 """
 
 import json
@@ -10,21 +10,14 @@ import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from training.errors import InstallError
 
 NEEDED = (
-    "chardet",
-    "matplotlib",
-    "onnx",
-    "onnxscript",
-    "pi-heif",
-    "safetensors",
-    "torch",
-    "torchvision",
-    "tqdm",
-)
-# As uv tells them, for packages of a megabyte and more.
+    "chardet", "matplotlib", "onnx", "onnxscript", "pi-heif", "safetensors", "torch", "torchvision", "tqdm",
+)  # fmt: skip
+# uv writes these lines for packages of a megabyte and more.
 STARTED = re.compile(r"Downloading (\S+) \(([\d.]+)(KiB|MiB|GiB)\)")
 DONE = re.compile(r"Downloaded (\S+)")
 MEGABYTES = {"KiB": 2**10 / 1e6, "MiB": 2**20 / 1e6, "GiB": 2**30 / 1e6}
@@ -36,8 +29,8 @@ def main() -> int:
         try:
             install(installer)
         except InstallError as error:
-            print(f"train: {error}", file=sys.stderr)
-            return error.status
+            report(error={"title": error.title, "detail": str(error)})
+            return 1
     return os.execv(sys.executable, [sys.executable, "-m", "training.train", *options])  # noqa: S606
 
 
@@ -52,7 +45,7 @@ def is_missing() -> bool:
 
 def install(installer: str) -> None:
     """Run the installer to its end. Raises InstallError."""
-    tell("installing PyTorch")
+    report(phase="installing PyTorch")
     sizes: dict[str, float] = {}
     arrived, last = 0.0, ""
     with subprocess.Popen(
@@ -66,15 +59,16 @@ def install(installer: str) -> None:
                 sizes[found[1]] = float(found[2]) * MEGABYTES[found[3]]
             elif found := DONE.search(line):
                 arrived += sizes.get(found[1], 0.0)
-                tell(f"installing PyTorch: {arrived:,.0f} of {sum(sizes.values()):,.0f} MB")
+                report(phase=f"installing PyTorch: {arrived:,.0f} of {sum(sizes.values()):,.0f} MB")
     if process.returncode != 0:
-        reason = last or "the installer said nothing"
-        advice = "Check the network and the disk's free space, then start the training again."
+        reason = last or "the installer wrote nothing"
+        advice = "Check the network and the free disk space, then start the training again."
         raise InstallError(f"PyTorch could not be installed: {reason}. {advice}")
 
 
-def tell(phase: str) -> None:
-    print(json.dumps({"phase": phase}), flush=True)
+def report(**message: Any) -> None:
+    """One JSON line, as in `training.report`, which needs packages that may be missing here."""
+    print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":

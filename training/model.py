@@ -1,8 +1,7 @@
-"""The CNN and the optimizer of its filters.
+"""The CNN: a frozen whitening convolution, three convolution groups, a scaled linear head.
 
-The network is Keller Jordan's airbench family (https://github.com/KellerJordan/cifar10-airbench;
-"94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), written anew here: a frozen
-whitening convolution, three convolution groups that start as identity maps, a scaled linear head.
+The architecture is Keller Jordan's airbench (https://github.com/KellerJordan/cifar10-airbench; "94% on
+CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498). This is an implementation of its own.
 """
 
 import torch
@@ -15,8 +14,10 @@ INPUT_SIZE = 32
 
 
 class ConvGroup(nn.Module):
-    """Convolution, pooling, normalisation, GELU; then one more convolution, or two around which the
-    input skips (He et al., "Deep residual learning", CVPR 2016)."""
+    """Convolution, pooling, normalisation, GELU; then one more convolution, or two with a skip connection.
+
+    Skip connections: He et al., "Deep residual learning", CVPR 2016.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, depth: int) -> None:
         super().__init__()
@@ -26,8 +27,8 @@ class ConvGroup(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(n, channels_out, 3, padding="same", bias=False) for n in inputs)
         self.norms = nn.ModuleList(_norm(channels_out) for _ in inputs)
         for conv, channels in zip(self.convs, inputs, strict=True):
-            # Dirac initialisation (Zagoruyko & Komodakis, "DiracNets", arXiv:1706.00388): the first
-            # filters pass their input through unchanged.
+            # Dirac initialisation (Zagoruyko & Komodakis, "DiracNets", arXiv:1706.00388): at first the first
+            # filters return their input unchanged.
             nn.init.dirac_(conv.get_parameter("weight").data[:channels])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,10 +44,11 @@ class ConvGroup(nn.Module):
 
 
 class Net(nn.Module):
-    """Normalised float images (batch, 3, 32, 32) to logits (batch, classes).
+    """Maps normalised float images (batch, 3, 32, 32) to logits (batch, classes).
 
-    widths: channels of the three groups; depth: convolutions in each, 2 or 3; padding: of the whitening, 0 or
-    1. The sides are 31, 15, 7 and 3, so each pooling drops the last row and column; padded, 33, 16, 8 and 4.
+    widths: channels of the three groups. depth: convolutions in each, 2 or 3. padding: of the whitening, 0 or
+    1. Without padding the sides are 31, 15, 7 and 3, so each pooling drops a row and a column. With padding
+    they are 33, 16, 8 and 4.
     """
 
     def __init__(self, classes: int, widths: tuple[int, int, int], depth: int, padding: int = 0) -> None:
@@ -68,7 +70,7 @@ class Net(nn.Module):
         return self.head(x) / x.shape[1]  # (batch, classes)
 
     def set_whitening(self, images: Tensor, epsilon: float = 5e-4) -> None:
-        """Set the first convolution so that its outputs are uncorrelated with unit variance.
+        """Set the first convolution so that its outputs are uncorrelated and have unit variance.
 
         images: normalised floats (count, 3, 32, 32); a few thousand are enough.
         Source: David Page, "How to train your ResNet", 2019; Tysam Balsam's hlb-CIFAR10, 2023.
@@ -80,43 +82,6 @@ class Net(nn.Module):
         filters = (eigenvectors / (eigenvalues + epsilon).sqrt()).T  # one filter a row
         filters = filters.flip(0).reshape(-1, 3, WHITEN_KERNEL, WHITEN_KERNEL)
         self.whiten.weight.data.copy_(torch.cat((filters, -filters)))
-
-
-class Muon(torch.optim.Optimizer):
-    """Nesterov momentum whose update is replaced by the nearest semi-orthogonal matrix.
-
-    Each filter bank keeps a fixed norm, so that the learning rate alone sets the angle of a step.
-    Source: Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024).
-    """
-
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        for group in self.param_groups:
-            for param in group["params"]:
-                gradient = param.grad
-                state = self.state[param]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(gradient)
-                momentum = state["momentum"].mul_(group["momentum"]).add_(gradient)
-                update = gradient.add(momentum, alpha=group["momentum"])
-                param.mul_(len(param) ** 0.5 / param.norm())
-                matrix = orthogonalise(update.reshape(len(update), -1))
-                param.add_(matrix.view_as(param), alpha=-group["lr"])
-
-
-def orthogonalise(matrix: Tensor, steps: int = 3, epsilon: float = 1e-7) -> Tensor:
-    """Push the singular values of `matrix` towards 1 by a quintic Newton-Schulz iteration."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    wide = matrix / (matrix.norm() + epsilon)
-    tall = wide.shape[0] > wide.shape[1]
-    wide = wide.T if tall else wide
-    for _ in range(steps):
-        gram = wide @ wide.T
-        wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return wide.T if tall else wide
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

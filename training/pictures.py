@@ -1,4 +1,4 @@
-"""A version's pictures: how it learned, what it confuses, how honest it is, where it is surely wrong."""
+"""Draws a version's pictures: learning curve, confusion matrix, reliability, most confident mistakes."""
 
 import io
 import logging
@@ -21,11 +21,11 @@ INK, BLUE, ORANGE = "#1f2328", "#0969da", "#bc4c00"
 DPI = 110
 SHEET = (5, 8)  # rows and columns of the sheet of mistakes
 FONT = "DejaVu Sans"  # comes with matplotlib
-MORE_FONTS = ("unifont.otf", "unifont_upper.otf")  # Debian's fonts-unifont: nearly every letter there is
+MORE_FONTS = ("unifont.otf", "unifont_upper.otf")  # of Debian's fonts-unifont: nearly every letter of Unicode
 
 
 def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> dict[str, bytes]:
-    """PNG files by name: confusion, reliability, mistakes, and learning-curve if there is a curve."""
+    """PNG files by name: confusion, reliability, mistakes; also learning-curve, unless `curve` is empty."""
     classes = make_drawable(classes)
     figures = {"learning-curve": draw_learning_curve(curve)} if curve else {}
     figures |= {
@@ -37,7 +37,7 @@ def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> di
 
 
 def make_drawable(classes: Sequence[str]) -> list[str]:
-    """The names, with a number in the place of each one that no font here can write."""
+    """The names, with "class <number>" in place of each name that no installed font can write."""
     letters: set[int] = set()
     for family in find_fonts():
         letters |= font_manager.get_font(font_manager.findfont(family)).get_charmap().keys()
@@ -47,7 +47,7 @@ def make_drawable(classes: Sequence[str]) -> list[str]:
     ]
     if numbered := [f"{d} is {name}" for d, name in zip(drawable, classes, strict=True) if d != name]:
         logger.warning(
-            "the pictures show numbers for classes whose letters no font has; install fonts-unifont: %s",
+            "no font can write the names of some classes; pictures show numbers (install fonts-unifont): %s",
             ", ".join(numbered),
         )
     return drawable
@@ -55,7 +55,7 @@ def make_drawable(classes: Sequence[str]) -> list[str]:
 
 @cache
 def find_fonts() -> tuple[str, ...]:
-    """The families to write names in; a letter is taken from the first one that has it."""
+    """The font families to write names in. The first family that has a letter draws it."""
     families = [FONT]
     for path in sorted(font_manager.findSystemFonts()):
         if Path(path).name in MORE_FONTS:
@@ -122,7 +122,7 @@ def draw_reliability(answers: Answers) -> Figure:
 
 
 def draw_mistakes(answers: Answers, classes: Sequence[str]) -> Figure:
-    """The test images that the model got wrong with the highest confidence, the surest first."""
+    """The wrong answers with the highest confidence, the highest first."""
     wrong = np.flatnonzero(answers.predicted != answers.labels)
     surest = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][: SHEET[0] * SHEET[1]]
     figure = Figure(figsize=(1.3 * SHEET[1], 1.65 * SHEET[0] + 0.4), layout="constrained")
@@ -139,7 +139,7 @@ def draw_mistakes(answers: Answers, classes: Sequence[str]) -> Figure:
 
 
 def plain_text() -> dict[str, Any]:
-    """How names are written: in any script, and without formulas, which a $ would begin."""
+    """Text options for names: in any script, and without formulas, which a $ would start."""
     return {"parse_math": False, "fontfamily": find_fonts()}
 
 

@@ -1,6 +1,6 @@
-"""From a trained network to a published artifact: `models/<version>/`.
+"""Publishes a trained network as an artifact: `models/<version>/`.
 
-The files are written into a hidden folder, measured there through ONNX Runtime, and published in one rename.
+The files are written to a hidden folder, measured there with ONNX Runtime, and published in one rename.
 `docs/model-artifact.md` is the contract.
 """
 
@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,20 +17,21 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from training import evaluate
 from training.data import Dataset, Split
 from training.evaluate import Answers, Engine
 from training.export import Calibrated, Served, quantise, write_onnx
 from training.model import INPUT_SIZE
+from training.outliers import make_test_outliers
 
 FORMAT = "onnx/1"
 CARD_FILE, MODEL_FILE, INT8_FILE, CHECK_FILE = "card.json", "model.onnx", "model.int8.onnx", "check.npz"
 CHECK_IMAGES = 32
 MAX_INT8_LOSS = 0.003  # of the accuracy on held-out images
 CUDA = "CUDAExecutionProvider"
-# Held-out training images choose temperature, energy threshold and int8 ranges: a tenth, within these limits.
+# A tenth of the training images, within these limits, sets temperature, energy threshold and int8 ranges.
 MIN_HELD_OUT, MAX_HELD_OUT = 20, 2000
 
 
@@ -44,7 +45,7 @@ def hold_out(train: Split, seed: int) -> tuple[Split, Split]:
 
 @contextmanager
 def draft(models: Path) -> Generator[Path]:
-    """A hidden folder for the files of an artifact; whatever is not published is removed."""
+    """A hidden folder for the files of an artifact. It is removed unless it is published."""
     models.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=models))
     try:
@@ -54,9 +55,9 @@ def draft(models: Path) -> Generator[Path]:
 
 
 def calibrate(
-    net: nn.Module, mean: Tensor, std: Tensor, held_out: Split, device: torch.device
+    net: nn.Module, mean: Sequence[float], std: Sequence[float], held_out: Split, device: torch.device
 ) -> tuple[Served, float]:
-    """The model as it is to be served, and its temperature, which is fitted on held-out images."""
+    """The model to export, and its temperature, which is fitted on held-out images."""
     uncalibrated = Served(Calibrated(net, 1.0), mean, std).to(device).eval()
     logits = evaluate.predict(uncalibrated.to_logits, held_out.images, device)
     temperature = evaluate.fit_temperature(logits, held_out.labels)
@@ -66,9 +67,9 @@ def calibrate(
 def write_files(
     model: Served, dataset: Dataset, held_out: Split, created: str, folder: Path, seed: int
 ) -> tuple[dict[str, Any], Answers]:
-    """Write and measure the model files; returns their part of the card, and the test images' answers.
+    """Write and measure the model files; returns their part of the card, and the answers to the test images.
 
-    The test images only measure.
+    No choice depends on the test images.
     """
     write_onnx(model, folder / MODEL_FILE, created)
     engine = Engine(folder / MODEL_FILE)
@@ -97,25 +98,25 @@ def write_files(
 
 
 def write_check(engine: Engine, held_out: Split, path: Path) -> None:
-    """Write reference images with the answers that a worker must get for them, too."""
+    """Write reference images and their answers; an inference worker must compute the same answers."""
     images = held_out.images[:CHECK_IMAGES]
     probabilities, energy = engine(images)
     np.savez_compressed(path, images=images, probabilities=probabilities, energy=energy)
 
 
 def write_int8(engine: Engine, held_out: Split, folder: Path) -> str | None:
-    """Write the int8 model, unless it is less accurate on held-out images; returns why it is not written."""
+    """Write the int8 model. If it loses too much accuracy on held-out images, delete it and say why."""
     path = folder / INT8_FILE
     quantise(folder / MODEL_FILE, path, held_out.images)
     loss = engine.answer(held_out).accuracy() - Engine(path).answer(held_out).accuracy()
     if loss <= MAX_INT8_LOSS:
         return None
     path.unlink()
-    return f"It is right for {100 * loss:.1f} points fewer of the held-out images than float32."
+    return f"Its accuracy on the held-out images is {100 * loss:.1f} points lower than that of float32."
 
 
 def measure_files(test: Split, folder: Path) -> tuple[dict[str, Any], Answers]:
-    """Measure each model file that is there; returns their figures, and the float32 model's answers."""
+    """Measure each model file in the folder; returns the figures, and the float32 model's answers."""
     uploaded = Split(evaluate.as_uploaded(test.images), test.labels)
     files: dict[str, Any] = {}
     answers: list[Answers] = []
@@ -128,7 +129,7 @@ def measure_files(test: Split, folder: Path) -> tuple[dict[str, Any], Answers]:
 
 
 def describe_data(dataset: Dataset, held_out: Split) -> dict[str, Any]:
-    """What the model was trained and tested on, for the card."""
+    """The training and test data, for the card."""
     return {
         "name": dataset.name,
         "train_images": len(dataset.train),
@@ -141,7 +142,7 @@ def describe_data(dataset: Dataset, held_out: Split) -> dict[str, Any]:
 
 
 def measure(path: Path, test: Answers, uploaded: Answers) -> dict[str, Any]:
-    """What one model file is, is worth and costs, for the card."""
+    """One model file's identity, accuracy and cost, for the card."""
     content = path.read_bytes()
     figures = {
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -157,12 +158,12 @@ def measure(path: Path, test: Answers, uploaded: Answers) -> dict[str, Any]:
 
 
 def measure_cost(engine: Engine) -> dict[str, float]:
-    """Milliseconds an image, by batch size."""
+    """Milliseconds for each image, by batch size."""
     return {f"batch_{size}": round(engine.milliseconds(size), 3) for size in (1, 64)}
 
 
 def judge_unfamiliar(engine: Engine, held_out: Split, test: Split, seed: int) -> dict[str, Any]:
-    """The energy above which an image is unfamiliar, and which share of images of each kind is above it."""
+    """The energy above which an image is unfamiliar, and the share of each kind of images above it."""
     threshold = evaluate.fit_energy_threshold(engine(held_out.images)[1])
 
     def share_above(images: evaluate.Images) -> float:
@@ -172,7 +173,7 @@ def judge_unfamiliar(engine: Engine, held_out: Split, test: Split, seed: int) ->
         "energy_threshold": round(threshold, 4),
         "flagged_test": share_above(test.images),
         "detected": {
-            kind: share_above(images) for kind, images in evaluate.make_outsiders(test.images, seed).items()
+            kind: share_above(images) for kind, images in make_test_outliers(test.images, seed).items()
         },
     }
 
@@ -180,9 +181,9 @@ def judge_unfamiliar(engine: Engine, held_out: Split, test: Split, seed: int) ->
 def publish(folder: Path, card: Mapping[str, Any], pictures: Mapping[str, bytes], models: Path) -> Path:
     """Publish a draft in one rename; returns the artifact's folder.
 
-    A run that did so before, but was killed before it could say so, is not published again: `created`, when
-    its last epoch ended, tells. The version is the day and the first eight digits of the SHA-256 of
-    `model.onnx`.
+    The version is the day and the first eight digits of the SHA-256 of `model.onnx`. A run may have been
+    killed after it published and before it reported that. Its next attempt has the same `created`, the time
+    when the last epoch ended, and returns the folder that exists.
     """
     if artifact := _find_published(models, card["created"]):
         return artifact
@@ -191,7 +192,7 @@ def publish(folder: Path, card: Mapping[str, Any], pictures: Mapping[str, bytes]
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     for name, png in pictures.items():
         (folder / f"{name}.png").write_bytes(png)
-    folder.chmod(0o755)  # the workers may run as other users, and so below
+    folder.chmod(0o755)  # inference workers may run as another user
     for file in folder.iterdir():
         file.chmod(0o644)
     return folder.rename(models / version)
@@ -199,7 +200,7 @@ def publish(folder: Path, card: Mapping[str, Any], pictures: Mapping[str, bytes]
 
 def _find_published(models: Path, created: str) -> Path | None:
     for file in models.glob(f"{created[:10]}-*/{CARD_FILE}"):
-        with suppress(OSError):  # it may be anyone's
+        with suppress(OSError):  # the file may belong to another user
             if f'"created": "{created}"' in file.read_text(errors="replace"):
                 return file.parent
     return None

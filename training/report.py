@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes on: to a person at a terminal, or as JSON lines to a program."""
+"""How a run reports its progress: to a person at a terminal, or as JSON lines to the training worker."""
 
 import json
 import os
@@ -7,50 +7,56 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
+
+from training.errors import CommandError
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch, measured."""
+    """The figures of one epoch."""
 
     number: int  # from 1
-    loss: float  # mean cross-entropy an image, on what was trained on
-    accuracy: float  # on the augmented images that were trained on
-    validation_accuracy: float  # on images that are held out
-    learning_rate: float  # of the filters, at its end
+    loss: float  # mean cross-entropy of a training image
+    accuracy: float  # on the augmented training images
+    validation_accuracy: float  # on held-out images
+    learning_rate: float  # of the filters, at the last step
     images_per_second: float
-    seconds_left: float  # until the last epoch's end, estimated
+    seconds_left: float  # until the last epoch ends, estimated
 
 
-class Report(Protocol):
-    """Who hears of a run, in this order: phases, within some of them epochs of steps, the end."""
+class Report:
+    """Receives a run's progress, in the order of the methods. This one ignores it."""
 
-    def phase(self, name: str) -> None: ...
+    def phase(self, name: str) -> None:
+        """A new phase begins."""
 
     def note(self, text: str) -> None:
-        """What its user should know; ends nothing."""
-        ...
+        """Something that the user should know; the run goes on."""
 
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:
-        """So many epochs of so many steps, of which some are done already."""
-        ...
+        """`epochs` of `steps` each begin; those in `done` were trained before a resumption."""
 
-    def step(self) -> None: ...
+    def step(self) -> None:
+        """One step has ended."""
 
-    def epoch(self, epoch: Epoch) -> None: ...
+    def epoch(self, epoch: Epoch) -> None:
+        """One epoch has ended."""
 
     def publishing(self) -> None:
-        """The last phase; returns once the run may publish."""
-        ...
+        """The last phase begins; returns when the run may publish."""
 
-    def published(self, artifact: Path, card: dict[str, Any]) -> None: ...
+    def published(self, artifact: Path, card: dict[str, Any]) -> None:
+        """The run has succeeded."""
+
+    def failed(self, error: CommandError) -> None:
+        """The run has failed."""
 
 
-class Terminal:
-    """A progress bar of steps, and a line an epoch."""
+class Terminal(Report):
+    """A progress bar of steps, and one line for each epoch."""
 
     def __init__(self) -> None:
         self._name = ""
@@ -87,17 +93,21 @@ class Terminal:
         self._close()
         print(f"published {artifact}: {card['accuracy']:.2%} of the test images, one view, as served")
 
+    def failed(self, error: CommandError) -> None:
+        self._close()
+        print(f"train: {error}", file=sys.stderr)
+
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
-class JsonLines:
+class JsonLines(Report):
     """One JSON object a line on standard output, for the training worker.
 
-    On standard input the worker answers with a line that the model may be published; where that ends, so
-    does the worker, and this process with it.
+    The worker writes one line to standard input when the run may publish. Standard input ends when the worker
+    does; then this process exits.
     """
 
     def __init__(self) -> None:
@@ -105,52 +115,33 @@ class JsonLines:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def phase(self, name: str) -> None:
-        self._write({"phase": name})
+        self._write(phase=name)
 
     def note(self, text: str) -> None:
-        self._write({"note": text})
+        self._write(note=text)
 
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:  # noqa: ARG002
-        self._write({"epochs": epochs, "device": device})
-        for epoch in done:  # again: an attempt before may have ended with the word unheard
+        self._write(epochs=epochs, device=device)
+        for epoch in done:  # again: the previous attempt may have ended before its worker read them
             self.epoch(epoch)
 
-    def step(self) -> None:
-        pass
-
     def epoch(self, epoch: Epoch) -> None:
-        self._write({"epoch": asdict(epoch)})
+        self._write(epoch=asdict(epoch))
 
     def publishing(self) -> None:
         self.phase("publishing")
         self._may_publish.wait()
 
     def published(self, artifact: Path, card: dict[str, Any]) -> None:  # noqa: ARG002
-        self._write({"published": artifact.name})
+        self._write(published=artifact.name)
+
+    def failed(self, error: CommandError) -> None:
+        self._write(error={"title": error.title, "detail": str(error)})
 
     def _listen(self) -> None:
         while os.read(sys.stdin.fileno(), 1024):
             self._may_publish.set()
         os._exit(1)
 
-    def _write(self, message: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
-
-
-class Silent:
-    """For processes that are not the first."""
-
-    def phase(self, name: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None: ...
-
-    def step(self) -> None: ...
-
-    def epoch(self, epoch: Epoch) -> None: ...
-
-    def publishing(self) -> None: ...
-
-    def published(self, artifact: Path, card: dict[str, Any]) -> None: ...
+    def _write(self, **message: Any) -> None:
+        print(json.dumps(message), flush=True)

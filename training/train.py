@@ -1,30 +1,27 @@
-"""Train a network, calibrate it on images it has not seen, measure it, and publish it with its pictures.
+"""Train a network, calibrate it on held-out images, measure it, and publish it with its pictures.
 
-An interrupted run goes on where it was when the same command is given again. On several GPUs:
+The same command resumes an interrupted run. On several GPUs:
 torchrun --nproc-per-node 4 -m training.train ...
 """
 
 import argparse
 import logging
-import os
 import platform
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 
-from training import data, evaluate, export, hardware, pictures, publish, recipe
+from training import data, distributed, evaluate, export, hardware, loop, pictures, publish
 from training.data import Dataset
 from training.errors import CommandError, Diverged
 from training.evaluate import Answers
-from training.recipe import RECIPES, Task
-from training.report import JsonLines, Report, Silent, Terminal
+from training.plan import TrainingPlan
+from training.recipe import MEAN, RECIPES, STD
+from training.report import JsonLines, Report, Terminal
 from training.weights import WEIGHTS_FILE, read_teacher, write_weights
 
 
@@ -46,13 +43,14 @@ class Options:
 def main() -> int:
     options = parse_options()
     logging.basicConfig(format="%(message)s")
+    report = JsonLines() if options.report == "json" else Terminal()
     try:
-        run(options, JsonLines() if options.report == "json" else Terminal())
+        run(options, report)
     except CommandError as error:
-        print(f"train: {error}", file=sys.stderr)
-        return error.status
+        report.failed(error)
+        return 1
     except KeyboardInterrupt:
-        print("\ntrain: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
+        print("\ntrain: interrupted; the same command resumes after the last whole epoch", file=sys.stderr)
         return 130
     return 0
 
@@ -60,8 +58,8 @@ def main() -> int:
 def parse_options() -> Options:
     parser = argparse.ArgumentParser(prog="make train", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder, .tar or .zip with train/ and test/ [CIFAR-10]")
-    parser.add_argument("--name", help="what the card calls the data [the file's name]")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="where artifacts are published")
+    parser.add_argument("--name", help="name of the data in the card [the file's name]")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where versions are published")
     parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
     parser.add_argument("--epochs", type=parse_count, help="[the recipe's own number]")
@@ -72,98 +70,87 @@ def parse_options() -> Options:
         default="better",
         help="serve it: if it beats the active model on the same test images, always, or never [better]",
     )
-    parser.add_argument("--teacher", type=Path, help="learn what this published version answers to each crop")
-    parser.add_argument("--checkpoint", type=Path, help="file to resume from [named by the run, in models/]")
+    parser.add_argument("--teacher", type=Path, help="learn the answers of this published version")
+    parser.add_argument("--checkpoint", type=Path, help="file to resume from [in models/, named by the run]")
     parser.add_argument("--report", choices=("terminal", "json"), default="terminal", help=argparse.SUPPRESS)
     return Options(**vars(parser.parse_args()))
 
 
 def parse_count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError("a number from 1 to 1000, please")
+        raise argparse.ArgumentTypeError("give a number from 1 to 1000")
     return int(text)
 
 
 def parse_seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"a number from 0 to {2**31 - 1}, please")
+        raise argparse.ArgumentTypeError(f"give a number from 0 to {2**31 - 1}")
     return int(text)
 
 
 def run(options: Options, report: Report) -> Path | None:
-    """Train, measure and publish; returns the artifact's folder, None but in the first process.
+    """Train, measure and publish.
 
-    Raises DataError, TeacherError, OtherRun, Diverged.
+    Returns the artifact's folder; under torchrun only in the first process, in the others None. Raises
+    DataError, TeacherError, OtherRun, Diverged.
     """
-    with processes() as device:
-        if not recipe.is_first_process():
-            report = Silent()
+    with distributed.join() as device:
+        is_first = distributed.rank() == 0
+        if not is_first:
+            report = Report()
         report.phase("reading")
         dataset = data.load(options.data, options.cache)
         for left_out in dataset.left_out:
             report.note(f"left out, {left_out}")
-        task = prepare(options, dataset)
-        checkpoint = options.checkpoint or options.models / ".runs" / f"{task.identity}.checkpoint"
+        plan = make_plan(options, dataset)
+        checkpoint = options.checkpoint or options.models / ".runs" / f"{plan.identity}.checkpoint"
         try:
-            fitted = recipe.fit(task, device, report, checkpoint)
-        except Diverged:  # it would again, from there
-            if options.checkpoint is None:  # one that was asked for is its owner's
+            fitted = loop.fit(plan, device, report, checkpoint)
+        except Diverged:  # a resumed run would diverge again
+            if options.checkpoint is None:
                 checkpoint.unlink(missing_ok=True)
             raise
-        if not recipe.is_first_process():
+        if not is_first:
             return None
         report.phase("evaluating")
         with publish.draft(options.models) as folder:
-            card, answers = finish(fitted, task, dataset, options, device, folder)
+            card, answers = finish(fitted, plan, dataset, options, device, folder)
             drawings = pictures.draw(answers, dataset.classes, fitted.curve)
             report.publishing()
             artifact = publish.publish(folder, card, drawings, options.models)
-        if options.checkpoint is None:
+        if options.checkpoint is None:  # else whoever named the file removes it
             checkpoint.unlink(missing_ok=True)
         report.published(artifact, card)
         return artifact
 
 
-@contextmanager
-def processes() -> Generator[torch.device]:
-    """This process's device; under torchrun, joined with the other processes."""
-    if "RANK" not in os.environ:
-        yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else None
-    dist.init_process_group("nccl" if device else "gloo", device_id=device)
-    try:
-        yield device or torch.device("cpu")
-    finally:
-        dist.destroy_process_group()
-
-
-def prepare(options: Options, dataset: Dataset) -> Task:
-    """Hold images out, and say what is to be learned from the others. Raises TeacherError."""
+def make_plan(options: Options, dataset: Dataset) -> TrainingPlan:
+    """Hold images out, and plan to train on the rest. Raises TeacherError."""
     held_out, train = publish.hold_out(dataset.train, options.seed)
-    chosen = RECIPES[options.recipe]
-    teacher = None
-    if options.teacher:
-        teacher = read_teacher(options.teacher, dataset.classes)
-    return Task(
-        recipe=chosen,
-        epochs=options.epochs or chosen.epochs,
+    recipe = RECIPES[options.recipe]
+    return TrainingPlan(
+        recipe=recipe,
+        epochs=options.epochs or recipe.epochs,
         seed=options.seed,
         train=train,
         validation=held_out,
         data=dataset.fingerprint(),
         classes=len(dataset.classes),
-        teacher=teacher,
+        teacher=read_teacher(options.teacher, dataset.classes) if options.teacher else None,
     )
 
 
 def finish(
-    fitted: recipe.Fitted, task: Task, dataset: Dataset, options: Options, device: torch.device, folder: Path
+    fitted: loop.Fitted,
+    plan: TrainingPlan,
+    dataset: Dataset,
+    options: Options,
+    device: torch.device,
+    folder: Path,
 ) -> tuple[dict[str, Any], Answers]:
     """Write the artifact's files into `folder`; returns its card and the answers to the test images."""
-    mean, std = recipe.MEAN.to(device), recipe.STD.to(device)
-    model, temperature = publish.calibrate(export.fold(fitted.net), mean, std, task.validation, device)
-    card, answers = publish.write_files(model, dataset, task.validation, fitted.ended, folder, options.seed)
+    model, temperature = publish.calibrate(export.fold(fitted.net), MEAN, STD, plan.validation, device)
+    card, answers = publish.write_files(model, dataset, plan.validation, fitted.ended, folder, options.seed)
     write_weights(fitted.net, temperature, dataset.classes, folder / WEIGHTS_FILE)
     six_views = evaluate.predict(evaluate.six_views(model.to_logits), dataset.test.images, device)
     return {
@@ -172,24 +159,24 @@ def finish(
         "temperature": float(f"{temperature:.4g}"),
         "accuracy_six_views": round(Answers(six_views.softmax(1).numpy(), dataset.test).accuracy(), 4),
         "data": card["data"] | {"name": options.name or dataset.name},
-        "training": describe_training(fitted, task, options, device),
+        "training": describe_training(fitted, plan, options, device),
     }, answers
 
 
 def describe_training(
-    fitted: recipe.Fitted, task: Task, options: Options, device: torch.device
+    fitted: loop.Fitted, plan: TrainingPlan, options: Options, device: torch.device
 ) -> dict[str, Any]:
-    """How the model came about, for its card."""
+    """How the model was trained, for its card."""
     return {
         "recipe": options.recipe,
         "source": "airbench (Keller Jordan), https://github.com/KellerJordan/cifar10-airbench",
         "teacher": options.teacher and options.teacher.resolve().name,
-        "epochs": task.epochs,
+        "epochs": plan.epochs,
         "seed": options.seed,
         "seconds": round(fitted.seconds, 1),
         "precision": "bfloat16" if hardware.has_fast_bfloat16(device) else "float32",
         "hardware": hardware.describe(device),
-        "processes": dist.get_world_size() if dist.is_initialized() else 1,
+        "processes": distributed.size(),
         "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "onnx")}
         | {"python": platform.python_version()},
         "curve": [asdict(epoch) for epoch in fitted.curve],

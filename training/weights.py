@@ -1,4 +1,4 @@
-"""`weights.safetensors`: a network's parameters, to go on training from. Serving never reads it."""
+"""`weights.safetensors`: the parameters of a published network, for a student. Serving does not read it."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def write_weights(net: Net, temperature: float, classes: Sequence[str], path: Path) -> None:
-    """Write the state dict of a network, and what is needed to build the network again."""
+    """Write a network's state dict and the arguments that build the network."""
     about = {"net": net.arguments, "temperature": temperature, "classes": list(classes)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     save_file(tensors, path, metadata={"about": json.dumps(about)})
@@ -34,5 +34,5 @@ def read_teacher(artifact: Path, classes: Sequence[str]) -> Calibrated:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TeacherError(f"{path} cannot be read: {error!r}") from error
     if known != list(classes):
-        raise TeacherError(f"{artifact} knows other classes than the data: {', '.join(known)}")
+        raise TeacherError(f"{artifact} has other classes than the data: {', '.join(known)}")
     return Calibrated(fold(net), temperature).eval()

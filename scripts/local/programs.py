@@ -118,7 +118,9 @@ def _backend(config: Config) -> Program:
 
 def _inference(config: Config) -> Program:
     environment = {"METRICS_ADDRESS": f"127.0.0.1:{config.ports['inference_metrics']}"}
-    return _celery_worker("inference", _service_environment(config, "worker") | environment)
+    return _celery_worker(
+        "inference", "inference.worker", _service_environment(config, "worker") | environment
+    )
 
 
 def _training(config: Config) -> Program:
@@ -127,12 +129,14 @@ def _training(config: Config) -> Program:
         "CACHE_PATH": str(config.state / "data"),
         "TORCH_INSTALLER": str(REPOSITORY / "scripts/bootstrap"),
     }
-    return _celery_worker("training", _service_environment(config, "training") | environment)
+    return _celery_worker(
+        "training", "training.worker.main", _service_environment(config, "training") | environment
+    )
 
 
-def _celery_worker(package: str, environment: Mapping[str, str]) -> Program:
-    worker = [_installed("celery"), "-A", f"{package}.worker", "worker", "--loglevel", "WARNING"]
-    flags = ["-n", f"{package}@localhost", "--without-gossip", "--without-mingle"]
+def _celery_worker(name: str, app: str, environment: Mapping[str, str]) -> Program:
+    worker = [_installed("celery"), "-A", app, "worker", "--loglevel", "WARNING"]
+    flags = ["-n", f"{name}@localhost", "--without-gossip", "--without-mingle"]
     return Program([*worker, *flags], environment, {"stopwaitsecs": "30"})
 
 

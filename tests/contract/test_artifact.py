@@ -15,6 +15,7 @@ from inference.errors import ArtifactError
 from scripts.local.config import REPOSITORY
 from tests.conftest import SHIPPED_MODEL
 from training import data, export, publish, recipe
+from training.batches import normalise
 from training.data import Dataset, Split
 from training.model import Net
 from training.weights import WEIGHTS_FILE, read_teacher, write_weights
@@ -59,7 +60,7 @@ def copy(artifact: Path, models: Path) -> Path:
 def expect(net: Net, images: torch.Tensor) -> torch.Tensor:
     """The calibrated logits of the trained network."""
     with torch.no_grad():
-        return net(recipe.normalise(images.permute(0, 3, 1, 2))) / 1.7
+        return net(normalise(images.permute(0, 3, 1, 2))) / 1.7
 
 
 def test_the_exported_model_on_raw_bytes_equals_the_trained_one_on_normalised_tensors(
@@ -100,7 +101,7 @@ def test_training_reads_back_the_weights_it_wrote(artifact: Path, net: Net) -> N
     images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     teacher = read_teacher(artifact, CLASSES)
     with torch.no_grad():
-        told = teacher(recipe.normalise(images.permute(0, 3, 1, 2)))
+        told = teacher(normalise(images.permute(0, 3, 1, 2)))
     torch.testing.assert_close(told, expect(net, images), atol=1e-4, rtol=1e-4)
 
 

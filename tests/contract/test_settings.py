@@ -7,7 +7,7 @@ import pytest
 from backend.settings import Settings as BackendSettings
 from inference.settings import Settings as InferenceSettings
 from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY
-from training.settings import Settings as TrainingSettings
+from training.worker.settings import Settings as TrainingSettings
 
 FIELDS = {
     (service, name)

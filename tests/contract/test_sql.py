@@ -13,7 +13,7 @@ from backend import event_log, history, models, predictions, repeats, retention,
 from inference import predictions as worker_predictions
 from inference import registry
 from scripts.local.config import Config
-from training import runs
+from training.worker import runs
 
 FILTERS = [name for name in history.CONDITIONS if name not in ("older", "newer")]
 HISTORY = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from scripts.local import files
+from scripts.local import programs
 from scripts.local.config import REPOSITORY
 from tests.conftest import SHIPPED_MODEL
 
@@ -43,8 +43,8 @@ def describe() -> dict[str, Any]:
 def servers() -> dict[str, str]:
     """nginx says it on standard error; RabbitMQ in the name of its folder."""
     commands = {
-        "postgresql": [files.postgres_program("postgres"), "--version"],
-        "nginx": [files.find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"), "-v"],
+        "postgresql": [programs.postgres_program("postgres"), "--version"],
+        "nginx": [programs.find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"), "-v"],
         "rabbitmq": ["sh", "-c", "ls -d /usr/lib/rabbitmq/lib/rabbitmq_server-*"],
     }
     answers = {

@@ -1,4 +1,4 @@
-"""Archives of any system: their folders, and the letters of their names."""
+"""Archives of every system: their folders, and the encoding of their names."""
 
 import io
 import logging
@@ -92,7 +92,7 @@ def assert_read(archive: Path, cache: Path, *classes: str) -> data.Dataset:
         ("utf-8", ("роза", "猫")),
     ],
 )
-def test_names_in_the_code_page_of_any_windows_become_the_right_letters(
+def test_names_in_the_code_pages_of_windows_are_decoded(
     encoding: str, classes: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [name.encode(encoding) for name in list_names(*classes)]
@@ -101,7 +101,7 @@ def test_names_in_the_code_page_of_any_windows_become_the_right_letters(
     assert ("are read as" in caplog.text) == (encoding != "utf-8")
 
 
-def test_a_name_that_is_marked_as_utf_8_needs_no_guess(tmp_path: Path) -> None:
+def test_a_name_that_is_marked_as_utf_8_is_read_as_utf_8(tmp_path: Path) -> None:
     names = list_names("роза", "猫")
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as zipped:
         for number, name in enumerate(names):
@@ -114,7 +114,7 @@ def test_a_name_that_is_marked_as_utf_8_needs_no_guess(tmp_path: Path) -> None:
     assert len(dataset.train) == 81
 
 
-def test_info_zip_s_unicode_name_counts(tmp_path: Path) -> None:
+def test_info_zip_s_unicode_name_is_read(tmp_path: Path) -> None:
     unicode_name: dict[bytes, bytes] = {}
     for name in list_names("роза", "猫"):
         stored = name.encode("ascii", "replace") + b"x"
@@ -141,7 +141,7 @@ def test_a_backslash_may_be_part_of_a_class_name(tmp_path: Path) -> None:
     "escape", ["..\\..\\..\\", "train\\..\\..\\..\\..\\", "C:\\..\\..\\..\\", "\\\\host\\share\\"]
 )
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_backslashes_and_drives_lead_nowhere_outside(escape: str, kind: str, tmp_path: Path) -> None:
+def test_backslashes_and_drives_do_not_lead_outside_the_cache(escape: str, kind: str, tmp_path: Path) -> None:
     names = list_names("daisy", "tulip", prefix=escape, separator="\\")
     archive = tmp_path / f"images.{kind}"
     if kind == "zip":
@@ -189,6 +189,6 @@ def test_two_data_sets_in_one_archive_are_refused_by_name(tmp_path: Path) -> Non
         data.load(write_tar(tmp_path / "images.tar", names), tmp_path / "cache")
 
 
-def test_names_that_fit_no_code_page_are_read_all_the_same() -> None:
+def test_bytes_that_fit_no_code_page_are_still_decoded() -> None:
     everything = bytes(range(0x80, 0x100))
     assert everything.decode(find_encoding([everything]))

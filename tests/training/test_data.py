@@ -1,4 +1,4 @@
-"""Data of one's own: read as it lies, or refused with what to change."""
+"""A data set of one's own is read, or refused with an advice."""
 
 import shutil
 import tarfile
@@ -36,7 +36,7 @@ def test_a_folder_tree_is_read_with_its_own_classes(tree: Path, tmp_path: Path) 
     assert {int(image[0, 0, 0]) for image in dataset.test.images[dataset.test.labels == 1]} == {220}
 
 
-def test_a_class_has_a_name_with_joiners(tree: Path, tmp_path: Path) -> None:
+def test_a_class_may_have_a_name_with_joiners(tree: Path, tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tree / part / "dark").rename(tree / part / "\u0645\u06cc\u200c\u0634\u0628")  # Persian
         (tree / part / "light").rename(tree / part / "\U0001f468\u200d\U0001f469")  # emoji
@@ -45,10 +45,10 @@ def test_a_class_has_a_name_with_joiners(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\u202eb", "a\nb", "\u200d", " "])
-def test_a_name_that_cannot_be_seen_is_none_of_a_class(name: str, tree: Path, tmp_path: Path) -> None:
+def test_an_unprintable_class_name_is_refused(name: str, tree: Path, tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tree / part / "dark").rename(tree / part / name)
-    with pytest.raises(DataError, match="cannot be the name of a class; rename the folder"):
+    with pytest.raises(DataError, match=r"cannot be the name of a class\. Rename the folder"):
         data.load(tree, tmp_path / "cache")
 
 
@@ -69,7 +69,7 @@ def test_an_archive_is_unpacked_once_and_equals_its_folder(kind: str, tree: Path
     assert not list(cache.glob(".partial-*"))
 
 
-def test_what_a_killed_process_had_unpacked_is_cleared_away(tree: Path, tmp_path: Path) -> None:
+def test_what_a_killed_process_has_unpacked_is_removed(tree: Path, tmp_path: Path) -> None:
     archive = tmp_path / "images.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(tree, ".")
@@ -79,7 +79,7 @@ def test_what_a_killed_process_had_unpacked_is_cleared_away(tree: Path, tmp_path
     assert not left.exists()
 
 
-def test_a_cache_that_cannot_be_written_is_told_in_words(tree: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(tree: Path, tmp_path: Path) -> None:
     archive = tmp_path / "images.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(tree, ".")
@@ -89,7 +89,7 @@ def test_a_cache_that_cannot_be_written_is_told_in_words(tree: Path, tmp_path: P
             data.load(source, tmp_path / "cache")
 
 
-def test_processes_that_want_the_same_archive_unpack_it_once(tree: Path, tmp_path: Path) -> None:
+def test_several_loads_of_one_archive_unpack_it_once(tree: Path, tmp_path: Path) -> None:
     archive = tmp_path / "images.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(tree, ".")
@@ -100,7 +100,7 @@ def test_processes_that_want_the_same_archive_unpack_it_once(tree: Path, tmp_pat
     assert len(list(cache.glob("[!.]*"))) == 1
 
 
-def test_an_archive_that_holds_more_folders_is_read_from_the_one_with_the_images(
+def test_an_archive_with_more_folders_is_read_from_the_one_with_the_images(
     tree: Path, tmp_path: Path
 ) -> None:
     outer = tmp_path / "outer"
@@ -110,12 +110,12 @@ def test_an_archive_that_holds_more_folders_is_read_from_the_one_with_the_images
     assert len(data.load(outer, tmp_path).train) == 80
 
 
-def test_sixteen_bits_a_pixel_keep_their_upper_eight(tree: Path, tmp_path: Path) -> None:
+def test_an_image_with_16_bits_keeps_the_upper_8(tree: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(tree / "test/dark/0.png")
     assert (data.load(tree, tmp_path).test.images[0] == 156).all()
 
 
-def test_the_fingerprint_notices_one_changed_pixel(tree: Path, tmp_path: Path) -> None:
+def test_one_changed_pixel_changes_the_fingerprint(tree: Path, tmp_path: Path) -> None:
     before = data.load(tree, tmp_path).fingerprint()
     Image.new("RGB", (48, 40), (31, 0, 0)).save(tree / "train/dark/0.png")
     assert data.load(tree, tmp_path).fingerprint() != before
@@ -178,18 +178,16 @@ def spoil(tree: Path, how: str) -> Path:
         ("missing", "does not exist"),
         ("no test", "one folder of images for each class"),
         ("other classes", "same class folders"),
-        ("broken image", "repair or remove"),
-        ("too few", "at least 64"),
+        ("broken image", "Repair or remove"),
+        ("too few", "At least 64"),
         ("one class", "2 to 1,000"),
-        ("long name", "rename the folder"),
+        ("long name", "Rename the folder"),
         ("cut off archive", "cannot be unpacked"),
         ("link", "is a link"),
         ("no archive", "neither a folder nor"),
     ],
 )
-def test_unusable_data_is_refused_with_what_to_change(
-    how: str, words: str, tree: Path, tmp_path: Path
-) -> None:
+def test_unusable_data_is_refused_with_an_advice(how: str, words: str, tree: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=words):
         data.load(spoil(tree, how), tmp_path / "cache")
 
@@ -224,6 +222,6 @@ def test_an_archive_that_would_fill_the_disk_is_not_unpacked(
 ) -> None:
     archive = pack(kind, tree, tmp_path / "images")
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(DataError, match="make room"):
+    with pytest.raises(DataError, match="Make room"):
         data.load(archive, tmp_path / "cache")
     assert list((tmp_path / "cache").glob("[!.]*")) == []

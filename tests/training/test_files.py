@@ -1,4 +1,4 @@
-"""What is an image of a data set, what is left out, and the words that say so."""
+"""Which files of a data set are images, which are left out, and the notes about them."""
 
 import os
 import unicodedata
@@ -67,7 +67,7 @@ def test_system_files_are_neither_images_nor_classes(
     assert after.left_out[0].examples == [example]
 
 
-def test_images_are_known_by_their_content_whatever_their_ending(
+def test_images_are_recognised_by_content_whatever_their_ending(
     tree: Path, load: Callable[[], Dataset]
 ) -> None:
     for number, name in enumerate(("img", "img.jfif", "img.JPG", "img.dat", "img.png.download", "img.000")):
@@ -76,9 +76,7 @@ def test_images_are_known_by_their_content_whatever_their_ending(
     assert len(dataset.train) == 126 and dataset.left_out == []
 
 
-def test_what_is_no_image_is_left_out_with_a_word_and_is_no_error(
-    tree: Path, load: Callable[[], Dataset]
-) -> None:
+def test_files_that_are_no_images_are_left_out_with_a_note(tree: Path, load: Callable[[], Dataset]) -> None:
     for name in ("README.txt", "labels.csv", "notes", "clip.mp4", "000.png:Zone.Identifier"):
         (tree / "train/daisy" / name).write_text("this is no image")
     (tree / "train/daisy/empty.txt").touch()
@@ -121,7 +119,7 @@ HOW = ["cut short", "empty", "text", "too large", "link to nothing", "link to it
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_one_unreadable_image_among_many_is_skipped_with_its_name(
+def test_one_unreadable_image_among_many_is_left_out_by_name(
     how: str, tree: Path, load: Callable[[], Dataset]
 ) -> None:
     break_image(tree / "train/tulip/007.png", how)
@@ -133,16 +131,16 @@ def test_one_unreadable_image_among_many_is_skipped_with_its_name(
     assert left_out.examples[0].startswith("train/tulip/007.png (")
 
 
-def test_more_unreadable_images_than_one_in_a_hundred_are_an_error_that_names_them(
+def test_more_than_one_unreadable_image_in_a_hundred_is_an_error_that_names_them(
     tree: Path, load: Callable[[], Dataset]
 ) -> None:
     for number in (3, 8):
         break_image(tree / f"train/tulip/{number:03}.png", "cut short")
-    with pytest.raises(DataError, match=r"2 of 140 images .*003\.png.*008\.png.*repair or remove"):
+    with pytest.raises(DataError, match=r"2 of 140 images .*003\.png.*008\.png.*Repair or remove"):
         load()
 
 
-def test_a_class_of_which_nothing_is_an_image_is_an_error(tree: Path, load: Callable[[], Dataset]) -> None:
+def test_a_class_without_an_image_is_an_error(tree: Path, load: Callable[[], Dataset]) -> None:
     for file in (tree / "test/tulip").iterdir():
         file.rename(file.with_suffix(".txt"))
         file.with_suffix(".txt").write_text("no image")
@@ -150,7 +148,7 @@ def test_a_class_of_which_nothing_is_an_image_is_an_error(tree: Path, load: Call
         load()
 
 
-def test_folders_in_a_class_are_read_even_if_they_are_named_like_images(
+def test_folders_in_a_class_are_read_even_if_their_names_end_like_images(
     tree: Path, load: Callable[[], Dataset]
 ) -> None:
     write_image(tree / "train/daisy/album.png/001.png")
@@ -174,14 +172,14 @@ def test_links_are_followed_but_not_in_circles(tree: Path, load: Callable[[], Da
     assert count(dataset) == {files.CIRCLE: 3}
 
 
-def test_what_would_block_a_reader_is_left_out(tree: Path, load: Callable[[], Dataset]) -> None:
+def test_a_named_pipe_is_left_out(tree: Path, load: Callable[[], Dataset]) -> None:
     os.mkfifo(tree / "train/daisy/pipe.png")
     dataset = load()
     assert len(dataset.train) == 120
     assert count(dataset) == {files.SPECIAL: 1}
 
 
-def test_a_class_is_the_same_however_its_accents_are_stored(tree: Path, load: Callable[[], Dataset]) -> None:
+def test_two_spellings_of_an_accent_are_one_class(tree: Path, load: Callable[[], Dataset]) -> None:
     (tree / "train/daisy").rename(tree / "train" / unicodedata.normalize("NFD", "pâquerette"))
     (tree / "test/daisy").rename(tree / "test/pâquerette")
     write_image(tree / "train/pâquerette/one more.png")
@@ -190,7 +188,7 @@ def test_a_class_is_the_same_however_its_accents_are_stored(tree: Path, load: Ca
     assert np.bincount(dataset.train.labels).tolist() == [61, 60]
 
 
-def test_names_that_no_terminal_can_show_are_told_without_harm(
+def test_unprintable_characters_of_names_are_replaced_in_notes(
     tree: Path, load: Callable[[], Dataset]
 ) -> None:
     (tree / "train/daisy" / os.fsdecode(b"caf\xe9 \x1b[31m.txt")).write_text("no image")
@@ -198,7 +196,7 @@ def test_names_that_no_terminal_can_show_are_told_without_harm(
     assert left_out.examples == ["train/daisy/caf\ufffd \ufffd[31m.txt"]
 
 
-def test_the_order_of_the_images_does_not_change(tree: Path, load: Callable[[], Dataset]) -> None:
+def test_images_have_a_fixed_order(tree: Path, load: Callable[[], Dataset]) -> None:
     """Folders by their path as text, then files by name: the fingerprints in published cards depend on it."""
     order = ["zz.png", "B/x.png", "a/z.png", "a-b/y.png", "a/b/a.png"]
     for file in (tree / "test/tulip").iterdir():

@@ -1,4 +1,4 @@
-"""A torch module of one's own becomes a version that the worker serves."""
+"""A torch module of one's own becomes a version that the inference worker serves."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_torchvision_network_is_published_and_served_as_it_was(
+def test_a_torchvision_network_is_published_and_served_with_the_same_answers(
     file: Path, two_colours: Path, tmp_path: Path
 ) -> None:
     dataset = data.load(two_colours, tmp_path / "cache")
@@ -78,7 +78,7 @@ def test_a_torchvision_network_is_published_and_served_as_it_was(
         ("mine.py", "names no file"),
     ],
 )
-def test_what_is_no_module_is_refused_in_words(
+def test_an_unusable_module_is_refused_with_a_reason(
     place: str, words: str, file: Path, two_colours: Path, tmp_path: Path
 ) -> None:
     dataset = data.load(two_colours, tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""PyTorch is installed by the first training that finds none, and the run tells how far it is."""
+"""The first training installs PyTorch if it is missing, and reports its progress."""
 
 import json
 from pathlib import Path
@@ -35,12 +35,24 @@ def test_the_progress_of_the_installer_becomes_the_phase(
     ]
 
 
-def test_an_installer_that_fails_is_quoted(tmp_path: Path) -> None:
+def test_the_last_line_of_a_failed_installer_is_quoted(tmp_path: Path) -> None:
     with pytest.raises(InstallError, match=r"could not be installed: no space left\. Check the network"):
         install.install(write_installer(tmp_path, "echo 'no space left'; exit 1"))
 
 
-def test_where_everything_is_there_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_installed_if_every_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not install.is_missing()
     monkeypatch.setattr(install, "NEEDED", ("torch", "no-such-package"))
     assert install.is_missing()
+
+
+def test_a_failed_installation_is_reported_with_a_title(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install, "NEEDED", ("no-such-package",))
+    monkeypatch.setattr("sys.argv", ["install", write_installer(tmp_path, "exit 1")])
+    assert install.main() == 1
+    phase, error = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert phase == {"phase": "installing PyTorch"}
+    assert error["error"]["title"] == "PyTorch is missing"
+    assert "the installer wrote nothing" in error["error"]["detail"]

@@ -1,4 +1,4 @@
-"""A version's pictures can be looked at, whatever the model and the classes are."""
+"""A version's pictures, for every number and every name of classes."""
 
 import io
 from collections.abc import Generator
@@ -74,7 +74,7 @@ def write_font(path: Path, family: str, letters: str) -> None:
 
 @pytest.fixture
 def fonts(monkeypatch: pytest.MonkeyPatch) -> Generator[list[str]]:
-    """The font files that the system is said to have."""
+    """The font files that matplotlib finds on the system."""
     files: list[str] = []
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist])
@@ -90,7 +90,7 @@ def read_ticks(names: list[str]) -> list[str]:
     return drawn
 
 
-def test_a_name_that_no_font_can_write_is_a_number_and_the_words_tell_which(
+def test_a_name_that_no_font_can_write_becomes_a_number_with_a_warning(
     fonts: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert fonts == []
@@ -115,18 +115,18 @@ def test_letters_that_one_font_lacks_are_taken_from_another(
     assert caplog.text == ""
 
 
-def test_a_dollar_and_a_backslash_are_letters() -> None:
+def test_a_dollar_and_a_backslash_in_a_name_start_no_formula() -> None:
     figure = pictures.draw_mistakes(answers(50, 2), ["$x_1$", "\\alpha"])
     titles = [axes.title for axes in figure.axes if axes.get_title()]
     assert titles and not any(title.get_parse_math() for title in titles)
 
 
-def test_a_model_without_a_mistake_has_a_sheet_that_says_so() -> None:
+def test_a_model_without_a_mistake_has_an_empty_sheet() -> None:
     figure = pictures.draw_mistakes(answers(20, 2, right=True), ["a", "b"])
     assert "0 mistakes" in figure.get_suptitle()
 
 
-def test_the_sheet_shows_the_surest_mistakes_first() -> None:
+def test_the_sheet_shows_the_most_confident_mistakes_first() -> None:
     figure = pictures.draw_mistakes(answers(400, 3), ["a", "b", "c"])
     shares = [int(axes.get_title().split("%")[0].split()[-1]) for axes in figure.axes if axes.get_title()]
     assert len(shares) == 40

@@ -1,4 +1,4 @@
-"""A whole run, small: it learns, what it publishes is complete, and it speaks to people and programs."""
+"""Whole runs of small networks: what they learn, publish and report."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,26 @@ import pytest
 import torch
 
 from scripts.local.config import REPOSITORY
-from training import publish, recipe, train
-from training.errors import DataError, Diverged, OtherRun, TeacherError
-from training.report import Silent
+from tests.training.small import SMALL
+from training import loop, pictures, publish, train
+from training.errors import TeacherError
+from training.recipe import RECIPES
+from training.report import Report
 from training.weights import read_teacher
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_networks() -> Generator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, recipe in SMALL.items():
+            patch.setitem(RECIPES, name, recipe)
+        yield
+
+
+@pytest.fixture
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take half of a small run's time, and `published` has them."""
+    monkeypatch.setattr(pictures, "draw", lambda *_: {})
 
 
 def options(data: Path, models: Path, **changes: Any) -> train.Options:
@@ -33,7 +50,7 @@ def options(data: Path, models: Path, **changes: Any) -> train.Options:
 
 @pytest.fixture(scope="module")
 def published(two_colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    artifact = train.run(options(two_colours, tmp_path_factory.mktemp("models")), Silent())
+    artifact = train.run(options(two_colours, tmp_path_factory.mktemp("models")), Report())
     assert artifact is not None
     return artifact
 
@@ -65,8 +82,8 @@ def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None
     }  # fmt: skip
 
 
-def test_other_users_can_read_what_a_cautious_one_publishes(tmp_path: Path) -> None:
-    """The workers' containers have users of their own."""
+def test_a_published_artifact_is_readable_for_other_users_whatever_the_umask(tmp_path: Path) -> None:
+    """The containers of the inference workers have users of their own."""
     card = {"created": "2026-01-02T03:04:05", "files": {"model.onnx": {"sha256": "0" * 64}}}
     before = os.umask(0o077)
     try:
@@ -79,39 +96,34 @@ def test_other_users_can_read_what_a_cautious_one_publishes(tmp_path: Path) -> N
     assert oct(artifact.stat().st_mode)[-3:] == "755"
 
 
-def test_int8_that_is_less_accurate_is_not_published_and_the_card_says_so(
+@pytest.mark.usefixtures("_no_pictures")
+def test_an_int8_model_that_loses_accuracy_is_not_published_and_the_card_says_so(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "MAX_INT8_LOSS", -2.0)  # a loss of minus one hundred points is too much
-    artifact = train.run(options(two_colours, tmp_path, epochs=1), Silent())
+    monkeypatch.setattr(publish, "MAX_INT8_LOSS", -2.0)  # even a loss of minus one hundred points is too much
+    artifact = train.run(options(two_colours, tmp_path, epochs=1), Report())
     assert artifact is not None
     card = read_card(artifact)
     assert not (artifact / "model.int8.onnx").exists()
     assert set(card["files"]) == {"model.onnx"}
-    assert "points fewer of the held-out images" in card["int8_rejected"]
+    assert "on the held-out images" in card["int8_rejected"]
 
 
-def test_the_same_run_again_is_a_version_of_its_own(
+@pytest.mark.usefixtures("_no_pictures")
+def test_the_same_run_again_publishes_another_version_but_its_resumption_does_not(
     published: Path, two_colours: Path, tmp_path: Path
 ) -> None:
-    """Else what it asks for, to be served for instance, would be lost with its card."""
-    again = train.run(options(two_colours, tmp_path, activation="always"), Silent())
+    """A run is resumed after its last epoch if its worker was killed before it stored the outcome."""
+    checkpoint = tmp_path / ".runs" / "mine.checkpoint"
+    asked = options(two_colours, tmp_path, activation="always", checkpoint=checkpoint)
+    again = train.run(asked, Report())
     assert again is not None
     assert again.name != published.name
-    assert read_card(again)["activation"] == "always"
-
-
-def test_a_run_that_is_resumed_after_its_last_epoch_publishes_no_second_version(
-    two_colours: Path, tmp_path: Path
-) -> None:
-    """As when its worker was killed before it could write that it is done."""
-    asked = options(two_colours, tmp_path, epochs=1, checkpoint=tmp_path / ".runs" / "mine.checkpoint")
-    first = train.run(asked, Silent())
-    assert first is not None
-    card = read_card(first)
-    assert train.run(asked, Silent()) == first
-    assert read_card(first) == card
-    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")] == [first.name]
+    card = read_card(again)
+    assert card["activation"] == "always"
+    assert train.run(asked, Report()) == again
+    assert read_card(again) == card
+    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")] == [again.name]
     assert not list(tmp_path.glob(".partial-*"))
 
 
@@ -120,17 +132,18 @@ def test_nothing_half_written_is_left_behind(published: Path) -> None:
     assert not list((published.parent / ".runs").iterdir())
 
 
-def test_a_student_learns_what_its_teacher_answers(
+@pytest.mark.usefixtures("_no_pictures")
+def test_a_student_learns_the_answers_of_its_teacher(
     published: Path, two_colours: Path, tmp_path: Path
 ) -> None:
-    artifact = train.run(options(two_colours, tmp_path, teacher=published, seed=2), Silent())
+    artifact = train.run(options(two_colours, tmp_path, teacher=published, seed=2), Report())
     assert artifact is not None
     card = read_card(artifact)
     assert card["training"]["teacher"] == published.name
     assert card["accuracy"] >= 0.9
 
 
-def test_a_teacher_that_does_not_fit_is_refused(published: Path, tmp_path: Path) -> None:
+def test_a_teacher_with_other_classes_or_without_weights_is_refused(published: Path, tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="other classes"):
         read_teacher(published, ["cat", "dog"])
     with pytest.raises(TeacherError, match="cannot be read"):
@@ -143,16 +156,20 @@ def test_a_teacher_that_does_not_fit_is_refused(published: Path, tmp_path: Path)
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def command(data: Path, models: Path, *more: str) -> list[str]:
+def flags(data: Path, models: Path, *more: str) -> list[str]:
     places = ["--data", str(data), "--models", str(models), "--cache", str(models / ".cache")]
-    return ["-m", "training.train", *places, "--epochs", "3", "--name", "two colours", *more]
+    return [*places, "--epochs", "3", "--name", "two colours", *more]
 
 
-def test_the_command_speaks_to_a_program_in_json_lines(two_colours: Path, tmp_path: Path) -> None:
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, "-m", "tests.training.small", *flags(*arguments)]
+
+
+def test_the_command_reports_to_a_program_in_json_lines(two_colours: Path, tmp_path: Path) -> None:
     images = shutil.copytree(two_colours, tmp_path / "images")
     (images / "train/reddish/labels.csv").write_text("name,label")
     child = subprocess.Popen(
-        [sys.executable, *command(images, tmp_path, "--report", "json", "--recipe", "fast")],
+        command(images, tmp_path, "--report", "json", "--recipe", "fast"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, env=ONE_THREAD,
     )  # fmt: skip
     assert child.stdout is not None
@@ -177,18 +194,20 @@ def test_the_command_speaks_to_a_program_in_json_lines(two_colours: Path, tmp_pa
     assert (tmp_path / said[-1]["published"] / "card.json").exists()
 
 
-def test_what_was_left_out_is_told_and_in_the_card(two_colours: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_no_pictures")
+def test_the_command_and_the_card_list_the_files_that_are_left_out(
+    two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = tmp_path / "images"
     shutil.copytree(two_colours, images)
     (images / "train/reddish/.ipynb_checkpoints").mkdir()
     (images / "train/reddish/labels.csv").write_text("name,label")
     (images / "train/greenish/7.png").write_bytes(b"")
-    done = subprocess.run(
-        [sys.executable, *command(images, tmp_path / "models", "--epochs", "1")],
-        capture_output=True, text=True, check=True, cwd=REPOSITORY, timeout=120, env=ONE_THREAD,
-    )  # fmt: skip
-    assert "left out, system files and folders: 1 (train/reddish/.ipynb_checkpoints/)\n" in done.stdout
-    assert "left out, unreadable images: 1 (train/greenish/7.png (The file is empty.))\n" in done.stdout
+    monkeypatch.setattr("sys.argv", ["train", *flags(images, tmp_path / "models", "--epochs", "1")])
+    assert train.main() == 0
+    written = capsys.readouterr().out
+    assert "left out, system files and folders: 1 (train/reddish/.ipynb_checkpoints/)\n" in written
+    assert "left out, unreadable images: 1 (train/greenish/7.png (The file is empty.))\n" in written
     (artifact,) = [entry for entry in (tmp_path / "models").iterdir() if not entry.name.startswith(".")]
     card_data = read_card(artifact)["data"]
     assert card_data["train_images"] == 199
@@ -201,7 +220,7 @@ def test_what_was_left_out_is_told_and_in_the_card(two_colours: Path, tmp_path: 
 
 def test_the_command_ends_when_the_program_that_started_it_does(two_colours: Path, tmp_path: Path) -> None:
     child = subprocess.Popen(
-        [sys.executable, *command(two_colours, tmp_path, "--report", "json", "--epochs", "1000")],
+        command(two_colours, tmp_path, "--report", "json", "--epochs", "1000"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, env=ONE_THREAD,
     )  # fmt: skip
     assert child.stdin is not None
@@ -212,10 +231,15 @@ def test_the_command_ends_when_the_program_that_started_it_does(two_colours: Pat
         assert child.wait(10) == 1
 
 
-def test_an_interrupted_command_goes_on_where_it_was(two_colours: Path, tmp_path: Path) -> None:
-    run = [sys.executable, *command(two_colours, tmp_path, "--epochs", "12")]
+@pytest.mark.usefixtures("_no_pictures")
+def test_the_same_command_resumes_an_interrupted_run(
+    two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = command(two_colours, tmp_path, "--epochs", "40")
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
-    child = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    child = subprocess.Popen(
+        run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=ONE_THREAD
+    )
     signal.signal(signal.SIGINT, before)
     assert child.stdout is not None
     assert child.stderr is not None
@@ -223,70 +247,55 @@ def test_an_interrupted_command_goes_on_where_it_was(two_colours: Path, tmp_path
         assert any(line.startswith("epoch   2") for line in child.stdout)
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == 130
-        assert "goes on from the last whole epoch" in child.stderr.read()
-    again = subprocess.run(
-        run, capture_output=True, text=True, check=True, cwd=REPOSITORY, timeout=120, env=ONE_THREAD
-    )
-    assert "epoch   1:" not in again.stdout
-    assert "epoch  12:" in again.stdout
+        assert "resumes after the last whole epoch" in child.stderr.read()
+    monkeypatch.setattr("sys.argv", run[2:])
+    assert train.main() == 0
+    written = capsys.readouterr().out
+    assert "epoch   1:" not in written
+    assert "epoch  40:" in written
     (artifact,) = [entry for entry in tmp_path.iterdir() if not entry.name.startswith(".")]
-    assert len(read_card(artifact)["training"]["curve"]) == 12
+    assert len(read_card(artifact)["training"]["curve"]) == 40
 
 
-def test_the_command_runs_in_two_processes_and_publishes_once(two_colours: Path, tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    two = subprocess.run(
-        [*torchrun, *command(two_colours, tmp_path, "--recipe", "accurate")],
-        capture_output=True, text=True, cwd=REPOSITORY, timeout=180, check=False,
-        env=ONE_THREAD,
-    )  # fmt: skip
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("epoch   3:") == 1
-    (artifact,) = [entry for entry in tmp_path.iterdir() if not entry.name.startswith(".")]
-    card = read_card(artifact)
-    assert card["training"]["processes"] == 2
-    assert card["accuracy"] >= 0.9
-
-
-def test_bad_data_ends_the_command_in_words(
+def test_bad_data_ends_the_command_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["train", "--data", str(tmp_path / "nowhere")])
-    assert train.main() == DataError.status
+    assert train.main() == 1
     assert "does not exist" in capsys.readouterr().err
 
 
-def test_the_checkpoint_of_another_run_ends_the_command_in_words(
+def test_the_checkpoint_of_another_run_ends_the_command_with_a_reason(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = tmp_path / "run.checkpoint"
     torch.save({"of": "someone else's"}, checkpoint)
-    flags = command(two_colours, tmp_path, "--checkpoint", str(checkpoint))[2:]
-    monkeypatch.setattr("sys.argv", ["train", *flags])
-    assert train.main() == OtherRun.status
+    given = flags(two_colours, tmp_path, "--checkpoint", str(checkpoint))
+    monkeypatch.setattr("sys.argv", ["train", *given])
+    assert train.main() == 1
     assert "someone else's" in capsys.readouterr().err
 
 
-def test_a_run_that_diverges_ends_the_command_in_words_and_leaves_no_checkpoint(
+def test_a_run_that_diverges_ends_the_command_with_a_reason_and_leaves_no_checkpoint(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_epoch = recipe.train_epoch
+    train_epoch = loop.train_epoch
 
     def diverge_in_the_second(net: Any, batches: Any, number: int, *rest: Any) -> list[float]:
         return [math.inf, 0.0, 1.0] if number == 1 else train_epoch(net, batches, number, *rest)
 
-    monkeypatch.setattr(recipe, "train_epoch", diverge_in_the_second)
-    monkeypatch.setattr("sys.argv", ["train", *command(two_colours, tmp_path)[2:]])
-    assert train.main() == Diverged.status
-    assert "in epoch 2 the loss" in capsys.readouterr().err
+    monkeypatch.setattr(loop, "train_epoch", diverge_in_the_second)
+    monkeypatch.setattr("sys.argv", ["train", *flags(two_colours, tmp_path)])
+    assert train.main() == 1
+    assert "infinite in epoch 2" in capsys.readouterr().err
     assert list((tmp_path / ".runs").iterdir()) == []
 
 
-@pytest.mark.parametrize("flags", [["--epochs", "0"], ["--seed", "-1"], ["--recipe", "best"]])
+@pytest.mark.parametrize("option", [["--epochs", "0"], ["--seed", "-1"], ["--recipe", "best"]])
 def test_an_option_out_of_its_range_is_refused(
-    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    option: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["train", *flags])
+    monkeypatch.setattr("sys.argv", ["train", *option])
     with pytest.raises(SystemExit):
         train.main()
-    assert flags[0] in capsys.readouterr().err
+    assert option[0] in capsys.readouterr().err

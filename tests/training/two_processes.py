@@ -1,24 +1,32 @@
-"""One of the processes that torchrun starts: trains its share, and keeps the network that it ends with and
-which images an epoch shows it."""
+"""One of the processes that torchrun starts: the training command with small networks.
+
+Saves the network and the indices of the images that an epoch shows to this process.
+"""
 
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.distributed as dist
 
-from tests.training.test_recipe import SMALL, make_task
-from training import recipe
-from training.report import Silent
+from tests.training.small import SMALL
+from training import distributed, loop, train
+from training.batches import Batches
+from training.plan import TrainingPlan
+from training.recipe import RECIPES
+from training.report import Report
+
+FOLDER = Path(sys.argv.pop(1))
+fit = loop.fit
+
+
+def fit_and_save(plan: TrainingPlan, device: torch.device, report: Report, checkpoint: Path) -> loop.Fitted:
+    fitted = fit(plan, device, report, checkpoint)
+    seen = [index for _, _, indices in Batches(plan, device).epoch(0) for index in indices.tolist()]
+    torch.save({"net": fitted.net.state_dict(), "seen": seen}, FOLDER / f"{distributed.rank()}.pt")
+    return fitted
+
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    images = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
-    task = make_task(SMALL, images, np.arange(400) % 2)
-    fitted = recipe.fit(task, torch.device("cpu"), Silent())
-    epoch = recipe.Batches(task, torch.device("cpu")).epoch(0)
-    seen = [index for _, _, indices in epoch for index in indices.tolist()]
-    kept = {"net": fitted.net.state_dict(), "seen": seen}
-    torch.save(kept, Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
-    dist.destroy_process_group()
+    RECIPES.update(SMALL)
+    loop.fit = fit_and_save
+    sys.exit(train.main())

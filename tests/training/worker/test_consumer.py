@@ -1,4 +1,4 @@
-"""What the training worker takes from the broker, and when."""
+"""Which messages the training worker takes from the broker, and when."""
 
 import os
 import signal
@@ -16,11 +16,11 @@ from kombu.entity import Queue
 from scripts.local import stack
 from scripts.local.config import Config
 from tests.conftest import eventually
-from tests.training.harness import Trainings, Worker
-from training.consumer import QUEUE, Consumer
+from tests.training.worker.harness import Trainings, Worker
+from training.worker.consumer import QUEUE, Consumer
 
 
-async def test_runs_go_one_at_a_time_and_what_waits_stays_in_the_broker(
+async def test_runs_go_one_at_a_time_and_waiting_messages_stay_in_the_queue(
     worker: Worker, trainings: Trainings
 ) -> None:
     await trainings.serve()
@@ -52,7 +52,7 @@ class WithoutConnection(Consumer):
         raise ConnectionResetError
 
 
-def test_a_queue_that_is_left_while_the_connection_breaks_is_taken_from_after_that() -> None:
+def test_the_queue_is_consumed_again_after_the_connection_broke_during_a_cancel() -> None:
     app = Celery(set_as_current=False)
     app.conf.task_queues = [Queue(QUEUE)]
     with pytest.raises(ConnectionResetError):
@@ -61,7 +61,7 @@ def test_a_queue_that_is_left_while_the_connection_breaks_is_taken_from_after_th
 
 
 @pytest.mark.parametrize("it_ends", ["meanwhile", "later"])
-async def test_a_run_survives_the_broker_and_the_next_message_is_taken_when_it_has_ended(
+async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after_the_run(
     it_ends: str, worker: Worker, trainings: Trainings, servers: Config
 ) -> None:
     await trainings.serve()
@@ -110,7 +110,7 @@ async def test_a_run_survives_the_broker_and_the_next_message_is_taken_when_it_h
     ],
     ids=["no id", "broken json", "two items", "no type", "pickle", "unknown task", "no headers"],
 )
-async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives(
+async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
     headers: dict[str, Any],
     body: bytes,
     content_type: str | None,

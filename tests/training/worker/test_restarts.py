@@ -1,4 +1,4 @@
-"""Workers that stop, die and start again: what becomes of their runs. Real ones, with a small child."""
+"""What happens to a run when its worker stops, is killed or starts again."""
 
 import asyncio
 import subprocess
@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from scripts.local.config import REPOSITORY, Config
 from tests.conftest import eventually
-from tests.training.fake_train import VERSION
-from tests.training.harness import Trainings, Worker, ends
-from training.runner import HANDED_BACK, Runner
-from training.runs import Database
-from training.settings import Settings
+from tests.training.worker.fake_train import VERSION
+from tests.training.worker.harness import Trainings, Worker, ends
+from training.worker.runner import HANDED_BACK, Runner
+from training.worker.runs import Runs
+from training.worker.settings import Settings
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def own(servers: Config, tmp_path: Path) -> Worker:
     return Worker(servers, tmp_path)
 
 
-async def test_a_worker_that_is_told_to_stop_hands_its_run_back_and_the_next_one_goes_on(
+async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_resumes_it(
     own: Worker, trainings: Trainings
 ) -> None:
     await trainings.serve()
@@ -50,12 +50,12 @@ async def test_a_worker_that_is_told_to_stop_hands_its_run_back_and_the_next_one
     assert len(own.attempts) == 2
 
 
-async def test_an_epoch_that_the_worker_had_not_heard_of_is_told_by_the_next_attempt(
+async def test_the_next_attempt_reports_an_epoch_that_the_first_worker_did_not_read(
     own: Worker, trainings: Trainings
 ) -> None:
     await trainings.serve()
     with own.running() as process:
-        id = await trainings.start("untold")
+        id = await trainings.start("unread")
         checkpoint = own.models / f".runs/{id}.checkpoint"
 
         async def kept() -> bool:
@@ -71,7 +71,7 @@ async def test_an_epoch_that_the_worker_had_not_heard_of_is_told_by_the_next_att
     assert await trainings.epochs(id) == [1, 2, 3]
 
 
-async def test_a_killed_worker_takes_its_child_with_it_and_its_run_is_claimed_again(
+async def test_the_child_of_a_killed_worker_ends_and_the_run_is_claimed_again(
     own: Worker, trainings: Trainings
 ) -> None:
     await trainings.serve()
@@ -95,7 +95,7 @@ async def test_a_killed_worker_takes_its_child_with_it_and_its_run_is_claimed_ag
     assert await trainings.epochs(id) == [1, 2, 3]
 
 
-async def test_a_worker_with_no_broker_waits_and_one_that_has_it_says_that_it_lives(
+async def test_a_worker_waits_for_the_broker_and_touches_its_alive_file_when_connected(
     own: Worker, trainings: Trainings
 ) -> None:
     there = own.environment["BROKER_URL"]
@@ -117,16 +117,16 @@ async def test_a_worker_with_no_broker_waits_and_one_that_has_it_says_that_it_li
         await eventually(touched)
 
 
-def test_a_worker_that_stops_does_not_wait_for_a_database_that_is_away(tmp_path: Path) -> None:
+def test_a_worker_that_shuts_down_does_not_wait_for_an_unreachable_database(tmp_path: Path) -> None:
     stopping = threading.Event()
     stopping.set()
     url, nowhere = "postgresql://x:x@127.0.0.1:1/x", "amqp://127.0.0.1:1"
     settings = Settings(database_url=SecretStr(url), broker_url=SecretStr(nowhere), models_path=tmp_path)
-    runner = Runner(settings, Database(url, stopping), ["false"], stopping)
+    runner = Runner(settings, Runs(url, stopping), ["false"], stopping)
     assert runner.run(uuid4()) == HANDED_BACK
 
 
-def test_a_worker_and_its_child_are_told_apart_by_what_they_load() -> None:
-    loaded = "import training.app, training.settings, sys; print('torch' in sys.modules)"
+def test_the_worker_does_not_load_torch() -> None:
+    loaded = "import training.worker.app, training.worker.settings, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.stdout.strip() == "False", done.stderr

@@ -1,7 +1,7 @@
-"""Rows of the table `trainings`, as the worker sees them.
+"""The worker's SQL for the table `trainings`, and its connection.
 
-A statement that finds the database away waits for it and tries again: the child process trains on
-meanwhile, and what it says waits in its pipe.
+While the database is unreachable a statement is retried. Meanwhile the child process goes on with training,
+and its reports wait in the pipe.
 """
 
 import logging
@@ -13,14 +13,14 @@ from uuid import UUID
 
 import psycopg
 
-from training.errors import Lost, Stopped
+from training.worker.errors import Lost, Stopped
 
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-STALE_SECONDS = 15.0  # a worker that has not said for so long that it lives has lost its run
+STALE_SECONDS = 15.0  # a worker that has not updated `seen_at` for so long has lost its run
 RETRY_SECONDS = 1.0
-# A server that vanished without a word is noticed.
+# They detect a server that no longer answers.
 TIMEOUTS = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -29,7 +29,7 @@ TIMEOUTS = {
     "tcp_user_timeout": 10_000,
 }
 
-# Take a run that is queued, or whose worker fell silent; one that has used up its attempts fails instead.
+# Claim a run that is queued, or whose worker is silent. A run without an attempt left fails instead.
 CLAIM = """
 UPDATE trainings SET
     status = (CASE WHEN attempt < $2 THEN 'running' ELSE 'failed' END)::training_status,
@@ -39,33 +39,33 @@ UPDATE trainings SET
     completed_at = CASE WHEN attempt < $2 THEN NULL ELSE clock_timestamp() END,
     error_title = CASE WHEN attempt < $2 THEN NULL ELSE 'Given up' END,
     error_detail = CASE WHEN attempt < $2 THEN NULL
-        ELSE 'The worker stopped ' || attempt || ' times while it ran this training; start another, and '
-             'look at the worker''s log if that stops it, too.' END,
+        ELSE 'The worker stopped ' || attempt || ' times during this training. Start another. '
+             'If the worker stops again, look at its log.' END,
     attempt = least(attempt + 1, $2)
 WHERE id = $1
     AND (status = 'queued' OR status = 'running' AND seen_at < clock_timestamp() - $3 * interval '1 second')
 RETURNING id, recipe, seed, epochs, data, activation, attempt, error_title, error_detail
 """
 
-# Whether the run is still this attempt's.
-LOOK = """
+# Returns a row if the run still belongs to this attempt.
+CHECK = """
 SELECT id FROM trainings WHERE id = $1 AND attempt = $2 AND status = 'running'
 """
 
-# The same, and say that its worker lives.
+# The same, and record that the worker is alive.
 SEEN = """
 UPDATE trainings SET seen_at = clock_timestamp()
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Keep what a run says of itself: how long it will be, where it runs, what it does.
+# Store the number of epochs, the device and the phase that a run reports.
 DESCRIBE = """
 UPDATE trainings SET
     epochs = coalesce($3::integer, epochs), device = coalesce($4, device), phase = coalesce($5, phase)
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Keep one measured epoch; one that a resumed run measures again changes nothing.
+# Store one epoch. An epoch that a resumed run reports again changes nothing.
 EPOCH = """
 WITH mine AS (SELECT id FROM trainings WHERE id = $1 AND attempt = $2 AND status = 'running'),
 added AS (
@@ -76,12 +76,12 @@ added AS (
 SELECT id FROM mine
 """
 
-# Tell the inference workers to look for new models now, instead of within a second.
+# Make the inference workers look for new models at once.
 ANNOUNCE = """
 SELECT pg_notify('models', '')
 """
 
-# What has become of a published model: refused, and why; or whether it must still be waited for.
+# Why the inference workers refused a published model, and whether it is to be served but is not served yet.
 MODEL = """
 SELECT error, activated_at IS NOT NULL AND (served_at IS NULL OR served_at < activated_at)
     AND version = (SELECT version FROM models WHERE error IS NULL AND activated_at IS NOT NULL
@@ -89,7 +89,7 @@ SELECT error, activated_at IS NOT NULL AND (served_at IS NULL OR served_at < act
 FROM models WHERE version = $1
 """
 
-# Write a run's outcome: the version that it published, or an error.
+# Store a run's outcome: the published version, or an error.
 FINISH = """
 UPDATE trainings SET
     status = (CASE WHEN $3::text IS NULL THEN 'failed' ELSE 'succeeded' END)::training_status,
@@ -97,21 +97,21 @@ UPDATE trainings SET
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Put a run back to the queue; a worker that was told to stop has not used up an attempt. `seen_at` tells the
-# relay that its message is gone.
+# Put a run back into the queue. The attempt does not count. `seen_at` tells the relay that the message is
+# gone.
 HAND_BACK = """
 UPDATE trainings SET status = 'queued', phase = NULL, seen_at = clock_timestamp(), attempt = attempt - 1
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Which of these runs are not at their end.
+# Which of these runs have not ended.
 UNFINISHED = """
 SELECT id FROM trainings WHERE id = ANY($1::uuid[]) AND status IN ('queued', 'running')
 """
 
 STATEMENTS: dict[str, LiteralString] = {
     "CLAIM": CLAIM,
-    "LOOK": LOOK,
+    "CHECK": CHECK,
     "SEEN": SEEN,
     "DESCRIBE": DESCRIBE,
     "EPOCH": EPOCH,
@@ -127,7 +127,7 @@ FIGURES = ("loss", "accuracy", "validation_accuracy", "learning_rate", "images_p
 
 @dataclass(frozen=True)
 class Run:
-    """A claimed row: what to train, and the attempt that all it says must name."""
+    """A claimed row: what to train, and the attempt that every update of the row must name."""
 
     id: UUID
     recipe: str
@@ -137,21 +137,25 @@ class Run:
     activation: str
     attempt: int
     error_title: str | None = None
-    """Set when its attempts are used up: the claim has made the row fail, and it must not run."""
+    """Set if no attempt is left: the claim has failed the run."""
     error_detail: str | None = None
 
 
 @dataclass(frozen=True)
-class Found:
+class Model:
     """A published model that an inference worker has found."""
 
     error: str | None
     awaited: bool
-    """It is the one to serve, and no worker serves it yet."""
+    """It is the model to serve, and no worker serves it yet."""
 
 
-class Database:
-    """The worker's connection, for one thread. What is said for a lost attempt raises Lost."""
+class Runs:
+    """Reads and writes runs, from one thread.
+
+    Every method that takes a Run raises Lost if the row no longer belongs to its attempt. All methods raise
+    Stopped if the database is unreachable while the worker shuts down.
+    """
 
     def __init__(self, url: str, stopping: threading.Event) -> None:
         self._url = url
@@ -159,39 +163,39 @@ class Database:
         self._connection: psycopg.Connection[Any] | None = None
 
     def claim(self, id: UUID) -> Run | None:
-        """The row, if it may be run, or has just failed because its attempts are used up."""
+        """Claim a run; None if it has ended or belongs to another worker."""
         rows = self._execute(CLAIM, id, MAX_ATTEMPTS, STALE_SECONDS)
         return Run(*rows[0]) if rows else None
 
-    def look(self, run: Run) -> None:
-        self._say(LOOK, run)
+    def check(self, run: Run) -> None:
+        self._execute_for(run, CHECK)
 
     def seen(self, run: Run) -> None:
-        self._say(SEEN, run)
+        self._execute_for(run, SEEN)
 
     def describe(
         self, run: Run, epochs: int | None = None, device: str | None = None, phase: str | None = None
     ) -> None:
-        self._say(DESCRIBE, run, epochs, device, phase)
+        self._execute_for(run, DESCRIBE, epochs, device, phase)
 
     def add_epoch(self, run: Run, epoch: Mapping[str, Any]) -> None:
-        self._say(EPOCH, run, int(epoch["number"]), *(float(epoch[name]) for name in FIGURES))
+        self._execute_for(run, EPOCH, int(epoch["number"]), *(float(epoch[name]) for name in FIGURES))
 
     def succeed(self, run: Run, version: str) -> None:
-        self._say(FINISH, run, version, None, None)
+        self._execute_for(run, FINISH, version, None, None)
 
     def fail(self, run: Run, title: str, detail: str) -> None:
-        self._say(FINISH, run, None, title, detail)
+        self._execute_for(run, FINISH, None, title, detail)
 
     def hand_back(self, run: Run) -> None:
-        self._say(HAND_BACK, run)
+        self._execute_for(run, HAND_BACK)
 
     def announce(self) -> None:
         self._execute(ANNOUNCE)
 
-    def find_model(self, version: str) -> Found | None:
+    def find_model(self, version: str) -> Model | None:
         rows = self._execute(MODEL, version)
-        return Found(*rows[0]) if rows else None
+        return Model(*rows[0]) if rows else None
 
     def unfinished(self, ids: Collection[UUID]) -> set[UUID]:
         return {id for (id,) in self._execute(UNFINISHED, list(ids))}
@@ -201,17 +205,17 @@ class Database:
             self._connection.close()
             self._connection = None
 
-    def _say(self, statement: LiteralString, run: Run, *values: Any) -> None:
+    def _execute_for(self, run: Run, statement: LiteralString, *values: Any) -> None:
         if not self._execute(statement, run.id, run.attempt, *values):
             raise Lost(f"{run.id} is canceled, deleted or claimed again")
 
     def _execute(self, statement: LiteralString, *parameters: Any) -> Sequence[tuple[Any, ...]]:
-        """Run one statement. Raises Stopped when the database is away and the worker is to end."""
+        """Execute one statement, again and again while the database is unreachable."""
         while True:
             try:
                 return self._open().execute(statement, parameters, prepare=True).fetchall()
             except psycopg.OperationalError as error:
-                logger.warning("the database is away, trying again: %s", str(error).strip())
+                logger.warning("the database is unreachable, trying again: %s", str(error).strip())
                 self.close()
                 if self._stopping.wait(RETRY_SECONDS):
                     raise Stopped from error

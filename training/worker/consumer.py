@@ -1,9 +1,9 @@
-"""Celery's consumer, taking one run at a time.
+"""Celery's consumer, changed to take one run at a time.
 
 A run takes minutes to hours, and RabbitMQ closes a channel that leaves a message unacknowledged for half an
-hour. So a message is acknowledged when its run begins, and nothing is taken from the queue until it has
-ended: what waits stays in the broker, for another worker, too. The row makes the run durable, not the
-message.
+hour. So the worker acknowledges a message when its run begins, and consumes no message until the run has
+ended. Waiting messages stay in the queue, where other workers can take them. The row makes a run durable, not
+the message.
 """
 
 import logging
@@ -27,7 +27,7 @@ DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 
 
 def start(task: Task, app: Celery, consumer: "Consumer") -> Callable[..., Any]:
-    """Celery's own strategy, with the consumer's way to the pool in the place of its own."""
+    """Celery's default strategy, after a check of the message."""
     handle = strategy.default(task, app, consumer)
 
     def check_and_handle(message: Any, *args: Any) -> Any:
@@ -44,8 +44,7 @@ def start(task: Task, app: Celery, consumer: "Consumer") -> Callable[..., Any]:
 
 
 class Consumer(celery_consumer.Consumer):
-    """It declares nothing, and no message can end the worker: a malformed one is rejected, so the broker
-    dead-letters it."""
+    """Declares no exchange or queue, and survives every message: the broker dead-letters a malformed one."""
 
     class Blueprint(celery_consumer.Consumer.Blueprint):
         default_steps = [  # noqa: RUF012
@@ -62,18 +61,19 @@ class Consumer(celery_consumer.Consumer):
         self.on_task_request = self.take
 
     def take(self, request: Request) -> None:
-        """Begin a run; in the loop's thread, where the prefetch of one lets no second message come first."""
+        """Begin a run. Called in the loop's thread. A prefetch of one holds back the second message."""
         try:
             self.cancel_task_queue(QUEUE)
         except Exception:
-            # The connection is gone, and the message with it; the next one takes from the queue again.
+            # The connection is lost, so the broker redelivers the message. The next connection must consume
+            # again.
             self.app.amqp.queues.select_add(self.app.amqp.queues[QUEUE])
             raise
-        request.on_accepted(os.getpid(), time.monotonic())  # acknowledges it
+        request.on_accepted(os.getpid(), time.monotonic())  # acknowledges the message
         self.pool.apply_async(self.run, (request,))
 
     def run(self, request: Request) -> None:
-        """Run one request in the pool's thread, and tell Flower how it ended."""
+        """Run one request in the pool's thread, and send its outcome to Flower."""
         started = time.monotonic()
         asked_by = {"training_id": request.id, "request_id": request.request_dict.get("request_id")}
         logger.info("training taken", extra=asked_by)
@@ -84,11 +84,11 @@ class Consumer(celery_consumer.Consumer):
             request.on_failure(ExceptionInfo())
         finally:
             self.hub.call_soon(self.resume)
-            if state.should_stop is not None and self.event_dispatcher:  # the loop may have ended
+            if state.should_stop is not None and self.event_dispatcher:  # the loop may have ended already
                 self.event_dispatcher.flush()
 
     def resume(self) -> None:
-        """Take from the queue again; in the loop's thread."""
+        """Consume from the queue again. Called in the loop's thread."""
         if state.should_stop is None and state.should_terminate is None:
             self.add_task_queue(QUEUE)
 
@@ -111,7 +111,7 @@ class Consumer(celery_consumer.Consumer):
 
 
 class Events(EventDispatcher):
-    """Celery's events, sent to the exchange that the broker's definitions hold."""
+    """Celery's events, sent to the exchange of the broker's definitions."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -1,4 +1,4 @@
-"""What the worker's tests stand on: a real worker process, and what backend and database do around it."""
+"""A real worker process, and what the backend and an inference worker do with database and broker."""
 
 import json
 import os
@@ -16,13 +16,13 @@ import psutil
 
 from scripts.local.config import REPOSITORY, Config
 from tests.conftest import eventually
-from tests.training.fake_train import VERSION
+from tests.training.worker.fake_train import VERSION
 
 OPTIONS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class Worker:
-    """A worker process and the folders that it works in."""
+    """A worker process and its folders."""
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.models, self.data_sets, self.cache = (folder / name for name in ("models", "sets", "cache"))
@@ -37,11 +37,12 @@ class Worker:
         }
 
     def start(self) -> subprocess.Popen[bytes]:
+        program = str(Path(sys.executable).parent / "celery")
+        app = ["-A", "tests.training.worker.fake_worker", "worker"]
         flags = ["--loglevel", "WARNING", "-n", "training@test", "--without-gossip", "--without-mingle"]
-        celery = [str(Path(sys.executable).parent / "celery"), "-A", "tests.training.fake_worker", "worker"]
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
-                [*celery, *flags], cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log
+                [program, *app, *flags], cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log
             )
 
     @contextmanager
@@ -58,7 +59,7 @@ class Worker:
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        """What each child process has written about itself."""
+        """One entry for each child process, written by itself."""
         file = self.cache / "runs"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -72,7 +73,7 @@ class Worker:
 
 
 class Trainings:
-    """What the backend and an inference worker would do."""
+    """Does what the backend and an inference worker would do."""
 
     def __init__(self, database: asyncpg.Connection, channel: aio_pika.abc.AbstractChannel) -> None:
         self.database = database
@@ -129,7 +130,7 @@ class Trainings:
         return [row["number"] for row in await self.database.fetch(order, id)]
 
     async def serve(self, version: str = VERSION, error: str | None = None) -> None:
-        """As an inference worker that has found the model: it serves it, or refuses it."""
+        """Serve the model, or refuse it, as an inference worker that has found it."""
         await self.database.execute(
             """INSERT INTO models (version, card, error, activated_at, served_at)
                VALUES ($1, '{}', $2, clock_timestamp(), clock_timestamp())""",

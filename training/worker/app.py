@@ -10,20 +10,20 @@ from celery import Celery, Task, signals
 from celery.worker.control import Panel
 from kombu.entity import Exchange, Queue
 
-from training import logs
-from training.consumer import QUEUE
-from training.runner import Runner
-from training.runs import Database
-from training.settings import Settings
+from training.worker import logs
+from training.worker.consumer import QUEUE
+from training.worker.runner import Runner
+from training.worker.runs import Runs
+from training.worker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 class Train(Task):
-    """Train and publish a model. Its one argument is the training's id."""
+    """Train and publish a model. The only argument is the training's id."""
 
     name = "training.train"
-    Strategy = "training.consumer:start"
+    Strategy = "training.worker.consumer:start"
     ignore_result = True
 
     def __init__(self, runner: Runner) -> None:
@@ -35,14 +35,14 @@ class Train(Task):
 
 
 def create_app(settings: Settings, command: Sequence[str]) -> Celery:
-    """The Celery app; a run's child process is `command` with the run's options."""
+    """Build the Celery app. A run's child process is `command` with the run's options."""
     logs.configure()
     logs.replace_celery_s()
     stopping = threading.Event()
-    database = Database(settings.database_url.get_secret_value(), stopping)
+    runs = Runs(settings.database_url.get_secret_value(), stopping)
     app = Celery("training", broker=settings.broker_url.get_secret_value(), set_as_current=True)
     app.conf.update(
-        # The broker's definitions file declares everything; here it is only named.
+        # The broker's definitions file declares exchange and queue. The worker only names them.
         task_queues=[
             Queue(
                 QUEUE,
@@ -54,7 +54,7 @@ def create_app(settings: Settings, command: Sequence[str]) -> Celery:
         ],
         task_default_queue=QUEUE,
         task_create_missing_queues=False,
-        worker_consumer="training.consumer:Consumer",
+        worker_consumer="training.worker.consumer:Consumer",
         worker_pool="threads",
         worker_concurrency=1,
         worker_prefetch_multiplier=1,
@@ -67,16 +67,16 @@ def create_app(settings: Settings, command: Sequence[str]) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={"client_properties": {"connection_name": "training"}},
     )
-    # Flower may ask a worker how it is, and tell it to do nothing but say so.
+    # Flower may inspect the worker. Of the commands that change a worker it may send only `heartbeat`.
     for name, control in Panel.meta.items():
         if control.type == "control" and name != "heartbeat":
             Panel.data.pop(name, None)
-    app.events.dispatcher_cls = "training.consumer:Events"
-    app.register_task(Train(Runner(settings, database, command, stopping)))
+    app.events.dispatcher_cls = "training.worker.consumer:Events"
+    app.register_task(Train(Runner(settings, runs, command, stopping)))
     signals.worker_ready.connect(lambda **_: logger.info("worker ready"), weak=False)
-    # A worker that is told to stop hands its run back; the pool waits for that.
+    # A worker that shuts down hands its run back; Celery's pool waits for that.
     signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
-    signals.worker_shutdown.connect(lambda **_: database.close(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: runs.close(), weak=False)
     if alive := settings.alive_file:
         signals.heartbeat_sent.connect(lambda **_: alive.touch(), weak=False)
     return app

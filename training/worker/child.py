@@ -1,7 +1,7 @@
-"""The process that trains: what it says, why it ended, and how it is ended.
+"""The child process that trains one run: its reports, and its end.
 
-It reads one line, that it may publish, and ends by itself when its standard input does, which is when its
-worker is killed.
+The child reads one line, which allows it to publish. Its standard input ends when the worker is killed, and
+the child ends with it.
 """
 
 import json
@@ -17,16 +17,15 @@ from types import TracebackType
 from typing import Any, TextIO
 from uuid import UUID
 
-from training.errors import DataError, Diverged, InstallError, OtherRun, TrainingFailed
+from training.worker.errors import TrainingFailed
 
 logger = logging.getLogger(__name__)
 
 TERM_SECONDS = 2.0
-LONGEST_REASON = 1000  # characters of the last line that are shown
-WORDS = "train: "  # how a reason for people begins
+MAX_LAST_LINE = 1000  # characters of standard error's last line that are shown
 SECRETS = ("DATABASE_URL", "BROKER_URL")
-# Large buffers come from a heap that keeps them, instead of being mapped anew at each step; and the bars that
-# libraries draw, as for a download, would be thousands of lines in the log.
+# glibc keeps large buffers instead of mapping them anew at each step. Progress bars, as of a download, would
+# write thousands of lines to the log.
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "10000000000",
     "MALLOC_TRIM_THRESHOLD_": "10000000000",
@@ -35,16 +34,16 @@ ENVIRONMENT = {
 
 
 class Child:
-    """One run's process. Leaving the context ends it, with all that it has started."""
+    """One run's process. Leaving the context ends the process and all that it has started."""
 
     def __init__(self, command: Sequence[str], training: UUID) -> None:
         self._log = {"training_id": str(training)}
-        self._last_words = ""
+        self._last_line = ""
         self._messages: Queue[dict[str, Any]] = Queue()
         inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
         self._process = process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,  # held open; its end tells the child that the worker is gone
+            stdin=subprocess.PIPE,  # stays open until the worker ends
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
@@ -54,7 +53,7 @@ class Child:
         )
         self._readers = [
             Thread(target=self._read_messages, args=(process.stdout,), daemon=True),
-            Thread(target=self._read_words, args=(process.stderr,), daemon=True),
+            Thread(target=self._read_errors, args=(process.stderr,), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -70,13 +69,13 @@ class Child:
             reader.join(TERM_SECONDS)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
-                with suppress(BrokenPipeError):  # of a line that it did not live to read
+                with suppress(BrokenPipeError):  # the child ended before it read its line
                     pipe.close()
 
     def read(self, seconds: float) -> dict[str, Any] | None:
-        """What it said next, or None when it says nothing for so long.
+        """The next report, or None if there is none within `seconds`.
 
-        Raises TrainingFailed when it has ended and all is read.
+        Raises TrainingFailed if the process has ended and every report has been read.
         """
         try:
             return self._messages.get(timeout=seconds)
@@ -87,24 +86,24 @@ class Child:
                 reader.join(TERM_SECONDS)
             if not self._messages.empty():
                 return self._messages.get()
-            raise explain(self._process.returncode, self._last_words) from None
+            raise explain(self._process.returncode, self._last_line) from None
 
     def allow(self) -> None:
-        """Let it publish its model."""
+        """Allow the child to publish its model."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended; `read` says how
+        with suppress(BrokenPipeError):  # the child has ended; `read` says how
             self._process.stdin.write("\n")
             self._process.stdin.flush()
 
     def wait(self, seconds: float) -> None:
-        """Give it time to end by itself."""
+        """Give the child time to end."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            logger.warning("it has published, but does not end", extra=self._log)
+            logger.warning("the child has published, but does not end", extra=self._log)
 
     def stop(self) -> None:
-        """End it: with SIGTERM, and with SIGKILL two seconds later."""
+        """End the child with SIGTERM, and two seconds later with SIGKILL."""
         if self._process.poll() is not None:
             return
         self._signal(signal.SIGTERM)
@@ -115,47 +114,43 @@ class Child:
             self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):  # it may have ended just now
+        with suppress(ProcessLookupError):  # the child has just ended
             os.killpg(self._process.pid, number)
 
     def _read_messages(self, lines: TextIO) -> None:
         for line in lines:
             try:
-                message = json.loads(line)
+                message = json.loads(line, object_hook=_make_storable)
             except ValueError:
                 message = None
             if isinstance(message, dict):
                 self._messages.put(message)
             elif line.strip():
-                logger.warning("this is no report: %.200s", line.strip(), extra=self._log)
+                logger.warning("this line is no report: %.200s", line.strip(), extra=self._log)
 
-    def _read_words(self, lines: TextIO) -> None:
+    def _read_errors(self, lines: TextIO) -> None:
         for line in lines:
-            if words := line.replace("\0", "").strip():  # PostgreSQL's text holds no NUL
-                self._last_words = words
-                logger.info("it says: %.1000s", words, extra=self._log)
+            if text := line.replace("\0", "").strip():
+                self._last_line = text
+                logger.info("the child writes: %.1000s", text, extra=self._log)
 
 
-def explain(status: int, last_words: str) -> TrainingFailed:
-    """Why a run ended that has published nothing, from its exit status and its last line."""
-    said = f" It said last: {last_words[:LONGEST_REASON]}" if last_words else ""
-    if status == DataError.status and last_words.startswith(WORDS):
-        return TrainingFailed("Data cannot be used", last_words.removeprefix(WORDS)[:LONGEST_REASON])
-    if status == Diverged.status and last_words.startswith(WORDS):
-        return TrainingFailed("Training diverged", last_words.removeprefix(WORDS)[:LONGEST_REASON])
-    if status == InstallError.status and last_words.startswith(WORDS):
-        return TrainingFailed("PyTorch is missing", last_words.removeprefix(WORDS)[:LONGEST_REASON])
-    if status == OtherRun.status and last_words.startswith(WORDS):
-        return TrainingFailed(
-            "Training cannot go on",
-            "Its checkpoint does not fit: the training service, or the data, was changed since it began. "
-            "Start another training.",
-        )
+def explain(status: int, last_line: str) -> TrainingFailed:
+    """Why a child ended that has neither published a model nor reported an error."""
+    said = f" Its last line was: {last_line[:MAX_LAST_LINE]}" if last_line else ""
     if status >= 0:
         ended = "ended without publishing a model" if status == 0 else f"ended with exit status {status}"
         return TrainingFailed("Training crashed", f"The training process {ended}.{said}")
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
     detail = f"The training process was ended by {name}.{said}"
     if -status == signal.SIGKILL:
-        detail += " That is what happens when memory runs out: give the worker more, or use less data."
+        detail += " The system does that when memory runs out: give the worker more memory, or use less data."
     return TrainingFailed("Training crashed", detail)
+
+
+def _make_storable(message: dict[str, Any]) -> dict[str, Any]:
+    """Replace what PostgreSQL's text cannot hold: NUL, and the surrogates of names that are not UTF-8."""
+    return {
+        key: value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
+        for key, value in message.items()
+    }

@@ -1,15 +1,15 @@
-"""The child process, seen by its worker."""
+"""How the worker explains the end of its child process."""
 
 import sys
 from uuid import uuid4
 
 import pytest
 
-from training.child import Child
-from training.errors import TrainingFailed
+from training.worker.child import Child
+from training.worker.errors import TrainingFailed
 
 
-def test_a_child_that_dies_before_it_may_publish_is_explained_by_its_own_end() -> None:
+def test_a_child_that_ends_before_it_may_publish_is_explained_by_its_last_line() -> None:
     dies = "import sys; sys.exit('train: no memory')"
     with Child([sys.executable, "-c", dies], uuid4()) as child:
         child.wait(20)

@@ -1,8 +1,8 @@
-"""Stands for `python -m training.train` in tests of its worker; the recipe says how it behaves.
+"""Replaces `python -m training.train` in the worker's tests. The recipe decides how it behaves.
 
-It keeps to the real one's contract: JSON lines on standard output, a checkpoint after each epoch that a
-next attempt goes on from and tells again, no model before it may publish, and its own end when its
-standard input ends.
+Like the real command it writes JSON lines to standard output and a checkpoint after each epoch. The next
+attempt resumes from the checkpoint and reports the old epochs again. It publishes only when it may, and exits
+when its standard input ends.
 """
 
 import argparse
@@ -13,16 +13,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
-
-from training.errors import DataError, Diverged, OtherRun
+from typing import Any, NoReturn
 
 EPOCHS = 3
 VERSION = "2027-01-01-0123abcd"
 
 
-def say(**message: Any) -> None:
+def report(**message: Any) -> None:
     print(json.dumps(message), flush=True)
+
+
+def fail(title: str, detail: str) -> NoReturn:
+    report(error={"title": title, "detail": detail})
+    sys.exit(1)
 
 
 ALLOWED = threading.Event()
@@ -49,17 +52,17 @@ def main() -> None:
     threading.Thread(target=listen, daemon=True).start()
     options.cache.mkdir(parents=True, exist_ok=True)
     with (options.cache / "runs").open("a") as file:  # a line for each attempt
-        said = {"pid": os.getpid(), "arguments": sys.argv[1:], "nice": os.nice(0)}
+        attempt = {"pid": os.getpid(), "arguments": sys.argv[1:], "nice": os.nice(0)}
         secrets = [name for name in os.environ if name in ("DATABASE_URL", "BROKER_URL")]
-        file.write(json.dumps({**said, "secrets": secrets}) + "\n")
+        file.write(json.dumps({**attempt, "secrets": secrets}) + "\n")
     behave(options)
 
 
 def behave(options: argparse.Namespace) -> None:
     if options.recipe == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    say(phase="reading")
-    say(note="left out, system files and folders: 1 (train/.DS_Store)")
+    report(phase="reading")
+    report(note="left out, system files and folders: 1 (train/.DS_Store)")
     match options.recipe:
         case "crash":
             print("Traceback (most recent call last):\n\0ZeroDivisionError: by zero", file=sys.stderr)
@@ -67,43 +70,39 @@ def behave(options: argparse.Namespace) -> None:
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "bad-data":
-            print("train: train/cat/7.png cannot be read as an image; remove it", file=sys.stderr)
-            sys.exit(DataError.status)
-        case "other-run":
-            print("train: run.checkpoint is of another run", file=sys.stderr)
-            sys.exit(OtherRun.status)
+            # A file name that is not UTF-8, and a NUL: PostgreSQL stores neither.
+            fail("Data cannot be used", "train/caf\udce9/7.png cannot be read.\0 Remove it.")
         case "silent":
             sys.exit(0)
         case _:
             pass
-    say(epochs=options.epochs, device="a test's device")
-    say(phase="training")
+    report(epochs=options.epochs, device="a test's device")
+    report(phase="training")
     print("this line is no report", flush=True)
     done = int(options.checkpoint.read_text()) if options.checkpoint.exists() else 0
     for number in range(1, done + 1):
-        tell_epoch(number, options.epochs)
+        report_epoch(number, options.epochs)
     for number in range(done + 1, options.epochs + 1):
         if options.recipe == "diverge" and number == 2:
-            print("train: in epoch 2 the loss became infinite; try another seed", file=sys.stderr)
-            sys.exit(Diverged.status)
+            fail("Training diverged", "The loss became infinite in epoch 2. Try another seed.")
         options.checkpoint.write_text(str(number))
-        if options.recipe == "untold" and number == 2 and done == 0:
+        if options.recipe == "unread" and number == 2 and done == 0:
             time.sleep(600)
-        tell_epoch(number, options.epochs)
+        report_epoch(number, options.epochs)
         if options.recipe in ("hang", "deaf") or (options.recipe == "hang-once" and done == 0):
             time.sleep(600)
     while options.recipe == "late" and not (options.cache / "go").exists():
         time.sleep(0.05)
-    say(phase="publishing")
+    report(phase="publishing")
     ALLOWED.wait()
     (options.cache / f"{options.checkpoint.stem}.published").touch()
-    say(published=VERSION)
+    report(published=VERSION)
 
 
-def tell_epoch(number: int, epochs: int) -> None:
+def report_epoch(number: int, epochs: int) -> None:
     figures = {"accuracy": 0.5, "validation_accuracy": 0.4, "learning_rate": 0.1}
     rest = {"images_per_second": 1000.5, "seconds_left": float(epochs - number)}
-    say(epoch={"number": number, "loss": 2.0 / number, **figures, **rest})
+    report(epoch={"number": number, "loss": 2.0 / number, **figures, **rest})
 
 
 if __name__ == "__main__":

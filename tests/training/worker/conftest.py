@@ -1,0 +1,36 @@
+"""A training worker with the tests' own child process, and the database and broker around it."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import suppress
+
+import aio_pika
+import asyncpg
+import pytest
+
+from scripts.local.config import Config
+from tests.training.worker.harness import Trainings, Worker
+
+
+@pytest.fixture(scope="module")
+def worker(servers: Config, tmp_path_factory: pytest.TempPathFactory) -> Generator[Worker]:
+    """One worker for all tests of a file."""
+    worker = Worker(servers, tmp_path_factory.mktemp("training"))
+    with worker.running() as process:
+        yield worker
+        assert process.poll() is None
+
+
+@pytest.fixture
+async def trainings(servers: Config) -> AsyncGenerator[Trainings]:
+    database = await asyncpg.connect(servers.database_url("cifar"), command_timeout=30)
+    broker = await aio_pika.connect(servers.broker_url("backend"), timeout=30)
+    await database.execute("TRUNCATE trainings, epochs, models")
+    channel = await broker.channel()
+    await (await channel.get_queue("training", ensure=False)).purge()
+    yield Trainings(database, channel)
+    await database.execute(
+        "UPDATE trainings SET status = 'canceled', completed_at = now() WHERE completed_at IS NULL"
+    )  # the worker ends its run
+    with suppress(aio_pika.exceptions.AMQPError):  # a test may have killed the broker
+        await broker.close()
+    await database.close()

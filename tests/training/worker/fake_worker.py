@@ -1,0 +1,10 @@
+"""The training worker with the fake child: `celery -A tests.training.worker.fake_worker worker`."""
+
+import sys
+
+from training.worker.app import create_app
+from training.worker.settings import Settings
+
+COMMAND = (sys.executable, "-m", "tests.training.worker.fake_train")
+
+app = create_app(Settings(), COMMAND)  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,75 @@
+"""Claims of runs against the real table: an attempt that has lost its run changes nothing."""
+
+import threading
+from collections.abc import Callable, Generator
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from scripts.local.config import Config
+from tests.training.worker.harness import Trainings
+from training.worker.errors import Lost
+from training.worker.runs import FIGURES, Run, Runs
+
+Update = Callable[[Runs, Run], None]
+UPDATES: dict[str, Update] = {
+    "check": lambda runs, run: runs.check(run),
+    "seen": lambda runs, run: runs.seen(run),
+    "describe": lambda runs, run: runs.describe(run, epochs=7, device="another", phase="reading"),
+    "epoch": lambda runs, run: runs.add_epoch(run, {"number": 1} | dict.fromkeys(FIGURES, 1.0)),
+    "succeed": lambda runs, run: runs.succeed(run, "2026-01-01-00000000"),
+    "fail": lambda runs, run: runs.fail(run, "Training crashed", "It did."),
+    "hand back": lambda runs, run: runs.hand_back(run),
+}
+
+
+@pytest.fixture
+def runs(servers: Config) -> Generator[Runs]:
+    runs = Runs(servers.database_url("training"), threading.Event())
+    yield runs
+    runs.close()
+
+
+async def claim(runs: Runs, trainings: Trainings) -> tuple[UUID, Run]:
+    id = await trainings.add("fast")
+    run = runs.claim(id)
+    assert run is not None and run.attempt == 1
+    return id, run
+
+
+async def everything(trainings: Trainings, id: UUID) -> tuple[asyncpg.Record, list[int]]:
+    return await trainings.row(id), await trainings.epochs(id)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+async def test_an_attempt_updates_its_run(update: str, runs: Runs, trainings: Trainings) -> None:
+    _, run = await claim(runs, trainings)
+    UPDATES[update](runs, run)
+
+
+@pytest.mark.parametrize("lost", ["claimed again", "canceled", "removed"])
+@pytest.mark.parametrize("update", UPDATES)
+async def test_an_attempt_that_has_lost_its_run_changes_nothing(
+    update: str, lost: str, runs: Runs, trainings: Trainings
+) -> None:
+    id, run = await claim(runs, trainings)
+    if lost == "claimed again":
+        await trainings.database.execute("UPDATE trainings SET seen_at = seen_at - interval '16 s'")
+        again = runs.claim(id)
+        assert again is not None and again.attempt == 2
+    elif lost == "canceled":
+        await trainings.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
+    else:
+        await trainings.database.execute("DELETE FROM trainings")
+    before = await everything(trainings, id) if lost != "removed" else None
+    with pytest.raises(Lost):
+        UPDATES[update](runs, run)
+    assert before is None or await everything(trainings, id) == before
+
+
+async def test_a_run_that_belongs_to_another_worker_is_not_claimed(runs: Runs, trainings: Trainings) -> None:
+    id, _ = await claim(runs, trainings)
+    assert runs.claim(id) is None
+    await trainings.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
+    assert runs.claim(id) is None

@@ -1,0 +1,41 @@
+"""One run's plan: what to train on which images."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from training.data import Split
+from training.recipe import Recipe
+
+# The modules that decide what a plan's network becomes.
+CODE = [
+    Path(__file__).with_name(f"{module}.py")
+    for module in ("recipe", "batches", "outliers", "model", "optimizers", "loop")
+]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What to train, and on which images. The same plan gives the same run."""
+
+    recipe: Recipe
+    epochs: int
+    seed: int
+    train: Split
+    validation: Split
+    data: str  # the data set's fingerprint
+    classes: int
+    teacher: nn.Module | None = None  # maps normalised images to logits, which replace the labels as targets
+
+    @property
+    def identity(self) -> str:
+        """Names the run. Only a run with the same plan and the same code resumes its checkpoint."""
+        asked = f"{self.recipe} {self.epochs} {self.seed} {self.data} {len(self.train)}"
+        digest = hashlib.sha256(asked.encode())
+        for file in CODE:
+            digest.update(file.read_bytes())
+        for weights in self.teacher.state_dict().values() if self.teacher else ():
+            digest.update(weights.cpu().numpy().tobytes())
+        return f"{self.recipe.name}-{digest.hexdigest()[:12]}"

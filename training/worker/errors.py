@@ -1,0 +1,27 @@
+"""What ends an attempt of a run, other than its success.
+
+AttemptEnded
+├── TrainingFailed  the run fails, with a title and a detail for its user
+├── Lost            the run is canceled, deleted, or claimed by another attempt
+└── Stopped         the worker shuts down; the run goes back to the queue
+"""
+
+
+class AttemptEnded(Exception):
+    """Base class of the three."""
+
+
+class TrainingFailed(AttemptEnded):
+    """The run fails. `title` says what happened, the text says why and what to do."""
+
+    def __init__(self, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.title = title
+
+
+class Lost(AttemptEnded):
+    """The row no longer belongs to this attempt, which must not change it."""
+
+
+class Stopped(AttemptEnded):
+    """The worker shuts down before the run ends."""

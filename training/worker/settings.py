@@ -1,0 +1,32 @@
+"""The worker's settings. The entry point reads them from the environment once."""
+
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of the same name in capitals."""
+
+    database_url: SecretStr
+    """PostgreSQL: postgresql://user:password@host:port/database."""
+
+    broker_url: SecretStr
+    """RabbitMQ: amqp://user:password@host:port/cifar."""
+
+    models_path: Path = Path("models")
+    """Folder where models are published; its folder `.runs` holds the checkpoints of unfinished runs."""
+
+    data_sets: Path = Path(".local/data-sets")
+    """Folder of the data sets that a run can name: folders and archives with train/ and test/."""
+
+    cache_path: Path = Path(".local/data")
+    """Folder for the download of CIFAR-10 and for unpacked archives; it may be emptied between runs."""
+
+    torch_installer: str = ""
+    """Program that installs PyTorch. A run that finds no PyTorch calls it with the argument `torch`. Empty if
+    PyTorch is part of the image."""
+
+    alive_file: Path | None = None
+    """File for a container's health check, touched every two seconds while the broker is connected."""
