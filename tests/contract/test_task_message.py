@@ -164,7 +164,7 @@ def test_celery_itself_decodes_the_golden_message_and_runs_the_task(
     app = Celery("contract", broker="memory://", set_as_current=False)
     argument = json.loads(golden["body"])[0][0]
 
-    @app.task(name=golden["headers"]["task"])
+    @app.task(name=golden["headers"]["task"], shared=False)
     def run(given: Any) -> str:
         assert given == argument
         return "done"
