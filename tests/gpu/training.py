@@ -1,0 +1,70 @@
+"""Training: each recipe on the GPU, torch.compile, and a student beside the version that ships."""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from inference import artifact
+from tests.gpu import device
+from tests.gpu.findings import judge, measured, not_here
+from tests.gpu.options import Options, decode
+from tests.gpu.trainings import Trained, Trainings, compiled, describe
+from tests.two_colours import write_two_colours
+from training import data
+from training.data import Dataset
+
+AIRBENCH = {"fast": "airbench94", "accurate": "airbench96"}
+
+
+def judge_balanced(runs: Sequence[Trained], dataset: Dataset, options: Options) -> None:
+    """Whether `balanced` is better than the version that ships, on that version's test images."""
+    card = artifact.read_card(options.model)[0]
+    what, accuracy = "balanced beside the version that ships", statistics.mean(run.accuracy for run in runs)
+    if card.accuracy is None or dataset.test_fingerprint() != card.data.test_sha256:
+        not_here(what, "these are not the test images that the shipped version was measured on")
+        return
+    passed, goal = accuracy > card.accuracy, f"over {card.accuracy:.2%}"
+    judge(what, f"{accuracy:.2%}", goal, passed=passed, accuracy=accuracy)
+
+
+def run(options: Options) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = options.data
+        if options.tiny and source is None:
+            source = Path(folder, "data")
+            write_two_colours(source, train=60, test=20)
+        if source is None:
+            not_here("training", "no data set was given (--data)")
+            return
+        started = time.monotonic()
+        dataset = data.load(source, Path(folder))
+        seconds = time.monotonic() - started
+    counts = f"{len(dataset.train):,} and {len(dataset.test):,} images"
+    measured("loading the data", f"{seconds:.1f} s for {counts}", seconds=seconds)
+    train_all(Trainings(dataset, tiny=options.tiny), options)
+
+
+def train_all(trainings: Trainings, options: Options) -> None:
+    fast = trainings.repeat("fast", options.fast)
+    if trainings.device.type != "cuda":
+        not_here("GPU memory and torch.compile", device.NO_GPU)
+    elif fast:
+        with compiled():
+            again = trainings.train("fast", 0)
+        pays = again.training < statistics.median(run.training for run in fast)
+        measured(f"fast, compiled ({'pays' if pays else 'does not pay'})", describe([again]), **again.figures)
+    accurate = trainings.repeat("accurate", options.accurate)
+    if accurate and options.balanced:
+        balanced = trainings.repeat("balanced", options.balanced, teacher=accurate[0].network)
+        judge_balanced(balanced, trainings.dataset, options)
+    for recipe, runs in (("fast", fast), ("accurate", accurate)):
+        if runs:
+            why = "its code is not in this repository; docs/gpu.md says how to run it"
+            not_here(f"{recipe} beside {AIRBENCH[recipe]}", why)
+
+
+if __name__ == "__main__":
+    run(decode(sys.argv[1]))
