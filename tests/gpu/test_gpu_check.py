@@ -17,6 +17,17 @@ NOT_THERE = (
     "pythonjsonlogger", "sqlalchemy", "starlette",
 )  # fmt: skip
 
+# Prints as airbench's scripts do, with 40 test images in the file that their loader reads.
+AIRBENCH = """
+import zipfile
+count = max(file.file_size for file in zipfile.ZipFile("cifar10/test.pt").infolist()) // (32 * 32 * 3)
+print("|  run     |  epoch  |  tta_val_acc  |  time_seconds  |")
+for run in range(200):
+    print(f"|       {run}  |      0  |               |        0.0000  |")
+    print(f"|          |   eval  |       {count / 200 * run:.4f}  |        0.0000  |")
+print("Mean: 0.3000    Std: 0.1000")
+"""
+
 
 def check(tmp_path: Path, *flags: str, **environment: str) -> tuple[subprocess.CompletedProcess[str], Any]:
     """Run the tiny version; returns the process, and the findings of each part by name."""
@@ -43,9 +54,16 @@ def without_services(tmp_path: Path) -> str:
 def test_every_part_runs_on_a_machine_without_the_services_packages(
     tmp_path: Path, without_services: str
 ) -> None:
-    parts = ["--parts", "nvml", "serving", "training", "training_run"]
-    done, found = check(tmp_path, *parts, "--fast", "2", PYTHONPATH=without_services)
-    assert done.returncode == 0, done.stdout + done.stderr
+    parts = ["--parts", "nvml", "serving", "training_run", "training"]
+    for name in ("airbench94_muon.py", "airbench96_faster.py"):
+        (tmp_path / name).write_text(AIRBENCH)
+    more = ["--fast", "2", "--airbench", str(tmp_path)]
+    done, found = check(tmp_path, *parts, *more, PYTHONPATH=without_services)
+    assert done.returncode == 1, done.stdout + done.stderr
+    failed = [row["what"] for rows in found.values() for row in rows.values() if row["outcome"] == "failed"]
+    assert failed == ["fast beside airbench", "accurate beside airbench"]  # nothing trains in no time
+    theirs = found["training"]["fast beside airbench"]["values"]["airbench"]
+    assert theirs == {"seconds": 0.0, "six_views": pytest.approx(0.3)}  # the runs 1 and 2; 0 compiles
     assert list(found) == parts[1:]
     assert found["serving"]["answers, as served"]["outcome"] == "passed"
     assert {f"batch of {n}, {way}" for n in (1, 4) for way in ("as served", "graph, float16")} <= set(
@@ -70,7 +88,7 @@ def test_the_batch_loop_classifies_every_prediction(tmp_path: Path) -> None:
 def test_the_batch_loop_names_the_package_that_is_missing(tmp_path: Path, without_services: str) -> None:
     done, found = check(tmp_path, "--parts", "worker_loop", PYTHONPATH=without_services)
     assert done.returncode == 0, done.stdout + done.stderr
-    (row,) = found["worker_loop"].values()
+    row = found["worker_loop"]["batch loop"]
     assert (row["outcome"], row["says"]) == (
         "not here",
         "the Python package celery is not installed",
@@ -90,3 +108,13 @@ def test_a_part_that_takes_too_long_is_killed_and_the_next_one_has_no_time(tmp_p
     assert done.returncode == 1
     assert found["serving"]["serving"]["says"].startswith("It took more than 0 s")
     assert found["worker_loop"]["worker_loop"]["says"] == "No time was left of 0 s."
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+def test_without_a_gpu_the_tiny_version_runs_and_the_exit_status_tells(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "tests.gpu", "--json", str(report), "--parts", "nvml"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stdout.startswith("no GPU here: the tiny version runs")
+    assert json.loads(report.read_text())["tiny"]

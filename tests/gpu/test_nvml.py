@@ -20,11 +20,17 @@ def test_readings_a_moment_apart_agree() -> None:
     assert compare(H100, smi) == []
 
 
+def test_used_memory_may_be_with_or_without_the_drivers_reserve() -> None:
+    (smi,) = parse_smi(TEXT)
+    assert compare(H100.model_copy(update={"memory_used_bytes": 1190 * MIB}), smi) == []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"name": "NVIDIA A100"}, "the name is 'NVIDIA A100', not 'NVIDIA H100 80GB HBM3'"),
-        ({"memory_used_bytes": 100 * MIB}, "used memory in MiB is 100.0, not 1711.0"),
+        ({"memory_used_bytes": 100 * MIB}, "used memory in MiB is 100.0, not 1200.0"),
+        ({"memory_used_bytes": 1900 * MIB}, "used memory in MiB is 1900.0, not 1711.0"),
         ({"memory_total_bytes": 100 * MIB}, "total memory in MiB is 100.0, not 81559.0"),
         ({"utilization_percent": 20}, "utilization in percent is 20, not 97.0"),
         ({"utilization_percent": 0}, "utilization in percent is 0, not 97.0"),

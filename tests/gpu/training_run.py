@@ -5,6 +5,7 @@ checkpoint and publishes. Another run is canceled, and one finds the GPU's memor
 """
 
 import asyncio
+import subprocess
 import sys
 import tempfile
 import threading
@@ -43,14 +44,15 @@ class Place:
 
     def __init__(self, folder: Path, *, tiny: bool) -> None:
         self.models, self.cache, sets = (folder / name for name in ("models", "cache", "sets"))
+        self.data = sets / "two-colours"
         train, test = (TINY_IMAGES, 20) if tiny else (IMAGES, 200)
-        write_two_colours(sets / "two-colours", train, test)
+        write_two_colours(self.data, train, test)
         self.epochs = TINY_EPOCHS if tiny else EPOCHS
         self.command, self.resumed = (TINY_COMMAND, TINY_RESUMED) if tiny else (COMMAND, RESUMED)
         self.settings: Any = SimpleNamespace(models_path=self.models, data_sets=sets, cache_path=self.cache)
 
     def make_run(self, recipe: str = "fast") -> Run:
-        return Run(uuid4(), recipe, 0, self.epochs, "two-colours", "never", attempt=1)
+        return Run(uuid4(), recipe, 0, self.epochs, self.data.name, "never", attempt=1)
 
     def run(self, runs: MemoryRuns, module: str, stopping: threading.Event | None = None) -> str:
         """One attempt; returns its outcome. Raises TrainingFailed."""
@@ -68,10 +70,13 @@ def run(options: Options) -> None:
         runs = cancel(place)
         check_freed("after a canceled run", before)
         if before is None:
-            not_here("GPU memory", device.NO_GPU)
+            measured("device that the child names", runs.device)
+            not_here("GPU memory, NCCL", device.NO_GPU)
         else:
+            name = torch.cuda.get_device_name()
+            judge("device that the child names", runs.device, name, passed=runs.device == name)
+            train_under_torchrun(place)
             fill_memory(place)
-        measured("device that the child names", runs.device)
 
 
 def resume(place: Place) -> None:
@@ -134,6 +139,18 @@ def read_used_mib() -> float | None:
     except GpusUnavailable:
         return None
     return None if used is None else used / 2**20
+
+
+def train_under_torchrun(place: Place) -> None:
+    """Train in one process for each GPU; they exchange gradients by NCCL, also if there is only one."""
+    count = torch.cuda.device_count()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    places = ["--data", str(place.data), "--models", str(place.models), "--cache", str(place.cache)]
+    command = [*torchrun, "-m", COMMAND, *places, "--epochs", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    last = (done.stdout if done.returncode == 0 else done.stderr).strip().rpartition("\n")[2]
+    goal = "a published version"
+    judge(f"NCCL, {count} processes", last[:200], goal, passed=last.startswith("published"))
 
 
 def fill_memory(place: Place) -> None:

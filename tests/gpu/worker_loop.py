@@ -143,6 +143,8 @@ def run(options: Options) -> None:
     max_batch = TINY_MAX_BATCH if options.tiny else MAX_BATCH
     images, _ = image_file.read_or_check(options.images, artifact.read(options.model))
     classifier = Loader(cpu_threads=1, max_batch_size=max_batch).load(options.model)
+    says = classifier.device_name + (f", because {classifier.fallback}" if classifier.fallback else "")
+    judge("device of the batch loop", says, "no fallback", passed=not classifier.fallback)
     pixels = [image.tobytes() for image in images]
     try:
         classify_all(classifier, pixels, TINY_PREDICTIONS if options.tiny else PREDICTIONS, max_batch)
