@@ -29,6 +29,7 @@ from training.weights import read_teacher
 SAME_LABELS, LEAST_IMAGES, BATCH_1_MS, IMAGES_PER_SECOND = 0.998, 10_000, 0.5, 100_000
 SAME = 0.02  # what probabilities may differ by, as in inference/engine.py
 BATCHES, TINY_BATCHES = (1, 8, 64, 256, 1024), (1, 4)
+FIRST_BATCHES = (3, 5, 7)
 CHUNK = 500  # images in a pass when answers are compared
 MAX_BATCH = 64  # as a worker is set up
 Run = Callable[[Images], Answers]
@@ -74,6 +75,8 @@ def run(options: Options) -> None:
             peak = peaks.half if name == "float16" else peaks.tf32
             has_goals = name == "as served" and has_cuda()
             time_batch(name, way, make_batch(count), operations / peak, has_goals=has_goals)
+    time_first_passes("as served", Session(found.float32))
+    time_first_passes("heuristic search", Session(found.float32, cudnn_conv_algo_search="HEURISTIC"))
     counts = TINY_BATCHES if options.tiny else BATCHES[:3]  # where launches may cost more than the work
     for count in counts:
         time_graph("float32", found.float32, ways["as served"], make_batch(count), operations / peaks.tf32)
@@ -155,6 +158,18 @@ def time_batch(name: str, way: Run, batch: Images, image_at_peak: float, *, has_
         judge(what, says, goal, passed=rate > IMAGES_PER_SECOND, **values)
     else:
         measured(what, says, **values)
+
+
+def time_first_passes(name: str, way: Run) -> None:
+    """The first pass of batch sizes that the session has not seen: cuDNN searches its algorithms for each."""
+    taken: list[float] = []
+    for count in FIRST_BATCHES:
+        batch = make_batch(count)
+        started = time.perf_counter()
+        way(batch)
+        taken.append(1000 * (time.perf_counter() - started))
+    sizes = ", ".join(map(str, FIRST_BATCHES))
+    measured(f"first passes, {name}", f"{max(taken):.1f} ms at most, batches of {sizes}", ms=taken)
 
 
 def time_graph(name: str, content: bytes, plain: Run, batch: Images, image_at_peak: float) -> None:

@@ -54,10 +54,6 @@ def run(options: Options) -> None:
 
 def train_all(trainings: Trainings, options: Options) -> None:
     fast = trainings.repeat("fast", options.fast)
-    if trainings.device.type != "cuda":
-        not_here("GPU memory and torch.compile", device.NO_GPU)
-    elif fast:
-        compile_fast(trainings, statistics.median(run.training for run in fast))
     accurate = trainings.repeat("accurate", options.accurate)
     if accurate and options.balanced:
         balanced = trainings.repeat("balanced", options.balanced, teacher=accurate[0].network)
@@ -65,6 +61,10 @@ def train_all(trainings: Trainings, options: Options) -> None:
     for recipe, runs in (("fast", fast), ("accurate", accurate)):
         if runs:
             compare_with_airbench(recipe, runs, trainings.dataset, options.airbench)
+    if trainings.device.type != "cuda":
+        not_here("GPU memory and torch.compile", device.NO_GPU)
+    elif fast:  # last, because compiling may take minutes
+        compile_fast(trainings, statistics.median(run.training for run in fast))
 
 
 def compile_fast(trainings: Trainings, seconds: float) -> None:
