@@ -31,7 +31,8 @@ from training.worker.runner import HANDED_BACK, LOST, Runner
 # Many images and epochs, so that a GPU is still training when the worker looks.
 EPOCHS, TINY_EPOCHS = 60, 2
 IMAGES, TINY_IMAGES = 2500, 60  # of each of two classes
-CANCEL_SECONDS = 5.0  # 0.5 s until the worker looks, 2 s until it kills, and the system's time
+# 0.5 s until the worker looks, 2 s until it kills, and the system's time. The tiny version times nothing.
+CANCEL_SECONDS, TINY_CANCEL_SECONDS = 5.0, 60.0
 FREED_MIB, FREED_SECONDS = 64, 5.0
 LEFT_MIB = 700  # for a run that is to find the memory full: CUDA starts with it, the whitening needs more
 COMMAND, TINY_COMMAND = "training.train", "tests.training.small"
@@ -48,6 +49,7 @@ class Place:
         train, test = (TINY_IMAGES, 20) if tiny else (IMAGES, 200)
         write_two_colours(self.data, train, test)
         self.epochs = TINY_EPOCHS if tiny else EPOCHS
+        self.cancel_seconds = TINY_CANCEL_SECONDS if tiny else CANCEL_SECONDS
         self.command, self.resumed = (TINY_COMMAND, TINY_RESUMED) if tiny else (COMMAND, RESUMED)
         self.settings: Any = SimpleNamespace(models_path=self.models, data_sets=sets, cache_path=self.cache)
 
@@ -115,8 +117,14 @@ def cancel(place: Place) -> MemoryRuns:
     seconds = time.monotonic() - began if began else float("inf")
     left = [path.name for path in (place.models / ".runs").glob(f"{runs.run.id}*")]
     says = f"{outcome}; the child ended {seconds:.1f} s later and left {left or 'nothing'}"
-    passed = outcome == LOST and seconds <= CANCEL_SECONDS and not left
-    judge("cancel", says, f"{CANCEL_SECONDS:.0f} s at most, and nothing left", passed=passed, seconds=seconds)
+    passed = outcome == LOST and seconds <= place.cancel_seconds and not left
+    judge(
+        "cancel",
+        says,
+        f"{place.cancel_seconds:.0f} s at most, and nothing left",
+        passed=passed,
+        seconds=seconds,
+    )
     return runs
 
 
