@@ -3,6 +3,7 @@ RUN := scripts/uv run --frozen --no-sync
 RECIPE ?= fast
 RUNS ?= 5
 TRAIN_FLAGS ?=
+GPU_FLAGS ?=
 BENCH_FLAGS ?=
 # LitServe needs a package that shadows one of the backend's, so it has an environment of its own.
 BENCH_VENV := .local/bench/venv
@@ -66,6 +67,10 @@ bench-train: ## Train RUNS times (5) and print a table of time and accuracy (REC
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
+gpu-check: ## Prove on a GPU what this machine has (DATA as for train; GPU_FLAGS=--help)
+	@scripts/bootstrap torch
+	@$(KEEP_MEMORY) $(RUN) python -m tests.gpu $${DATA:+--data "$$DATA"} $(GPU_FLAGS)
+
 bench: ## Measure a separate system beside LitServe (BENCH_FLAGS=--quick, or --help)
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) scripts/bootstrap bench
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) $(RUN) python -m tests.load.bench $(BENCH_FLAGS)
@@ -78,4 +83,4 @@ e2e: ## Run only the tests of the whole system, with those in the browser
 	@scripts/bootstrap chromium
 	@$(RUN) pytest tests/e2e
 
-.PHONY: help up down logs status test check fix secrets compose-up compose-test train import-model bench-train bench e2e
+.PHONY: help up down logs status test check fix secrets compose-up compose-test train import-model bench-train gpu-check bench e2e

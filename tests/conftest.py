@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import numpy as np
 import pytest
-from PIL import Image
 
 from scripts.local import files, programs, stack
 from scripts.local.config import PROGRAMS, REPOSITORY, Config, find_free_ports, port_is_free, prepare
@@ -121,15 +119,3 @@ async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 1
         while not (value := await condition()):
             await asyncio.sleep(0.02)
         return value
-
-
-def write_two_colours(root: Path, train: int, test: int) -> None:
-    """A data set that a network learns in seconds: two noisy classes of different colours."""
-    random = np.random.default_rng(0)
-    for part, count in (("train", train), ("test", test)):
-        for channel, name in enumerate(("reddish", "greenish")):
-            (root / part / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = random.integers(0, 200, (32, 32, 3), dtype=np.uint8)
-                pixels[..., channel] |= 128
-                Image.fromarray(pixels).save(root / part / name / f"{number}.png")

@@ -16,6 +16,8 @@ def join() -> Generator[torch.device]:
         yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else None
+    if device:
+        torch.cuda.set_device(device)  # else each process would also take memory of the first GPU
     dist.init_process_group("nccl" if device else "gloo", device_id=device)
     try:
         yield device or torch.device("cpu")

@@ -6,6 +6,7 @@ CommandError
 ├── ModuleError   the module to import cannot be used
 ├── OtherRun      the checkpoint belongs to another run
 ├── Diverged      the loss became infinite or not a number
+├── OutOfMemory   the GPU's memory is full
 └── InstallError  PyTorch could not be installed
 """
 
@@ -34,6 +35,10 @@ class OtherRun(CommandError):
 
 class Diverged(CommandError):
     title = "Training diverged"
+
+
+class OutOfMemory(CommandError):
+    title = "The GPU's memory is full"
 
 
 class InstallError(CommandError):

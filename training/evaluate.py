@@ -37,7 +37,8 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
-        self._provider = provider
+        self.provider = self._session.get_providers()[0]
+        """Not `provider` where that cannot be used: then the CPU runs the model."""
 
     def __call__(self, images: Images, batch_size: int = 500) -> tuple[Floats, Floats]:
         """Probabilities (count, classes) and energies (count,) of uint8 images (count, 32, 32, 3)."""
@@ -51,7 +52,7 @@ class Engine:
 
     def milliseconds(self, batch_size: int) -> float:
         """Time for each image in a batch of this size: CPU time on a CPU, wall clock on a GPU."""
-        clock = time.process_time if self._provider == "CPUExecutionProvider" else time.perf_counter
+        clock = time.process_time if self.provider == "CPUExecutionProvider" else time.perf_counter
         batch = np.random.default_rng(0).integers(0, 256, (batch_size, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
         rounds: list[float] = []
         for _ in range(COST_ROUNDS):

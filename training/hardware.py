@@ -27,3 +27,9 @@ def forward(net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     with torch.autocast(images.device.type, torch.bfloat16, enabled=has_fast_bfloat16(images.device)):
         answers = net(images)
     return answers.float()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU's memory is full: PyTorch, CUDA and its libraries say so in different ways."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "ALLOC_FAILED" in said

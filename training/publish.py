@@ -153,7 +153,9 @@ def measure(path: Path, test: Answers, uploaded: Answers) -> dict[str, Any]:
         "cpu_ms_per_image": measure_cost(Engine(path, threads=1)),
     }
     if path.name == MODEL_FILE and CUDA in onnxruntime.get_available_providers():
-        figures["gpu_ms_per_image"] = measure_cost(Engine(path, provider=CUDA))
+        engine = Engine(path, provider=CUDA)
+        if engine.provider == CUDA:
+            figures["gpu_ms_per_image"] = measure_cost(engine)
     return figures
 
 

@@ -17,12 +17,14 @@ import torch
 
 from training import data, distributed, evaluate, export, hardware, loop, pictures, publish
 from training.data import Dataset
-from training.errors import CommandError, Diverged
+from training.errors import CommandError, Diverged, OutOfMemory
 from training.evaluate import Answers
 from training.plan import TrainingPlan
 from training.recipe import MEAN, RECIPES, STD
 from training.report import JsonLines, Report, Terminal
 from training.weights import WEIGHTS_FILE, read_teacher, write_weights
+
+MAX_REASON = 300  # characters of PyTorch's message that are shown
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,21 @@ def main() -> int:
     except CommandError as error:
         report.failed(error)
         return 1
+    except RuntimeError as error:
+        if not hardware.is_out_of_memory(error):
+            raise
+        report.failed(explain_memory(error))
+        return 1
     except KeyboardInterrupt:
         print("\ntrain: interrupted; the same command resumes after the last whole epoch", file=sys.stderr)
         return 130
     return 0
+
+
+def explain_memory(error: RuntimeError) -> OutOfMemory:
+    said = " ".join(str(error).split())[:MAX_REASON].rstrip(".")
+    advice = "Stop other programs on the GPU (nvidia-smi lists them), or choose a smaller recipe."
+    return OutOfMemory(f"The GPU's memory is full: {said}. {advice}")
 
 
 def parse_options() -> Options:

@@ -15,8 +15,9 @@ from httpx_sse import aconnect_sse
 from playwright.async_api import Page, expect
 
 from scripts.local.config import Config
-from tests.conftest import eventually, pid_of, write_two_colours
+from tests.conftest import eventually, pid_of
 from tests.e2e.test_story import read_log
+from tests.two_colours import write_two_colours
 
 SECONDS = 300  # the training process loads torch, at low CPU priority
 

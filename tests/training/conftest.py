@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import write_two_colours
+from tests.two_colours import write_two_colours
 
 # On a busy machine several threads slow a small network down, because they wait for each other.
 torch.set_num_threads(1)

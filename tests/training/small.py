@@ -6,10 +6,11 @@ from dataclasses import replace
 import torch
 
 from training import train
-from training.recipe import ACCURATE, FAST, RECIPES
+from training.recipe import ACCURATE, BALANCED, FAST, RECIPES
 
 SMALL = {
     "fast": replace(FAST, widths=(16, 32, 32)),
+    "balanced": replace(BALANCED, widths=(16, 32, 32)),
     "accurate": replace(ACCURATE, widths=(32, 64, 64), cutout=8),
 }
 

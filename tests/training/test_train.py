@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from scripts.local.config import REPOSITORY
 from tests.training.small import SMALL
-from training import loop, pictures, publish, train
+from training import evaluate, loop, pictures, publish, train
+from training.data import Split
 from training.errors import TeacherError
 from training.recipe import RECIPES
 from training.report import Report
@@ -107,6 +109,17 @@ def test_an_int8_model_that_loses_accuracy_is_not_published_and_the_card_says_so
     assert not (artifact / "model.int8.onnx").exists()
     assert set(card["files"]) == {"model.onnx"}
     assert "on the held-out images" in card["int8_rejected"]
+
+
+def test_the_card_has_no_gpu_times_if_the_cpu_runs_the_model_in_the_gpus_place(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = evaluate.Engine(published / "model.onnx")
+    answers = engine.answer(Split(np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64)))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [publish.CUDA])
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):  # it is not available, and the CPU runs
+        figures = publish.measure(published / "model.onnx", answers, answers)
+    assert "cpu_ms_per_image" in figures and "gpu_ms_per_image" not in figures
 
 
 @pytest.mark.usefixtures("_no_pictures")
@@ -289,6 +302,44 @@ def test_a_run_that_diverges_ends_the_command_with_a_reason_and_leaves_no_checkp
     assert train.main() == 1
     assert "infinite in epoch 2" in capsys.readouterr().err
     assert list((tmp_path / ".runs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 is small."),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_gpu_without_free_memory_ends_the_command_with_a_reason(
+    error: RuntimeError,
+    two_colours: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "train_epoch", fail)
+    monkeypatch.setattr("sys.argv", ["train", *flags(two_colours, tmp_path)])
+    assert train.main() == 1
+    (said,) = capsys.readouterr().err.splitlines()[-1:]
+    assert said.startswith(f"train: The GPU's memory is full: {str(error).splitlines()[0]}")
+    assert said.endswith("or choose a smaller recipe.")
+
+
+def test_another_error_of_pytorch_is_not_explained_as_memory(
+    two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(loop, "train_epoch", fail)
+    monkeypatch.setattr("sys.argv", ["train", *flags(two_colours, tmp_path)])
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        train.main()
 
 
 @pytest.mark.parametrize("option", [["--epochs", "0"], ["--seed", "-1"], ["--recipe", "best"]])

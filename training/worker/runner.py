@@ -7,13 +7,16 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from training.worker.child import Child
 from training.worker.errors import Lost, Stopped, TrainingFailed
-from training.worker.runs import Run, Runs
-from training.worker.settings import Settings
+from training.worker.run import Run
+
+if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-settings (tests/gpu)
+    from training.worker.runs import Runs
+    from training.worker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ class Runner:
     """Runs one training at a time with `command`, to which a run's options are added."""
 
     def __init__(
-        self, settings: Settings, runs: Runs, command: Sequence[str], stopping: threading.Event
+        self, settings: "Settings", runs: "Runs", command: Sequence[str], stopping: threading.Event
     ) -> None:
         self.models = settings.models_path
         self.checkpoints = settings.models_path / ".runs"
@@ -196,7 +199,7 @@ class Runner:
 class _Watch:
     """Checks that an attempt may go on, and records that its worker is alive."""
 
-    def __init__(self, run: Run, runs: Runs, stopping: threading.Event) -> None:
+    def __init__(self, run: Run, runs: "Runs", stopping: threading.Event) -> None:
         self._run = run
         self._runs = runs
         self._stopping = stopping

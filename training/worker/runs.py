@@ -7,13 +7,13 @@ and its reports wait in the pipe.
 import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
 
 from training.worker.errors import Lost, Stopped
+from training.worker.run import Model, Run
 
 logger = logging.getLogger(__name__)
 
@@ -123,31 +123,6 @@ STATEMENTS: dict[str, LiteralString] = {
 }
 
 FIGURES = ("loss", "accuracy", "validation_accuracy", "learning_rate", "images_per_second", "seconds_left")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A claimed row: what to train, and the attempt that every update of the row must name."""
-
-    id: UUID
-    recipe: str
-    seed: int
-    epochs: int | None
-    data: str | None
-    activation: str
-    attempt: int
-    error_title: str | None = None
-    """Set if no attempt is left: the claim has failed the run."""
-    error_detail: str | None = None
-
-
-@dataclass(frozen=True)
-class Model:
-    """A published model that an inference worker has found."""
-
-    error: str | None
-    awaited: bool
-    """It is the model to serve, and no worker serves it yet."""
 
 
 class Runs:

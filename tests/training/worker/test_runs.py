@@ -10,7 +10,8 @@ import pytest
 from scripts.local.config import Config
 from tests.training.worker.harness import Trainings
 from training.worker.errors import Lost
-from training.worker.runs import FIGURES, Run, Runs
+from training.worker.run import Run
+from training.worker.runs import FIGURES, Runs
 
 Update = Callable[[Runs, Run], None]
 UPDATES: dict[str, Update] = {

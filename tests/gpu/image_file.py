@@ -1,0 +1,42 @@
+"""Test images in one compressed file, for a machine without the data set.
+
+`python -m tests.gpu.image_file DATA OUT.npz` writes the test part of a data set, which is named as for
+`make train`: 10,000 images take about 25 MB.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.artifact import Artifact
+
+
+def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (count, 32, 32, 3) and their labels (count,)."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["images"], arrays["labels"]
+
+
+def read_or_check(path: Path | None, artifact: Artifact) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The file's images; without a file the few of the artifact's check, labelled by the answers there."""
+    if path:
+        return read(path)
+    return artifact.check.images, artifact.check.probabilities.argmax(1)
+
+
+def main() -> None:
+    from training import data
+
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu.image_file")
+    parser.add_argument("data", type=Path, help="a folder, .tar or .zip with train/ and test/")
+    parser.add_argument("out", type=Path, help="the .npz file")
+    given = parser.parse_args()
+    test = data.load(given.data, Path(".local/data")).test
+    np.savez_compressed(given.out, images=test.images, labels=test.labels)
+    print(f"{len(test):,} images, {given.out.stat().st_size / 1e6:.1f} MB: {given.out}")
+
+
+if __name__ == "__main__":
+    main()

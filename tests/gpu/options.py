@@ -1,0 +1,55 @@
+"""The options of the check, for people and for the processes of its parts."""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Options:
+    parts: list[str]
+    model: Path
+    images: Path | None
+    data: Path | None
+    airbench: Path | None
+    fast: int
+    accurate: int
+    balanced: int
+    seconds: float
+    tiny: bool
+    json: Path
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+
+def decode(text: str) -> Options:
+    fields = json.loads(text)
+    for name in ("model", "images", "data", "airbench", "json"):
+        fields[name] = fields[name] and Path(fields[name])
+    return Options(**fields)
+
+
+def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
+    parser = argparse.ArgumentParser(prog="make gpu-check", description="What it proves: docs/gpu.md.")
+    add = parser.add_argument
+    add("--parts", nargs="+", choices=parts, default=parts, help="[all]")
+    add("--model", type=Path, default=find_model(), help="folder of a published version [the one that ships]")
+    add("--images", type=Path, help=".npz of test images, from `python -m tests.gpu.image_file`")
+    add("--data", type=Path, help="data set to train on: a folder, .tar or .zip with train/ and test/")
+    add("--airbench", type=Path, help="folder with airbench's scripts, to run beside fast and accurate")
+    add("--fast", type=int, default=10, help="trainings with the recipe fast [10]")
+    add("--accurate", type=int, default=1, help="trainings with the recipe accurate [1]")
+    add("--balanced", type=int, default=1, help="trainings with balanced, accurate its teacher [1]")
+    add("--seconds", type=float, default=600, help="for all parts [600]")
+    add("--tiny", action="store_true", help="a few images; what runs where there is no GPU")
+    add("--json", type=Path, default=Path(".local/gpu-check.json"), help="where the figures are written")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def find_model() -> Path:
+    """The newest published version in the folder `models`."""
+    return max(path.parent for path in (REPOSITORY / "models").glob("[!.]*/card.json"))

@@ -1,0 +1,191 @@
+"""The serving engine: the shipped model on the GPU, its answers and its speed.
+
+"As served" is what an inference worker does. The other ways are measured beside it, to see what they would
+give. Times include the copies to the device and back.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from inference import artifact
+from inference.artifact import Artifact
+from inference.classifier import Loader
+from inference.engine import CPU, CUDA, Engine, has_cuda
+from tests.gpu import device, image_file
+from tests.gpu.findings import judge, measured, not_here
+from tests.gpu.options import Options, decode
+from tests.gpu.sessions import Answers, Bound, Images, Session, to_float16
+from training.data import Split
+from training.evaluate import Answers as Measured
+from training.weights import read_teacher
+
+SAME_LABELS, LEAST_IMAGES, BATCH_1_MS, IMAGES_PER_SECOND = 0.998, 10_000, 0.5, 100_000
+SAME = 0.02  # what probabilities may differ by, as in inference/engine.py
+BATCHES, TINY_BATCHES = (1, 8, 64, 256, 1024), (1, 4)
+FIRST_BATCHES = (3, 5, 7)
+CHUNK = 500  # images in a pass when answers are compared
+MAX_BATCH = 64  # as a worker is set up
+Run = Callable[[Images], Answers]
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the device's own matrix product reaches, in 10^12 operations a second."""
+
+    tf32: float
+    half: float
+
+
+def run(options: Options) -> None:
+    classifier = Loader(cpu_threads=1, max_batch_size=8 if options.tiny else MAX_BATCH).load(options.model)
+    says = classifier.device_name + (f", because {classifier.fallback}" if classifier.fallback else "")
+    judge("device", says, "no fallback", passed=not classifier.fallback)
+    if classifier.fallback and has_cuda():
+        return  # CUDA does not work here, so there is nothing to measure
+    found = artifact.read(options.model)
+    images, labels = image_file.read_or_check(options.images, found)
+    if not has_cuda():
+        why = "no GPU here: this build of ONNX Runtime has no CUDA; the CPU runs what follows"
+        not_here("CUDA provider", why)
+    reference = answer(Engine(found.float32, threads=0, provider=CPU), images)
+    ways: dict[str, Run] = {
+        "as served": Engine(found.float32, 1, CUDA if has_cuda() else CPU),
+        "float32 without TF32": Session(found.float32, use_tf32="0"),
+        "float16": Session(half := to_float16(found.float32)),
+    }
+    least = 1 if options.tiny else LEAST_IMAGES
+    for name, way in ways.items():
+        compare(
+            name,
+            answer(way, images),
+            reference,
+            Split(images, labels),
+            least if name == "as served" else None,
+        )
+    operations, peaks = count_operations(found, options), measure_peaks(tiny=options.tiny)
+    for name, way in ways.items():
+        for count in TINY_BATCHES if options.tiny else BATCHES:
+            peak = peaks.half if name == "float16" else peaks.tf32
+            has_goals = name == "as served" and has_cuda()
+            time_batch(name, way, make_batch(count), operations / peak, has_goals=has_goals)
+    time_first_passes("as served", Session(found.float32))
+    time_first_passes("heuristic search", Session(found.float32, cudnn_conv_algo_search="HEURISTIC"))
+    counts = TINY_BATCHES if options.tiny else BATCHES[:3]  # where launches may cost more than the work
+    for count in counts:
+        time_graph("float32", found.float32, ways["as served"], make_batch(count), operations / peaks.tf32)
+        time_graph("float16", half, ways["float16"], make_batch(count), operations / peaks.half)
+
+
+def answer(way: Run, images: Images) -> Answers:
+    parts = [way(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
+    probabilities, energies = zip(*parts, strict=True)
+    return np.concatenate(probabilities), np.concatenate(energies)
+
+
+def compare(name: str, answers: Answers, reference: Answers, split: Split, least: int | None) -> None:
+    """Answers beside those of float32 on the CPU. `least`: images that the goal asks for; None: no goal."""
+    ours, theirs = (Measured(given[0], split) for given in (answers, reference))
+    same = float((ours.predicted == theirs.predicted).mean())
+    worst = float(np.abs(answers[0] - reference[0]).max())
+    says = (
+        f"{same:.2%} of {len(split):,} labels as float32 on the CPU, probabilities differ by {worst:.4f} "
+        f"at most, accuracy {ours.accuracy():.2%}, calibration error {ours.calibration_error():.2%}"
+    )
+    values = {"same": same, "worst": worst, "accuracy": ours.accuracy(), "error": ours.calibration_error()}
+    if least is not None:
+        goal = f"{SAME_LABELS:.1%} of {least:,} images or more (--images)"
+        passed = same >= SAME_LABELS and len(split) >= least
+        judge(f"answers, {name}", says, goal, passed=passed, **values)
+    else:
+        measured(f"answers, {name}", says, **values)
+
+
+def make_batch(count: int) -> Images:
+    return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+
+def count_operations(found: Artifact, options: Options) -> float:
+    """Operations of one image, a multiplication and an addition as two; in 10^12."""
+    net = read_teacher(options.model, found.card.classes)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        net(torch.zeros(1, 3, 32, 32))
+    return counter.get_total_flops() / 1e12
+
+
+def measure_peaks(*, tiny: bool) -> Peaks:
+    here, side = device.choose(), 256 if tiny else 8192
+    torch.set_float32_matmul_precision("high")
+    half = torch.float16 if here.type == "cuda" else torch.float32  # CPUs compute float16 slowly
+    peaks = Peaks(*(device.matrix_teraflops(kind, side, here) for kind in (torch.float32, half)))
+    says = f"TF32 {peaks.tf32:.3g} TFLOP/s, float16 {peaks.half:.3g} TFLOP/s, {side} x {side} on {here.type}"
+    measured("the device's own matrix product", says, tf32=peaks.tf32, half=peaks.half)
+    return peaks
+
+
+def milliseconds(way: Run, batch: Images, seconds: float) -> float:
+    """The median time of a pass."""
+    for _ in range(3 if seconds else 1):  # cuDNN looks for its fastest algorithms
+        way(batch)
+    taken: list[float] = []
+    ends = time.perf_counter() + seconds
+    while not taken or time.perf_counter() < ends:
+        started = time.perf_counter()
+        way(batch)
+        taken.append(1000 * (time.perf_counter() - started))
+    return statistics.median(taken)
+
+
+def time_batch(name: str, way: Run, batch: Images, image_at_peak: float, *, has_goals: bool) -> None:
+    """`image_at_peak`: the seconds that an image would take at the device's own peak."""
+    count = len(batch)
+    ms = milliseconds(way, batch, 0.4 if has_cuda() else 0.0)
+    rate = 1000 * count / ms
+    share = rate * image_at_peak
+    what = f"batch of {count}, {name}"
+    says = f"{ms:.3f} ms, {rate:,.0f} images/s, {share:.1%} of the matrix product's peak"
+    values = {"ms": ms, "images_per_second": rate, "share": share}
+    if has_goals and count == 1:
+        judge(what, says, f"under {BATCH_1_MS} ms", passed=ms < BATCH_1_MS, **values)
+    elif has_goals and count == BATCHES[-1]:
+        goal = f"over {IMAGES_PER_SECOND:,} images/s"
+        judge(what, says, goal, passed=rate > IMAGES_PER_SECOND, **values)
+    else:
+        measured(what, says, **values)
+
+
+def time_first_passes(name: str, way: Run) -> None:
+    """The first pass of batch sizes that the session has not seen: cuDNN searches its algorithms for each."""
+    taken: list[float] = []
+    for count in FIRST_BATCHES:
+        batch = make_batch(count)
+        started = time.perf_counter()
+        way(batch)
+        taken.append(1000 * (time.perf_counter() - started))
+    sizes = ", ".join(map(str, FIRST_BATCHES))
+    measured(f"first passes, {name}", f"{max(taken):.1f} ms at most, batches of {sizes}", ms=taken)
+
+
+def time_graph(name: str, content: bytes, plain: Run, batch: Images, image_at_peak: float) -> None:
+    """A pass as a CUDA graph, and its answers beside those of `plain`."""
+    what = f"{len(batch)}, graph, {name}"
+    try:  # a session of its own: a graph is of one batch size
+        graph = Bound(Session(content, enable_cuda_graph="1"), batch, plain(batch)[0].shape[1])
+        time_batch(f"graph, {name}", graph, batch, image_at_peak, has_goals=False)
+        other = 255 - batch  # the graph is to read what is given now, not what it was captured with
+        worst = float(np.abs(graph(other)[0] - plain(other)[0]).max())
+    except Exception as error:  # ONNX Runtime's exceptions have no common class
+        not_here(f"batch of {what}", f"ONNX Runtime refuses: {' '.join(str(error).split())[:200]}")
+        return
+    says = f"probabilities differ by {worst:.4f} at most from those without"
+    judge(f"answers of {what}", says, f"{SAME} at most", passed=worst <= SAME, worst=worst)
+
+
+if __name__ == "__main__":
+    run(decode(sys.argv[1]))

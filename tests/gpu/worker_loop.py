@@ -1,0 +1,156 @@
+"""The worker's own batch loop: Celery's messages in, outcomes out, with the database in memory.
+
+The real Pipeline and task run in the pool's threads, as in a worker. Only the broker's connection and the
+database are replaced, so what is measured is the device and the worker's Python.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from queue import Queue
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+from inference import artifact
+from inference.classifier import Classifier, Loader
+from inference.engine import has_cuda
+from inference.outcomes import Outcome, Row, Run
+from tests.gpu import image_file
+from tests.gpu.findings import judge, measured, not_here
+from tests.gpu.options import Options, decode
+
+MAX_BATCH, TINY_MAX_BATCH = 64, 8
+PREDICTIONS, TINY_PREDICTIONS = 50_000, 64
+GROUP = 64  # predictions in a message of a bulk upload
+BUSY_SHARE = 0.5
+
+
+class MemoryPredictions:
+    """The table of predictions: each has one of the images."""
+
+    def __init__(self, pixels: Sequence[bytes]) -> None:
+        self.pixels = pixels
+        self.written = 0
+
+    def take(self, ids: Collection[UUID], **_: bool) -> list[Row]:
+        now = datetime.now(UTC)
+        return [Row(id, self.pixels[id.int % len(self.pixels)], 0, now, 0.0) for id in ids]
+
+    def write(self, outcomes: Sequence[Outcome], _run: Run) -> set[UUID]:
+        self.written += sum(outcome.status == "succeeded" for outcome in outcomes)
+        return {outcome.row.id for outcome in outcomes}
+
+
+class Loop:
+    """Celery's consumer as the Pipeline uses it: a loop of callbacks, and the pool's threads."""
+
+    def __init__(self) -> None:
+        self._callbacks: Queue[Callable[[], None]] = Queue()
+        self._pool = ThreadPoolExecutor(3)
+        self.hub = SimpleNamespace(
+            call_soon=self._callbacks.put, call_later=lambda _seconds, callback: self._callbacks.put(callback)
+        )
+        self.pool = SimpleNamespace(apply_async=lambda target, given: self._pool.submit(target, *given))
+
+    def run_until(self, ended: threading.Event) -> None:
+        while not ended.is_set():
+            self._callbacks.get()()
+        self._pool.shutdown()
+
+
+class Request:
+    """A message's request; counts down when it is settled."""
+
+    def __init__(self, settle: Callable[[], None]) -> None:
+        self._settle = settle
+
+    def on_accepted(self, _pid: int, _started: float) -> None:
+        pass
+
+    def on_success(self, _outcome: object) -> None:
+        self._settle()
+
+    def on_failure(self, _info: object) -> None:
+        self._settle()
+
+
+class Timed:
+    """A classifier that adds up the time in which it answers, copies included."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._classifier, name)
+
+    def __call__(self, images: Sequence[bytes]) -> Any:
+        started = time.perf_counter()
+        answers = self._classifier(images)
+        self.seconds += time.perf_counter() - started
+        return answers
+
+
+def classify_all(classifier: Classifier, pixels: Sequence[bytes], count: int, max_batch: int) -> None:
+    """Run so many predictions in messages of 64, and report images/s and CPU time."""
+    from inference import logs
+    from inference.collector import Group
+    from inference.metrics import Metrics
+    from inference.tasks import Classify
+
+    logs.configure()  # a line for each prediction, as in a worker
+    timed, predictions, loop = Timed(classifier), MemoryPredictions(pixels), Loop()
+    task = Classify(timed, predictions, Metrics(), max_batch)  # pyright: ignore[reportArgumentType]
+    task.pipeline.connect(loop)
+    messages, ended, lock = -(-count // GROUP), threading.Event(), threading.Lock()
+
+    def settle() -> None:
+        nonlocal messages
+        with lock:
+            messages -= 1
+        if not messages:
+            ended.set()
+            loop.hub.call_soon(lambda: None)  # so that the loop sees it
+
+    for start in range(0, count, GROUP):
+        ids = [uuid4() for _ in range(min(GROUP, count - start))]
+        task.pipeline.add(Group(Request(settle), dict.fromkeys(ids), is_bulk=True))
+    started, cpu = time.perf_counter(), time.process_time()
+    loop.run_until(ended)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    judge_loop(predictions.written, count, seconds, cpu, timed.seconds / seconds, max_batch)
+
+
+def judge_loop(written: int, count: int, seconds: float, cpu: float, busy: float, max_batch: int) -> None:
+    judge("outcomes of the batch loop", f"{written:,} of {count:,} succeeded", "all", passed=written == count)
+    says = (
+        f"{written / seconds:,.0f} images/s, {1000 * cpu / count:.3f} CPU-ms an image, batches of {max_batch}"
+    )
+    measured("batch loop", says, images_per_second=written / seconds, cpu_ms=1000 * cpu / count)
+    says = f"the device works for {busy:.0%} of the time"
+    if has_cuda():
+        goal = f"{BUSY_SHARE:.0%}: it waits for Python no longer than it works"
+        judge("device in the batch loop", says, goal, passed=busy >= BUSY_SHARE, busy=busy)
+    else:
+        measured("device in the batch loop", says, busy=busy)
+
+
+def run(options: Options) -> None:
+    max_batch = TINY_MAX_BATCH if options.tiny else MAX_BATCH
+    images, _ = image_file.read_or_check(options.images, artifact.read(options.model))
+    classifier = Loader(cpu_threads=1, max_batch_size=max_batch).load(options.model)
+    says = classifier.device_name + (f", because {classifier.fallback}" if classifier.fallback else "")
+    judge("device of the batch loop", says, "no fallback", passed=not classifier.fallback)
+    pixels = [image.tobytes() for image in images]
+    try:
+        classify_all(classifier, pixels, TINY_PREDICTIONS if options.tiny else PREDICTIONS, max_batch)
+    except ModuleNotFoundError as error:
+        not_here("batch loop", f"the Python package {error.name} is not installed")
+
+
+if __name__ == "__main__":
+    run(decode(sys.argv[1]))
