@@ -144,7 +144,7 @@ async def test_a_training_started_in_the_browser_shows_its_curve_and_leaves_no_m
     await page.get_by_role("button", name="Train", exact=True).click()
     run = page.locator("article", has=page.locator("#run-title"))
     await expect(run.get_by_role("img")).to_have_accessible_name(
-        re.compile("accuracy after epoch [0-9]+ of 1000"), timeout=SECONDS * 1000
+        re.compile("after epoch [0-9]+ of 1000: validation accuracy"), timeout=SECONDS * 1000
     )
     await run.get_by_role("button", name="Cancel").click()
     await expect(run.locator(".run-status")).to_contain_text("Canceled", ignore_case=True)
