@@ -28,6 +28,6 @@ class Watcher:
 
 watcher.Watcher = Watcher  # pyright: ignore[reportAttributeAccessIssue]
 
-from inference.worker import app  # noqa: E402
+from inference.main import app  # noqa: E402
 
 __all__ = ["app"]

@@ -60,7 +60,7 @@ def run_worker(servers: Config, folder: Path) -> Generator[Worker]:
     models, log = folder / "models", folder / "worker.log"
     models.mkdir(exist_ok=True)
     (port,) = find_free_ports(1)
-    command = [f"{Path(sys.executable).parent}/celery", "-A", "inference.worker", "worker"]
+    command = [f"{Path(sys.executable).parent}/celery", "-A", "inference.main", "worker"]
     command += ["--loglevel", "WARNING", "-n", f"{uuid.uuid4()}@test", "--without-gossip", "--without-mingle"]
     environment = os.environ | {
         "DATABASE_URL": servers.database_url("worker"),

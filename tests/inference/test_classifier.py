@@ -59,7 +59,7 @@ def test_int8_that_does_not_work_here_falls_back_to_float32_and_says_so(
     served = loader.load(publish(tmp_path, int8=int8))
     assert "float32" in served.device_name
     assert served.fallback.startswith("int8 failed")
-    assert "int8 of v1 cannot be served, float32 is" in caplog.text
+    assert "int8 of v1 cannot be served, so float32 is" in caplog.text
 
 
 def test_an_int8_file_that_was_damaged_falls_back_to_float32_and_says_so(

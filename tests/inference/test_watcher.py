@@ -155,8 +155,8 @@ async def test_a_broken_version_is_refused_with_a_reason_and_what_to_do(
 @pytest.mark.parametrize(
     ("card", "words"),
     [
-        ('{"name": "nul \\u0000"', "does not take its card"),
-        ('{"huge": 1e400', "does not take its card|nested|Out of range|not JSON"),
+        ('{"name": "nul \\u0000"', "refuses its card"),
+        ('{"huge": 1e400', "refuses its card|nested|Out of range|not JSON"),
     ],
     ids=["nul", "huge"],
 )

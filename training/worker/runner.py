@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from celery_worker.errors import Stopped
 from training.worker.child import Child
-from training.worker.errors import Lost, Stopped, TrainingFailed
+from training.worker.errors import Lost, TrainingFailed
 from training.worker.runs import Run, Runs
 from training.worker.settings import Settings
 
