@@ -96,7 +96,8 @@ class DirectConnection:
                 self._database_url,
                 timeout=CONNECT_SECONDS,
                 command_timeout=COMMAND_SECONDS,
-                server_settings=SERVER_SETTINGS,
+                # Planning anew for each value took 0.4 of 0.5 CPU-ms of a read.
+                server_settings=SERVER_SETTINGS | {"plan_cache_mode": "force_generic_plan"},
                 record_class=DirectRow,
             )
         return connection
