@@ -1,4 +1,4 @@
-"""The worker's log: a JSON line for each outcome, with the ids that find it."""
+"""The inference worker's log: a JSON line for each outcome, with its ids."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Reads, claims and outcomes in the real table: at most three attempts, exactly one outcome."""
+"""Reads, claims and outcomes in the real table: at most three attempts, and one outcome."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The task: every prediction of a batch gets one outcome, and a bad image fails alone."""
+"""The task `inference.classify`: each prediction of a batch gets one outcome, and a bad image fails alone."""
 
 import math
 from collections.abc import Collection, Sequence
