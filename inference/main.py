@@ -1,5 +1,6 @@
 """The worker's entry point: `celery -A inference.main worker`."""
 
+import threading
 from pathlib import Path
 
 from celery import Celery, signals
@@ -30,7 +31,8 @@ def build_app(settings: Settings) -> Celery:
     loader = Loader(settings.cpu_threads, settings.max_batch_size)
     watcher = Watcher(Registry(database_url), settings.models_path, loader)
     classifier = watcher.wait_for_model()  # meanwhile messages wait in the queues
-    predictions = Predictions(database_url)
+    stopping = threading.Event()
+    predictions = Predictions(database_url, stopping)
     metrics = Metrics()
     if settings.metrics_address:
         metrics.serve(settings.metrics_address)
@@ -40,7 +42,7 @@ def build_app(settings: Settings) -> Celery:
     signals.worker_shutting_down.connect(lambda **_: watcher.stop(), weak=False)
     signals.worker_shutdown.connect(lambda **_: watcher.join(), weak=False)
     # A batch that waits for the database must not delay a shutdown.
-    signals.worker_shutting_down.connect(lambda **_: predictions.stop(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
     signals.worker_shutdown.connect(lambda **_: predictions.close(), weak=False)
     return app
 

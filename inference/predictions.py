@@ -81,12 +81,11 @@ STATEMENTS: dict[str, LiteralString] = {
 class Predictions:
     """Two connections: one thread at a time may call `take`, and another one `write`."""
 
-    def __init__(self, url: str) -> None:
-        self._stopping = threading.Event()
+    def __init__(self, url: str, stopping: threading.Event) -> None:
         # A claim that is lost in a power cut is made again, so it need not wait for the disk.
         options = f"{PLAN_ONCE} -c synchronous_commit=off"
-        self._reader = Connection(url, "inference", self._stopping, options)
-        self._writer = Connection(url, "inference", self._stopping, PLAN_ONCE)
+        self._reader = Connection(url, "inference", stopping, options)
+        self._writer = Connection(url, "inference", stopping, PLAN_ONCE)
 
     def take(
         self, ids: Collection[UUID], *, is_redelivered: bool = False, is_slow: bool = False
@@ -117,10 +116,6 @@ class Predictions:
         columns = zip(*map(_build_columns, sorted(outcomes, key=lambda outcome: outcome.row.id)), strict=True)
         parameters = (*map(list, columns), run.model, run.batch_size, run.predict_ms)
         return {id for (id,) in self._writer.execute(WRITE, parameters)}
-
-    def stop(self) -> None:
-        """Stop waiting for an unreachable database."""
-        self._stopping.set()
 
     def close(self) -> None:
         for connection in (self._reader, self._writer):

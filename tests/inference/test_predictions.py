@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import uuid
 from collections.abc import Generator
 from dataclasses import replace
@@ -22,7 +23,7 @@ CLASSES = ["cat", "dog"]
 
 @pytest.fixture
 def worker(servers: Config) -> Generator[Predictions]:
-    worker = Predictions(servers.database_url("worker"))
+    worker = Predictions(servers.database_url("worker"), threading.Event())
     yield worker
     worker.close()
 
@@ -221,7 +222,8 @@ async def test_a_broken_connection_is_opened_again(worker: Predictions, database
 
 
 def test_a_worker_that_shuts_down_does_not_wait_for_the_database() -> None:
-    away = Predictions("postgresql://x:x@127.0.0.1:1/x")
-    away.stop()
+    stopping = threading.Event()
+    stopping.set()
+    away = Predictions("postgresql://x:x@127.0.0.1:1/x", stopping)
     with pytest.raises(Stopped):
         away.take([uuid.uuid4()])
