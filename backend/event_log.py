@@ -13,6 +13,7 @@ MAX_MISSED = 1000  # predictions that a stream tells of what its reader missed, 
 # `kept` says that no event after it is missing: it is still stored, or one of the five seconds before it is.
 # (A crash of PostgreSQL can forget the last claims of a worker.) Else no prediction is given. There is at
 # least one line: it holds nulls when nothing happened. A prediction that was removed has no `id`.
+# The upper bound, 30 years later, excludes nothing: it makes PostgreSQL expect few events and use the index.
 READ_AFTER = f"""
 SELECT state.latest, state.kept, event.number, event.prediction_id, {COLUMNS}
 FROM (SELECT (SELECT max(number) FROM events) AS latest,
@@ -20,7 +21,7 @@ FROM (SELECT (SELECT max(number) FROM events) AS latest,
                      WHERE number BETWEEN CAST(:after AS bigint) - 5000000 AND :after) AS kept) AS state
 LEFT JOIN LATERAL (
     SELECT prediction_id, max(number) AS number FROM events
-    WHERE state.kept AND number > :after
+    WHERE state.kept AND number > :after AND number < CAST(:after AS bigint) + 1000000000000000
     GROUP BY prediction_id ORDER BY max(number) LIMIT :most) AS event ON true
 LEFT JOIN predictions ON id = event.prediction_id
 ORDER BY event.number

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -93,6 +94,7 @@ STATEMENTS = {
 }
 
 MAX_ROWS_PER_INSERT = 512
+GATHER_SECONDS = 0.01
 LOST_PAGE = 2000
 
 # What is shown in place of malformed details.
@@ -130,19 +132,24 @@ class NewPrediction:
 
 
 class Predictions:
-    """Reads and writes rows. Everything raises what Database.fetch does. `inserting` stores the uploads."""
+    """Reads and writes rows. Everything raises what Database.fetch does.
 
-    def __init__(self, database: Database, inserting: DirectConnection) -> None:
+    `inserting` stores the uploads; `none_decoding` is set while no other file is being decoded.
+    """
+
+    def __init__(self, database: Database, inserting: DirectConnection, none_decoding: asyncio.Event) -> None:
         self._database = database
         self._inserting = inserting
+        self._none_decoding = none_decoding
         self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def insert(self, rows: Sequence[NewPrediction]) -> None:
         """Store rows; they are committed when this returns.
 
-        Rows of requests that arrive together are written together: while one INSERT runs, the next
-        collects. A lone request waits for nothing.
+        Rows of requests that arrive together are written together. While one INSERT runs, the next collects.
+        It waits for files that are being decoded at that moment, 10 ms at most: photos are decoded one after
+        another. A lone request waits for nothing.
         """
         stored = asyncio.get_running_loop().create_future()
         self._waiting.append((rows, stored))
@@ -203,6 +210,9 @@ class Predictions:
     async def _write_waiting(self) -> None:
         try:
             while self._waiting:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(GATHER_SECONDS):
+                        await self._none_decoding.wait()
                 group, self._waiting = self._waiting, []
                 await self._write(group)
         finally:
