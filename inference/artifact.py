@@ -1,7 +1,6 @@
-"""The files of a model artifact, read and checked.
+"""Reads and checks the files of a model artifact. The contract is `docs/model-artifact.md`.
 
-Whoever can write into the folder of models can write anything there: no link is followed, no pickle is read,
-and no file decides how much memory it gets. `docs/model-artifact.md` is the contract.
+The files may be malicious. So the reader follows no link, loads no pickle, and limits the size of each file.
 """
 
 import errno
@@ -31,12 +30,12 @@ MAX_MODEL_BYTES = 256 * 2**20
 MAX_CHECK_BYTES = 4 * 2**20
 MAX_CHECK_IMAGES = 256
 PASSING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors of the system, not of the file: a later try may succeed."""
+"""Errors of the system and not of the file: a later try may succeed."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Reference images and the answers that a model must give for them."""
+    """Reference images, and the answers that the model must give for them."""
 
     images: NDArray[np.uint8]  # (count, 32, 32, 3)
     probabilities: NDArray[np.float32]  # (count, classes)
@@ -45,7 +44,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The files of one version; whether the models run is not known yet."""
+    """The files of one version. Nothing has run the models yet."""
 
     card: Card
     fields: dict[str, Any]
@@ -53,12 +52,12 @@ class Artifact:
     float32: bytes
     int8: bytes | None
     int8_error: str
-    """Why the int8 model that the card names cannot be read; empty: it can, or the card names none."""
+    """Why the int8 model cannot be read. Empty: it was read, or the card names none."""
     check: Check
 
 
 def list_versions(models: Path) -> list[str]:
-    """The names in `models` that may be versions: folders, and links, which will be refused."""
+    """The names in `models` that may be versions: folders, and links, which are refused later."""
     with os.scandir(models) as entries:
         return sorted(
             entry.name
@@ -68,7 +67,7 @@ def list_versions(models: Path) -> list[str]:
 
 
 def last_change(folder: Path) -> float:
-    """When the version or one of its files was written last, as a time of the wall clock."""
+    """The Unix time at which the folder or one of its files changed last."""
     times = [0.0]
     for path in (folder, *(folder / name for name in (CARD_FILE, FLOAT_FILE, INT8_FILE, CHECK_FILE))):
         try:
@@ -79,13 +78,13 @@ def last_change(folder: Path) -> float:
 
 
 def read_card(folder: Path) -> tuple[Card, dict[str, Any]]:
-    """The card of a version, checked, and all that it says. Raises ArtifactError."""
+    """The checked card of a version, and all fields of the file. Raises ArtifactError."""
     fields = _parse_json(_read(folder, CARD_FILE, MAX_CARD_BYTES))
     return parse(fields, folder.name), fields
 
 
 def read(folder: Path) -> Artifact:
-    """Read and check every file; only the int8 model may be broken. Raises ArtifactError."""
+    """Read and check every file. Raises ArtifactError unless only the int8 model is broken."""
     card, fields = read_card(folder)
     float32 = _read_model(folder, FLOAT_FILE, card.files.float32)
     int8, int8_error = None, ""
@@ -133,11 +132,13 @@ def parse_check(content: bytes, classes: int) -> Check:
 
 
 def _read(folder: Path, name: str, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Raises ArtifactError, or OSError when the
-    file is not to blame."""
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises ArtifactError, or OSError if the system failed (PASSING).
+    """
     directory = _open(folder, os.O_DIRECTORY, "the version")
     try:
-        # A pipe would keep the reader waiting for its other end, if it were let.
+        # Without O_NONBLOCK, opening a named pipe waits for a writer.
         descriptor = _open(name, os.O_NONBLOCK, name, directory)
     finally:
         os.close(directory)
@@ -148,13 +149,13 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
         if not 0 < found.st_size <= limit:
             raise ArtifactError(f"{name} holds {found.st_size:,} bytes, not 1 to {limit:,}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)  # what is written meanwhile makes another SHA-256
+            return file.read(limit)  # a write meanwhile changes the SHA-256
     finally:
         os.close(descriptor)
 
 
 def _open(path: Path | str, flags: int, what: str, directory: int | None = None) -> int:
-    """A descriptor for reading, of anything but a link."""
+    """Open for reading, but refuse a link. Returns the descriptor."""
     try:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=directory)
     except OSError as error:
@@ -166,10 +167,10 @@ def _open(path: Path | str, flags: int, what: str, directory: int | None = None)
 
 
 def _parse_json(content: bytes) -> dict[str, Any]:
-    """A JSON object as the standard has it, without NaN and the infinities. Raises ArtifactError."""
+    """Parse a JSON object. Raises ArtifactError, also for NaN and infinities, which are not standard JSON."""
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
+        raise ValueError(f"{constant} is not JSON")
 
     try:
         fields = json.loads(content.decode(), parse_constant=refuse)

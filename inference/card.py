@@ -1,4 +1,4 @@
-"""`card.json`: what the worker needs to know of a version."""
+"""`card.json`: the fields that the worker needs."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Finite = Annotated[float, Field(gt=-1e30, lt=1e30)]
 
 
 def _can_be_shown(name: str) -> bool:
-    """Words of some scripts, and emoji, hold joiners. Python does not count these as printable."""
+    """Whether a name can be printed. Some scripts need joiners, which Python counts as unprintable."""
     seen = re.sub(JOINERS, "", name)
     return bool(seen.strip()) and seen.isprintable()
 
@@ -39,7 +39,7 @@ class File(_Part):
 
 
 class Files(_Part):
-    """The model files: float32, and int8 where it was worth publishing."""
+    """The model files: float32, and int8 if it was published."""
 
     float32: Annotated[File, Field(alias="model.onnx")]
     int8: Annotated[File | None, Field(alias="model.int8.onnx")] = None
@@ -54,7 +54,7 @@ class Data(_Part):
 
 
 class Card(_Part):
-    """The fields that serving needs; `read_card` keeps the others for people."""
+    """The fields that the worker uses. `read_card` also returns all others, for people."""
 
     version: str
     format: Literal["onnx/1"]
@@ -68,7 +68,7 @@ class Card(_Part):
 
 
 def parse(fields: Mapping[str, Any], version: str) -> Card:
-    """Check the card of the version whose folder has this name. Raises ArtifactError."""
+    """Check a card whose folder has the name `version`. Raises ArtifactError."""
     try:
         card = Card.model_validate(fields)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A version that is served: images in, probabilities and energies out."""
+"""A loaded version, which gives probabilities and energies for images."""
 
 import logging
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Classifier:
         self.card = found.fields
         self.device_name = device_name
         self.fallback = fallback
-        """Why a slower way serves than this machine was set up for; empty: it is the intended way."""
+        """Why the model runs in a slower way than intended. Empty: it runs as intended."""
         self._unfamiliar = found.card.unfamiliar
         self._engine = engine
 
@@ -37,29 +37,29 @@ class Classifier:
         """Classify RGB images of 32 x 32 x 3 bytes each.
 
         Returns probabilities (len(images), classes) and energies (len(images),), in the order given.
-        An energy is minus the log-sum-exp of the calibrated logits: the higher, the less familiar the image.
+        An energy is minus the log-sum-exp of the calibrated logits. A high energy means an unfamiliar image.
         """
         batch = np.frombuffer(b"".join(images), np.uint8)
         return self._engine(batch.reshape(len(images), INPUT_SIZE, INPUT_SIZE, 3))
 
     def is_unfamiliar(self, energy: float) -> bool | None:
-        """Whether an image of this energy is likely none of the classes; None: the card does not say."""
+        """Whether an image of this energy is probably none of the classes; None without a threshold."""
         return None if self._unfamiliar is None else energy > self._unfamiliar.energy_threshold
 
     def warm_up(self, max_batch_size: int) -> None:
-        """Run batches of a few sizes, so that the device has prepared itself."""
+        """Run batches of a few sizes, because the first pass of a size is slow."""
         for size in sorted({1, 2, 8, max_batch_size}):
             self([bytes(INPUT_SIZE**2 * 3)] * size)
 
 
 class Loader:
-    """Loads versions onto this machine's device: a GPU if ONNX Runtime can use one, else the CPU."""
+    """Loads versions onto a GPU if ONNX Runtime supports CUDA, otherwise onto the CPU."""
 
     def __init__(self, cpu_threads: int, max_batch_size: int) -> None:
         self.cpu_threads = cpu_threads
         self.max_batch_size = max_batch_size
         self._tried: dict[bytes, str | None] = {}
-        """By a digest of model and check: why the model was refused, or None."""
+        """The result of each trial, by a digest of model and check: why it failed, or None."""
         if has_cuda():
             onnxruntime.preload_dlls()
 
@@ -80,15 +80,15 @@ class Loader:
         try:
             engine = Engine(found.float32, self.cpu_threads, CUDA)
             if engine.provider != CUDA:
-                raise ArtifactError("ONNX Runtime cannot use CUDA here; its log says why")
+                raise ArtifactError("ONNX Runtime cannot use CUDA on this machine; its log says why")
             engine.check(found.check, "float32")
         except ArtifactError as error:
-            logger.error("the GPU cannot serve %s, the CPU does: %s", found.card.version, error)
+            logger.error("the GPU cannot serve %s, so the CPU does: %s", found.card.version, error)
             return self._on_cpu(found, f"CUDA failed: {error}")
         return Classifier(found, engine, f"{name_gpu()} (CUDA, float32)")
 
     def _on_cpu(self, found: Artifact, fallback: str = "") -> Classifier:
-        """The int8 model, or the float32 model where there is no int8 or it does not work on this CPU."""
+        """The int8 model, or the float32 model if there is no int8 model or it fails on this CPU."""
         try:
             if found.int8_error:
                 raise ArtifactError(found.int8_error)
@@ -97,7 +97,7 @@ class Loader:
                 engine = Engine(found.int8, self.cpu_threads, CPU)
                 return Classifier(found, engine, name_cpu("int8"), fallback)
         except ArtifactError as error:
-            logger.warning("int8 of %s cannot be served, float32 is: %s", found.card.version, error)
+            logger.warning("int8 of %s cannot be served, so float32 is: %s", found.card.version, error)
             fallback = fallback or f"int8 failed: {error}"
         return Classifier(found, Engine(found.float32, self.cpu_threads, CPU), name_cpu("float32"), fallback)
 

@@ -1,7 +1,7 @@
-"""Which predictions make the next batch.
+"""Which predictions form the next batch.
 
-There is no timer: a batch is what waits when the device is free. While the device is busy the next batch is
-made ahead only if it is full, because one that is not full may still grow.
+There is no timer. When the device is free, a batch takes everything that waits. While the device is busy,
+only a full batch is formed ahead, because a smaller one may still grow.
 """
 
 from collections import deque
@@ -13,8 +13,8 @@ from uuid import UUID
 from inference.outcomes import Outcome
 
 BULK_TURN = 4
-"""Batches without a bulk prediction, while one waits, until a bulk message comes first. Lower: lone uploads
-wait longer behind bulk. Higher: bulk takes longer while many lone uploads arrive."""
+"""Batches without a bulk prediction, while one waits, until a bulk message goes first. Lower: single uploads
+wait longer behind bulk. Higher: bulk takes longer while many single uploads arrive."""
 
 
 @dataclass(eq=False)
@@ -22,17 +22,17 @@ class Group:
     """The predictions of one message, until each has its outcome."""
 
     request: Any
-    """Celery's, by which the message is settled."""
+    """Celery's request. It acknowledges the message or returns it to the broker."""
     request_ids: Mapping[UUID, str | None]
-    """The predictions, each with the id of the HTTP request that made it."""
+    """The predictions, each with the id of its HTTP request."""
     is_bulk: bool = False
     is_redelivered: bool = False
     is_abandoned: bool = False
-    """The message went back to the broker: predictions that have not been taken do not run."""
+    """The message was returned to the broker: predictions that no batch has taken do not run."""
     started: float | None = None
     """When its first batch started, by the monotonic clock."""
     outcomes: dict[UUID, Outcome | None] = field(default_factory=dict[UUID, Outcome | None])
-    """Of the predictions that are done; None: there was nothing to do."""
+    """Of the predictions that are done. None: the prediction was skipped."""
 
     def __post_init__(self) -> None:
         self.waiting = list(self.request_ids)
@@ -41,7 +41,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Part:
-    """Those predictions of a group that run in one batch."""
+    """The predictions of one group that run in one batch."""
 
     group: Group
     ids: list[UUID]
@@ -53,16 +53,16 @@ class Batch:
 
     parts: list[Part]
     is_redelivered: bool = False
-    """It is one prediction that was delivered before, which may have ended a worker."""
+    """The batch is one redelivered prediction. Its first delivery may have ended a worker."""
 
     @property
     def request_ids(self) -> dict[UUID, str | None]:
-        """The predictions, each with the id of the HTTP request that made it."""
+        """The predictions, each with the id of its HTTP request."""
         return {id: part.group.request_ids[id] for part in self.parts for id in part.ids}
 
 
 class Collector:
-    """The groups that wait. For one thread."""
+    """The groups with waiting predictions. Used by one thread."""
 
     def __init__(self, max_batch_size: int) -> None:
         self.max_batch_size = max_batch_size
@@ -71,9 +71,10 @@ class Collector:
         self._bulk: deque[Group] = deque()
         self._without_bulk = 0
         """Batches since the last one with a bulk prediction, while one waited."""
+        self._last_was_redelivered = False
 
     def __bool__(self) -> bool:
-        """Whether anything waits; from any thread."""
+        """Whether a group waits. May be called in any thread."""
         return bool(self._redelivered or self._interactive or self._bulk)
 
     def add(self, group: Group) -> None:
@@ -85,20 +86,38 @@ class Collector:
             self._interactive.append(group)
 
     def take(self, *, is_idle: bool, device_is_free: bool) -> Batch | None:
-        """The next batch, if one may start. `is_idle`: no other batch is at work.
+        """The next batch, if one may start. `is_idle`: no other batch is in progress.
 
-        A prediction that was delivered before runs with nothing else at work, so that a crash counts against
-        no other.
+        A redelivered prediction runs while no other batch is in progress. If it ends the worker again, only
+        its own attempts count. Redelivered predictions and batches of first deliveries take turns.
         """
-        if is_idle and (parts := _take_from(self._redelivered, 1)):
-            return Batch(parts, is_redelivered=True)
-        if self._redelivered or not (device_is_free or self._is_full()):
+        if not self._redelivered:
+            return self._take_first_deliveries() if device_is_free or self._is_full() else None
+        if not is_idle:
             return None
-        parts = self._choose()
+        batch = self._take_first_deliveries() if self._last_was_redelivered else None
+        batch = batch or self._take_redelivered() or self._take_first_deliveries()
+        self._last_was_redelivered = batch is not None and batch.is_redelivered
+        return batch
+
+    def _take_redelivered(self) -> Batch | None:
+        parts = _take_from(self._redelivered, 1)
+        return Batch(parts, is_redelivered=True) if parts else None
+
+    def _take_first_deliveries(self) -> Batch | None:
+        """Interactive predictions first, then bulk. After BULK_TURN batches, one bulk message goes first."""
+        room = self.max_batch_size
+        first: list[Part] = []
+        if self._bulk and self._without_bulk >= BULK_TURN:
+            first = _take_from(self._bulk, room, messages=1)
+        interactive = _take_from(self._interactive, room - _count(first))
+        rest = _take_from(self._bulk, room - _count(first) - _count(interactive))
+        self._without_bulk = self._without_bulk + 1 if self._bulk and not (first or rest) else 0
+        parts = [*first, *interactive, *rest]
         return Batch(parts) if parts else None
 
     def _is_full(self) -> bool:
-        """Whether what waits fills a batch."""
+        """Whether the waiting predictions fill a batch."""
         room = self.max_batch_size
         for queue in self._interactive, self._bulk:
             for group in queue:
@@ -107,20 +126,9 @@ class Collector:
                     return True
         return False
 
-    def _choose(self) -> list[Part]:
-        """Interactive predictions, and bulk ones in the room that is left; at times a bulk message first."""
-        room = self.max_batch_size
-        first: list[Part] = []
-        if self._bulk and self._without_bulk >= BULK_TURN:
-            first = _take_from(self._bulk, room, messages=1)
-        interactive = _take_from(self._interactive, room - _count(first))
-        rest = _take_from(self._bulk, room - _count(first) - _count(interactive))
-        self._without_bulk = self._without_bulk + 1 if self._bulk and not (first or rest) else 0
-        return [*first, *interactive, *rest]
-
 
 def _take_from(queue: deque[Group], room: int, messages: int | None = None) -> list[Part]:
-    """At most `room` predictions of at most so many messages, the oldest first."""
+    """At most `room` predictions of at most `messages` messages, the oldest first."""
     parts: list[Part] = []
     while queue and room > 0 and len(parts) != messages:
         group = queue[0]

@@ -13,20 +13,20 @@ from inference.errors import ArtifactError
 
 Precision = Literal["float32", "int8"]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# TF32 and fused kernels move a probability by less than this; int8 moves all of an image's by this at most,
-# on average, and a CPU that computes int8 wrongly by far more.
+# The largest difference of one probability: TF32 and fused kernels stay below it. For int8 the mean, over the
+# images, of half the sum of differences: a CPU that computes int8 wrongly exceeds it by far.
 MAX_DIFFERENCE, MAX_INT8_DIFFERENCE = 0.02, 0.1
 
 
 class Engine:
-    """A model that answers. Not thread-safe: one batch at a time."""
+    """A loaded model. Not thread-safe: one batch at a time."""
 
     def __init__(self, content: bytes, threads: int, provider: str = CPU) -> None:
-        """Raises ArtifactError for what ONNX Runtime cannot load."""
+        """Raises ArtifactError if ONNX Runtime cannot load the model."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; warnings name what was optimised
+        options.log_severity_level = 3  # errors only; warnings list optimisations
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=[provider])
         except Exception as error:  # its exceptions have no common class
@@ -40,7 +40,7 @@ class Engine:
         return probabilities, energies
 
     def check(self, check: Check, precision: Precision) -> None:
-        """Compare the answers for reference images with those expected. Raises ArtifactError."""
+        """Compare the answers for the reference images with those of the artifact. Raises ArtifactError."""
         try:
             probabilities, energies = self(check.images)
         except Exception as error:
@@ -55,7 +55,7 @@ class Engine:
 
 
 def check_answers(probabilities: NDArray[np.float32], energies: NDArray[np.float32]) -> None:
-    """Raises ArtifactError for answers that are not probabilities."""
+    """Raises ArtifactError if the answers are not probabilities and finite energies."""
     if not (np.isfinite(probabilities).all() and np.isfinite(energies).all()):
         raise ArtifactError("its answers are not finite numbers")
     if (probabilities < 0).any() or (np.abs(probabilities.sum(1) - 1) > 1e-3).any():
@@ -63,12 +63,12 @@ def check_answers(probabilities: NDArray[np.float32], energies: NDArray[np.float
 
 
 def has_cuda() -> bool:
-    """Whether this build of ONNX Runtime has CUDA; whether CUDA works here is another question."""
+    """Whether this build of ONNX Runtime supports CUDA. CUDA may still fail on this machine."""
     return CUDA in onnxruntime.get_available_providers()
 
 
 def name_gpu() -> str:
-    """The name of the GPU that CUDA uses, as its driver has it."""
+    """The name of the GPU that CUDA uses, from its driver."""
     name = ctypes.create_string_buffer(128)
     device = ctypes.c_int()
     driver = ctypes.CDLL("libcuda.so.1")

@@ -1,29 +1,24 @@
 """What can go wrong in the worker.
 
 InferenceError
-├── ArtifactError        a model artifact is missing, damaged or of an unknown format; it is refused,
-│                        and the worker goes on with the one that it has
-├── ClassificationError  the model could not answer for one image; its prediction fails, alone
-├── DeviceLost           the model answers for no image any more; the worker's process ends
-└── Stopped              the worker is shutting down and the database is away
+├── ArtifactError        a model artifact is missing, damaged or of an unknown format; the worker refuses it
+│                        and keeps serving the version that it has
+├── ClassificationError  the model raised for one image; only that prediction fails
+└── DeviceLost           the model raises for every image; the worker's process ends
 """
 
 
 class InferenceError(Exception):
-    """Base of this service's errors."""
+    """Base class of this service's errors."""
 
 
 class ArtifactError(InferenceError):
-    """The artifact cannot be served; the text says why, in words for whoever published it."""
+    """The artifact cannot be served. The text tells its publisher why."""
 
 
 class ClassificationError(InferenceError):
-    """The model raised for this image even in a batch of its own."""
+    """The model raised for this image, also when it was alone in a batch."""
 
 
 class DeviceLost(InferenceError):
-    """The model raised for an image that any model can answer for: the device or its memory is gone."""
-
-
-class Stopped(InferenceError):
-    """The worker is shutting down and the database is away: leave the messages to the broker."""
+    """The model raised for a black image, so the device or its memory is unusable."""

@@ -1,6 +1,6 @@
-"""What an ONNX file may hold: checked by its parts, before anything runs.
+"""The checks of an ONNX file before it runs.
 
-Only the process that tries models imports this module: the package `onnx` takes 60 MB of memory.
+Only the process of a trial imports this module, because the package `onnx` takes 60 MB of memory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ from inference.errors import ArtifactError
 
 IMAGES, PROBABILITIES, ENERGY = "images", "probabilities", "energy"
 STANDARD = ("", "ai.onnx")
-# How often they run may depend on the image: a trial says nothing of the next one.
+# The time that these take can depend on the image, so a trial says nothing about other images.
 CONTROL_FLOW = ("If", "Loop", "Scan")
 Value = tuple[str, tuple[int | None, ...]]
-"""A type and a shape; None is the batch, of any size."""
+"""A type and a shape. None stands for the batch, of any size."""
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.FLOAT: "float32"}
 
 
@@ -37,10 +37,10 @@ def check(content: bytes, classes: int) -> None:
             if part.domain not in STANDARD:
                 raise ArtifactError(
                     f"the operator {part.op_type:.100} is of the domain {part.domain[:100]!r}; "
-                    "only operators of the ONNX standard are run"
+                    "only operators of the ONNX standard are allowed"
                 )
             if part.op_type in CONTROL_FLOW:
-                raise ArtifactError(f"the operator {part.op_type} is control flow, which is not run")
+                raise ArtifactError(f"the operator {part.op_type} is control flow, which is not allowed")
 
 
 def _check_values(
@@ -48,7 +48,7 @@ def _check_values(
     found: Sequence[onnx.ValueInfoProto],
     expected: Mapping[str, Value],
 ) -> None:
-    """Compare inputs or outputs with what they must be."""
+    """Raises ArtifactError if inputs or outputs are not those expected."""
     described = {value.name: _describe(value) for value in found}
     if described != expected:
         raise ArtifactError(f"its {what} are {_say(described):.200}; they must be {_say(expected)}")
@@ -69,7 +69,7 @@ def _say(values: Mapping[str, Value]) -> str:
 
 
 def _walk(message: Message) -> Iterator[Message]:
-    """Every message inside a message, at any depth: subgraphs and functions hold nodes and tensors, too."""
+    """Every message inside a message, at any depth: subgraphs and functions also hold nodes and tensors."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue

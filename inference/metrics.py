@@ -1,4 +1,4 @@
-"""What Prometheus reads: figures of this worker, in a registry of its own."""
+"""The worker's metrics for Prometheus."""
 
 from collections.abc import Sequence
 from threading import Thread
@@ -13,15 +13,15 @@ IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # up to the largest max_
 
 
 class Metrics:
-    """Counts batches and the outcomes they gave."""
+    """Counts batches and outcomes."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._model = Info("inference_model", "What answers.", registry=registry)
+        self._model = Info("inference_model", "The served version and its device.", registry=registry)
         self._queue_seconds = Histogram(
             "inference_queue_seconds",
-            "From the upload until a worker read it.",
+            "From the upload until a worker read the row.",
             buckets=SECONDS,
             registry=registry,
         )
@@ -31,26 +31,26 @@ class Metrics:
         self._forward_seconds = Histogram(
             "inference_forward_seconds", "A forward pass.", buckets=SECONDS, registry=registry
         )
-        outcomes = Counter("inference_outcomes", "Predictions finished.", ["status"], registry=registry)
+        outcomes = Counter("inference_outcomes", "Finished predictions.", ["status"], registry=registry)
         self._outcomes = {status: outcomes.labels(status) for status in ("succeeded", "failed")}
 
     def show_model(self, version: str, device: str) -> None:
-        """Say what answers from now on."""
+        """Set the version that is served from now on."""
         self._model.info({"version": version, "device": device})
 
     def count_batch(self, outcomes: Sequence[Outcome], run: Run) -> None:
-        """Count one batch and those of its outcomes that were written."""
+        """Count one batch, and those of its outcomes that were written."""
         self._batch_size.observe(run.batch_size)
         self._forward_seconds.observe(run.predict_ms / 1000)
         for outcome in outcomes:
             self._queue_seconds.observe(outcome.row.queue_ms / 1000)
             self._outcomes[outcome.status].inc()
 
-    def count_given_up(self, predictions: int) -> None:
-        """Count predictions that failed without another run."""
+    def count_exhausted(self, predictions: int) -> None:
+        """Count predictions that failed because they had no attempt left."""
         self._outcomes["failed"].inc(predictions)
 
     def serve(self, address: str) -> tuple[WSGIServer, Thread]:
-        """Answer Prometheus at host:port, in a thread of its own."""
+        """Answer Prometheus at host:port, in another thread."""
         host, _, port = address.rpartition(":")
         return start_http_server(int(port), host.strip("[]"), self.registry)

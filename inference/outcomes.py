@@ -18,7 +18,7 @@ class Row:
     id: UUID
     pixels: bytes
     attempt: int
-    """The claim that its outcome must name. 0: it was read and not claimed."""
+    """The attempt that its outcome must name. 0: the row was read and not claimed."""
     started_at: datetime
     """When it was read or claimed."""
     queue_ms: float
@@ -48,7 +48,7 @@ class Succeeded:
         *,
         unfamiliar: bool | None,
     ) -> "Succeeded":
-        """Ranks `probabilities`, floats (classes,) in the order of `classes`."""
+        """Build the outcome from `probabilities` (classes,), in the order of `classes`."""
         order = np.argsort(-probabilities, kind="stable")
         ranked = [(classes[int(index)], round(float(probabilities[index]), 6)) for index in order]
         stored = [{"label": label, "probability": probability} for label, probability in ranked]
@@ -61,7 +61,7 @@ class Succeeded:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why one row has no answer, in words for its user."""
+    """Why the model gave no answer for one row, in words for its user."""
 
     status: ClassVar = "failed"
     row: Row
@@ -77,7 +77,7 @@ Outcome = Succeeded | Failed
 
 @dataclass(frozen=True)
 class Run:
-    """The forward pass that a batch's outcomes came from."""
+    """The forward pass of a batch."""
 
     model: str
     batch_size: int

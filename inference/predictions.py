@@ -1,44 +1,36 @@
-"""The worker's side of the table `predictions`: rows are read or claimed, and outcomes are written.
+"""The worker's SQL for the table `predictions`: it reads or claims rows, and writes outcomes.
 
-Each statement is one round trip for a whole batch. A statement that finds the database away waits
-for it and tries again: the messages stay unacknowledged meanwhile, so nothing is lost and nothing
-counts as another delivery.
+Each statement is one round trip for a whole batch. While the database is unreachable a statement is retried.
+The messages stay unacknowledged meanwhile, so no prediction is lost and no message counts as redelivered.
 """
 
-import logging
 import threading
 from collections.abc import Collection, Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
-import psycopg
-
-from inference.database import connect
-from inference.errors import Stopped
+from celery_worker.database import Connection
 from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
 
-logger = logging.getLogger(__name__)
-
 MAX_ATTEMPTS = 3
-RETRY_SECONDS = 1.0
 PLAN_ONCE = "-c plan_cache_mode=force_generic_plan"  # planning anew for each batch took half of a READ
 
-# Read the rows that no worker has taken yet, and change nothing.
+# Read the rows that no worker has claimed. Changes nothing.
 READ = """
 SELECT id, pixels, 0, now, (extract(epoch FROM now - "timestamp") * 1000)::double precision
 FROM predictions CROSS JOIN clock_timestamp() AS now
 WHERE id = ANY($1::uuid[]) AND status = 'queued' AND attempt = 0
 """
 
-# Claim unfinished rows, in id order so that two workers never wait for each other. A row that has used up its
-# attempts fails instead. A redelivered row without an attempt was read before, by a worker that is gone: that
-# was its first attempt.
+# Claim unfinished rows, in id order so that two workers never wait for each other. A row without an attempt
+# left fails instead. A redelivered row with attempt 0 was read by a worker that is gone. That was its first
+# attempt.
 CLAIM = """
 UPDATE predictions SET
     status = (CASE WHEN attempt < $2 THEN 'running' ELSE 'failed' END)::prediction_status,
     started_at = CASE WHEN attempt < $2 THEN clock_timestamp() ELSE started_at END,
     completed_at = CASE WHEN attempt < $2 THEN NULL ELSE clock_timestamp() END,
-    error_title = CASE WHEN attempt < $2 THEN NULL ELSE 'Given up' END,
+    error_title = CASE WHEN attempt < $2 THEN NULL ELSE 'Failed after ' || $2 || ' attempts' END,
     error_detail = CASE WHEN attempt < $2 THEN NULL
         ELSE 'The worker stopped ' || attempt || ' times while it had this image; upload it again.' END,
     attempt = CASE WHEN $3::boolean AND attempt = 0 THEN 2 ELSE least(attempt + 1, $2) END
@@ -49,8 +41,9 @@ RETURNING id, pixels, attempt, started_at,
     (extract(epoch FROM started_at - "timestamp") * 1000)::double precision, error_title, error_detail
 """
 
-# Write a batch's outcomes and return the ids of those written. An outcome changes nothing if its row is
-# terminal, or if another attempt has claimed the row since. A row that was read has its first attempt now.
+# Write a batch's outcomes and return the ids of the rows that changed. An outcome changes nothing if its row
+# is terminal, or if another attempt has claimed the row since. For a row that was only read, this counts its
+# first attempt.
 WRITE = """
 UPDATE predictions SET
     status = outcome.status::prediction_status,
@@ -86,27 +79,27 @@ STATEMENTS: dict[str, LiteralString] = {
 
 
 class Predictions:
-    """The worker's connections: `take` in one thread at a time, and `write` in one at a time."""
+    """Two connections: one thread at a time may call `take`, and another one `write`."""
 
-    def __init__(self, url: str) -> None:
-        self._stopping = threading.Event()
-        # A claim that a power cut forgets is claimed again, so it need not wait for the disk.
-        self._reader = _Connection(url, f"{PLAN_ONCE} -c synchronous_commit=off", self._stopping)
-        self._writer = _Connection(url, PLAN_ONCE, self._stopping)
+    def __init__(self, url: str, stopping: threading.Event) -> None:
+        # A claim that is lost in a power cut is made again, so it need not wait for the disk.
+        options = f"{PLAN_ONCE} -c synchronous_commit=off"
+        self._reader = Connection(url, "inference", stopping, options)
+        self._writer = Connection(url, "inference", stopping, PLAN_ONCE)
 
     def take(
         self, ids: Collection[UUID], *, is_redelivered: bool = False, is_slow: bool = False
     ) -> list[Row | Failed]:
-        """The unfinished rows among `ids`; those that have used up their attempts have failed.
+        """The unfinished rows among `ids`; rows without an attempt left come as Failed. Raises Stopped.
 
-        First deliveries are read. Rows are claimed if they were delivered or claimed before, or if they will
-        take long (`is_slow`).
+        First deliveries are read. Rows are claimed if they were redelivered, if they were claimed before, or
+        if the batch will take long (`is_slow`).
         """
         rows: list[Row | Failed] = []
         if not (is_redelivered or is_slow):
             rows += [_build_row(*columns) for columns in self._reader.execute(READ, (list(ids),))]
         missing = set(ids).difference(row.id for row in rows if isinstance(row, Row))
-        if missing:  # claimed before, terminal or gone
+        if missing:  # claimed before, terminal or deleted
             claimed = self._reader.execute(CLAIM, (list(missing), MAX_ATTEMPTS, is_redelivered))
             for *columns, title, detail in claimed:
                 row = _build_row(*columns)
@@ -114,19 +107,15 @@ class Predictions:
         return rows
 
     def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
-        """Commit a batch's outcomes; returns the ids of those written, when they are on disk.
+        """Commit a batch's outcomes. Returns the ids of the rows that changed. Raises Stopped.
 
-        If the connection breaks just after the commit, the second try finds the rows terminal and the ids
-        are missing: a figure can be too low, never too high.
+        If the connection breaks just after the commit, the retry finds terminal rows and returns no ids. So
+        the metrics can be too low, never too high.
         """
-        # In id order, so that two workers that run the same rows never wait for each other.
+        # In id order, so that two workers with the same rows never wait for each other.
         columns = zip(*map(_build_columns, sorted(outcomes, key=lambda outcome: outcome.row.id)), strict=True)
         parameters = (*map(list, columns), run.model, run.batch_size, run.predict_ms)
         return {id for (id,) in self._writer.execute(WRITE, parameters)}
-
-    def stop(self) -> None:
-        """Stop waiting for a database that is away."""
-        self._stopping.set()
 
     def close(self) -> None:
         for connection in (self._reader, self._writer):
@@ -138,7 +127,7 @@ def _build_row(id: UUID, pixels: bytes, attempt: int, started_at: Any, queue_ms:
 
 
 def _build_columns(outcome: Outcome) -> tuple[Any, ...]:
-    """As WRITE takes them, from `id` to `error_detail`."""
+    """The values of WRITE from `id` to `error_detail`."""
     row = outcome.row
     match outcome:
         case Succeeded(_, label, confidence, probabilities, energy, unfamiliar):
@@ -146,34 +135,3 @@ def _build_columns(outcome: Outcome) -> tuple[Any, ...]:
         case Failed(_, title, detail):
             answer = (None, None, None, None, None, title, detail)
     return (row.id, row.attempt, row.started_at, *answer)
-
-
-class _Connection:
-    """One autocommitting connection that comes back after the database does."""
-
-    def __init__(self, url: str, options: str, stopping: threading.Event) -> None:
-        self._url = url
-        self._options = options
-        self._stopping = stopping
-        self._connection: psycopg.Connection[Any] | None = None
-
-    def execute(self, statement: LiteralString, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run one statement; returns its rows. Raises Stopped."""
-        while True:
-            try:
-                return self._open().execute(statement, parameters, prepare=True, binary=True).fetchall()
-            except psycopg.OperationalError as error:
-                logger.warning("the database is away, trying again: %s", str(error).strip())
-                self.close()
-                if self._stopping.wait(RETRY_SECONDS):
-                    raise Stopped from error
-
-    def _open(self) -> psycopg.Connection[Any]:
-        if self._connection is None:
-            self._connection = connect(self._url, "inference", self._options)
-        return self._connection
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

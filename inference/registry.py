@@ -1,7 +1,7 @@
-"""The table `models`, as the workers keep it: which versions there are, and which one is active.
+"""The worker's SQL for the table `models`: which versions exist, and which one is active.
 
-The active version is the one activated last among those without an error. Every statement that changes
-the table notifies the channel `models`, even one that finds nothing to change, so none runs without need.
+The active version is the one activated last among those without an error. Every INSERT and UPDATE notifies
+the channel `models`, also when it changes no row, so the worker runs one only if it is needed.
 """
 
 import json
@@ -11,12 +11,12 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from inference.database import connect
+from celery_worker.database import connect
 
 CHANNEL = "models"
 
-# What is active and the SHA-256 of the float32 model that it was registered with, whether a worker has begun
-# to serve it since, whether anything could be made active, and which of the names have no row yet.
+# The active version, the SHA-256 of its float32 model at its registration, whether a worker has served it
+# since its activation, whether any version is usable, and which of the given names have no row.
 LOOK = """
 SELECT active.version, active.sha256, coalesce(active.served_at >= active.activated_at, false),
     EXISTS (SELECT FROM models WHERE error IS NULL),
@@ -28,12 +28,12 @@ LEFT JOIN (SELECT version, card #>> '{files,model.onnx,sha256}' AS sha256, activ
            ORDER BY activated_at DESC LIMIT 1) AS active ON true
 """
 
-# One registration at a time, so that each sees what the one before it made active.
+# One registration at a time, so that each sees the version that the previous one activated.
 TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('models'))"
 
-# Add a version that can be served, and make it the active one if nothing else is, or if its card asks for
-# that: always, or (the default) when it is better on the same test images. Later than every activation
-# before, even if the clock was set back.
+# Add a version that can be served. Activate it if no version is active, or if its card asks for that:
+# `always`, or `better` (the default) if its accuracy on the same test images is higher. Its activation
+# is later than every earlier one, even if the clock was set back.
 REGISTER = """
 WITH active AS (SELECT card FROM models
                 WHERE error IS NULL AND activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1)
@@ -55,10 +55,10 @@ REGISTER_REFUSED = """
 INSERT INTO models (version, card, error) VALUES ($1, $2::jsonb, $3) ON CONFLICT DO NOTHING RETURNING true
 """
 
-# Refuse a version that could be served when it was found: what was active before it is active again.
+# Refuse a version that could be served when it was registered. The previous version is active again.
 REFUSE = "UPDATE models SET error = $2 WHERE version = $1 AND error IS NULL"
 
-# Nothing is active, and something could be: take what was found last.
+# If no version is active, activate the usable version that was found last.
 ACTIVATE_LATEST = """
 UPDATE models SET activated_at = GREATEST(
     clock_timestamp(), (SELECT max(activated_at) FROM models) + interval '1 microsecond')
@@ -66,7 +66,7 @@ WHERE version = (SELECT version FROM models WHERE error IS NULL ORDER BY found_a
     AND NOT EXISTS (SELECT FROM models WHERE error IS NULL AND activated_at IS NOT NULL)
 """
 
-# Say that a worker serves the version from now on.
+# Record that a worker serves the version.
 MARK_SERVED = "UPDATE models SET served_at = GREATEST(clock_timestamp(), activated_at) WHERE version = $1"
 
 STATEMENTS: dict[str, LiteralString] = {
@@ -82,21 +82,24 @@ STATEMENTS: dict[str, LiteralString] = {
 
 @dataclass(frozen=True)
 class View:
-    """What the table says."""
+    """The state of the table."""
 
     active: str | None
     sha256: str | None
-    """Of the active version's float32 model, as its card said when it was registered."""
+    """Of the active version's float32 model, from the card that was registered."""
     is_served: bool
-    """Whether a worker has begun to serve the active version since it became that."""
+    """Whether a worker has served the active version since its activation."""
     has_usable: bool
+    """Whether the table has a version without an error."""
     unknown: Sequence[str]
     """Versions in the folder that have no row."""
 
 
 class Registry:
-    """One connection that listens, for one thread. Every method raises psycopg.Error; after that,
-    `disconnect`, and the next call connects again."""
+    """A connection that listens to the channel, for one thread.
+
+    Every method raises psycopg.Error. After an error call `disconnect`; the next call connects again.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -108,14 +111,14 @@ class Registry:
         return View(*row)
 
     def register(self, version: str, card: dict[str, Any]) -> bool | None:
-        """Add a version that can be served; returns whether it is active now, None when it was there."""
+        """Add a version that can be served. Returns whether it is active now; None if it has a row."""
         with self._open().transaction():
             self._execute(TAKE_TURNS)
             rows = self._execute(REGISTER, version, json.dumps(card))
         return rows[0][0] if rows else None
 
     def register_refused(self, version: str, card: dict[str, Any], reason: str) -> bool:
-        """Add a version that cannot be served; returns whether it was not there."""
+        """Add a version that cannot be served. Returns False if it has a row."""
         return bool(self._execute(REGISTER_REFUSED, version, json.dumps(card), reason))
 
     def refuse(self, version: str, reason: str) -> None:
@@ -128,7 +131,7 @@ class Registry:
         self._execute(MARK_SERVED, version)
 
     def wait(self, seconds: float) -> None:
-        """Until someone changes the table, or this time is over."""
+        """Wait until the table changes, for at most `seconds`."""
         for _ in self._open().notifies(timeout=seconds, stop_after=1):
             pass
 

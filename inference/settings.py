@@ -1,4 +1,4 @@
-"""The worker's settings, read from the environment once, by the entry point."""
+"""The worker's settings. The entry point reads them from the environment once."""
 
 from pathlib import Path
 
@@ -10,26 +10,25 @@ class Settings(BaseSettings):
     """Each field is the environment variable of the same name in capitals."""
 
     database_url: SecretStr
-    """Where the rows are: postgresql://user:password@host:port/database."""
+    """PostgreSQL: postgresql://user:password@host:port/database."""
 
     broker_url: SecretStr
-    """Where the messages are: amqp://user:password@host:port/cifar."""
+    """RabbitMQ: amqp://user:password@host:port/cifar."""
 
     models_path: Path = Path("models")
-    """Folder of artifacts, one for each version. The table `models` says which one is served."""
+    """Folder of artifacts, one for each version. The table `models` decides which one is served."""
 
     max_batch_size: int = Field(64, ge=1, le=1024)
-    """Images in one forward pass. Lower: less throughput under load. Higher: the unlucky wait longer
-    behind a batch, and a crash has more messages to redeliver."""
+    """Images in one forward pass. Lower: less throughput under load. Higher: a prediction can wait longer
+    for the batch before its own, and more messages are redelivered after a crash."""
 
     cpu_threads: int = Field(1, ge=1)
-    """Threads of one forward pass on a CPU. Lower: a batch takes longer. Higher: the same batch costs
-    more CPU time in all, and takes it from the other services."""
+    """Threads of one forward pass on a CPU. Lower: a batch takes longer. Higher: a batch costs more CPU time
+    in all, which the other services lack."""
 
     metrics_address: str = Field("", pattern=r"^(.+:\d{1,5})?$")
-    """Where Prometheus reads this worker's figures: host:port, without a password, so one that only
-    Prometheus reaches. Empty: nowhere."""
+    """host:port at which Prometheus reads this worker's metrics. There is no password, so only Prometheus
+    should reach the port. Empty: none."""
 
     alive_file: Path | None = None
-    """Touched at each heartbeat, every two seconds while the broker is there, for a container's health
-    check; none is."""
+    """File for a container's health check, touched every two seconds while the broker is connected."""

@@ -20,16 +20,17 @@ from inference.predictions import Predictions
 logger = logging.getLogger(__name__)
 
 Answer = tuple[NDArray[np.float32], np.float32]
+"""Probabilities (classes,) and the energy of one image."""
 
 SKIPPED = "skipped: already terminal, deleted, or claimed again"
 SLOW_SECONDS = 0.25
-"""A batch that is expected to run longer is claimed first, so that its predictions are shown as running."""
+"""A batch that is expected to take longer is claimed first, so that its predictions are shown as running."""
 FORGET = 0.1
-"""Share of what is known of the model's speed that each batch replaces."""
+"""The share of older measurements that each batch replaces in the estimate of the model's speed."""
 
 
 class Classify(BatchTask):
-    """Classify stored images. Its one argument is a list of predictions' ids."""
+    """Classify stored images. The only argument is a list of prediction ids."""
 
     name = "inference.classify"
 
@@ -42,11 +43,11 @@ class Classify(BatchTask):
         self.metrics = metrics
         self.speed = Speed()
         self.finished = 0
-        """Predictions that have been done since the worker's start."""
+        """Predictions done since the worker started."""
         self.serve(classifier)
 
     def serve(self, classifier: Classifier) -> None:
-        """Answer with this from the next batch on; from any thread."""
+        """Serve this model from the next batch on. May be called in any thread."""
         self.classifier = classifier
         self.metrics.show_model(classifier.version, classifier.device_name)
 
@@ -65,18 +66,18 @@ class Classify(BatchTask):
     ) -> Mapping[UUID, Outcome]:
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
         taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)
-        given_up = [outcome for outcome in taken if isinstance(outcome, Failed)]
-        self.metrics.count_given_up(len(given_up))
-        _log(given_up, request_ids)
+        exhausted = [outcome for outcome in taken if isinstance(outcome, Failed)]
+        self.metrics.count_exhausted(len(exhausted))
+        _log(exhausted, request_ids)
         rows = [row for row in taken if isinstance(row, Row)]
         next_stage()
-        classifier = self.classifier  # once: a swap must not come between an answer and its model's name
+        classifier = self.classifier  # read once: a swap must not change the model's name during the batch
         answers, run = self.classify(classifier, rows)
-        next_stage()  # the device is free for the next batch as soon as it has answered
+        next_stage()  # from here on the device is free for the next batch
         outcomes = [_conclude(row, classifier, answer) for row, answer in zip(rows, answers, strict=True)]
         finished = self.write(outcomes, run) if outcomes else []
         _log(finished, request_ids, run)
-        known = {outcome.row.id: outcome for outcome in (*given_up, *finished)}
+        known = {outcome.row.id: outcome for outcome in (*exhausted, *finished)}
         for id in request_ids.keys() - known.keys():
             logger.info(SKIPPED, extra={"prediction_id": str(id), "request_id": request_ids[id]})
         self.finished += len(request_ids)
@@ -85,7 +86,7 @@ class Classify(BatchTask):
     def classify(
         self, classifier: Classifier, rows: Sequence[Row]
     ) -> tuple[list[Answer | ClassificationError], Run]:
-        """One forward pass; returns an answer for each row. Without a row nothing runs."""
+        """One forward pass. Returns an answer for each row. Without rows the model does not run."""
         started = time.perf_counter()
         answers = answer(classifier, [row.pixels for row in rows]) if rows else []
         seconds = time.perf_counter() - started
@@ -93,7 +94,7 @@ class Classify(BatchTask):
         return answers, Run(classifier.version, len(rows), round(seconds * 1000, 3))
 
     def write(self, outcomes: Sequence[Outcome], run: Run) -> list[Outcome]:
-        """Store outcomes; returns those that were written."""
+        """Store outcomes. Returns those that were written."""
         written = self.predictions.write(outcomes, run)
         finished = [outcome for outcome in outcomes if outcome.row.id in written]
         self.metrics.count_batch(finished, run)
@@ -113,18 +114,18 @@ class Classify(BatchTask):
 
 
 class Speed:
-    """A moving estimate of the time that the model takes for an image."""
+    """A moving estimate of the time that the model takes for one image."""
 
     def __init__(self) -> None:
         self._seconds = self._images = 0.0
         self._seconds_an_image = 0.0
 
     def expect(self, images: int) -> float:
-        """Seconds that so many images will take; 0 before the first measurement."""
+        """The seconds that `images` images will take; 0 before the first measurement."""
         return images * self._seconds_an_image
 
     def measure(self, seconds: float, images: int) -> None:
-        """Take in one batch. A large batch counts for more than a small one."""
+        """Add the measurement of one batch. A large batch counts for more than a small one."""
         self._seconds = self._seconds * (1 - FORGET) + seconds
         self._images = self._images * (1 - FORGET) + images
         if self._images:
@@ -132,8 +133,10 @@ class Speed:
 
 
 def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | ClassificationError]:
-    """Probabilities (classes,) and energy for each image. When the batch raises, each image is tried
-    alone, so that only the one at fault fails. Raises DeviceLost when it is none of them."""
+    """Classify images. If the batch raises, each image runs alone, so that only a bad image fails.
+
+    Raises DeviceLost if the model also raises for a black image.
+    """
     try:
         return list(zip(*classifier(images), strict=True))
     except Exception:
@@ -144,7 +147,7 @@ def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | Cla
         try:
             classifier.warm_up(1)
         except Exception as error:
-            raise DeviceLost(f"a black image cannot be classified, either: {error!r}") from error
+            raise DeviceLost(f"a black image cannot be classified: {error!r}") from error
         return [ClassificationError("The model could not process this image; try another one.")]
 
 
@@ -153,14 +156,14 @@ def _conclude(row: Row, classifier: Classifier, answer: Answer | ClassificationE
         return Failed(row, "Classification failed", str(answer))
     probabilities, energy = answer[0], round(float(answer[1]), 6)
     if not math.isfinite(energy) or not np.isfinite(probabilities).all():
-        detail = "The model's answer for this image is no number; try another image."
+        detail = "The model's answer for this image is not a number; try another image."
         return Failed(row, "Classification failed", detail)
     unfamiliar = classifier.is_unfamiliar(energy)
     return Succeeded.rank(row, classifier.classes, probabilities, energy, unfamiliar=unfamiliar)
 
 
 def _log(outcomes: Sequence[Outcome], request_ids: Mapping[UUID, str | None], run: Run | None = None) -> None:
-    """Write one line an outcome; `run` is the forward pass, if there was one."""
+    """Log one line for each outcome. `run` is the forward pass, if there was one."""
     for outcome in outcomes:
         answer = outcome if isinstance(outcome, Succeeded) else None
         fields = {

@@ -1,7 +1,7 @@
-"""A trial of a model in a process of its own, under limits on memory and time.
+"""The trial: a model runs in another process, with limits of memory and time.
 
-A hostile or absurd graph may take all memory, run for hours or crash ONNX Runtime. In a trial that ends the
-trial's process and not the worker. The trial runs on the CPU, whatever device serves.
+A malicious or broken graph can take all memory, run for hours or crash ONNX Runtime. In a trial this ends the
+child process and not the worker. A trial always runs on the CPU.
 """
 
 import io
@@ -20,17 +20,17 @@ from inference.card import INPUT_SIZE
 from inference.engine import Engine, Precision, check_answers
 from inference.errors import ArtifactError
 
-SECONDS = 30  # of CPU time; on the clock four times that, since the machine may be busy
-MAX_BYTES = 2 * 2**30  # of address space: the shipped model's trial takes 0.4 GB at a batch of 64
+SECONDS = 30  # of CPU time; the wall-clock limit is four times as long, because the machine may be busy
+MAX_BYTES = 2 * 2**30  # of address space; the shipped model takes 0.4 GB at a batch of 64
 MAX_BATCH_SECONDS = 10.0
-REFUSED = 3  # the exit status of a trial that says why
+REFUSED = 3  # the exit status of a trial that has printed a reason
 MAX_REASON = 500  # characters
 
 
 def try_model(
     content: bytes, precision: Precision, check: Check, max_batch_size: int, seconds: int = SECONDS
 ) -> None:
-    """Check a model and run it in a child process, for so many seconds of CPU time. Raises ArtifactError."""
+    """Check a model and run it in a child process for at most `seconds` of CPU time. Raises ArtifactError."""
     given = io.BytesIO()
     np.savez(given, model=np.frombuffer(content, np.uint8), **vars(check))
     command = [sys.executable, "-m", "inference.trial", precision, str(max_batch_size), str(seconds)]
@@ -52,7 +52,7 @@ def try_model(
 
 
 def main() -> int:
-    """The child: a model and its check on standard input, the reason for a refusal on standard output."""
+    """The child process. Reads a model and its check from standard input, and prints why it refuses."""
     precision, max_batch_size, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     limit(seconds)
     assert precision in ("float32", "int8")
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def limit(seconds: int) -> None:
-    """Bound this process; where memory runs out, it is the one to be killed."""
+    """Limit this process. If the machine runs out of memory, the kernel kills this process first."""
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -81,7 +81,7 @@ def limit(seconds: int) -> None:
 
 def run(content: bytes, precision: Precision, check: Check, max_batch_size: int) -> None:
     """Check the graph, then its answers. Raises ArtifactError."""
-    from inference import graph  # it needs much memory, which the worker saves
+    from inference import graph  # imported only here: it takes 60 MB of memory
 
     graph.check(content, check.probabilities.shape[1])
     engine = Engine(content, threads=1)

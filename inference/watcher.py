@@ -1,7 +1,7 @@
-"""Keeps a worker on the active version: finds new models, registers them, swaps.
+"""Finds new models, registers them, and keeps a worker on the active version.
 
-A model is loaded, verified and warmed up in this thread while the old one goes on serving. The swap itself
-is one assignment, which the next batch sees. While the database is away the worker serves what it has.
+A thread verifies, loads and warms up a model while the old one serves. The swap is one assignment, which
+takes effect with the next batch. While the database is unreachable the worker keeps the version that it has.
 """
 
 import logging
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 SETTLE_SECONDS = 5.0
-"""A version that is not right is looked at again until it has been left alone for so long: someone may be
-copying it. Lower: a slow copy is refused. Higher: a broken version is told of later."""
+"""A broken version is refused once its files have not changed for so long: before that, it may be a copy in
+progress. Lower: a slow copy is refused. Higher: a broken version is reported later."""
 LATER_SECONDS = 30.0
-"""Until a version that failed for a reason of the machine's (no memory left, say) is tried again."""
-NEXT_STEP = "Train it again, or mend it and change its name, that of the folder and the one in the card."
+"""The time until a version is tried again that failed because of the machine, such as by lack of memory."""
+NEXT_STEP = "Train it again, or repair it and rename both the folder and the version in the card."
 
 
 class Watcher:
@@ -37,7 +37,7 @@ class Watcher:
         self.models = models
         self.loader = loader
         self.classifier: Classifier | None = None
-        """What the worker serves, as far as this thread has brought it."""
+        """The version that this thread loaded last, which the worker serves."""
         self._serve: Callable[[Classifier], None] | None = None
         self._marked: str | None = None
         self._later: dict[str, float] = {}
@@ -46,7 +46,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
     def wait_for_model(self) -> Classifier:
-        """The active version, as soon as there is one that can be served."""
+        """Wait until a version can be served, and return it."""
         while True:
             self.turn()
             if self.classifier is not None:
@@ -54,12 +54,12 @@ class Watcher:
             self._rest()
 
     def start(self, serve: Callable[[Classifier], None]) -> None:
-        """From now on hand each version that becomes the active one to `serve`."""
+        """Start the thread. It calls `serve` with each version that becomes active."""
         self._serve = serve
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end; it does within a second, or after the model that it is loading."""
+        """Ask the thread to end. It ends within a second, or after the model that it is loading."""
         self._stopping.set()
 
     def join(self) -> None:
@@ -73,7 +73,7 @@ class Watcher:
         self.registry.disconnect()
 
     def turn(self) -> None:
-        """Look once, and do what is to be done; never raises."""
+        """Look once, and log every error instead of raising it."""
         try:
             self.look()
         except psycopg.Error as error:
@@ -88,9 +88,9 @@ class Watcher:
             self._complain("" if found else f"{self.models} holds no model that can be served")
 
     def look(self) -> None:
-        """Register what is new in the folder, then serve what is active."""
+        """Register the new versions in the folder, then serve the active one."""
         versions = artifact.list_versions(self.models)
-        if not versions:  # a folder that is not mounted, say, proves nothing against what others serve
+        if not versions:  # the folder may not be mounted; other workers may serve the versions in the table
             return
         view = self.registry.look(versions)
         for version in view.unknown:
@@ -111,7 +111,7 @@ class Watcher:
             view = self.registry.look(versions)
 
     def register(self, version: str) -> None:
-        """Give a version its row, if it can be said whether it can be served."""
+        """Add a row for a version, unless it is not yet known whether the version can be served."""
         if self._is_postponed(version):
             return
         folder = self.models / version
@@ -130,7 +130,7 @@ class Watcher:
         except psycopg.Error as error:
             if (error.sqlstate or "")[:2] not in ("22", "54"):  # bad data, too complex
                 raise
-            card, reason = {}, f"the database does not take its card: {error.diag.message_primary}"
+            card, reason = {}, f"the database refuses its card: {error.diag.message_primary}"
         except Exception:
             self._postpone(version)
             return
@@ -141,16 +141,17 @@ class Watcher:
             logger.warning("model refused", extra={"model": version, "error": reason})
 
     def switch(self, version: str, sha256: str | None) -> bool:
-        """Load a version beside the one that is served, then serve it; returns whether to look again.
+        """Load a version beside the one that is served, then serve it. Returns whether to look again.
 
-        `sha256` is that of the float32 model that was registered: another one under its name is refused."""
+        A version is refused if the SHA-256 of its float32 model is not `sha256`, the registered one.
+        """
         if self._is_postponed(version):
             return False
         started = time.monotonic()
         try:
             classifier = self.loader.load(self.models / version)
             if classifier.sha256 != sha256:
-                raise ArtifactError("its files are not those that were registered")
+                raise ArtifactError("its files have changed since it was registered")
         except ArtifactError as error:
             reason = _explain(f"It can no longer be loaded: {error}")
             self.registry.refuse(version, reason)
@@ -170,16 +171,16 @@ class Watcher:
         return True
 
     def _mark(self, version: str, *, is_served: bool) -> None:
-        """Tell the table, when this worker has just begun to serve the version or nobody has told yet."""
+        """Record that the version is served, if it is new to this worker or if no worker has recorded it."""
         if self._serve and (version != self._marked or not is_served):
             self.registry.mark_served(version)
             self._marked = version
 
     def _rest(self) -> None:
-        """Until the table changes, at most one second."""
+        """Wait until the table changes, for at most a second."""
         try:
             self.registry.wait(TICK_SECONDS)
-        except psycopg.Error:  # the next turn says so
+        except psycopg.Error:  # the next turn logs it
             self.registry.disconnect()
             self._stopping.wait(TICK_SECONDS)
 
@@ -187,21 +188,21 @@ class Watcher:
         return time.monotonic() < self._later.get(version, 0.0)
 
     def _postpone(self, version: str) -> None:
-        logger.exception("the model %s could not be tried; again in %.0f s", version, LATER_SECONDS)
+        logger.exception("the model %s could not be tried; the next try is in %.0f s", version, LATER_SECONDS)
         self._later[version] = time.monotonic() + LATER_SECONDS
 
     def _complain(self, complaint: str) -> None:
-        """Say once what is wrong, and once that it no longer is."""
+        """Log a complaint once, and once that it no longer holds."""
         if complaint != self._complaint:
             serving = (
                 self.classifier.version if self.classifier else "nothing; the messages wait in the queue"
             )
             level = logging.WARNING if complaint else logging.INFO
-            logger.log(level, "%s; serving %s", complaint or "all is well with the models", serving)
+            logger.log(level, "%s; serving %s", complaint or "the models can be read again", serving)
             self._complaint = complaint
 
 
 def _explain(reason: str) -> str:
-    """The reason as the table takes and people read it: it may quote what someone put into a file."""
+    """The reason as the table stores it, with a next step. It may quote characters that cannot be printed."""
     text = "".join(character if character.isprintable() else "?" for character in reason)
     return f"{text[:500].rstrip('.')}. {NEXT_STEP}"

@@ -69,8 +69,8 @@ def draw_learning_curve(curve: Sequence[Epoch]) -> Figure:
     axes = figure.add_subplot()
     epochs = [epoch.number for epoch in curve]
     held_out = [epoch.validation_accuracy for epoch in curve]
-    axes.plot(epochs, held_out, "o-", color=BLUE, label="held-out images")
-    axes.plot(epochs, [e.accuracy for e in curve], "o-", color=ORANGE, label="images trained on, augmented")
+    axes.plot(epochs, held_out, "o-", color=BLUE, label="validation accuracy")
+    axes.plot(epochs, [e.accuracy for e in curve], "o-", color=ORANGE, label="training accuracy")
     axes.annotate(f"{held_out[-1]:.1%}", (epochs[-1], held_out[-1]), (0, 8), textcoords="offset points",
                   ha="center", color=BLUE)  # fmt: skip
     axes.set(xlabel="epoch", ylabel="accuracy", title="Learning curve", ylim=(None, 1.02))

@@ -81,8 +81,8 @@ class Terminal(Report):
 
     def epoch(self, epoch: Epoch) -> None:
         tqdm.write(
-            f"epoch {epoch.number:3}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, "
-            f"held out {epoch.validation_accuracy:.1%}, learning rate {epoch.learning_rate:.3f}, "
+            f"epoch {epoch.number:3}: loss {epoch.loss:.3f}, training accuracy {epoch.accuracy:.1%}, "
+            f"validation accuracy {epoch.validation_accuracy:.1%}, learning rate {epoch.learning_rate:.3f}, "
             f"{epoch.images_per_second:,.0f} images/s, {epoch.seconds_left:.0f} s left"
         )
 

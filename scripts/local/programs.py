@@ -118,9 +118,7 @@ def _backend(config: Config) -> Program:
 
 def _inference(config: Config) -> Program:
     environment = {"METRICS_ADDRESS": f"127.0.0.1:{config.ports['inference_metrics']}"}
-    return _celery_worker(
-        "inference", "inference.worker", _service_environment(config, "worker") | environment
-    )
+    return _celery_worker("inference", "inference.main", _service_environment(config, "worker") | environment)
 
 
 def _training(config: Config) -> Program:

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO, StringIO
@@ -229,7 +230,7 @@ async def test_a_prediction_that_has_not_ended_can_be_withdrawn_and_stays_so(
     assert (again.status_code, again.json()) == (200, answer.json())
     await finish(done["id"])
     assert_problem(await api.client.post(f"{done['urls']['self']}/cancel"), 409, "succeeded already")
-    worker = WorkerPredictions(servers.database_url("worker"))
+    worker = WorkerPredictions(servers.database_url("worker"), threading.Event())
     assert worker.take([UUID(waiting["id"])]) == []
     worker.close()
 

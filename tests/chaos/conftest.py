@@ -1,4 +1,4 @@
-"""Who uploads to the whole system."""
+"""A client of the whole system."""
 
 from collections.abc import AsyncGenerator
 from typing import Any

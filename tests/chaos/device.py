@@ -1,4 +1,4 @@
-"""A device that sleeps DEVICE_SECONDS for a batch, and some images are its undoing."""
+"""A device that sleeps DEVICE_SECONDS for each batch, and fails for some images."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RAISES, KILLS = b"\1" * 3072, b"\2" * 3072
-"""Pixels for which the device raises, or ends the process as a crash of its driver does."""
+"""Pixels for which the device raises, and pixels for which it kills the process as a driver may do."""
 
 
 class Device:
@@ -23,7 +23,7 @@ class Device:
         if KILLS in images:
             os.kill(os.getpid(), signal.SIGKILL)
         if RAISES in images:
-            raise RuntimeError("this image is its undoing")
+            raise RuntimeError("the device cannot run this image")
         answers = np.array([[0.75, 0.25]] * len(images), np.float32)
         return answers, np.zeros(len(images), np.float32)
 

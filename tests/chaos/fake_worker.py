@@ -1,4 +1,4 @@
-"""A real worker that serves a device of the tests."""
+"""A real worker with the fake device: `celery -A tests.chaos.fake_worker worker`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from tests.chaos.device import Device
 
 
 class Watcher:
-    """Has its model at once, and never another one."""
+    """Has one model from the start, and finds no other."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -28,6 +28,6 @@ class Watcher:
 
 watcher.Watcher = Watcher  # pyright: ignore[reportAttributeAccessIssue]
 
-from inference.worker import app  # noqa: E402
+from inference.main import app  # noqa: E402
 
 __all__ = ["app"]

@@ -1,4 +1,4 @@
-"""What Flower shows of task messages: every prediction in one task, from its receipt on."""
+"""Flower shows each prediction in one task, as soon as a worker has received it."""
 
 import ast
 from collections import Counter
@@ -26,7 +26,7 @@ async def read_tasks(system: Config, client: httpx.AsyncClient) -> dict[str, Any
     return answer.json() if answer.status_code == 200 else {}
 
 
-async def test_each_prediction_is_in_one_task_and_each_task_has_the_id_of_its_first(
+async def test_each_prediction_is_in_one_task_which_has_the_id_of_its_first_prediction(
     system: Config, client: httpx.AsyncClient
 ) -> None:
     await eventually(partial(is_heard, system, client), 30)
@@ -47,7 +47,7 @@ async def test_each_prediction_is_in_one_task_and_each_task_has_the_id_of_its_fi
     await eventually(shown)
 
 
-async def test_a_lone_prediction_is_shown_under_its_id_from_its_receipt_on(
+async def test_a_lone_prediction_is_shown_under_its_id_once_it_is_received(
     system: Config, client: httpx.AsyncClient
 ) -> None:
     await eventually(partial(is_heard, system, client), 30)

@@ -1,4 +1,4 @@
-"""Task messages in the whole system: many, malformed and waiting ones, and what Flower shows of them."""
+"""Task messages in the whole system: in batches, malformed, and as Flower shows them."""
 
 import json
 import re
@@ -27,7 +27,7 @@ async def read_flower_s_tasks(system: Config, client: httpx.AsyncClient) -> dict
     return answer.json() if answer.status_code == 200 else {}
 
 
-async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows_them_all(
+async def test_uploads_of_one_request_run_in_batches_and_flower_shows_them_all(
     system: Config, client: httpx.AsyncClient
 ) -> None:
     await eventually(partial(is_heard_by_flower, system, client), 30)
@@ -76,11 +76,11 @@ async def test_uploads_that_come_together_are_served_in_batches_and_flower_shows
     ],
     ids=[
         *("no id", "broken json", "a dict", "two items", "no type", "pickle", "unknown task", "no headers"),
-        *("no list of ids", "no ids", "1,001 ids"),
+        *("not a list of ids", "no ids", "1,001 ids"),
     ],
 )
 @pytest.mark.parametrize("queue", ["inference", "inference.bulk"])
-async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives(
+async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
     headers: dict[str, Any],
     body: bytes,
     content_type: str | None,
@@ -109,7 +109,7 @@ async def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_lives
 
 
 @pytest.mark.parametrize("ids", [["x"], [None], [["x"]], [{"id": 1}]], ids=str)
-async def test_a_message_of_ids_that_are_no_uuids_is_a_failed_task_and_the_worker_lives(
+async def test_a_message_of_ids_that_are_not_uuids_is_a_failed_task_and_the_worker_goes_on(
     ids: list[Any], system: Config, client: httpx.AsyncClient
 ) -> None:
     await eventually(partial(is_heard_by_flower, system, client), 30)
@@ -134,7 +134,7 @@ async def test_a_message_of_ids_that_are_no_uuids_is_a_failed_task_and_the_worke
     assert pid_of(system, "inference") == before
 
 
-async def test_flower_shows_a_lone_prediction_by_its_id_and_its_answer(
+async def test_flower_shows_a_lone_prediction_under_its_id_with_its_label(
     system: Config, client: httpx.AsyncClient
 ) -> None:
     await eventually(partial(is_heard_by_flower, system, client), 30)

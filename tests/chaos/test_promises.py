@@ -1,4 +1,4 @@
-"""What the service promises, with things killed."""
+"""No upload is lost when a process is killed, stopped or suspended."""
 
 import asyncio
 import json
@@ -40,14 +40,14 @@ async def is_ok(system: Config) -> bool:
 
 
 async def connect(system: Config) -> asyncpg.Connection | None:
-    """To the database, once it lets somebody in."""
+    """A connection to the database, or None while it is unreachable."""
     with suppress(OSError, asyncpg.PostgresError):
         return await asyncpg.connect(system.database_url("cifar"))
     return None
 
 
 async def is_replaced(system: Config, name: str, pid: int) -> bool:
-    """supervisord has started another process in its place."""
+    """Whether supervisord has started another process."""
     (found,) = [process for process in stack.processes(system) if process["name"] == name]
     return found["pid"] not in (0, pid)
 
@@ -57,12 +57,12 @@ async def is_free(port: int) -> bool:
 
 
 class Users:
-    """One who uploads without a pause, and keeps what was accepted; one who follows every prediction."""
+    """Two users: one uploads without a pause and keeps the accepted ids, one follows every prediction."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.accepted: list[str] = []
         self.ends: defaultdict[str, list[Any]] = defaultdict(list)
-        """Terminal events of each prediction, as they came."""
+        """The terminal events of each prediction, in their order."""
         self.breaks = 0
         self._client = client
         self._last_event_id = ""
@@ -74,7 +74,7 @@ class Users:
         await self._tasks[0]
 
     async def leave(self) -> None:
-        """Both, at once."""
+        """Stop both users."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -85,7 +85,7 @@ class Users:
             try:
                 answer = await self._client.post("/api/predict", files=files)
             except httpx.TransportError:
-                continue  # nothing was promised
+                continue  # the upload was not accepted
             if answer.status_code == 202:
                 self.accepted += [prediction["id"] for prediction in answer.json()["predictions"]]
             await asyncio.sleep(0.05)
@@ -97,7 +97,9 @@ class Users:
                 async with aconnect_sse(self._client, "GET", "/api/events", headers=headers) as stream:
                     async for event in stream.aiter_sse():
                         self._last_event_id = event.id
-                        prediction = json.loads(event.data) if event.data else {}  # some only keep it open
+                        prediction = (
+                            json.loads(event.data) if event.data else {}
+                        )  # comments keep the stream open
                         if prediction.get("completed_at"):
                             self.ends[prediction["id"]].append(prediction)
             self.breaks += 1
@@ -136,7 +138,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
         pid = pid_of(system, victim)
         os.kill(pid, signal.SIGKILL)
         if port := system.ports.get(PORT_OF.get(victim, "")):
-            await eventually(partial(is_free, port), 10)  # what was killed is what served
+            await eventually(partial(is_free, port), 10)  # the killed process was the one that served
     finally:
         with suppress(psutil.NoSuchProcess):
             worker.resume()
@@ -148,22 +150,22 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
     async def all_finished() -> bool:
         return await database.fetchval(UNFINISHED) == 0
 
-    await eventually(all_finished, 60)  # of the system being whole again
+    await eventually(all_finished, 60)  # after the system is healthy again
 
-    async def all_told() -> bool:
+    async def all_have_events() -> bool:
         return set(users.accepted) <= users.ends.keys()
 
-    await eventually(all_told)
+    await eventually(all_have_events)
     rows = await database.fetch("SELECT * FROM predictions WHERE id = ANY($1::uuid[])", users.accepted)
     assert len(rows) == len(set(users.accepted))
     assert {row["status"] for row in rows} == {"succeeded"}
     assert max(row["attempt"] for row in rows) <= 3
-    if victim == "inference":  # what it ran was delivered again, and ran alone
+    if victim == "inference":  # its messages were redelivered, so their predictions ran one by one
         again = {row["batch_size"] for row in rows if row["attempt"] > 1}
         assert again == {1}
     for ends in (users.ends[id] for id in users.accepted):
         assert all(end == ends[0] for end in ends)
-        assert len(ends) == 1 or users.breaks  # who resumes may be told the same again
+        assert len(ends) == 1 or users.breaks  # a stream that resumes may repeat events
     await database.close()
 
 
@@ -195,22 +197,22 @@ async def test_health_answers_in_time_while_a_server_hangs_and_recovers(
     await eventually(partial(is_ok, system), 30)
 
 
-async def test_a_stopped_worker_finishes_what_it_runs_and_says_goodbye(
+async def test_a_stopped_worker_finishes_its_batches_and_sends_an_offline_event(
     system: Config, client: httpx.AsyncClient
 ) -> None:
     broker = await aio_pika.connect(system.broker_url("flower"))
     database = await asyncpg.connect(system.database_url("cifar"))
     async with broker:
-        said = await (await broker.channel()).declare_queue("celeryev.test", exclusive=True)
-        await said.bind("celeryev", "worker.offline")
+        events = await (await broker.channel()).declare_queue("celeryev.test", exclusive=True)
+        await events.bind("celeryev", "worker.offline")
         flow = asyncio.create_task(upload(client))
         await eventually(lambda: database.fetchval(AMID_A_BATCH))
         os.kill(pid_of(system, "inference"), signal.SIGTERM)  # supervisord starts another
 
-        async def goodbye() -> Any:
-            return await said.get(fail=False)
+        async def offline_event() -> Any:
+            return await events.get(fail=False)
 
-        assert b'"inference@localhost"' in (await eventually(goodbye, 30)).body
+        assert b'"inference@localhost"' in (await eventually(offline_event, 30)).body
     accepted = [prediction["id"] for prediction in await flow]
 
     async def all_finished() -> bool:
@@ -219,7 +221,7 @@ async def test_a_stopped_worker_finishes_what_it_runs_and_says_goodbye(
     await eventually(all_finished, 60)
     rows = await database.fetch("SELECT * FROM predictions WHERE id = ANY($1::uuid[])", accepted)
     assert {row["status"] for row in rows} == {"succeeded"}
-    # What it ran has ended there. What it only held went back, which counts as a delivery, and ran alone.
+    # It finished its batches. The other messages were returned, so their predictions ran one by one.
     assert {row["attempt"] for row in rows} <= {1, 2}
     assert any(row["attempt"] == 1 for row in rows)
     assert {row["batch_size"] for row in rows if row["attempt"] == 2} <= {1}

@@ -1,4 +1,4 @@
-"""Models swapped in a real worker that answers without a pause."""
+"""A real worker swaps models while predictions arrive without a pause."""
 
 import asyncio
 import itertools
@@ -32,7 +32,7 @@ PIXELS = [os.urandom(3072) for _ in range(16)]
 
 
 def copy_shipped(models: Path, version: str, **card: Any) -> Path:
-    """The model that ships, under another name, in one rename."""
+    """Copy the shipped model to another name, in one rename."""
     partial_folder = models / f".{version}"
     partial_folder.mkdir()
     whole = json.loads((SHIPPED_MODEL / "card.json").read_text()) | {"version": version} | card
@@ -44,7 +44,7 @@ def copy_shipped(models: Path, version: str, **card: Any) -> Path:
 
 @dataclass
 class Worker:
-    """A real worker with a folder of models of its own."""
+    """A real worker with its own folder of models."""
 
     process: subprocess.Popen[bytes]
     models: Path
@@ -60,7 +60,7 @@ def run_worker(servers: Config, folder: Path) -> Generator[Worker]:
     models, log = folder / "models", folder / "worker.log"
     models.mkdir(exist_ok=True)
     (port,) = find_free_ports(1)
-    command = [f"{Path(sys.executable).parent}/celery", "-A", "inference.worker", "worker"]
+    command = [f"{Path(sys.executable).parent}/celery", "-A", "inference.main", "worker"]
     command += ["--loglevel", "WARNING", "-n", f"{uuid.uuid4()}@test", "--without-gossip", "--without-mingle"]
     environment = os.environ | {
         "DATABASE_URL": servers.database_url("worker"),
@@ -83,7 +83,7 @@ def run_worker(servers: Config, folder: Path) -> Generator[Worker]:
 async def publish(
     servers: Config, database: asyncpg.Connection
 ) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
-    """Stores one more image and publishes its message, as the backend does."""
+    """Stores one image and publishes its message, as the backend does."""
     broker = Broker(servers.broker_url("backend"), lambda _event: None)
     await broker.open()
 
@@ -92,7 +92,7 @@ async def publish(
 
     await eventually(connected)
     pixels = itertools.cycle(PIXELS)
-    rows = await asyncpg.connect(servers.database_url("backend"))  # the other may be in use
+    rows = await asyncpg.connect(servers.database_url("backend"))  # the fixture's connection may be in use
 
     async def publish() -> None:
         id = uuid.uuid4()
@@ -110,7 +110,7 @@ async def publish(
 
 
 async def upload(publish: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """A_SECOND images each second, whether or not they are answered."""
+    """Upload A_SECOND images each second, whether or not they are finished."""
     started = time.monotonic()
     for number in range(int(seconds * A_SECOND)):
         await asyncio.sleep(max(0.0, started + number / A_SECOND - time.monotonic()))
@@ -121,7 +121,7 @@ async def count(database: asyncpg.Connection, condition: str) -> int:
     return int(await database.fetchval(f"SELECT count(*) FROM predictions WHERE {condition}") or 0)
 
 
-async def none_left(database: asyncpg.Connection) -> bool:
+async def all_finished(database: asyncpg.Connection) -> bool:
     return await count(database, "completed_at IS NULL") == 0
 
 
@@ -144,19 +144,19 @@ async def read_latencies_ms(database: asyncpg.Connection) -> list[float]:
     return [row["ms"] for row in rows]
 
 
-async def test_predictions_flow_while_versions_are_swapped_back_and_forth(
+async def test_predictions_finish_while_versions_are_swapped(
     servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:
     with run_worker(servers, tmp_path) as worker:
         copy_shipped(worker.models, FIRST)
         await wait_until_served(database, FIRST, 60)
         copy_shipped(worker.models, SECOND, activation="never")
-        await upload(publish, 3)  # the first passes are slow
-        await eventually(partial(none_left, database), 60)
+        await upload(publish, 3)  # because the first passes are slow
+        await eventually(partial(all_finished, database), 60)
         await database.execute("TRUNCATE predictions")
 
         await upload(publish, 5)
-        await eventually(partial(none_left, database), 60)
+        await eventually(partial(all_finished, database), 60)
         assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 5 * A_SECOND
         quiet = await read_latencies_ms(database)
         await database.execute("TRUNCATE predictions")
@@ -171,7 +171,7 @@ async def test_predictions_flow_while_versions_are_swapped_back_and_forth(
             if flow.done():
                 break
         await flow
-        await eventually(partial(none_left, database), 60)
+        await eventually(partial(all_finished, database), 60)
         swapping = await read_latencies_ms(database)
 
         assert await count(database, "status = 'succeeded'") == 10 * A_SECOND
@@ -189,7 +189,7 @@ async def test_predictions_flow_while_versions_are_swapped_back_and_forth(
             cuts = statistics.quantiles(latencies, n=100)
             print(f"{name}: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, n {len(latencies)}")
         print(*worker.lines("model loaded")[-3:], sep="\n")
-        assert max(swapping) < max(quiet) + 3000  # far above what a swap costs, far below waiting for one
+        assert max(swapping) < max(quiet) + 3000  # a swap costs much less, waiting for one much more
 
         active = await database.fetchval("SELECT version FROM models ORDER BY activated_at DESC LIMIT 1")
         async with httpx.AsyncClient() as client:
@@ -198,24 +198,24 @@ async def test_predictions_flow_while_versions_are_swapped_back_and_forth(
         assert figures.count("inference_model_info{") == 1
 
 
-async def test_a_worker_waits_for_a_model_and_keeps_what_is_queued(
+async def test_a_worker_waits_for_a_model_and_predictions_stay_queued(
     servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:
-    async def said_so() -> bool:
+    async def has_logged_it() -> bool:
         return bool(worker.lines("holds no model that can be served"))
 
     with run_worker(servers, tmp_path) as worker:
         await publish()
-        await eventually(said_so, 60)
+        await eventually(has_logged_it, 60)
         worker.process.terminate()
-        assert worker.process.wait(5) == -signal.SIGTERM  # it does not insist on a model
+        assert worker.process.wait(5) == -signal.SIGTERM  # it stops without a model
 
     with run_worker(servers, tmp_path) as worker:
         (worker.models / FIRST).mkdir()
-        await eventually(said_so, 60)
+        await eventually(has_logged_it, 60)
         assert await count(database, "status = 'queued'") == 1
         copy_shipped(worker.models, SECOND)
-        await eventually(partial(none_left, database), 60)
+        await eventually(partial(all_finished, database), 60)
         assert await count(database, f"status = 'succeeded' AND model = '{SECOND}'") == 1
         refused = await eventually(
             lambda: database.fetchval("SELECT error FROM models WHERE version = $1", FIRST)
@@ -223,7 +223,7 @@ async def test_a_worker_waits_for_a_model_and_keeps_what_is_queued(
         assert "card.json cannot be read" in refused
 
 
-async def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
+async def test_a_damaged_version_is_refused_and_the_old_one_still_serves(
     servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:
     with run_worker(servers, tmp_path) as worker:
@@ -244,12 +244,12 @@ async def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
             lambda: database.fetchval("SELECT error FROM models WHERE version = $1", SECOND)
         )
         await flow
-        await eventually(partial(none_left, database), 60)
+        await eventually(partial(all_finished, database), 60)
         assert "SHA-256 differs" in refused
         assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 2 * A_SECOND
 
 
-async def test_a_swap_that_finds_the_database_away_happens_when_it_is_back(
+async def test_a_swap_that_fails_without_the_database_happens_when_it_is_back(
     servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:
     with run_worker(servers, tmp_path) as worker:
@@ -257,18 +257,18 @@ async def test_a_swap_that_finds_the_database_away_happens_when_it_is_back(
         copy_shipped(worker.models, SECOND, activation="never")
         await wait_until_served(database, FIRST, 60)
 
-        async def complained() -> bool:
+        async def has_logged_it() -> bool:
             return bool(worker.lines("the table of models cannot be read"))
 
         flow = asyncio.create_task(upload(publish, 6))
         await eventually(lambda: count(database, "status = 'succeeded'"))
         async with away(database):
             await activate(database, SECOND)
-            await eventually(complained)
+            await eventually(has_logged_it)
             assert not await is_served(database, SECOND)
         await wait_until_served(database, SECOND)
         await flow
-        await eventually(partial(none_left, database), 60)
+        await eventually(partial(all_finished, database), 60)
         assert await count(database, "status = 'succeeded'") == 6 * A_SECOND
         models = await database.fetch("SELECT DISTINCT model FROM predictions")
         assert {row["model"] for row in models} == {FIRST, SECOND}

@@ -9,7 +9,7 @@ from scripts.local.config import REPOSITORY
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 PLACE = re.compile(
-    r"`((?:backend|inference|training|images|ui|docs|scripts|proxy|broker|tests|observability)/[\w./-]+)`"
+    r"`((?:backend|celery_worker|inference|training|images|ui|docs|scripts|proxy|broker|tests|observability)/[\w./-]+)`"
 )
 
 

@@ -97,12 +97,12 @@ class Timed:
 
 def classify_all(classifier: Classifier, pixels: Sequence[bytes], count: int, max_batch: int) -> None:
     """Run so many predictions in messages of 64, and report images/s and CPU time."""
-    from inference import logs
+    from celery_worker import logs
     from inference.collector import Group
     from inference.metrics import Metrics
     from inference.tasks import Classify
 
-    logs.configure()  # a line for each prediction, as in a worker
+    logs.configure("inference")  # a line for each prediction, as in a worker
     timed, predictions, loop = Timed(classifier), MemoryPredictions(pixels), Loop()
     task = Classify(timed, predictions, Metrics(), max_batch)  # pyright: ignore[reportArgumentType]
     task.pipeline.connect(loop)

@@ -1,4 +1,4 @@
-"""Small artifacts for tests, whole or broken in one place."""
+"""Small artifacts for tests, complete or with one defect."""
 
 import hashlib
 import io
@@ -21,12 +21,12 @@ ENERGY = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["batch"])
 
 
 def make_weights(seed: int = 0) -> NDArray[np.float32]:
-    """Of the one layer that the small model has: (3, classes)."""
+    """The weights of the small model's only layer: (3, classes)."""
     return np.random.default_rng(seed).normal(size=(3, len(CLASSES))).astype(np.float32)
 
 
 def make_nodes() -> list[NodeProto]:
-    """The mean colour of an image, times the weights, is its logits."""
+    """The logits of an image are its mean colour times the weights."""
     return [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats", "sides"], ["colour"], keepdims=0),
@@ -55,7 +55,7 @@ def make_model(
     outputs: Sequence[ValueInfoProto] = (PROBABILITIES, ENERGY),
     domains: Sequence[str] = (),
 ) -> bytes:
-    """An ONNX file; by default of a model that answers."""
+    """An ONNX file, by default of a working model."""
     graph = helper.make_graph(
         list(make_nodes() if nodes is None else nodes),
         "small",
@@ -68,7 +68,7 @@ def make_model(
 
 
 def make_check(model: bytes | None = None, **changed: NDArray[Any]) -> bytes:
-    """The reference images of a model, with its own answers."""
+    """Reference images, with the answers of the model."""
     images = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
     session = onnxruntime.InferenceSession(model or make_model(), providers=["CPUExecutionProvider"])
     probabilities, energy = session.run(None, {"images": images})
@@ -87,7 +87,7 @@ def publish(
     check: bytes | None = None,
     **card: Any,
 ) -> Path:
-    """A version's folder, with these changes to its card; None removes a key."""
+    """Write a version's folder, with these changes to its card. None removes a key."""
     folder = models / version
     folder.mkdir(parents=True)
     contents = {"model.onnx": make_model() if model is None else model}
@@ -112,7 +112,7 @@ def publish(
 
 
 def external(model: bytes) -> bytes:
-    """The same model, its weights said to be in another file."""
+    """The same model, which refers to another file for its weights."""
     found = onnx.load_model_from_string(model)
     (weights,) = [tensor for tensor in found.graph.initializer if tensor.name == "weights"]
     weights.data_location = TensorProto.EXTERNAL

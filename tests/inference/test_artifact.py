@@ -1,4 +1,4 @@
-"""The files of an artifact are refused, in words, before they can do harm."""
+"""Files of an artifact that are broken or malicious are refused with a reason."""
 
 import io
 import os
@@ -19,10 +19,10 @@ def refuse(folder: Path, words: str) -> None:
     with pytest.raises(ArtifactError, match=words) as refusal:
         artifact.read(folder)
     assert len(str(refusal.value)) < 500
-    assert str(folder) not in str(refusal.value)  # it is shown to whoever asks
+    assert str(folder) not in str(refusal.value)  # the API shows the reason
 
 
-def test_a_whole_artifact_is_read_with_all_that_its_card_says(tmp_path: Path) -> None:
+def test_an_artifact_is_read_with_every_field_of_its_card(tmp_path: Path) -> None:
     found = artifact.read(publish(tmp_path, int8=b"int8", note="for people"))
     assert found.card.classes == CLASSES
     assert found.fields["note"] == "for people"
@@ -30,7 +30,7 @@ def test_a_whole_artifact_is_read_with_all_that_its_card_says(tmp_path: Path) ->
     assert found.check.images.shape == (4, 32, 32, 3)
 
 
-def test_a_class_has_a_name_with_joiners(tmp_path: Path) -> None:
+def test_the_name_of_a_class_may_contain_joiners(tmp_path: Path) -> None:
     names = ["\u0645\u06cc\u200c\u0634\u0628", "\U0001f468\u200d\U0001f469", "cat"]  # Persian, emoji
     assert artifact.read(publish(tmp_path, classes=names)).card.classes == names
 
@@ -72,7 +72,7 @@ def test_a_class_has_a_name_with_joiners(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_card_that_is_wrong_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_a_card_with_a_wrong_field_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     refuse(publish(tmp_path, **changes), words)
 
 
@@ -89,7 +89,7 @@ def test_a_card_that_is_wrong_is_refused(changes: dict[str, Any], words: str, tm
     ],
     ids=["empty", "half", "no text", "a list", "NaN", "deep", "large"],
 )
-def test_a_card_that_is_no_card_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_card_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
     folder = publish(tmp_path)
     (folder / "card.json").write_bytes(content)
     refuse(folder, words)
@@ -130,13 +130,13 @@ def zip_bomb() -> bytes:
     ],
     ids=["text", "cut", "pickle", "bomb", "floats", "size", "scalar", "energies", "none"],
 )
-def test_reference_images_that_are_none_are_refused(check: bytes, words: str, tmp_path: Path) -> None:
+def test_wrong_reference_arrays_are_refused(check: bytes, words: str, tmp_path: Path) -> None:
     refuse(publish(tmp_path, check=check), words)
 
 
 def make_huge(file: Path) -> None:
     with file.open("r+b") as opened:
-        opened.truncate(2**40)  # it takes no room on the disk
+        opened.truncate(2**40)  # sparse: takes no space on the disk
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "card.json", "check.npz"])
@@ -165,7 +165,7 @@ def test_a_broken_int8_file_leaves_the_float32_model(
     assert words in found.int8_error
 
 
-def test_a_file_is_a_file_and_no_link_is_followed(tmp_path: Path) -> None:
+def test_links_and_special_files_are_refused(tmp_path: Path) -> None:
     whole = publish(tmp_path, "whole")
     for name in ("card.json", "model.onnx", "check.npz"):
         folder = publish(tmp_path, f"linked-{name}", version=f"linked-{name}")
@@ -187,7 +187,7 @@ def test_a_file_is_a_file_and_no_link_is_followed(tmp_path: Path) -> None:
     refuse(tmp_path / "missing", "the version cannot be read")
 
 
-def test_only_folders_with_a_proper_name_are_versions(tmp_path: Path) -> None:
+def test_only_folders_with_a_valid_name_are_versions(tmp_path: Path) -> None:
     for name in ("2026-01-02-abc", ".partial-1", ".runs", "a b", "x" * 101, "-x", "é"):
         (tmp_path / name).mkdir()
     (tmp_path / "active").write_text("2026-01-02-abc\n")

@@ -1,4 +1,4 @@
-"""A version is loaded onto the device that there is; a slower way than intended says so."""
+"""A version is loaded onto the available device. A fallback is logged and reported."""
 
 import logging
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_the_answers_are_those_of_the_model_in_the_order_of_the_images(
     np.testing.assert_allclose(energies, -np.log(exponents.sum(1)), atol=1e-4)
 
 
-def test_the_classes_of_a_loaded_model_are_its_card_s(loader: Loader, tmp_path: Path) -> None:
+def test_a_loaded_model_has_the_classes_of_its_card(loader: Loader, tmp_path: Path) -> None:
     loaded = loader.load(publish(tmp_path))
     assert (loaded.version, loaded.classes) == ("v1", CLASSES)
 
@@ -42,7 +42,7 @@ def test_an_image_is_unfamiliar_above_the_card_s_threshold(loader: Loader, tmp_p
     assert loader.load(publish(tmp_path, "v2")).is_unfamiliar(100) is None
 
 
-def test_a_cpu_serves_int8_where_there_is_one(loader: Loader, tmp_path: Path) -> None:
+def test_a_cpu_serves_the_int8_model_if_there_is_one(loader: Loader, tmp_path: Path) -> None:
     assert "float32" in loader.load(publish(tmp_path, "v1")).device_name
     served = loader.load(publish(tmp_path, "v2", int8=NEAR))
     assert "int8" in served.device_name
@@ -53,18 +53,16 @@ def test_a_cpu_serves_int8_where_there_is_one(loader: Loader, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("int8", [FAR, b"not a model"], ids=["disagrees", "broken"])
-def test_int8_that_does_not_work_here_falls_back_to_float32_and_says_so(
+def test_an_int8_model_that_fails_on_this_cpu_falls_back_to_float32_with_a_reason(
     int8: bytes, loader: Loader, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = loader.load(publish(tmp_path, int8=int8))
     assert "float32" in served.device_name
     assert served.fallback.startswith("int8 failed")
-    assert "int8 of v1 cannot be served, float32 is" in caplog.text
+    assert "int8 of v1 cannot be served, so float32 is" in caplog.text
 
 
-def test_an_int8_file_that_was_damaged_falls_back_to_float32_and_says_so(
-    loader: Loader, tmp_path: Path
-) -> None:
+def test_a_damaged_int8_file_falls_back_to_float32_with_a_reason(loader: Loader, tmp_path: Path) -> None:
     folder = publish(tmp_path, int8=NEAR)
     (folder / "model.int8.onnx").write_bytes(NEAR[:-100])
     served = loader.load(folder)
@@ -72,7 +70,7 @@ def test_an_int8_file_that_was_damaged_falls_back_to_float32_and_says_so(
     assert "SHA-256 differs" in served.fallback
 
 
-def test_a_gpu_that_does_not_work_falls_back_to_the_cpu_and_says_so_loudly(
+def test_a_gpu_that_fails_falls_back_to_the_cpu_and_logs_an_error(
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(classifier, "has_cuda", lambda: True)
@@ -84,9 +82,7 @@ def test_a_gpu_that_does_not_work_falls_back_to_the_cpu_and_says_so_loudly(
     assert "the GPU cannot serve v1" in said.getMessage()
 
 
-def test_a_model_is_tried_once_by_a_worker(
-    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_tries_a_model_once(loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
     monkeypatch.setattr(classifier, "try_model", lambda _content, precision, *_: tried.append(precision))
     folder = publish(tmp_path, int8=NEAR)
@@ -96,6 +92,6 @@ def test_a_model_is_tried_once_by_a_worker(
     assert tried == ["float32", "int8"]
 
 
-def test_a_refusal_says_which_model_it_is_about(loader: Loader, tmp_path: Path) -> None:
+def test_a_refusal_names_the_precision_of_the_model(loader: Loader, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="the float32 model cannot be served: its answers differ"):
         loader.load(publish(tmp_path, model=FAR))

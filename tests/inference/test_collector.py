@@ -1,4 +1,4 @@
-"""Which predictions make the next batch: interactive ones first, bulk in the room that is left."""
+"""Which predictions form the next batch: interactive ones first, then bulk."""
 
 from collections.abc import Sequence
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ def group(count: int = 1, *, is_bulk: bool = False, is_redelivered: bool = False
 
 
 def add(collector: Collector, *counts: int, is_bulk: bool = False) -> list[UUID]:
-    """Messages of so many predictions each; returns the ids of all."""
+    """Add a message for each count of predictions. Returns the ids of all."""
     groups = [group(count, is_bulk=is_bulk) for count in counts]
     for each in groups:
         collector.add(each)
@@ -36,7 +36,7 @@ def ids_of(batch: Batch) -> list[UUID]:
     return list(batch.request_ids)
 
 
-def test_a_batch_is_what_waits_in_the_order_of_its_arrival(collector: Collector) -> None:
+def test_a_batch_takes_what_waits_in_the_order_of_arrival(collector: Collector) -> None:
     ids = add(collector, 1, 2, 1)
     assert take(collector) == ids
     assert not collector
@@ -58,7 +58,7 @@ def test_a_message_that_does_not_fit_is_split_over_batches(collector: Collector)
     assert [id for batch in batches for id in batch] == ids
 
 
-def test_while_the_device_is_busy_only_a_full_batch_is_made_ahead(collector: Collector) -> None:
+def test_only_a_full_batch_starts_while_the_device_is_busy(collector: Collector) -> None:
     ids = add(collector, SIZE - 2)
     bulk = add(collector, 1, is_bulk=True)
     assert take(collector, is_idle=False, device_is_free=False) == []
@@ -66,7 +66,7 @@ def test_while_the_device_is_busy_only_a_full_batch_is_made_ahead(collector: Col
     assert take(collector, is_idle=False, device_is_free=False) == ids + bulk
 
 
-def test_interactive_predictions_come_first_and_bulk_fills_the_room_that_is_left(
+def test_interactive_predictions_go_first_and_bulk_fills_the_batch(
     collector: Collector,
 ) -> None:
     bulk = add(collector, SIZE, SIZE, is_bulk=True)
@@ -75,7 +75,7 @@ def test_interactive_predictions_come_first_and_bulk_fills_the_room_that_is_left
     assert take(collector) == bulk[SIZE - 3 : 2 * SIZE - 3]
 
 
-def test_bulk_does_not_starve_behind_full_batches_of_interactive_ones(collector: Collector) -> None:
+def test_bulk_runs_after_four_full_batches_of_interactive_predictions(collector: Collector) -> None:
     (bulk,) = add(collector, 1, is_bulk=True)
     taken = 0
     while True:
@@ -89,7 +89,7 @@ def test_bulk_does_not_starve_behind_full_batches_of_interactive_ones(collector:
     assert batch[0] == bulk
 
 
-def test_bulk_in_its_turn_takes_one_message_and_interactive_ones_fill_the_rest(collector: Collector) -> None:
+def test_one_bulk_message_goes_first_and_interactive_predictions_fill_the_batch(collector: Collector) -> None:
     bulk = add(collector, 2, 2, is_bulk=True)
     turns: list[Sequence[UUID]] = []
     for _ in range(2 * (BULK_TURN + 1)):
@@ -98,23 +98,42 @@ def test_bulk_in_its_turn_takes_one_message_and_interactive_ones_fill_the_rest(c
     assert turns == [*[[]] * BULK_TURN, bulk[:2], *[[]] * BULK_TURN, bulk[2:]]
 
 
-def test_a_prediction_that_was_delivered_before_runs_alone_with_nothing_else_at_work(
+def test_a_redelivered_prediction_runs_alone_and_only_while_no_other_batch_is_in_progress(
     collector: Collector,
 ) -> None:
     add(collector, *[1] * SIZE)
-    suspects = group(2, is_redelivered=True)
-    collector.add(suspects)
+    redelivered = group(2, is_redelivered=True)
+    collector.add(redelivered)
     assert take(collector, is_idle=False, device_is_free=False) == []
     assert take(collector, is_idle=False) == []
-    for id in suspects.request_ids:
-        batch = collector.take(is_idle=True, device_is_free=True)
-        assert batch
-        assert batch.is_redelivered
-        assert ids_of(batch) == [id]
-    assert len(take(collector)) == SIZE
+    batch = collector.take(is_idle=True, device_is_free=True)
+    assert batch
+    assert batch.is_redelivered
+    assert ids_of(batch) == list(redelivered.request_ids)[:1]
+    assert take(collector, is_idle=False) == []
 
 
-def test_the_rest_of_a_message_that_went_back_does_not_run(collector: Collector) -> None:
+def test_redelivered_predictions_and_first_deliveries_take_turns(collector: Collector) -> None:
+    redelivered = group(4, is_redelivered=True)
+    collector.add(redelivered)
+    alone = [[id] for id in redelivered.request_ids]
+    first, second = [add(collector, *[1] * SIZE) for _ in range(2)]
+    batches = [collector.take(is_idle=True, device_is_free=True) for _ in range(6)]
+    assert [batch and ids_of(batch) for batch in batches] == [alone[0], first, alone[1], second, *alone[2:]]
+    assert [batch and batch.is_redelivered for batch in batches] == [True, False, True, False, True, True]
+    assert not collector
+
+
+def test_a_returned_message_leaves_its_turn_to_first_deliveries(collector: Collector) -> None:
+    message = group(2, is_redelivered=True)
+    collector.add(message)
+    message.is_abandoned = True
+    ids = add(collector, 1)
+    assert take(collector) == ids
+    assert not collector
+
+
+def test_the_rest_of_a_returned_message_does_not_run(collector: Collector) -> None:
     for message in (group(2 * SIZE), group(2, is_redelivered=True)):
         collector.add(message)
         assert take(collector)
@@ -123,7 +142,7 @@ def test_the_rest_of_a_message_that_went_back_does_not_run(collector: Collector)
         assert not collector
 
 
-def test_each_prediction_keeps_the_id_of_its_request(collector: Collector) -> None:
+def test_each_prediction_keeps_the_id_of_its_http_request(collector: Collector) -> None:
     first, second = uuid4(), uuid4()
     collector.add(Group(None, {first: "a", second: None}))
     batch = collector.take(is_idle=True, device_is_free=True)

@@ -1,4 +1,4 @@
-"""The worker's log: a JSON line for each outcome, with the ids that find it."""
+"""The inference worker's log: a JSON line for each outcome, with its ids."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from inference import logs
+from celery_worker import logs
 from inference.tasks import SKIPPED
 from tests.inference.test_tasks import POISON, Fenced, Rows, classify, run
 
@@ -19,7 +19,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
-    """What the worker has said of outcomes."""
+    """The lines of the worker about outcomes."""
     caplog.set_level(logging.INFO, "inference")
     logger = logging.getLogger("inference.tasks")
     written = StringIO()
@@ -53,18 +53,19 @@ def test_a_message_without_a_request_id_is_logged_without_one(lines: Lines) -> N
     assert (line["prediction_id"], line["request_id"]) == (str(id), None)
 
 
-def test_a_prediction_that_is_given_up_or_skipped_is_told_too(lines: Lines) -> None:
+def test_a_prediction_without_an_attempt_left_and_a_skipped_one_are_logged(lines: Lines) -> None:
     tired, gone = uuid4(), uuid4()
     rows = Rows({})
-    rows.given_up = {tired}
+    rows.exhausted = {tired}
     outcomes = run(classify(rows), [tired, gone])
     told = [(line["message"], line.get("error"), line["prediction_id"]) for line in lines()]
-    assert told == [("prediction finished", "Given up", str(tired)), (SKIPPED, None, str(gone))]
+    failed = ("prediction finished", "Failed after 3 attempts", str(tired))
+    assert told == [failed, (SKIPPED, None, str(gone))]
     assert {id: str(outcome) for id, outcome in outcomes.items()} == {tired: "Stopped 3 times."}
     assert rows.runs == []
 
 
-def test_an_outcome_that_was_not_written_is_told_as_skipped(lines: Lines) -> None:
+def test_an_outcome_that_was_not_written_is_logged_as_skipped(lines: Lines) -> None:
     good, late = uuid4(), uuid4()
     run(classify(Fenced({good: bytes(3072), late: bytes(3072)}, {late})), [good, late])
     told = {line["prediction_id"]: line["message"] for line in lines()}

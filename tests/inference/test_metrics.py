@@ -1,4 +1,4 @@
-"""What Prometheus reads of a worker."""
+"""The metrics of a worker."""
 
 import urllib.request
 from uuid import uuid4
@@ -34,17 +34,17 @@ def test_an_outcome_that_was_not_written_is_not_counted() -> None:
     assert (read("inference_batch_size_sum"), read("inference_forward_seconds_count")) == (2, 1)
 
 
-def test_a_prediction_that_is_given_up_counts_as_failed() -> None:
+def test_a_prediction_without_an_attempt_left_counts_as_failed() -> None:
     rows = Rows({})
-    rows.given_up = {uuid4()}
+    rows.exhausted = {uuid4()}
     task = classify(rows)
-    run(task, list(rows.given_up))
+    run(task, list(rows.exhausted))
     read = task.metrics.registry.get_sample_value
     assert read("inference_outcomes_total", {"status": "failed"}) == 1
     assert read("inference_batch_size_count") == 0
 
 
-def test_prometheus_is_answered_at_the_address_of_the_setting() -> None:
+def test_metrics_are_served_at_the_address_of_the_setting() -> None:
     (port,) = find_free_ports(1)
     metrics = Metrics()
     metrics.show_model("m0", "cpu")

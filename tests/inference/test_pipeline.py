@@ -1,4 +1,4 @@
-"""Batches at work: one is read, one runs, one is written, and each message is settled once."""
+"""Batches in progress: one is read, one runs, one is written, and each message is settled once."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ SECONDS = 10
 
 
 class Request:
-    """What a Pipeline needs of Celery's request; remembers how it ended."""
+    """Celery's request as the Pipeline uses it. Records how it ended."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []
@@ -42,7 +42,7 @@ class Request:
 
 
 class Consumer:
-    """A consumer whose loop turns only when told to, with a pool of real threads."""
+    """A consumer with a pool of real threads, whose loop turns only in `tick`."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
@@ -67,7 +67,7 @@ class Consumer:
         self.flushes += 1
 
     def tick(self) -> None:
-        """The loop's next turn, when there is something to do."""
+        """Wait for callbacks, and run them in one turn of the loop."""
         with self.turned:
             assert self.turned.wait_for(lambda: self.soon, SECONDS)
             callbacks, self.soon = self.soon, []
@@ -75,7 +75,7 @@ class Consumer:
             callback()
 
     def finish(self) -> None:
-        """Let the loop turn until nothing waits or is at work."""
+        """Turn the loop until no batch waits or is in progress."""
         while not all(each.done() for each in self.started) or self.soon:
             if self.soon:
                 self.tick()
@@ -86,7 +86,7 @@ class Consumer:
 
 
 class Echo(BatchTask):
-    """Keeps each batch in each stage until it may go on."""
+    """Keeps each batch in each stage until the test lets it leave."""
 
     name = "echo"
     max_batch_size = SIZE
@@ -104,13 +104,13 @@ class Echo(BatchTask):
         self.open()
 
     def open(self) -> None:
-        """Each batch leaves each stage at once, and so do those that are there."""
+        """Let every batch leave every stage at once."""
         self.passes = dict.fromkeys(STAGES, 1000)
         with self.entered:
             self.entered.notify_all()
 
     def close(self) -> None:
-        """No batch leaves a stage until it is let."""
+        """Let no batch leave a stage until `let_one_leave`."""
         self.passes = dict.fromkeys(STAGES, 0)
 
     def let_one_leave(self, stage: str) -> None:
@@ -119,7 +119,7 @@ class Echo(BatchTask):
             self.entered.notify_all()
 
     def wait(self, **batches: list[UUID]) -> None:
-        """Until each of these stages has this batch."""
+        """Wait until each of these stages holds this batch."""
         with self.entered:
             arrived = self.entered.wait_for(
                 lambda: all(self.now.get(s) == ids for s, ids in batches.items()), SECONDS
@@ -185,7 +185,7 @@ def ids(*groups: Group) -> list[UUID]:
 
 
 def fill(task: Echo, pipeline: Pipeline, consumer: Consumer) -> list[Group]:
-    """Four full batches: one is written, one runs, one is read, and the last one waits."""
+    """Add four full batches: one is written, one runs, one is read, and the last one waits."""
     task.close()
     first, second, third, fourth = [add(pipeline, SIZE) for _ in range(4)]
     consumer.tick()
@@ -212,7 +212,7 @@ def test_messages_that_arrive_together_share_a_batch(
     assert second.request.ended == ["started", "succeeded 2 done"]
 
 
-def test_what_arrives_while_a_batch_runs_is_the_next_batch(
+def test_messages_that_arrive_while_a_batch_runs_share_the_next_one(
     task: Echo, pipeline: Pipeline, consumer: Consumer
 ) -> None:
     task.close()
@@ -254,13 +254,13 @@ def test_a_message_is_settled_once_when_all_its_predictions_are_done(
     assert group.request.ended == ["started", f"succeeded {2 * SIZE + 1} done"]
 
 
-def test_each_prediction_of_a_redelivered_message_runs_with_nothing_else_at_work(
+def test_each_prediction_of_a_redelivered_message_runs_while_no_other_batch_is_in_progress(
     task: Echo, pipeline: Pipeline, consumer: Consumer
 ) -> None:
     task.close()
     first = add(pipeline, SIZE)
     consumer.tick()
-    suspects = add(pipeline, 2, is_redelivered=True)
+    redelivered = add(pipeline, 2, is_redelivered=True)
     last = add(pipeline, SIZE)
     consumer.tick()
     assert consumer.started[1:] == []
@@ -271,16 +271,17 @@ def test_each_prediction_of_a_redelivered_message_runs_with_nothing_else_at_work
     assert consumer.started[1:] == []
     task.open()
     consumer.finish()
-    assert task.batches == [ids(first), *[[id] for id in ids(suspects)], ids(last)]
-    assert task.redelivered == ids(suspects)
-    assert [stage for stage, id in task.order if id in ids(suspects)] == ["read", "run", "write"] * 2
-    assert suspects.request.ended == ["started", "succeeded 2 done"]
+    one, two = ids(redelivered)
+    assert task.batches == [ids(first), [one], ids(last), [two]]
+    assert task.redelivered == [one, two]
+    assert task.order == [(stage, batch[0]) for batch in task.batches for stage in STAGES]
+    assert redelivered.request.ended == ["started", "succeeded 2 done"]
 
 
-def test_a_batch_that_raises_goes_back_to_the_broker_and_the_next_one_runs(
+def test_the_messages_of_a_batch_that_raises_are_returned_and_the_next_batch_runs(
     task: Echo, pipeline: Pipeline, consumer: Consumer
 ) -> None:
-    task.error = ValueError("what nobody expected")
+    task.error = ValueError("unexpected")
     first, second = add(pipeline), add(pipeline)
     consumer.finish()
     assert first.request.ended == second.request.ended == ["started", "requeued"]
@@ -290,10 +291,10 @@ def test_a_batch_that_raises_goes_back_to_the_broker_and_the_next_one_runs(
     assert third.request.ended == ["started", "succeeded 1 done"]
 
 
-def test_a_message_of_which_one_batch_raises_goes_back_and_its_rest_does_not_run(
+def test_a_message_is_returned_when_one_of_its_batches_raises_and_its_rest_does_not_run(
     task: Echo, pipeline: Pipeline, consumer: Consumer
 ) -> None:
-    task.error = ValueError("what nobody expected")
+    task.error = ValueError("unexpected")
     group = add(pipeline, 2, is_redelivered=True)
     consumer.finish()
     assert len(task.batches) == 1
@@ -301,10 +302,10 @@ def test_a_message_of_which_one_batch_raises_goes_back_and_its_rest_does_not_run
 
 
 class Ended(BaseException):
-    """What `os._exit` raises here."""
+    """Raised in place of `os._exit`."""
 
 
-def test_a_lost_device_ends_the_process_with_its_messages_unsettled(
+def test_a_lost_device_ends_the_process_before_its_messages_are_settled(
     task: Echo, pipeline: Pipeline, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(status: int) -> None:
@@ -319,7 +320,7 @@ def test_a_lost_device_ends_the_process_with_its_messages_unsettled(
     assert group.request.ended == ["started"]
 
 
-def test_a_new_connection_forgets_what_the_old_one_delivered(
+def test_a_new_connection_drops_the_messages_of_the_old_one(
     task: Echo, pipeline: Pipeline, consumer: Consumer
 ) -> None:
     add(pipeline)
@@ -343,7 +344,7 @@ def test_a_worker_that_stops_starts_no_batch(
     assert group.request.ended == []
 
 
-def test_a_worker_that_stops_finishes_the_batch_of_each_stage_and_sends_their_events(
+def test_a_worker_that_stops_finishes_the_batch_of_each_stage_and_sends_its_events(
     task: Echo, pipeline: Pipeline, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third, fourth = fill(task, pipeline, consumer)

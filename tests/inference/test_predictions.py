@@ -1,7 +1,8 @@
-"""Reads, claims and outcomes in the real table: at most three attempts, exactly one outcome."""
+"""Reads, claims and outcomes in the real table: at most three attempts, and one outcome."""
 
 import asyncio
 import json
+import threading
 import uuid
 from collections.abc import Generator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import asyncpg
 import numpy as np
 import pytest
 
-from inference.errors import Stopped
+from celery_worker.errors import Stopped
 from inference.outcomes import Failed, Row, Run, Succeeded
 from inference.predictions import MAX_ATTEMPTS, Predictions
 from scripts.local.config import Config
@@ -22,7 +23,7 @@ CLASSES = ["cat", "dog"]
 
 @pytest.fixture
 def worker(servers: Config) -> Generator[Predictions]:
-    worker = Predictions(servers.database_url("worker"))
+    worker = Predictions(servers.database_url("worker"), threading.Event())
     yield worker
     worker.close()
 
@@ -89,7 +90,7 @@ async def test_a_redelivered_row_is_claimed_and_its_first_delivery_counts(
     assert await database.fetchval("SELECT status FROM predictions") == "running"
 
 
-async def test_of_a_first_delivery_a_row_that_was_claimed_before_is_claimed(
+async def test_a_row_with_an_earlier_attempt_is_claimed_at_a_first_delivery(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     fresh, claimed = await queue(database, 2)
@@ -102,7 +103,7 @@ async def test_of_a_first_delivery_a_row_that_was_claimed_before_is_claimed(
 
 
 @pytest.mark.parametrize("is_slow", [False, True], ids=["read", "claimed"])
-async def test_a_row_says_how_long_it_has_waited(
+async def test_a_row_holds_the_time_that_it_waited(
     *, is_slow: bool, worker: Predictions, database: asyncpg.Connection
 ) -> None:
     ids = await queue(database)
@@ -114,7 +115,7 @@ async def test_a_row_says_how_long_it_has_waited(
     assert row.queue_ms > 60_000
 
 
-async def test_outcomes_are_written_together_each_its_own(
+async def test_each_row_of_a_batch_gets_its_own_outcome(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     good, bad = take(worker, await queue(database, 2))
@@ -141,7 +142,7 @@ async def test_a_terminal_or_deleted_row_cannot_be_taken(
     assert take(worker, [row.id, uuid.uuid4()], **how) == []
 
 
-async def test_a_doubled_first_delivery_is_written_once(
+async def test_a_message_that_was_published_twice_is_written_once(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     ids = await queue(database, 2)
@@ -183,7 +184,7 @@ async def test_an_outcome_of_an_older_attempt_changes_nothing(
     assert await database.fetchval("SELECT status FROM predictions") == "succeeded"
 
 
-async def test_a_batch_says_which_of_its_outcomes_were_written(
+async def test_writing_returns_the_ids_of_the_rows_that_changed(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     stale, good = take(worker, await queue(database, 2))
@@ -192,7 +193,7 @@ async def test_a_batch_says_which_of_its_outcomes_were_written(
 
 
 @pytest.mark.parametrize("is_claimed_at_first", [False, True], ids=["read", "claimed"])
-async def test_after_three_attempts_a_row_is_given_up_with_its_reason(
+async def test_after_three_attempts_a_row_fails_with_a_reason(
     *, is_claimed_at_first: bool, worker: Predictions, database: asyncpg.Connection
 ) -> None:
     ids = await queue(database)
@@ -204,14 +205,12 @@ async def test_after_three_attempts_a_row_is_given_up_with_its_reason(
     assert worker.take(ids, is_redelivered=True) == []
     row = await database.fetchrow("SELECT * FROM predictions")
     assert row is not None
-    assert (row["status"], row["error_title"], row["attempt"]) == ("failed", "Given up", 3)
+    assert (row["status"], row["error_title"], row["attempt"]) == ("failed", "Failed after 3 attempts", 3)
     assert "3 times" in row["error_detail"]
     assert (failed.title, failed.detail) == (row["error_title"], row["error_detail"])
 
 
-async def test_a_lost_connection_comes_back_by_itself(
-    worker: Predictions, database: asyncpg.Connection
-) -> None:
+async def test_a_broken_connection_is_opened_again(worker: Predictions, database: asyncpg.Connection) -> None:
     ids = await queue(database)
     (row,) = take(worker, ids)
     worker.write([Failed(replace(row, attempt=7), "Late", "")], RUN)  # connects, and changes nothing
@@ -222,8 +221,9 @@ async def test_a_lost_connection_comes_back_by_itself(
         assert len(await asyncio.to_thread(use)) == 1
 
 
-def test_a_worker_that_stops_does_not_wait_for_a_database_that_is_away() -> None:
-    away = Predictions("postgresql://x:x@127.0.0.1:1/x")
-    away.stop()
+def test_a_worker_that_shuts_down_does_not_wait_for_the_database() -> None:
+    stopping = threading.Event()
+    stopping.set()
+    away = Predictions("postgresql://x:x@127.0.0.1:1/x", stopping)
     with pytest.raises(Stopped):
         away.take([uuid.uuid4()])

@@ -1,4 +1,4 @@
-"""Which version is active: the rule in SQL, against the real table."""
+"""Which version becomes active, in the real table."""
 
 import time
 from collections.abc import Generator
@@ -24,7 +24,7 @@ def card(accuracy: float | None = 0.9, test: str | None = "same", **more: Any) -
 
 
 @pytest.mark.parametrize("activation", [None, "better", "always", "never"])
-async def test_the_first_version_is_active_for_something_must_serve(
+async def test_the_first_version_is_activated_in_any_case(
     activation: str | None, registry: Registry, database: asyncpg.Connection
 ) -> None:
     assert registry.register("v1", {"activation": activation} if activation else {})
@@ -49,7 +49,7 @@ async def test_the_first_version_is_active_for_something_must_serve(
     ],
     ids=str,
 )
-async def test_a_further_version_is_active_when_it_is_better_or_told_to_be(
+async def test_a_later_version_is_activated_if_it_is_better_or_its_card_asks_for_it(
     found: dict[str, Any], *, becomes_active: bool, registry: Registry, database: asyncpg.Connection
 ) -> None:
     registry.register("v1", card())
@@ -57,7 +57,7 @@ async def test_a_further_version_is_active_when_it_is_better_or_told_to_be(
     assert registry.look([]).active == ("v2" if becomes_active else "v1")
 
 
-async def test_a_version_is_compared_with_the_active_one_not_with_the_best(
+async def test_a_version_is_compared_with_the_active_one_and_not_with_the_best(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
     registry.register("v1", card(0.9))
@@ -74,7 +74,7 @@ async def test_a_version_is_registered_once(registry: Registry, database: asyncp
     assert await database.fetchval("SELECT card ->> 'accuracy' FROM models") == "0.9"
 
 
-async def test_a_refused_version_is_never_active_and_gives_way_to_the_one_before(
+async def test_when_the_active_version_is_refused_the_previous_one_is_active_again(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
     assert registry.register_refused("v0", {}, "broken")
@@ -88,7 +88,7 @@ async def test_a_refused_version_is_never_active_and_gives_way_to_the_one_before
     assert registry.register("v3", card(0.85))  # better than v1, which is the active one again
 
 
-async def test_when_nothing_is_active_any_more_the_latest_usable_version_is(
+async def test_without_an_active_version_the_latest_usable_one_is_activated(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
     registry.register("v1", card(0.9))
@@ -104,7 +104,7 @@ async def test_when_nothing_is_active_any_more_the_latest_usable_version_is(
     assert registry.look([]).active == "v3"
 
 
-async def test_a_look_names_what_has_no_row_in_the_order_given(
+async def test_versions_without_a_row_are_listed_in_the_order_given(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
     registry.register("v2", card())
@@ -112,7 +112,7 @@ async def test_a_look_names_what_has_no_row_in_the_order_given(
     assert registry.look(["v1", "v2", "v3", "v4"]).unknown == ["v1", "v3"]
 
 
-async def test_a_version_counts_as_served_until_it_is_activated_anew(
+async def test_a_version_counts_as_served_until_it_is_activated_again(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
     registry.register("v1", card())
@@ -123,7 +123,7 @@ async def test_a_version_counts_as_served_until_it_is_activated_anew(
     assert not registry.look([]).is_served
 
 
-async def test_a_clock_that_was_set_back_activates_and_marks_all_the_same(
+async def test_activation_and_serving_work_after_the_clock_was_set_back(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
     registry.register("v1", card())
@@ -138,7 +138,7 @@ async def test_a_clock_that_was_set_back_activates_and_marks_all_the_same(
 async def test_two_workers_that_register_at_once_take_turns(
     servers: Config, registry: Registry, database: asyncpg.Connection
 ) -> None:
-    """Else both would find nothing active, and the one that asked for `never` could win."""
+    """Otherwise both would find no active version, and the one with `never` could be activated last."""
     with psycopg.connect(servers.database_url("worker")) as other:
         other.execute("SELECT pg_advisory_xact_lock(hashtext('models'))")
         registry.look([])
@@ -147,7 +147,7 @@ async def test_two_workers_that_register_at_once_take_turns(
             registry.register("v1", card())
 
 
-async def test_a_card_that_the_database_does_not_take_is_told_apart(
+async def test_a_card_that_the_database_refuses_raises_a_data_error(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
     with pytest.raises(psycopg.DataError):

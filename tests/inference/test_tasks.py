@@ -1,4 +1,4 @@
-"""The task: every prediction of a batch gets one outcome, and a bad image fails alone."""
+"""The task `inference.classify`: each prediction of a batch gets one outcome, and a bad image fails alone."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -20,22 +20,23 @@ NOW = datetime.now(UTC)
 
 
 class Rows:
-    """The table, as far as the task sees it."""
+    """Stands for the table of predictions."""
 
     def __init__(self, rows: dict[UUID, bytes], queue_ms: float = 0.0) -> None:
         self.rows = rows
         self.queue_ms = queue_ms
-        self.given_up: set[UUID] = set()
+        self.exhausted: set[UUID] = set()
         self.taken: list[tuple[bool, bool]] = []
-        """Whether what was taken was delivered before, and whether it was expected to be slow."""
+        """For each call, whether the batch was redelivered, and whether it was expected to be slow."""
         self.outcomes: list[Outcome] = []
         self.runs: list[Run] = []
 
     def take(self, ids: Collection[UUID], *, is_redelivered: bool, is_slow: bool) -> list[Row | Failed]:
         self.taken.append((is_redelivered, is_slow))
         rows = [Row(id, self.rows.get(id, b""), 0, NOW, self.queue_ms) for id in reversed(list(ids))]
-        given_up = [Failed(row, "Given up", "Stopped 3 times.") for row in rows if row.id in self.given_up]
-        return [*given_up, *(row for row in rows if row.id in self.rows)]
+        title, detail = "Failed after 3 attempts", "Stopped 3 times."
+        failed = [Failed(row, title, detail) for row in rows if row.id in self.exhausted]
+        return [*failed, *(row for row in rows if row.id in self.rows)]
 
     def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
         self.outcomes.extend(outcomes)
@@ -44,7 +45,7 @@ class Rows:
 
 
 class Fenced(Rows):
-    """A table that takes no outcome for the ids of `lost`: another worker has claimed them since."""
+    """A table in which another worker has claimed the ids of `lost`, so their outcomes change nothing."""
 
     def __init__(self, rows: dict[UUID, bytes], lost: set[UUID]) -> None:
         super().__init__(rows)
@@ -55,8 +56,10 @@ class Fenced(Rows):
 
 
 class Model:
-    """Says 'dog' for a bright first pixel, else 'cat'; raises when a batch holds POISON. The second
-    byte is how well it knows the image."""
+    """Says 'dog' for a bright first pixel, otherwise 'cat'. Raises if the batch holds POISON.
+
+    The energy is minus the second byte.
+    """
 
     classes = ("cat", "dog")
     device_name = "cpu"
@@ -87,7 +90,7 @@ def classify(rows: Rows) -> Classify:
 
 
 def run(task: Classify, ids: Sequence[UUID], *, is_redelivered: bool = False) -> dict[UUID, Outcome]:
-    """Run one batch, each prediction of a request of its own."""
+    """Run one batch. Each prediction comes from another HTTP request."""
     request_ids: dict[UUID, str | None] = {id: f"upload-of-{id}" for id in ids}
     return dict(task.run_batch(request_ids, lambda: None, is_redelivered=is_redelivered))
 
@@ -129,7 +132,7 @@ def test_a_batch_passes_its_stages_in_order(ids: list[UUID]) -> None:
     assert passed == ["read", "next", "run", "next", "write", "read", "next", "next"]
 
 
-def test_a_poison_image_fails_alone(ids: list[UUID]) -> None:
+def test_an_image_for_which_the_model_raises_fails_alone(ids: list[UUID]) -> None:
     rows = Rows({id: bytes(3072) for id in ids} | {ids[1]: POISON})
     outcomes = run(classify(rows), ids)
     failed = outcomes.pop(ids[1])
@@ -138,7 +141,7 @@ def test_a_poison_image_fails_alone(ids: list[UUID]) -> None:
     assert [str(outcome).split()[0] for outcome in outcomes.values()] == ["cat"] * 3
 
 
-def test_a_device_that_answers_for_no_image_condemns_none(ids: list[UUID]) -> None:
+def test_a_lost_device_fails_no_prediction(ids: list[UUID]) -> None:
     rows = Rows({id: bytes(3072) for id in ids})
     task = classify(rows)
     task.classifier.lost = True  # pyright: ignore[reportAttributeAccessIssue]
@@ -147,7 +150,7 @@ def test_a_device_that_answers_for_no_image_condemns_none(ids: list[UUID]) -> No
     assert rows.outcomes == []
 
 
-def test_an_answer_that_is_no_number_fails_alone(ids: list[UUID]) -> None:
+def test_an_answer_that_is_not_a_number_fails_alone(ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes(3072), ids[1]: NOT_A_NUMBER})
     outcomes = run(classify(rows), ids[:2])
     assert str(outcomes[ids[0]]).startswith("cat")
@@ -167,7 +170,7 @@ def verdicts(outcomes: dict[UUID, Outcome]) -> dict[UUID, tuple[float, bool | No
     return {id: (outcome.energy, outcome.unfamiliar) for id, outcome in found.items()}
 
 
-def test_a_swap_in_the_middle_of_a_batch_is_seen_by_the_next_one(ids: list[UUID]) -> None:
+def test_a_swap_during_a_batch_takes_effect_with_the_next_one(ids: list[UUID]) -> None:
     class Swapping(Model):
         def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             task.serve(Model("m2"))  # pyright: ignore[reportArgumentType]
@@ -192,12 +195,12 @@ def test_a_prediction_that_cannot_be_taken_has_no_outcome(ids: list[UUID]) -> No
     assert task.describe()["predictions"] == 5
 
 
-def test_an_outcome_that_was_not_written_is_none(ids: list[UUID]) -> None:
+def test_an_outcome_that_was_not_written_is_not_returned(ids: list[UUID]) -> None:
     rows = Fenced({id: bytes(3072) for id in ids} | {ids[3]: POISON}, {ids[1], ids[3]})
     assert run(classify(rows), ids).keys() == {ids[0], ids[2]}
 
 
-def test_only_a_batch_that_was_delivered_before_or_will_be_slow_is_claimed(ids: list[UUID]) -> None:
+def test_a_batch_is_claimed_only_if_it_was_redelivered_or_will_be_slow(ids: list[UUID]) -> None:
     rows = Rows({id: bytes(3072) for id in ids})
     task = classify(rows)
     run(task, ids)

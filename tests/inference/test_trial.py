@@ -1,4 +1,4 @@
-"""A model is tried in another process: a hostile or absurd one is refused, in words, and ends nothing."""
+"""A trial refuses a malicious or broken model with a reason, and does not end the worker."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def refuse(model: bytes, words: str, **limits: int) -> None:
     with pytest.raises(ArtifactError, match=words) as refusal:
         try_model(model, "float32", REFERENCE, 8, **limits)
     assert len(str(refusal.value)) <= 600
-    assert str(refusal.value).isprintable()  # on one line
+    assert str(refusal.value).isprintable()  # one line
 
 
 def value(name: str, kind: int, *shape: int | str) -> ValueInfoProto:
@@ -38,12 +38,12 @@ def value(name: str, kind: int, *shape: int | str) -> ValueInfoProto:
 
 
 def with_node(op: str, /, domain: str = "", **attributes: Any) -> list[NodeProto]:
-    """The model's nodes and one more, whose output nobody uses."""
+    """The model's nodes and one more, whose output is unused."""
     return [*make_nodes(), helper.make_node(op, ["logits"], ["unused"], domain=domain, **attributes)]
 
 
 def endless() -> list[NodeProto]:
-    """A loop that never ends, in front of the model."""
+    """The model after a loop that never ends."""
     condition = helper.make_node("Identity", ["go"], ["go_on"])
     body = helper.make_graph(
         [condition],
@@ -58,7 +58,7 @@ def constant(name: str, *numbers: int) -> TensorProto:
     return numpy_helper.from_array(np.array(numbers, np.int64), name)
 
 
-def test_a_sound_model_passes_at_any_batch_size() -> None:
+def test_a_working_model_passes_at_any_batch_size() -> None:
     try_model(make_model(), "float32", REFERENCE, 64)
     try_model(make_model(), "float32", REFERENCE, 1)
 
@@ -128,7 +128,7 @@ def test_a_model_that_takes_too_long_is_refused() -> None:
     refuse(make_model(nodes), "more than 2 seconds of CPU time", seconds=2)
 
 
-def test_int8_may_differ_more_than_float32_but_not_at_will() -> None:
+def test_int8_may_differ_more_than_float32_within_a_limit() -> None:
     near = make_model(tensors=make_tensors(make_weights() * np.float32(1.3)))
     with pytest.raises(ArtifactError, match="differ by up to"):
         try_model(near, "float32", REFERENCE, 8)
@@ -137,7 +137,7 @@ def test_int8_may_differ_more_than_float32_but_not_at_will() -> None:
         try_model(make_model(tensors=make_tensors(-make_weights())), "int8", REFERENCE, 8)
 
 
-def test_a_check_with_another_number_of_classes_does_not_fit_the_model() -> None:
+def test_a_check_with_another_number_of_classes_is_refused() -> None:
     two = Check(REFERENCE.images, REFERENCE.probabilities[:, :2], REFERENCE.energy)
     with pytest.raises(ArtifactError, match=r"must be probabilities float32 \(batch, 2\)"):
         try_model(make_model(), "float32", two, 8)

@@ -1,4 +1,4 @@
-"""The watcher: finds, verifies, registers, swaps; and what it does when things are broken or away."""
+"""The watcher finds, verifies, registers and swaps versions, also when a version or a server fails."""
 
 import json
 import os
@@ -29,7 +29,7 @@ Make = Callable[..., Watcher]
 
 @pytest.fixture
 def make(servers: Config, tmp_path: Path) -> Generator[Make]:
-    """Makes watchers of the folder `tmp_path`; each is stopped at the end."""
+    """Makes watchers of the folder `tmp_path`, and stops them after the test."""
     made: list[Watcher] = []
 
     def make(url: str | None = None) -> Watcher:
@@ -45,7 +45,7 @@ def make(servers: Config, tmp_path: Path) -> Generator[Make]:
 
 
 def settle(folder: Path) -> None:
-    """Make it look as if nobody had touched it for a minute."""
+    """Set the time of the last change back by a minute."""
     then = time.time() - 60
     for path in (*folder.iterdir(), folder):
         os.utime(path, (then, then))
@@ -59,7 +59,7 @@ def serving(watcher: Watcher) -> str | None:
     return watcher.classifier and watcher.classifier.version
 
 
-async def test_what_is_in_the_folder_is_registered_with_its_card_and_the_best_is_served(
+async def test_the_versions_in_the_folder_are_registered_with_their_cards_and_the_best_is_served(
     make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     publish(tmp_path, "v1", accuracy=0.8)
@@ -74,10 +74,10 @@ async def test_what_is_in_the_folder_is_registered_with_its_card_and_the_best_is
         ("v3", False, None),
     ]
     assert json.loads(rows[1]["card"])["pictures"] == 3
-    assert rows[1]["served_at"] is None  # it is loaded; the worker does not consume yet
+    assert rows[1]["served_at"] is None  # loaded, but the worker does not consume yet
 
 
-async def test_a_new_version_is_found_and_served_and_the_old_one_can_come_back(
+async def test_a_new_version_is_found_and_served_and_the_old_one_can_be_activated_again(
     make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     publish(tmp_path, "v1")
@@ -102,7 +102,7 @@ async def test_a_new_version_is_found_and_served_and_the_old_one_can_come_back(
     assert served == ["v2", "v1"]
 
 
-async def test_an_activation_is_heard_not_waited_for(
+async def test_an_activation_takes_effect_at_once(
     make: Make, database: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "TICK_SECONDS", 60)
@@ -132,7 +132,7 @@ async def test_an_activation_is_heard_not_waited_for(
         (lambda folder: (folder / "model.onnx").unlink(), "model.onnx cannot be read"),
     ],
 )
-async def test_a_broken_version_is_refused_with_a_reason_and_what_to_do(
+async def test_a_broken_version_is_refused_with_a_reason_and_a_next_step(
     break_it: Callable[[Path], object],
     words: str,
     make: Make,
@@ -155,8 +155,8 @@ async def test_a_broken_version_is_refused_with_a_reason_and_what_to_do(
 @pytest.mark.parametrize(
     ("card", "words"),
     [
-        ('{"name": "nul \\u0000"', "does not take its card"),
-        ('{"huge": 1e400', "does not take its card|nested|Out of range|not JSON"),
+        ('{"name": "nul \\u0000"', "refuses its card"),
+        ('{"huge": 1e400', "refuses its card|nested|Out of range|not JSON"),
     ],
     ids=["nul", "huge"],
 )
@@ -173,7 +173,7 @@ async def test_a_card_that_cannot_be_stored_is_refused(
     assert any(word in row["error"] for word in words.split("|"))
 
 
-async def test_a_card_of_many_levels_is_stored_as_it_is(
+async def test_a_deeply_nested_card_is_stored_unchanged(
     make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path)
@@ -195,7 +195,7 @@ async def test_a_reason_that_quotes_a_file_can_be_stored(
     assert "its outputs are nul ?? float32 (batch)" in (await fetch(database, "v1"))["error"]
 
 
-async def test_a_version_that_is_being_copied_is_given_time(
+async def test_a_version_that_is_being_copied_is_not_refused(
     make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path)
@@ -211,7 +211,7 @@ async def test_a_version_that_is_being_copied_is_given_time(
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone", "another of its name"])
-async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_one_goes_on(
+async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_one_still_serves(
     damage: str, make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     publish(tmp_path, "v1")
@@ -235,7 +235,7 @@ async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_o
     assert watcher.registry.look([]).active == "v1"
 
 
-async def test_a_worker_whose_folder_is_not_there_condemns_nothing(
+async def test_a_worker_without_a_models_folder_refuses_no_version(
     make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path, "v1")
@@ -247,7 +247,7 @@ async def test_a_worker_whose_folder_is_not_there_condemns_nothing(
     assert (await fetch(database, "v1"))["error"] is None
 
 
-async def test_a_worker_that_starts_goes_back_to_the_newest_version_that_still_loads(
+async def test_a_worker_that_starts_serves_the_newest_version_that_still_loads(
     make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     for number in (1, 2, 3):
@@ -258,12 +258,12 @@ async def test_a_worker_that_starts_goes_back_to_the_newest_version_that_still_l
         (tmp_path / f"v{number}/model.onnx").write_bytes(b"x")
     watcher = make()
     watcher.turn()
-    assert serving(watcher) == "v4"  # never activated, but nothing else is left
+    assert serving(watcher) == "v4"  # never activated, but the only one left
     rows = await database.fetch("SELECT version FROM models WHERE error IS NOT NULL ORDER BY version")
     assert [row["version"] for row in rows] == ["v1", "v2", "v3"]
 
 
-async def test_without_a_model_it_waits_and_says_so_once(
+async def test_a_worker_without_a_model_waits_and_logs_it_once(
     make: Make,
     database: asyncpg.Connection,
     tmp_path: Path,
@@ -284,7 +284,7 @@ async def test_without_a_model_it_waits_and_says_so_once(
     assert watcher.wait_for_model().version == "v2"
 
 
-async def test_a_fault_of_the_machine_condemns_no_version(
+async def test_an_error_of_the_machine_refuses_no_version(
     make: Make, database: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> Classifier:
@@ -298,7 +298,7 @@ async def test_a_fault_of_the_machine_condemns_no_version(
         patch.setattr(watcher.loader, "verify", fail)
         watcher.turn()
     assert await fetch(database, "v2") is None
-    watcher.turn()  # not yet
+    watcher.turn()  # too early for the next try
     assert await fetch(database, "v2") is None
     monkeypatch.setattr(watching, "LATER_SECONDS", 0)
     watcher._later.clear()
@@ -306,7 +306,7 @@ async def test_a_fault_of_the_machine_condemns_no_version(
     assert serving(watcher) == "v2"
 
 
-async def test_while_the_database_is_away_it_goes_on_and_afterwards_it_catches_up(
+async def test_a_worker_serves_without_the_database_and_swaps_when_it_is_back(
     make: Make, database: asyncpg.Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(tmp_path, "v1")
@@ -329,7 +329,7 @@ async def test_while_the_database_is_away_it_goes_on_and_afterwards_it_catches_u
     await eventually(swapped)
 
 
-async def test_the_swap_happens_even_if_the_database_goes_away_in_the_middle(
+async def test_a_swap_succeeds_if_the_database_connection_breaks_during_it(
     make: Make, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     publish(tmp_path, "v1")
@@ -338,7 +338,7 @@ async def test_the_swap_happens_even_if_the_database_goes_away_in_the_middle(
     watcher.turn()
 
     def serve(_: Classifier) -> None:
-        watcher.registry._open().close()  # before it can be told
+        watcher.registry._open().close()  # before the refusal can be written
 
     watcher._serve = serve
     await activate(database, "v2")
@@ -349,7 +349,7 @@ async def test_the_swap_happens_even_if_the_database_goes_away_in_the_middle(
     assert (await fetch(database, "v2"))["served_at"] is not None
 
 
-def test_it_waits_for_a_database_and_stops_when_told(make: Make) -> None:
+def test_a_worker_that_waits_for_the_database_can_be_stopped(make: Make) -> None:
     watcher = make("postgresql://x:x@127.0.0.1:1/x")
     watcher.start(lambda _: None)
     watcher.stop()

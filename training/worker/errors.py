@@ -2,13 +2,14 @@
 
 AttemptEnded
 ├── TrainingFailed  the run fails, with a title and a detail for its user
-├── Lost            the run is canceled, deleted, or claimed by another attempt
-└── Stopped         the worker shuts down; the run goes back to the queue
+└── Lost            the run is canceled, deleted, or claimed by another attempt
+
+`celery_worker.errors.Stopped` also ends one: the worker shuts down, and the run goes back to the queue.
 """
 
 
 class AttemptEnded(Exception):
-    """Base class of the three."""
+    """Base class of the two."""
 
 
 class TrainingFailed(AttemptEnded):
@@ -21,7 +22,3 @@ class TrainingFailed(AttemptEnded):
 
 class Lost(AttemptEnded):
     """The row no longer belongs to this attempt, which must not change it."""
-
-
-class Stopped(AttemptEnded):
-    """The worker shuts down before the run ends."""

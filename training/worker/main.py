@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from training.worker.app import create_app
+from training.worker.app import build_app
 from training.worker.settings import Settings
 
 SECRETS = Path("/run/secrets")  # Docker mounts each secret as a file here
@@ -18,4 +18,4 @@ def build_command(settings: Settings) -> list[str]:
 
 
 settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)  # pyright: ignore
-app = create_app(settings, build_command(settings))
+app = build_app(settings, build_command(settings))

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from celery_worker.errors import Stopped
 from training.worker.child import Child
-from training.worker.errors import Lost, Stopped, TrainingFailed
+from training.worker.errors import Lost, TrainingFailed
 from training.worker.run import Run
 
 if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-settings (tests/gpu)

@@ -1,33 +1,20 @@
-"""The worker's SQL for the table `trainings`, and its connection.
+"""The worker's SQL for the table `trainings`.
 
 While the database is unreachable a statement is retried. Meanwhile the child process goes on with training,
 and its reports wait in the pipe.
 """
 
-import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
-import psycopg
-
-from training.worker.errors import Lost, Stopped
+from celery_worker.database import Connection
+from training.worker.errors import Lost
 from training.worker.run import Model, Run
-
-logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 STALE_SECONDS = 15.0  # a worker that has not updated `seen_at` for so long has lost its run
-RETRY_SECONDS = 1.0
-# They detect a server that no longer answers.
-TIMEOUTS = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 10_000,
-}
 
 # Claim a run that is queued, or whose worker is silent. A run without an attempt left fails instead.
 CLAIM = """
@@ -37,7 +24,7 @@ UPDATE trainings SET
     started_at = coalesce(started_at, clock_timestamp()),
     seen_at = clock_timestamp(),
     completed_at = CASE WHEN attempt < $2 THEN NULL ELSE clock_timestamp() END,
-    error_title = CASE WHEN attempt < $2 THEN NULL ELSE 'Given up' END,
+    error_title = CASE WHEN attempt < $2 THEN NULL ELSE 'Failed after ' || $2 || ' attempts' END,
     error_detail = CASE WHEN attempt < $2 THEN NULL
         ELSE 'The worker stopped ' || attempt || ' times during this training. Start another. '
              'If the worker stops again, look at its log.' END,
@@ -133,9 +120,7 @@ class Runs:
     """
 
     def __init__(self, url: str, stopping: threading.Event) -> None:
-        self._url = url
-        self._stopping = stopping
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection = Connection(url, "training", stopping)
 
     def claim(self, id: UUID) -> Run | None:
         """Claim a run; None if it has ended or belongs to another worker."""
@@ -176,32 +161,11 @@ class Runs:
         return {id for (id,) in self._execute(UNFINISHED, list(ids))}
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()
 
     def _execute_for(self, run: Run, statement: LiteralString, *values: Any) -> None:
         if not self._execute(statement, run.id, run.attempt, *values):
             raise Lost(f"{run.id} is canceled, deleted or claimed again")
 
     def _execute(self, statement: LiteralString, *parameters: Any) -> Sequence[tuple[Any, ...]]:
-        """Execute one statement, again and again while the database is unreachable."""
-        while True:
-            try:
-                return self._open().execute(statement, parameters, prepare=True).fetchall()
-            except psycopg.OperationalError as error:
-                logger.warning("the database is unreachable, trying again: %s", str(error).strip())
-                self.close()
-                if self._stopping.wait(RETRY_SECONDS):
-                    raise Stopped from error
-
-    def _open(self) -> psycopg.Connection[Any]:
-        if self._connection is None:
-            self._connection = psycopg.connect(
-                self._url,
-                autocommit=True,
-                cursor_factory=psycopg.RawCursor,
-                application_name="training",
-                **TIMEOUTS,  # pyright: ignore[reportArgumentType]
-            )
-        return self._connection
+        return self._connection.execute(statement, parameters)

@@ -2,9 +2,9 @@
 
 import sys
 
-from training.worker.app import create_app
+from training.worker.app import build_app
 from training.worker.settings import Settings
 
 COMMAND = (sys.executable, "-m", "tests.training.worker.fake_train")
 
-app = create_app(Settings(), COMMAND)  # pyright: ignore[reportCallIssue]
+app = build_app(Settings(), COMMAND)  # pyright: ignore[reportCallIssue]

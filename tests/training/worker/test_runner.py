@@ -106,7 +106,7 @@ async def test_a_run_whose_worker_has_stopped_three_times_fails(worker: Worker, 
     await trainings.database.execute("UPDATE trainings SET seen_at = now() - interval '16 s'")
     await trainings.publish(id)
     row = await trainings.until(id, "failed")
-    assert (row["error_title"], row["attempt"]) == ("Given up", 3)
+    assert (row["error_title"], row["attempt"]) == ("Failed after 3 attempts", 3)
     assert "3 times" in row["error_detail"]
     assert len(worker.attempts) == before
 

@@ -39,12 +39,15 @@ async function goTo(hash: string) {
 
 test("the history says why a prediction failed", async () => {
   const store = show();
-  const error = { title: "Given up", detail: "The worker stopped 3 times while it had this image." };
+  const error = {
+    title: "Failed after 3 attempts",
+    detail: "The worker stopped 3 times while it had this image.",
+  };
   act(() => {
     const failed = makePrediction({ status: "failed", completed_at: "2026-11-24T08:15:32Z", error });
     store.receiveNewest({ results: [failed], next: null, previous: null });
   });
-  screen.getByText("Given up");
+  screen.getByText("Failed after 3 attempts");
   screen.getByText(error.detail);
 });
 

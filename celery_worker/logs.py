@@ -8,17 +8,18 @@ from celery import signals
 from pythonjsonlogger.json import JsonFormatter
 
 
-def configure(**_: Any) -> None:
-    """Write this service's lines from INFO up, and all others from WARNING up, to standard error."""
+def configure(service: str) -> None:
+    """Write to standard error, and keep Celery from configuring logs of its own.
+
+    Lines of the package `service` and of this package are written from INFO up, all others from WARNING up.
+    """
     logging.basicConfig(level=logging.WARNING, handlers=[build_handler(sys.stderr)], force=True)
     logging.captureWarnings(capture=True)
-    logging.getLogger("training").setLevel(logging.INFO)
-
-
-def replace_celery_s() -> None:
-    """Stop Celery from configuring logs of its own, and from printing its banner."""
-    signals.setup_logging.connect(configure, weak=False)
-    signals.celeryd_init.connect(_quieten, weak=False)
+    for package in (service, "celery_worker"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    # Celery configures no logs if this signal has a receiver.
+    signals.setup_logging.connect(_ignore, weak=False)
+    signals.celeryd_init.connect(_hide_banner, weak=False)
 
 
 def build_handler(stream: TextIO) -> logging.Handler:
@@ -35,5 +36,9 @@ def build_handler(stream: TextIO) -> logging.Handler:
     return handler
 
 
-def _quieten(instance: Any, **_: Any) -> None:
+def _ignore(**_: Any) -> None:
+    pass
+
+
+def _hide_banner(instance: Any, **_: Any) -> None:
     instance.quiet = True

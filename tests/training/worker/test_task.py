@@ -17,7 +17,7 @@ from scripts.local import stack
 from scripts.local.config import Config
 from tests.conftest import eventually
 from tests.training.worker.harness import Trainings, Worker
-from training.worker.consumer import QUEUE, Consumer
+from training.worker.task import QUEUE, Train
 
 
 async def test_runs_go_one_at_a_time_and_waiting_messages_stay_in_the_queue(
@@ -41,8 +41,8 @@ async def test_runs_go_one_at_a_time_and_waiting_messages_stay_in_the_queue(
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
-class WithoutConnection(Consumer):
-    """Celery's consumer just after its connection was lost: it forgets the queue before it notices."""
+class WithoutConnection:
+    """Celery's consumer just after its connection was lost. It forgets the queue, and then raises."""
 
     def __init__(self, app: Celery) -> None:
         self.app = app
@@ -55,8 +55,10 @@ class WithoutConnection(Consumer):
 def test_the_queue_is_consumed_again_after_the_connection_broke_during_a_cancel() -> None:
     app = Celery(set_as_current=False)
     app.conf.task_queues = [Queue(QUEUE)]
+    task = Train(SimpleNamespace())  # pyright: ignore[reportArgumentType]
+    task.connect(WithoutConnection(app))
     with pytest.raises(ConnectionResetError):
-        WithoutConnection(app).take(SimpleNamespace())  # pyright: ignore[reportArgumentType]
+        task.take(SimpleNamespace())  # pyright: ignore[reportArgumentType]
     assert QUEUE in app.amqp.queues.consume_from
 
 

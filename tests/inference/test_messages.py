@@ -1,8 +1,6 @@
-"""Messages in, events out: what the worker makes of each message, and when its events leave."""
+"""Task messages as Celery delivers them: each one is a group of predictions, a failed task, or malformed."""
 
 import json
-from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 from uuid import UUID, uuid4
@@ -12,10 +10,11 @@ from celery import Celery
 from celery.exceptions import InvalidTaskError
 from kombu.message import Message
 
-from inference import consumer as module
+from celery_worker.consumer import Consumer
+from celery_worker.task import start
 from inference.collector import Group
-from inference.consumer import BULK, INTERACTIVE, MAX_PREDICTIONS, build_queues, start
-from inference.pipeline import BatchTask
+from inference.messages import BULK, INTERACTIVE, MAX_PREDICTIONS
+from inference.pipeline import BatchTask, count_prefetches
 from scripts.local.config import REPOSITORY
 
 ID = str(uuid4())
@@ -27,7 +26,7 @@ class Task(BatchTask):
 
 
 class Worker:
-    """The strategy of a task, whose pipeline only keeps what it is given."""
+    """A batch task that receives messages. Its pipeline keeps the groups and runs nothing."""
 
     def __init__(self) -> None:
         app = Celery("test", broker="memory://", set_as_current=False)
@@ -37,6 +36,7 @@ class Worker:
         consumer.controller.state.revoked = set()
         self.groups: list[Group] = []
         self.settled: list[str] = []
+        consumer.on_task_request = lambda request: Consumer.take(consumer, request)
         self.handle = start(task, app, consumer)
         task.pipeline.add = lambda group: self.groups.append(group)
 
@@ -87,7 +87,7 @@ def test_the_golden_message_is_a_group_of_its_predictions(worker: Worker) -> Non
     assert list(group.request_ids.values()) == golden["headers"]["request_ids"]
 
 
-def test_a_group_knows_its_queue_and_whether_it_was_delivered_before(worker: Worker) -> None:
+def test_a_group_has_the_queue_and_the_redelivery_of_its_message(worker: Worker) -> None:
     worker.deliver([[ID]], BULK, redelivered=True)
     (group,) = worker.groups
     assert group.is_bulk
@@ -110,9 +110,9 @@ def test_request_ids_of_another_shape_are_none(request_ids: Any, worker: Worker)
 @pytest.mark.parametrize(
     "arguments",
     [[], [ID], [[]], [[ID], [ID]], [{"0": ID}], [None], [[ID] * (MAX_PREDICTIONS + 1)], {"ids": [ID]}],
-    ids=["none", "a lone id", "empty", "two lists", "a dict", "null", "1,001 ids", "no list of arguments"],
+    ids=["none", "a lone id", "empty", "two lists", "a dict", "null", "1,001 ids", "not a list of arguments"],
 )
-def test_arguments_that_are_no_list_of_ids_are_malformed(arguments: Any, worker: Worker) -> None:
+def test_arguments_that_are_not_one_list_of_ids_are_malformed(arguments: Any, worker: Worker) -> None:
     with pytest.raises(InvalidTaskError):
         worker.deliver(arguments)
     assert worker.groups == []
@@ -125,35 +125,11 @@ def test_a_message_may_have_a_thousand_predictions(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("bad", ["x", None, 1, [ID], {"id": ID}, [[ID]]], ids=str)
-def test_ids_that_are_no_uuids_fail_the_task(bad: Any, worker: Worker) -> None:
+def test_ids_that_are_not_uuids_fail_the_task(bad: Any, worker: Worker) -> None:
     worker.deliver([[ID, bad]])
     assert worker.groups == []
     assert worker.settled == ["acknowledged"]
 
 
-def test_each_queue_has_a_prefetch_of_its_own() -> None:
-    calls: list[Any] = []
-    channel = MagicMock()
-    channel.basic_qos.side_effect = lambda *args: calls.append(args)
-    channel.basic_consume.side_effect = lambda **options: calls.append(options["queue"])
-    for queue in build_queues(64):
-        queue.bind(channel).consume("tag")
-    assert calls == [(0, 256, False), INTERACTIVE, (0, 16, False), BULK]
-
-
-def test_events_that_come_together_go_out_together() -> None:
-    timers: list[Callable[[], None]] = []
-    flushed: list[str] = []
-    consumer = module.Consumer.__new__(module.Consumer)
-    consumer.hub = SimpleNamespace(
-        call_soon=lambda callback, *args: callback(*args),
-        call_later=lambda _delay, callback: timers.append(callback),
-    )
-    consumer.event_dispatcher = SimpleNamespace(flush=lambda: flushed.append("flushed"))
-    for _ in range(5):
-        consumer.on_send_event_buffered()
-    (flush,) = timers
-    flush()
-    assert flushed == ["flushed"]
-    consumer.on_send_event_buffered()
-    assert len(timers) == 2
+def test_lone_uploads_fill_each_stage_and_the_next_batch_and_bulk_has_sixteen_messages() -> None:
+    assert count_prefetches(64) == {INTERACTIVE: 256, BULK: 16}

@@ -1,0 +1,61 @@
+"""The Celery app of a worker."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+from celery.worker.control import Panel
+
+from celery_worker import logs
+from celery_worker.consumer import TaskQueue
+from celery_worker.task import WorkerTask
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    service: str, broker_url: str, prefetches: Mapping[str, int], threads: int, alive_file: Path | None
+) -> Celery:
+    """Build the app of a service and configure its logs. `add_task` adds its task.
+
+    `prefetches` names the queues, with the messages that the worker holds of each. `service` is the name of
+    the Python package, of the exchange and of the connection. `alive_file` is touched at each heartbeat.
+    """
+    logs.configure(service)
+    app = Celery(service, broker=broker_url, set_as_current=True)
+    app.conf.update(
+        task_queues=[TaskQueue.build(name, prefetch, service) for name, prefetch in prefetches.items()],
+        task_default_queue=service,
+        task_create_missing_queues=False,
+        worker_consumer="celery_worker.consumer:Consumer",
+        worker_pool="threads",
+        worker_concurrency=threads,
+        worker_enable_prefetch_count_reduction=False,  # each queue sets its own prefetch
+        worker_disable_rate_limits=True,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={"client_properties": {"connection_name": service}},
+    )
+    app.events.dispatcher_cls = "celery_worker.consumer:Events"
+    # Flower may inspect the worker. Of the commands that change a worker it may send only `heartbeat`.
+    for name, command in Panel.meta.items():
+        if command.type == "control" and name != "heartbeat":
+            Panel.data.pop(name, None)
+    if alive_file:
+        signals.heartbeat_sent.connect(lambda **_: alive_file.touch(), weak=False)
+    return app
+
+
+def add_task(app: Celery, task: WorkerTask) -> None:
+    """Register the worker's task. The line "worker ready" describes it."""
+
+    def report(**_: Any) -> None:
+        logger.info("worker ready", extra=task.describe())
+
+    app.register_task(task)
+    signals.worker_ready.connect(report, weak=False)

@@ -1,0 +1,72 @@
+"""A worker's connections to PostgreSQL."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any, LiteralString
+
+import psycopg
+
+from celery_worker.errors import Stopped
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+TIMEOUTS: dict[str, int] = {
+    "connect_timeout": 5,
+    # These detect a server that no longer answers, even on a connection that sends nothing.
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+
+
+def connect(url: str, name: str, options: str | None = None) -> psycopg.Connection[Any]:
+    """Open a connection that commits each statement. Statements write their parameters as `$1`.
+
+    `name` is shown in PostgreSQL's list of sessions. Raises psycopg.OperationalError.
+    """
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        cursor_factory=psycopg.RawCursor,
+        options=options,
+        application_name=name,
+        **TIMEOUTS,  # pyright: ignore[reportArgumentType]
+    )
+
+
+class Connection:
+    """A connection, for one thread at a time, that is opened again whenever it breaks."""
+
+    def __init__(self, url: str, name: str, stopping: threading.Event, options: str | None = None) -> None:
+        self._url = url
+        self._name = name
+        self._stopping = stopping
+        self._options = options
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def execute(self, statement: LiteralString, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows. Retries until the database is reachable.
+
+        Raises Stopped if the worker shuts down meanwhile.
+        """
+        while True:
+            try:
+                return self._open().execute(statement, parameters, prepare=True, binary=True).fetchall()
+            except psycopg.OperationalError as error:
+                logger.warning("the database is unreachable, trying again: %s", str(error).strip())
+                self.close()
+                if self._stopping.wait(RETRY_SECONDS):
+                    raise Stopped from error
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = connect(self._url, self._name, self._options)
+        return self._connection

@@ -1,0 +1,60 @@
+"""What a service defines: one Celery task that decides when and where its requests run."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import InvalidTaskError
+from celery.worker import strategy
+from celery.worker.request import Request
+
+
+class WorkerTask(Task):
+    """A task that takes its requests itself, instead of Celery's pool."""
+
+    abstract = True
+    Strategy = "celery_worker.task:start"
+    ignore_result = True
+    consumer: Any = None
+    """Celery's consumer on the current connection, with its loop (`hub`) and its threads (`pool`)."""
+
+    def connect(self, consumer: Any) -> None:
+        """Start again on a new connection. The broker redelivers what was not acknowledged."""
+        self.consumer = consumer
+
+    @abstractmethod
+    def check(self, arguments: list[Any]) -> None:
+        """Raises InvalidTaskError if a message with these arguments is malformed."""
+
+    @abstractmethod
+    def take(self, request: Request) -> None:
+        """Begin a request. Called in the loop's thread."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Fields for the worker's heartbeats, which the health report shows."""
+
+
+def start(task: WorkerTask, app: Celery, consumer: Any) -> Callable[..., Any]:
+    """Celery's default strategy, after a check of each message. Celery calls it for each connection."""
+    task.connect(consumer)
+    handle = strategy.default(task, app, consumer)
+
+    def check_and_handle(message: Any, *args: Any) -> Any:
+        task.check(_read_arguments(message))
+        return handle(message, *args)
+
+    return check_and_handle
+
+
+def _read_arguments(message: Any) -> list[Any]:
+    """The task's arguments. Raises InvalidTaskError if the message is not a task message."""
+    try:
+        arguments, options, embed = message.payload
+    except (TypeError, ValueError) as error:
+        raise InvalidTaskError(f"the body is not [args, kwargs, embed]: {error}") from error
+    types = (arguments, list), (options, dict), (embed, dict), (message.headers.get("id"), str)
+    if not all(isinstance(value, type) for value, type in types):
+        raise InvalidTaskError("the body or the header id has the wrong type")
+    return arguments

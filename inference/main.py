@@ -1,0 +1,50 @@
+"""The worker's entry point: `celery -A inference.main worker`."""
+
+import threading
+from pathlib import Path
+
+from celery import Celery, signals
+
+from celery_worker.app import add_task, create_app
+from inference.classifier import Loader
+from inference.metrics import Metrics
+from inference.pipeline import STAGES, count_prefetches
+from inference.predictions import Predictions
+from inference.registry import Registry
+from inference.settings import Settings
+from inference.tasks import Classify
+from inference.watcher import Watcher
+
+SECRETS = Path("/run/secrets")  # Docker mounts each secret as a file here
+
+
+def build_app(settings: Settings) -> Celery:
+    """Build the app with its task. Returns once a model can be served."""
+    app = create_app(
+        "inference",
+        settings.broker_url.get_secret_value(),
+        count_prefetches(settings.max_batch_size),
+        STAGES,
+        settings.alive_file,
+    )
+    database_url = settings.database_url.get_secret_value()
+    loader = Loader(settings.cpu_threads, settings.max_batch_size)
+    watcher = Watcher(Registry(database_url), settings.models_path, loader)
+    classifier = watcher.wait_for_model()  # meanwhile messages wait in the queues
+    stopping = threading.Event()
+    predictions = Predictions(database_url, stopping)
+    metrics = Metrics()
+    if settings.metrics_address:
+        metrics.serve(settings.metrics_address)
+    task = Classify(classifier, predictions, metrics, settings.max_batch_size)
+    add_task(app, task)
+    signals.worker_init.connect(lambda **_: watcher.start(task.serve), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: watcher.stop(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: watcher.join(), weak=False)
+    # A batch that waits for the database must not delay a shutdown.
+    signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: predictions.close(), weak=False)
+    return app
+
+
+app = build_app(Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None))  # pyright: ignore

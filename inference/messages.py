@@ -1,0 +1,38 @@
+"""Task messages: which ones the worker accepts, and what they ask for."""
+
+from typing import Any
+from uuid import UUID
+
+from celery.exceptions import InvalidTaskError
+from celery.worker.request import Request
+
+from inference.collector import Group
+
+INTERACTIVE, BULK = "inference", "inference.bulk"
+"""The queues: uploads with one file, and uploads with several."""
+MAX_PREDICTIONS = 1000
+"""In one message."""
+
+
+def check(arguments: list[Any]) -> None:
+    """Raises InvalidTaskError if the arguments are not one list of 1 to 1,000 items."""
+    if len(arguments) != 1 or not isinstance(arguments[0], list):
+        raise InvalidTaskError("the arguments are not one list of prediction ids")
+    if not 1 <= len(arguments[0]) <= MAX_PREDICTIONS:
+        raise InvalidTaskError(f"{len(arguments[0])} predictions in a message, not 1 to {MAX_PREDICTIONS}")
+
+
+def parse(request: Request) -> Group:
+    """The predictions that a message asks for. Raises ValueError if an item of its list is not a UUID."""
+    try:
+        ids = [UUID(text) for text in request.args[0]]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"not a list of prediction ids: {request.args!r:.200}") from error
+    given = request.request_dict.get("request_ids")
+    request_ids = given if isinstance(given, list) and len(given) == len(ids) else [None] * len(ids)
+    return Group(
+        request,
+        dict(zip(ids, request_ids, strict=True)),
+        is_bulk=request.delivery_info["routing_key"] == BULK,
+        is_redelivered=bool(request.delivery_info["redelivered"]),
+    )
