@@ -39,15 +39,15 @@ class QueueState:
 class Broker:
     """Publishes messages, and receives the events of Celery workers.
 
-    No call takes longer than its deadline. `hear` is called with each event of a worker.
+    No call takes longer than its deadline. `receive` is called with each event of a worker.
     """
 
-    def __init__(self, url: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, url: str, receive: Callable[[Mapping[str, Any]], None]) -> None:
         self._url = make_url(url, reconnect_interval=RECONNECT_SECONDS, fail_fast=0, name="backend")
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._events: AbstractRobustChannel | None = None
-        self._hear = hear
+        self._receive = receive
         self._connecting: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -137,7 +137,7 @@ class Broker:
         except ValueError:
             return  # not from one of our workers
         if isinstance(event, dict):
-            self._hear(event)
+            self._receive(event)
 
 
 async def _send(exchange: AbstractExchange, message: TaskMessage) -> None:

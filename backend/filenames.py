@@ -10,9 +10,8 @@ ENCODED_WORD = r"=\?[^?\s]+\?[bq]\?[^?]*\?="  # RFC 2047; white space between tw
 ENCODED_WORDS = re.compile(rf"{ENCODED_WORD}(?:\s+{ENCODED_WORD})*", re.IGNORECASE | re.ASCII)
 PLAIN = re.compile(r"[\w.-]+(?: [\w.-]+)*", re.ASCII)  # names that no rule changes
 WINDOWS_FOLDER = re.compile(r"(?:[A-Za-z]:|\\)\\.*\\|[A-Za-z]:\\")  # C:\fakepath\, \\server\share\
-FLAG = re.compile(
-    "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f"
-)  # the flags of Scotland and Wales
+# The flags of Scotland and Wales.
+FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f")
 # Invisible characters without effect: soft hyphen, direction marks, zero-width spaces.
 UNSEEN = dict.fromkeys([0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x2060, 0x2065), 0xFEFF])
 # Format characters (Cf) with a visible effect: joiners, and signs that enclose numbers.

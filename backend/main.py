@@ -98,7 +98,7 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     inserting, watching = DirectConnection(database_url), DirectConnection(database_url)
     rows, runs = Predictions(pools.main, inserting), Trainings(pools.main)
     workers = Workers()
-    broker = Broker(settings.broker_url.get_secret_value(), workers.hear)
+    broker = Broker(settings.broker_url.get_secret_value(), workers.receive)
     relay = Relay(rows, runs, broker)
     changes = Changes(EventLog(watching), database_url)
     containers = Containers(settings.docker_url, settings.docker_label)

@@ -40,8 +40,9 @@ LIST = f"SELECT {COLUMNS} FROM models ORDER BY found_at DESC, version DESC"
 # One version with its whole card.
 READ = f"SELECT {COLUMNS}, card::text AS card FROM models WHERE version = :version"
 
-# Activate a version, unless it is active: its workers would not serve it anew, so a reader would wait for
-# `served_at` for ever. The time is later than every earlier activation, even if the clock was set back.
+# Activate a version, unless it is active: a client that waits for a new `served_at` would wait for ever,
+# because workers do not load the active version again. The time is later than every earlier activation, even
+# if the clock was set back.
 ACTIVATE = f"""
 UPDATE models SET activated_at = GREATEST(
     clock_timestamp(), (SELECT max(activated_at) FROM models) + interval '1 microsecond')

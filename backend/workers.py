@@ -21,7 +21,7 @@ RATE_SECONDS = 10.0
 
 
 @dataclass
-class _Heard:
+class _Heartbeats:
     """The latest heartbeat of a worker, and its recent counts: (time sent, predictions, batches)."""
 
     model: str
@@ -43,20 +43,20 @@ class Workers:
     """The workers, by name."""
 
     def __init__(self) -> None:
-        self._heard: dict[str, _Heard] = {}
-        self._training_heard: dict[str, float] = {}
+        self._inference: dict[str, _Heartbeats] = {}
+        self._training: dict[str, float] = {}
 
-    def hear(self, event: Mapping[str, Any], now: float | None = None) -> None:
+    def receive(self, event: Mapping[str, Any], now: float | None = None) -> None:
         """Receive one event. Events of other programs and malformed events are ignored."""
         now = time.monotonic() if now is None else now
         match event:
             case {"type": "worker-offline", "hostname": str(name)}:
-                self._heard.pop(name, None)
-                self._training_heard.pop(name, None)
+                self._inference.pop(name, None)
+                self._training.pop(name, None)
             case {"type": "worker-online" | "worker-heartbeat", "hostname": str(name)} if name.startswith(
                 f"{TRAINING}@"
             ):
-                self._training_heard[name] = now
+                self._training[name] = now
             case {
                 "type": "worker-online" | "worker-heartbeat",
                 "hostname": str(name),
@@ -67,11 +67,10 @@ class Workers:
                 "predictions": int(predictions),
                 "batches": int(batches),
             }:
-                known = self._heard.get(name)
-                if known is None or (
-                    known.counts and predictions < known.counts[-1][1]
-                ):  # new, or started anew
-                    known = self._heard[name] = _Heard(model, device, fallback, now)
+                known = self._inference.get(name)
+                restarted = known and known.counts and predictions < known.counts[-1][1]
+                if known is None or restarted:
+                    known = self._inference[name] = _Heartbeats(model, device, fallback, now)
                 known.model, known.device, known.fallback, known.at = model, device, fallback, now
                 # The time is the worker's: heartbeats may wait in the queue and arrive together.
                 known.counts.append((sent, predictions, batches))
@@ -83,32 +82,34 @@ class Workers:
     def report_training(self, now: float | None = None) -> list[TrainingWorker]:
         """The training workers with a heartbeat in the last ten minutes, the latest first."""
         now = time.monotonic() if now is None else now
-        self._training_heard = {n: at for n, at in self._training_heard.items() if now - at < FORGET_SECONDS}
+        self._training = {n: at for n, at in self._training.items() if now - at < FORGET_SECONDS}
         return [
             TrainingWorker(
                 name=name,
                 status="silent" if now - at > SILENT_SECONDS else "ok",
                 last_seen=datetime.fromtimestamp(time.time() - (now - at), UTC),
             )
-            for name, at in sorted(self._training_heard.items(), key=lambda entry: -entry[1])
+            for name, at in sorted(self._training.items(), key=lambda entry: -entry[1])
         ]
 
     def report(self, now: float | None = None) -> list[Worker]:
         """The inference workers with a heartbeat in the last ten minutes, the latest first."""
         now = time.monotonic() if now is None else now
-        self._heard = {n: heard for n, heard in self._heard.items() if now - heard.at < FORGET_SECONDS}
+        self._inference = {
+            n: heartbeats for n, heartbeats in self._inference.items() if now - heartbeats.at < FORGET_SECONDS
+        }
         workers: list[Worker] = []
-        for name, heard in sorted(self._heard.items(), key=lambda entry: -entry[1].at):
-            silence = now - heard.at
+        for name, heartbeats in sorted(self._inference.items(), key=lambda entry: -entry[1].at):
+            silence = now - heartbeats.at
             silent = silence > SILENT_SECONDS
-            predictions, batches = (0.0, 0.0) if silent else heard.rates()
+            predictions, batches = (0.0, 0.0) if silent else heartbeats.rates()
             workers.append(
                 Worker(
                     name=name,
                     status="silent" if silent else "ok",
-                    model=heard.model,
-                    device=heard.device,
-                    detail=heard.fallback or None,
+                    model=heartbeats.model,
+                    device=heartbeats.device,
+                    detail=heartbeats.fallback or None,
                     last_seen=datetime.fromtimestamp(time.time() - silence, UTC),
                     predictions_per_second=round(predictions, 2),
                     batches_per_second=round(batches, 2),

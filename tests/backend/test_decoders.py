@@ -213,7 +213,7 @@ async def test_files_beyond_the_time_limit_are_refused_and_the_request_is_answer
     with monkeypatch.context() as short, frozen(decoder_processes()):
         short.setattr(uploads, "REQUEST_SECONDS", 0.2)
         lone = await api.upload(PHOTO)
-        assert_problem(lone, 429, "Not decoded in time", "Send it again")
+        assert_problem(lone, 429, "Not decoded in time", "Upload it again")
         assert lone.headers["Retry-After"] == "10"
         answer = await api.upload(cat, PHOTO, PHOTO)
         assert answer.status_code == 202

@@ -116,7 +116,7 @@ async def test_a_training_worker_is_optional_but_degrades_the_report_when_silent
     assert (await report(api))[1]["components"]["training"]["status"] == "down"
     await eventually(heard)
     workers = api.services.checks._workers
-    workers.hear({"type": "worker-heartbeat", "hostname": "training@a"}, now=time.monotonic() - 11)
+    workers.receive({"type": "worker-heartbeat", "hostname": "training@a"}, now=time.monotonic() - 11)
 
     async def missed() -> bool:
         await say("worker-heartbeat")
@@ -173,15 +173,15 @@ async def test_a_failing_part_degrades_the_report_and_hides_nothing(
     checks = api.services.checks
     monkeypatch.setattr(checks, "_containers", Question(lambda: answer_with(containers)))
     monkeypatch.setattr(checks, "_gpus", Question(lambda: answer_with(gpus)))
-    checks._workers.hear(heartbeat())
+    checks._workers.receive(heartbeat())
     told = await report(api)
     assert (told[0], told[1]["status"]) == (200, status)
 
 
 async def test_one_silent_worker_of_two_degrades_the_report(api: Api) -> None:
     workers = api.services.checks._workers
-    workers.hear(heartbeat("inference@a"))
-    workers.hear(heartbeat("inference@b"), now=time.monotonic() - 11)
+    workers.receive(heartbeat("inference@a"))
+    workers.receive(heartbeat("inference@b"), now=time.monotonic() - 11)
     status, health = await report(api)
     assert (status, health["status"]) == (200, "degraded")
     assert "1 of 2 workers" in health["components"]["inference"]["detail"]
