@@ -96,10 +96,10 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     database_url = settings.database_url.get_secret_value()
     pools = build_pools(database_url, settings.database_connections)
     inserting, watching = DirectConnection(database_url), DirectConnection(database_url)
-    rows, runs = Predictions(pools.main, inserting), Trainings(pools.main)
+    stored_predictions, stored_trainings = Predictions(pools.main, inserting), Trainings(pools.main)
     workers = Workers()
     broker = Broker(settings.broker_url.get_secret_value(), workers.receive)
-    relay = Relay(rows, runs, broker)
+    relay = Relay(stored_predictions, stored_trainings, broker)
     changes = Changes(EventLog(watching), database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
@@ -117,9 +117,11 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     try:
         yield Services(
             history=History(pools.main, pools.searches, pools.exports),
-            predictions=rows,
-            submissions=Submissions(pools.main, rows, relay, changes, figures, settings.max_unfinished),
-            trainings=runs,
+            predictions=stored_predictions,
+            submissions=Submissions(
+                pools.main, stored_predictions, relay, changes, figures, settings.max_unfinished
+            ),
+            trainings=stored_trainings,
             event_log=EventLog(pools.main),
             models=Models(pools.main, settings.models_path),
             broker=broker,

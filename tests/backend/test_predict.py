@@ -201,7 +201,7 @@ async def test_a_request_is_refused_if_every_file_is_refused(api: Api) -> None:
     ("content", "status", "words"),
     [
         (b"", 422, ("Empty file", "upload it again")),
-        (b"no picture at all", 415, ("Not a supported image", "convert")),
+        (b"no picture at all", 415, ("Not a supported image", "Convert")),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, ("Not a supported image",)),
         (png(2000, 1000), 413, ("too many pixels", "1,000,000", "scale")),
         (b"\x89PNG\r\n" + bytes(200_000), 413, ("File too large", "100,000")),
