@@ -218,7 +218,7 @@ async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, cat: bytes) -
     one = (await api.upload(cat)).json()["urls"]["events"]
     for url in ("/api/events", one):
         answer = await api.client.get(url, headers={"Last-Event-ID": id})
-        assert_problem(answer, 422, "leave it out")
+        assert_problem(answer, 422, "Leave it out")
 
 
 async def test_a_change_is_sent_although_its_notification_was_lost(

@@ -170,7 +170,7 @@ async def test_closing_ends_open_streams_and_a_reader_that_left_is_forgotten(
 @pytest.mark.parametrize("id", ["x", "1:2", "-1", "1-", "1.5", "end", "9" * 19])
 async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, training: dict[str, Any]) -> None:
     answer = await api.client.get(training["urls"]["events"], headers={"Last-Event-ID": id})
-    assert_problem(answer, 422, "leave it out")
+    assert_problem(answer, 422, "Leave it out")
 
 
 @pytest.mark.parametrize("id", ["812:815:813", "812:812:", "7", "99", "999999999999999999", "3-end"])

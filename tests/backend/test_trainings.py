@@ -118,7 +118,7 @@ async def test_at_most_twenty_trainings_are_unfinished_also_with_concurrent_requ
     refused = [answer for answer in answers if answer.status_code != 202]
     assert len(refused) == 5
     for answer in refused:
-        assert_problem(answer, 429, "Too many trainings", "cancel one")
+        assert_problem(answer, 429, "Too many trainings", "Cancel one")
         assert int(answer.headers["retry-after"]) > 0
     accepted = next(answer.json() for answer in answers if answer.status_code == 202)
     assert (await api.client.post(accepted["urls"]["cancel"])).status_code == 200
@@ -221,7 +221,7 @@ async def test_a_training_that_publishes_cannot_be_canceled_unless_its_worker_is
     await database.execute(CLAIM, training["id"])
     await database.execute("UPDATE trainings SET phase = 'publishing'")
     answer = await api.client.post(training["urls"]["cancel"])
-    assert_problem(answer, 409, "It is publishing its model", "/activate serves another")
+    assert_problem(answer, 409, "is publishing its model", "/activate to serve another")
     await database.execute("UPDATE trainings SET seen_at = now() - interval '21 s'")
     answer = await api.client.post(training["urls"]["cancel"])
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
