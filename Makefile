@@ -4,6 +4,8 @@ RECIPE ?= fast
 RUNS ?= 5
 TRAIN_FLAGS ?=
 BENCH_FLAGS ?=
+# LitServe needs a package that shadows one of the backend's, so it has an environment of its own.
+BENCH_VENV := .local/bench/venv
 # make passes DATA through the environment, because a path may contain spaces.
 RUN_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
 # Otherwise glibc returns large blocks to the system and allocates them again at every step.
@@ -65,8 +67,12 @@ bench-train: ## Train RUNS times (5) and print a table of time and accuracy (REC
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
 bench: ## Measure a separate system beside LitServe (BENCH_FLAGS=--quick, or --help)
-	@scripts/bootstrap bench
-	@$(RUN) python -m tests.load.bench $(BENCH_FLAGS)
+	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) scripts/bootstrap bench
+	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) $(RUN) python -m tests.load.bench $(BENCH_FLAGS)
+
+bench-test: ## Run the tests of the benchmark that need LitServe
+	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) scripts/bootstrap bench
+	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) $(RUN) pytest -m litserve tests/load
 
 e2e: ## Run only the tests of the whole system, with those in the browser
 	@scripts/bootstrap chromium

@@ -99,7 +99,8 @@ class DirectConnection:
                 self._database_url,
                 timeout=CONNECT_SECONDS,
                 command_timeout=COMMAND_SECONDS,
-                server_settings=SERVER_SETTINGS,
+                # Planning for each value took 0.4 ms of the 0.5 ms of CPU time of a read.
+                server_settings=SERVER_SETTINGS | {"plan_cache_mode": "force_generic_plan"},
                 record_class=DirectRow,
             )
         return connection

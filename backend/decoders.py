@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +108,10 @@ class Decoders:
         self._large = Lane(Limits(max_pixels, max_seconds), 1)
         self._turns: set[asyncio.Timeout] = set()
         self._end: float | None = None
+        self._files = 0
+        self.idle = asyncio.Event()
+        """Set while no file is being decoded or waits for that."""
+        self.idle.set()
 
     async def start(self) -> None:
         await self._ordinary.start()
@@ -132,10 +136,22 @@ class Decoders:
 
         The reason is returned, not raised: its traceback would keep the file in memory.
         """
-        pixels = await self._decode_in(self._ordinary, data)
-        if isinstance(pixels, (TooManyPixels, OverLimits)):
-            return await self._decode_in(self._large, data)
-        return pixels
+        with self._count():
+            pixels = await self._decode_in(self._ordinary, data)
+            if isinstance(pixels, (TooManyPixels, OverLimits)):
+                return await self._decode_in(self._large, data)
+            return pixels
+
+    @contextlib.contextmanager
+    def _count(self) -> Generator[None]:
+        self._files += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._files -= 1
+            if not self._files:
+                self.idle.set()
 
     async def _decode_in(self, lane: Lane, data: bytes) -> bytes | ImageError:
         limits = lane.limits

@@ -40,8 +40,7 @@ CONDITIONS = {
 
 
 class History:
-    """Reads many predictions. Reads that may take long have their own connections, so that nothing else
-    waits. Everything raises what Pool.fetch does."""
+    """Reads many predictions. Slow reads have own connections. Everything raises what Pool.fetch does."""
 
     def __init__(self, pool: Pool, searches: Pool, exports: Pool) -> None:
         self._pool = pool

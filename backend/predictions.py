@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -86,22 +87,28 @@ STATEMENTS = {
 }
 
 MAX_ROWS_PER_INSERT = 512
+GATHER_SECONDS = 0.01
 LOST_PAGE = 2000
 
 
 class Predictions:
-    """Reads and writes predictions. Everything raises what Pool.fetch does. `inserting` runs the INSERTs."""
+    """Reads and writes predictions. Everything raises what Pool.fetch does.
 
-    def __init__(self, pool: Pool, inserting: DirectConnection) -> None:
+    `inserting` runs the INSERTs. `none_decoding` is set while no file is being decoded.
+    """
+
+    def __init__(self, pool: Pool, inserting: DirectConnection, none_decoding: asyncio.Event) -> None:
         self._pool = pool
         self._inserting = inserting
+        self._none_decoding = none_decoding
         self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def insert(self, rows: Sequence[NewPrediction]) -> None:
         """Store rows. They are committed when this returns.
 
-        Concurrent requests share an INSERT: rows that arrive while one INSERT runs are in the next one. A
+        Concurrent requests share an INSERT: rows that arrive while one INSERT runs are in the next one. An
+        INSERT waits for files that are being decoded, 10 ms at most: photos are decoded one after another. A
         lone request does not wait.
         """
         stored = asyncio.get_running_loop().create_future()
@@ -163,6 +170,9 @@ class Predictions:
     async def _write_waiting(self) -> None:
         try:
             while self._waiting:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(GATHER_SECONDS):
+                        await self._none_decoding.wait()
                 group, self._waiting = self._waiting, []
                 await self._write(group)
         finally:

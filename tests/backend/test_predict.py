@@ -368,6 +368,29 @@ async def test_more_rows_than_one_statement_takes_are_all_stored(
     assert {row["id"] for row in stored} == {row.id for row in rows}
 
 
+async def test_rows_share_an_insert_with_files_that_are_being_decoded(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    predictions, idle = api.services.predictions, api.services.decoders.idle
+    idle.clear()
+    first = asyncio.create_task(predictions.insert([NewPrediction.create("x.png", bytes(3072), bulk=False)]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    second = asyncio.create_task(predictions.insert([NewPrediction.create("x.png", bytes(3072), bulk=False)]))
+    await asyncio.sleep(0)
+    idle.set()
+    await asyncio.gather(first, second)
+    assert await database.fetchval("SELECT count(DISTINCT xmin::text) FROM predictions") == 1
+
+
+async def test_a_row_does_not_wait_for_a_file_that_takes_long_to_decode(
+    api: Api, database: asyncpg.Connection
+) -> None:
+    api.services.decoders.idle.clear()
+    await api.services.predictions.insert([NewPrediction.create("x.png", bytes(3072), bulk=False)])
+    assert await database.fetchval("SELECT count(*) FROM predictions") == 1
+
+
 async def test_an_endless_body_is_refused_as_soon_as_it_is_too_large(api: Api) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
     with closing(writer):

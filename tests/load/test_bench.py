@@ -179,8 +179,8 @@ async def test_a_long_history_is_read_in_each_way(system: Config, monkeypatch: p
     assert measured.export_rows_per_second > 0
 
 
+@pytest.mark.litserve
 def test_litserve_answers_with_the_same_model_and_ends_with_the_run() -> None:
-    pytest.importorskip("litserve", reason="LitServe is not installed; scripts/bootstrap bench installs it")
     with run_litserve() as litserve:
         measured = asyncio.run(measure(litserve, Case("32x32", 1, 4), 0.5))
         litserve.pause()
@@ -190,9 +190,9 @@ def test_litserve_answers_with_the_same_model_and_ends_with_the_run() -> None:
     stack.wait_until(lambda: not any(map(psutil.pid_exists, pids)), 10, "LitServe to end")
 
 
+@pytest.mark.litserve
 @pytest.mark.parametrize("paused", [False, True])
 def test_litserve_ends_with_a_run_that_is_killed(*, paused: bool) -> None:
-    pytest.importorskip("litserve", reason="LitServe is not installed; scripts/bootstrap bench installs it")
     program = f"""
 from tests.load import cpu, systems
 with systems.run_litserve() as litserve:
