@@ -1,1 +1,1 @@
-"""The HTTP service: takes uploads, writes rows, publishes messages, streams status."""
+"""The HTTP service: stores uploads, publishes task messages and streams status."""

@@ -1,4 +1,4 @@
-"""The way to RabbitMQ: one robust connection, a channel that confirms and one that hears Celery's events."""
+"""RabbitMQ: one robust connection with two channels, to publish messages and to receive Celery events."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ EVENTS_EXCHANGE = "celeryev"
 RECONNECT_SECONDS = 1
 CONNECT_TIMEOUT_SECONDS = 5
 DEADLINE_SECONDS = 2.0
-PUBLISHED_TOGETHER = 100  # messages that share a deadline
+PUBLISHED_TOGETHER = 100  # messages with one deadline
 
 
 class BrokerAway(Exception):
@@ -37,21 +37,21 @@ class QueueState:
 
 
 class Broker:
-    """Publishes messages, and hears what Celery's workers say of themselves.
+    """Publishes messages, and receives the events of Celery workers.
 
-    Never makes anyone wait longer than its deadline. `hear` is called with each event of a worker.
+    No call takes longer than its deadline. `receive` is called with each event of a worker.
     """
 
-    def __init__(self, url: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, url: str, receive: Callable[[Mapping[str, Any]], None]) -> None:
         self._url = make_url(url, reconnect_interval=RECONNECT_SECONDS, fail_fast=0, name="backend")
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._events: AbstractRobustChannel | None = None
-        self._hear = hear
+        self._receive = receive
         self._connecting: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Start connecting; returns at once, for the service works without a broker, too."""
+        """Start to connect and return at once: the backend also works without a broker."""
         self._connection = RobustConnection(self._url)
         self._connecting = asyncio.create_task(self._connect(self._connection))
 
@@ -69,14 +69,14 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises BrokerAway as soon as some did not come in time. Those messages may or may not have arrived;
-        the messages after them are not sent.
+        Raises BrokerAway if confirms are missing after the deadline. Those messages may or may not have
+        arrived. The messages after them are not sent.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):
             await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])
 
     async def inspect(self, queue: str) -> QueueState:
-        """How many messages wait in a queue, and how many workers listen to it. Raises BrokerAway."""
+        """The number of messages and of consumers of a queue. Raises BrokerAway."""
         if self._connection is None or not self.connected:
             raise BrokerAway("not connected")
         try:
@@ -88,9 +88,11 @@ class Broker:
             raise BrokerAway(repr(error)) from error
 
     async def _publish_together(self, messages: Sequence[TaskMessage]) -> None:
+        if (channel := self._channel) is None:
+            raise BrokerAway(f"{len(messages)} messages unconfirmed: not connected")
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):  # one for all: a timer each took 4% of the backend
-                channel = self._open_channel()
+            # One timer for all: a timer for each message took 4% of the CPU time.
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 names = {EXCHANGES[message.queue] for message in messages}
                 exchanges = {name: await channel.get_exchange(name, ensure=False) for name in names}
                 confirms = (_send(exchanges[EXCHANGES[message.queue]], message) for message in messages)
@@ -101,13 +103,8 @@ class Broker:
         if failures:
             raise BrokerAway(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
 
-    def _open_channel(self) -> AbstractRobustChannel:
-        if self._channel is None:
-            raise RuntimeError("not connected yet")
-        return self._channel
-
     async def _connect(self, connection: RobustConnection) -> None:
-        """Connect, and set the channels up; a connection lost later restores them by itself."""
+        """Connect and open the channels. aio_pika restores them when it reconnects."""
         await connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
         while self._events is None:
             try:
@@ -115,7 +112,7 @@ class Broker:
                     self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
                 self._events = await self._listen(connection)
             except Exception as error:
-                logger.warning("the broker's channels cannot be set up, trying again: %r", error)
+                logger.warning("cannot open channels to the broker, trying again: %r", error)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self, connection: RobustConnection) -> AbstractRobustChannel:
@@ -138,9 +135,9 @@ class Broker:
         try:
             event = json.loads(message.body)
         except ValueError:
-            return  # whoever sent it is no worker of ours
+            return  # not from one of our workers
         if isinstance(event, dict):
-            self._hear(event)
+            self._receive(event)
 
 
 async def _send(exchange: AbstractExchange, message: TaskMessage) -> None:

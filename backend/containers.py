@@ -1,7 +1,7 @@
-"""The containers of this deployment, as Docker describes them.
+"""The containers of this deployment, read from Docker.
 
-Asked through a socket proxy that lets four calls pass. Only named figures go on: Docker's own answers
-hold environments and labels.
+A socket proxy allows only four calls. Only named figures are passed on, because Docker's answers hold
+environment variables and labels.
 """
 
 import asyncio
@@ -21,24 +21,23 @@ from backend.schemas.health import Container, ContainerState
 logger = logging.getLogger(__name__)
 
 MEASURE_SECONDS = 5.0
-ENGINE_SECONDS = 5.0  # for one call; health itself waits less long
+ENGINE_SECONDS = 5.0  # for one call; the health report waits for a shorter time
 
 _state = TypeAdapter[ContainerState](ContainerState)
 _moment = TypeAdapter(datetime)
 
 
 class ContainersUnavailable(Exception):
-    """Why there is no list; the text is for people."""
+    """No container can be listed. The text says why, for people."""
 
 
 class Containers:
-    """Reads the containers that carry a label.
+    """Lists the containers that have a label.
 
-    url: the Docker API, or empty where there is none. label: `key=value`, which every container of this
-    deployment has.
+    url: the Docker API; empty if there is none. label: `key=value`, of every container of this deployment.
 
-    The engine takes one to two seconds to measure a container, which is longer than a health report may
-    take: so they are measured every five seconds, and a report has the latest figures.
+    Docker needs one to two seconds to measure a container, longer than a health report may take. So the
+    containers are measured every five seconds, and a report holds the latest figures.
     """
 
     def __init__(self, url: str, label: str) -> None:
@@ -74,7 +73,7 @@ class Containers:
 
     async def _find(self) -> list[DockerContainer]:
         if self._docker is None:
-            raise ContainersUnavailable("the services run without Docker here (no DOCKER_URL is set)")
+            raise ContainersUnavailable("the services run without Docker (DOCKER_URL is not set)")
         filters = json.dumps({"label": [self._label]})
         return await self._docker.containers.list(all=1, filters=filters)
 
@@ -106,7 +105,7 @@ class Containers:
                 figures = await asyncio.gather(*(_measure(container) for container in found))
                 self._figures = {c.id: f for c, f in zip(found, figures, strict=True) if f}
             except (ContainersUnavailable, aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
-                self._figures = {}  # the next report says why
+                self._figures = {}  # the next report gives the reason
             except Exception:
                 self._figures = {}
                 logger.exception("measuring the containers failed, trying again")
@@ -114,10 +113,10 @@ class Containers:
 
 
 async def _measure(container: DockerContainer) -> tuple[float, int] | None:
-    """CPU use over the last second, 100 for one core, and memory in bytes as `docker stats` counts it;
-    None for a container that does not run."""
+    """CPU use over the last second (100 is one core), and memory in bytes as in `docker stats`; None if the
+    container does not run."""
     try:
-        (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # else none: it is for streams
+        (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # else no timeout, for streams
         seconds = (
             _moment.validate_python(stats["read"]) - _moment.validate_python(stats["preread"])
         ).total_seconds()
@@ -130,5 +129,5 @@ async def _measure(container: DockerContainer) -> tuple[float, int] | None:
         return round(used / 1e7 / seconds, 2), memory["usage"] - cache
     except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
         return None
-    except (KeyError, ValidationError, ZeroDivisionError):  # it stopped while it was measured
+    except (KeyError, ValidationError, ZeroDivisionError):  # the container stopped meanwhile
         return None

@@ -1,11 +1,11 @@
-"""The process that decodes uploads. `python -m backend.decoder PIXELS SECONDS BYTES` sets its limits.
+"""The process that decodes uploads: `python -m backend.decoder PIXELS SECONDS BYTES`.
 
-It answers requests from standard input on standard output, one after the other, and ends when its input does.
+It reads requests from standard input, answers them in turn on standard output, and ends when its input ends.
 A request is a line of JSON and the file: {"bytes": 1234, "request_id": "…"}. An answer is a line of JSON and
-the pixels, {"bytes": 3072}, or why there are none: {"bytes": 0, "refused": "DamagedImage", "text": "…"}.
+the pixels: {"bytes": 3072}. A refusal has no pixels: {"bytes": 0, "refused": "DamagedImage", "text": "…"}.
 
-A file that takes more than SECONDS of CPU time or BYTES of memory ends the process. So no process outlives
-its backend for long.
+A file that takes more than SECONDS of CPU time or BYTES of memory ends the process. So a process does not
+outlive its backend for long.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from images.errors import ImageError
 
 def main(max_pixels: int, cpu_seconds: float, memory_bytes: int) -> None:
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints goes to the log
+    os.dup2(2, 1)  # what libraries print goes to the log
     logs.configure()
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ImageError):
-        decode(b"", max_pixels)  # imports what decodes each format, before the first file comes
+        decode(b"", max_pixels)  # imports the decoders before the first file arrives
     requests = sys.stdin.buffer
     while line := requests.readline():
         head, pixels = answer(json.loads(line), requests, max_pixels, cpu_seconds)
@@ -40,7 +40,7 @@ def main(max_pixels: int, cpu_seconds: float, memory_bytes: int) -> None:
 def answer(
     request: dict[str, Any], requests: BinaryIO, max_pixels: int, cpu_seconds: float
 ) -> tuple[dict[str, str], bytes]:
-    """Read the file of one request and decode it: the answer's members and its pixels."""
+    """Read and decode the file of one request; returns the members of the answer and the pixels."""
     logs.request_id.set(request["request_id"])
     try:
         data = requests.read(request["bytes"])
@@ -55,7 +55,7 @@ def answer(
 
 
 def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or the one that it stands for, is for lack of memory: a sound file, then."""
+    """Whether an error, or one of its causes, is a lack of memory. The file may be sound then."""
     while error is not None:
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             return True

@@ -1,4 +1,4 @@
-"""Decoder processes: the time and memory that a file takes are bounded, whatever it holds."""
+"""Decoder processes, which limit the time and memory that a file can take."""
 
 import asyncio
 import contextlib
@@ -18,49 +18,49 @@ from images.errors import ImageError, TooManyPixels
 
 logger = logging.getLogger(__name__)
 
-ORDINARY_PIXELS, ORDINARY_SECONDS = 16_000_000, 1  # of CPU time; 0.5 s were measured at most
+ORDINARY_PIXELS, ORDINARY_SECONDS = 16_000_000, 1  # of CPU time; at most 0.5 s were measured
 ORDINARY_PROCESSES = 2
-# Of lossless WebP, the most costly of the formats, 16 bytes a pixel and 40 MB were measured.
-BYTES_A_PIXEL, BYTES_BESIDE = 20, 128 * 2**20
-WALL_FACTOR = 4  # a process that shares its core with others takes longer than its CPU time
+# Lossless WebP, the most expensive format, took 16 bytes a pixel and 40 MB.
+BYTES_A_PIXEL, OTHER_BYTES = 20, 128 * 2**20
+WALL_FACTOR = 4  # wall time for each second of CPU time, since processes share cores
 STOP_SECONDS = 0.5
-# No secrets, for a process that reads hostile files. Blocks of more than 1 MB go back to the system when they
-# are freed; 0.6 GB stayed in a process without this.
+# No secrets: the process reads hostile files. With the threshold, freed blocks of more than 1 MB are returned
+# to the system; without it a process kept 0.6 GB.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 ROOT = Path(__file__).parents[1]
 
 
 class OverLimits(ImageError):
-    """Decoding the file took more time or memory than a file may take."""
+    """Decoding took more time or memory than the limits allow."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may take."""
+    """The limits for one file."""
 
     max_pixels: int
     cpu_seconds: float
 
     @property
     def memory_bytes(self) -> int:
-        return BYTES_BESIDE + BYTES_A_PIXEL * self.max_pixels
+        return OTHER_BYTES + BYTES_A_PIXEL * self.max_pixels
 
 
 class Lane:
-    """Processes under the same limits. Each decodes one file at a time; files take turns as they come."""
+    """Processes with the same limits. Each decodes one file at a time, in the order of arrival."""
 
     def __init__(self, limits: Limits, size: int) -> None:
         self.limits = limits
         self._size = size
-        self._turns = asyncio.Semaphore(size)  # first come, first served
+        self._turns = asyncio.Semaphore(size)  # in the order of arrival
         self._idle: list[Process] = []
 
     async def start(self) -> None:
-        """Start the processes. They import what they need while the backend does other things."""
+        """Start the processes. They import their modules while the backend continues."""
         self._idle = [await self._launch() for _ in range(self._size)]
 
     async def stop(self) -> None:
-        """End the processes, once the files that they decode have had their turn."""
+        """End the processes after the files that they are decoding."""
         for _ in range(self._size):
             await self._turns.acquire()
         for process in self._idle:
@@ -69,7 +69,7 @@ class Lane:
 
     @contextlib.asynccontextmanager
     async def take(self) -> AsyncGenerator[Process]:
-        """A process, for one file. It is killed if the turn ends by an exception."""
+        """A process for one file. An exception in the block kills the process."""
         async with self._turns:
             self._idle = [process for process in self._idle if process.returncode is None]
             process = self._idle.pop() if self._idle else await self._launch()
@@ -91,15 +91,15 @@ class Lane:
             stdout=PIPE,
             cwd=ROOT,
             env=ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C is for the backend alone
+            start_new_session=True,  # Ctrl-C reaches only the backend
         )
 
 
 class Decoders:
-    """Two lanes of processes, so that no large or slow file delays the ordinary ones.
+    """Two lanes of processes, so that a large or slow file does not delay ordinary ones.
 
-    Each file is decoded in the ordinary lane, two at a time. One that is over this lane's limits is decoded
-    in the second lane, one at a time, under the limits of the settings.
+    The ordinary lane decodes two files at a time. A file that exceeds its limits is decoded in the second
+    lane, one at a time, under the limits of the settings.
     """
 
     def __init__(self, max_pixels: int, max_seconds: float) -> None:
@@ -110,7 +110,7 @@ class Decoders:
         self._end: float | None = None
         self._files = 0
         self.idle = asyncio.Event()
-        """Set while no file is decoded or waits for its turn."""
+        """Set while no file is being decoded or waits for that."""
         self.idle.set()
 
     async def start(self) -> None:
@@ -118,7 +118,7 @@ class Decoders:
         await self._large.start()
 
     def close(self) -> None:
-        """The backend is ending: what is not decoded in half a second is not decoded any more."""
+        """The backend is stopping: give up files that are not decoded within half a second."""
         if self._end is None:
             self._end = asyncio.get_running_loop().time() + STOP_SECONDS
         for turn in self._turns:
@@ -132,9 +132,9 @@ class Decoders:
         await self._large.stop()
 
     async def decode(self, data: bytes) -> bytes | ImageError:
-        """Decode a file: its pixels, or why there are none. Raises Stopping.
+        """The pixels of a file, or the reason for which it cannot be decoded. Raises Stopping.
 
-        The reason is returned: a raised one would keep the frames that hold the file alive.
+        The reason is returned, not raised: its traceback would keep the file in memory.
         """
         with self._count():
             pixels = await self._decode_in(self._ordinary, data)
@@ -163,16 +163,16 @@ class Decoders:
                     return answer
         except TimeoutError:
             if self._end is not None:
-                raise Stopping("The backend is being stopped or restarted; send this again.") from None
+                raise Stopping("The backend is stopping or restarting. Send this again.") from None
             logger.warning("decoder killed: out of time", extra={"bytes": len(data)})
         most = f"{limits.cpu_seconds} s or {limits.memory_bytes // 10**6:,} MB"
         return OverLimits(
-            f"Decoding takes more than {most}; save the image anew, as an ordinary JPEG or PNG."
+            f"Decoding takes more than {most}. Save the image again as an ordinary JPEG or PNG."
         )
 
     @contextlib.asynccontextmanager
     async def _limit_time(self) -> AsyncGenerator[asyncio.Timeout]:
-        """A timeout that `close` knows. It is not yet set unless the backend is ending."""
+        """A timeout that `close` can shorten. It has no end yet, unless the backend is stopping."""
         async with asyncio.timeout_at(self._end) as turn:
             self._turns.add(turn)
             try:
@@ -182,7 +182,7 @@ class Decoders:
 
 
 async def _ask(process: Process, data: bytes) -> bytes | ImageError | None:
-    """Have a process decode one file; None if the process ends before it has answered."""
+    """Decode one file in a process; None if the process ends before it answers."""
     assert process.stdin and process.stdout
     request = {"bytes": len(data), "request_id": logs.request_id.get()}
     try:
@@ -200,5 +200,5 @@ async def _ask(process: Process, data: bytes) -> bytes | ImageError | None:
 
 
 def _kill(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+    with contextlib.suppress(ProcessLookupError):  # the process has ended already
         process.kill()

@@ -1,19 +1,20 @@
-"""The backend's SQL for the table `events`: what happened to predictions, in the order of the commits."""
+"""The backend's SQL for the table `events`: changes of predictions in commit order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backend.database import Database, DirectConnection
-from backend.predictions import COLUMNS
+from backend.database import DirectConnection, Pool
+from backend.prediction_rows import COLUMNS
 
-MAX_MISSED = 1000  # predictions that a stream tells of what its reader missed, or of what is under way
+MAX_MISSED = 1000  # missed or unfinished predictions that a stream sends at its start
 
-# The predictions with events after the event `after`, at most `most`, ordered by the latest event of each.
-# `kept` says that no event after it is missing: it is still stored, or one of the five seconds before it is.
-# (A crash of PostgreSQL can forget the last claims of a worker.) Else no prediction is given. There is at
-# least one line: it holds nulls when nothing happened. A prediction that was removed has no `id`.
-# The upper bound, 30 years later, excludes nothing: it makes PostgreSQL expect few events and use the index.
+# At most `most` predictions with events after the event `after`, ordered by the latest event of each.
+# `kept` is true if no event after `after` is missing, which means: `after`, or an event of the five seconds
+# before it, is still stored. (A crash of PostgreSQL can lose the last claims of a worker.) Otherwise no
+# prediction is returned. There is always at least one row; it holds nulls if there are no such events. A
+# prediction that was removed has no `id`.
+# The upper bound, 30 years later, excludes nothing. With it PostgreSQL expects few events and uses the index.
 READ_AFTER = f"""
 SELECT state.latest, state.kept, event.number, event.prediction_id, {COLUMNS}
 FROM (SELECT (SELECT max(number) FROM events) AS latest,
@@ -27,8 +28,8 @@ LEFT JOIN predictions ON id = event.prediction_id
 ORDER BY event.number
 """
 
-# What is under way, for a stream that starts: the newest predictions, ordered by the latest event of each.
-# The number of an event that is not stored any more is null. There is at least one line.
+# The newest unfinished predictions, for a stream that starts, ordered by the latest event of each. `number`
+# is null if the event is not stored any more. There is always at least one row.
 READ_UNFINISHED = f"""
 WITH unfinished AS MATERIALIZED (
     SELECT {COLUMNS} FROM predictions
@@ -43,7 +44,7 @@ LEFT JOIN (
 ORDER BY event.number NULLS FIRST, unfinished.id
 """
 
-# Remove all events but the newest.
+# Remove all events except the newest.
 TRIM = """
 DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC OFFSET :kept LIMIT 1)
 """
@@ -53,34 +54,31 @@ STATEMENTS = {"READ_AFTER": READ_AFTER, "READ_UNFINISHED": READ_UNFINISHED, "TRI
 
 @dataclass(frozen=True)
 class Reading:
-    """Predictions as one snapshot of the database shows them, and the latest event that it shows.
-
-    The rows show what the events up to that one tell, and nothing later.
-    """
+    """Predictions and the number of the latest event, from one snapshot of the database."""
 
     latest: int
     kept: bool
-    """No event after the one that was asked about is missing."""
+    """No event after the given one is missing."""
     rows: Sequence[Any]
 
 
 class EventLog:
-    """Reads and removes events. Everything raises what Database.fetch does."""
+    """Reads and removes events. Everything raises what Pool.fetch does."""
 
-    def __init__(self, database: Database | DirectConnection) -> None:
-        self._database = database
+    def __init__(self, pool: Pool | DirectConnection) -> None:
+        self._pool = pool
 
     async def read_after(self, number: int, most: int) -> Reading:
-        """At most `most` predictions that have events after one, ordered by the latest event of each."""
-        rows = await self._database.fetch(READ_AFTER, {"after": number, "most": most})
+        """At most `most` predictions with events after one, ordered by the latest event of each."""
+        rows = await self._pool.fetch(READ_AFTER, {"after": number, "most": most})
         found = [row for row in rows if row.number is not None]
         return Reading(rows[0].latest or 0, rows[0].kept, found)
 
     async def read_unfinished(self) -> Reading:
-        """What is under way, ordered by the latest event of each; the newest, should there be very many."""
-        rows = await self._database.fetch(READ_UNFINISHED)
+        """The unfinished predictions, at most the newest 1,000, ordered by the latest event of each."""
+        rows = await self._pool.fetch(READ_UNFINISHED)
         return Reading(rows[0].latest or 0, kept=True, rows=[row for row in rows if row.id is not None])
 
     async def trim(self, kept: int) -> None:
-        """Remove all events but the newest `kept`."""
-        await self._database.fetch(TRIM, {"kept": kept})
+        """Remove all events except the newest `kept`."""
+        await self._pool.fetch(TRIM, {"kept": kept})

@@ -1,21 +1,21 @@
-"""Live status: hands what happens to predictions to whoever waits for it.
+"""Live status: passes the changes of predictions to the streams and requests that wait for them.
 
-schema.sql records every change as an event. Events are numbered in the order of the commits: whoever sees a
-number sees all lower ones. One connection LISTENs. A notification only says "read again": one query then
-reads all events after the last one that was read, with their rows. A notification that was missed costs a few
-seconds, never an event.
+schema.sql records every change as an event. Events are numbered in commit order: a transaction that sees a
+number sees all lower numbers. One connection LISTENs. A notification only says "read again": one query then
+reads all events after the last one that was read, with their rows. A missed notification delays events by a
+few seconds, but loses none.
 
-No event is lost, and none is told twice:
+Each reader receives every event exactly once:
 
-- A reader is registered first. Then its own query reads the current state and the number of the latest event,
-  both in one snapshot. Events up to that number are in this state already, and are not told again.
-- The central read looks up who is registered after its query has returned. An event that is not in a reader's
-  own state was committed after that state was read, so after the reader was registered. The query that
-  found the event returned later still. So the reader is in the list.
-- The central read passes over events without reading them only if nobody is registered after its query has
-  returned. A reader that is registered later reads a later state.
-- When events may be missing (too many were removed, or the database is another one), every stream is ended.
-  Readers come back with their Last-Event-ID, and are told to reload where that cannot be resumed.
+- A reader is registered first. Then its own query reads the current state and the number of the latest event
+  in one snapshot. Events up to that number are part of this state and are not sent again.
+- The central reader looks up the registered readers after its query has returned. An event that is missing in
+  a reader's own state was committed after the read of that state, so after the registration. The query that
+  finds the event returns later still. So the reader is registered by then.
+- The central reader skips events only if no reader is registered after its query has returned. A reader that
+  registers later reads a later state.
+- If events may be missing (too many were removed, or the database was replaced), every stream ends. Readers
+  reconnect with their Last-Event-ID, and receive `reload` if they cannot resume.
 """
 
 import asyncio
@@ -29,7 +29,6 @@ from backend.event_log import EventLog, Reading
 from backend.listener import RECONNECT_SECONDS, Listener
 from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction
-from backend.signals import Signals
 from backend.sse import KEEP_ALIVE_SECONDS
 from backend.subscriptions import Change, Subscription, Subscriptions
 
@@ -38,19 +37,19 @@ logger = logging.getLogger(__name__)
 # Channels of schema.sql.
 PROGRESS, OUTCOMES, TRAININGS = "progress", "outcomes", "trainings"
 TICK_SECONDS = 5.0
-PAGE = 1000  # predictions that are read together
+PAGE = 1000  # predictions in one read
 KEPT_EVENTS = 20_000  # in the database
 
 
 class Changes:
-    """Watches the tables: hands each change of a prediction to its readers, wakes those of a training."""
+    """The central reader of events. It also wakes the streams of trainings."""
 
     def __init__(self, log: EventLog, database_url: str) -> None:
         self._log = log
         handlers = {PROGRESS: self._on_progress, OUTCOMES: self._on_outcome, TRAININGS: self._on_training}
         self._listener = Listener(database_url, handlers)
-        self.trainings = Signals()
-        self._followed = Subscriptions()
+        self._streams = Subscriptions()
+        self._training_streams = Subscriptions()
         self._awaited = Subscriptions()
         self._wake = asyncio.Event()
         self._read_up_to: int | None = None
@@ -63,10 +62,11 @@ class Changes:
         self._tasks = [asyncio.create_task(part) for part in work]
 
     def close(self) -> None:
-        """End every stream, so that the server can stop."""
+        """End all streams, so that the server can stop."""
         self._closed = True
         self._end_all()
-        self.trainings.close()
+        for subscription in self._training_streams:
+            subscription.close()
 
     async def stop(self) -> None:
         self.close()
@@ -76,50 +76,56 @@ class Changes:
 
     @property
     def listening(self) -> bool:
-        """Events are told at once; else up to a tick late."""
+        """Events are passed on at once. If False, up to five seconds late."""
         return self._listener.listening and self._read_up_to is not None
 
     @property
-    def streams(self) -> int:
-        """Readers that follow predictions or a training."""
-        return len(self._followed) + self.trainings.count
+    def open_streams(self) -> int:
+        """The number of open event streams."""
+        return len(self._streams) + len(self._training_streams)
 
-    def follow(self, id: UUID) -> AbstractContextManager[Subscription]:
-        """Each change of one prediction. Subscribe first, read the current state second."""
-        return self._subscribe(self._followed, [id])
+    def subscribe(self, id: UUID) -> AbstractContextManager[Subscription]:
+        """Receive each change of one prediction. Subscribe first, then read the current state."""
+        return self._register(self._streams, [id])
 
-    def follow_all(self) -> AbstractContextManager[Subscription]:
-        """Each change of every prediction."""
-        return self._subscribe(self._followed, None)
+    def subscribe_to_all(self) -> AbstractContextManager[Subscription]:
+        """Receive each change of every prediction."""
+        return self._register(self._streams, None)
 
     def await_outcomes(self, ids: Sequence[UUID]) -> AbstractContextManager[Subscription]:
-        """How some predictions end, and no earlier status."""
-        return self._subscribe(self._awaited, ids)
+        """Receive the outcomes of some predictions, and no other change."""
+        return self._register(self._awaited, ids)
+
+    def subscribe_to_training(self, id: UUID) -> AbstractContextManager[Subscription]:
+        """Be woken for each change of one training. Subscribe first, then read the training."""
+        return self._register(self._training_streams, [id])
 
     @contextmanager
-    def _subscribe(self, readers: Subscriptions, ids: Sequence[UUID] | None) -> Generator[Subscription]:
+    def _register(self, readers: Subscriptions, ids: Sequence[UUID] | None) -> Generator[Subscription]:
         with readers.add(ids) as subscription:
             if self._closed:
                 subscription.close()
             yield subscription
 
     def _on_connect(self) -> None:
-        self._wake.set()  # something may have happened before we listened
-        self.trainings.wake_all()
+        self._wake.set()  # there may be changes from before the connection
+        for subscription in self._training_streams:
+            subscription.wake()
 
     def _on_progress(self, _payload: str) -> None:
-        if self._followed:
+        if self._streams:
             self._wake.set()
 
     def _on_outcome(self, _payload: str) -> None:
-        if self._followed or self._awaited:
+        if self._streams or self._awaited:
             self._wake.set()
 
     def _on_training(self, payload: str) -> None:
-        self.trainings.wake(UUID(payload))
+        for subscription in self._training_streams.of(UUID(payload)):
+            subscription.wake()
 
     async def _read(self) -> None:
-        """Read events when notified, and at a slow tick in case a notification was missed."""
+        """Read events after each notification, and every five seconds in case one was missed."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
@@ -139,26 +145,26 @@ class Changes:
         self._wake.set()
 
     async def _read_once(self) -> None:
-        """Read a page of events and hand it out. The module's docstring says why none is lost."""
-        wanted = bool(self._followed or self._awaited)
+        """Read a page of events and pass it on. The docstring of the module says why none is lost."""
+        wanted = bool(self._streams or self._awaited)
         found = await self._log.read_after(self._read_up_to or 0, PAGE if wanted else 0)
         if not found.kept or not all(row.prediction_id for row in found.rows):
             self._end_all()
         elif wanted:
             self._hand_out(found)
-            if len(found.rows) == PAGE:  # there may be more
+            if len(found.rows) == PAGE:  # there may be more events
                 self._read_up_to = found.rows[-1].number
                 self._wake.set()
                 return
-        elif self._followed or self._awaited:  # registered meanwhile
+        elif self._streams or self._awaited:  # a reader registered meanwhile
             self._wake.set()
             return
         self._read_up_to = found.latest
 
     def _hand_out(self, found: Reading) -> None:
-        """To each reader what it waits for. A row that nobody waits for is not parsed."""
+        """Pass each change to its readers. A row without readers is not parsed."""
         for row in found.rows:
-            readers = [*self._followed.of_all, *self._followed.of(row.prediction_id)]
+            readers = [*self._streams.of_all, *self._streams.of(row.prediction_id)]
             if row.id is None or row.completed_at is not None:  # removed or ended
                 readers += self._awaited.of(row.prediction_id)
             if readers:
@@ -167,15 +173,15 @@ class Changes:
                     subscription.put(change)
 
     def _end_all(self) -> None:
-        for subscription in (*self._followed, *self._awaited):
+        for subscription in (*self._streams, *self._awaited):
             subscription.close()
 
     async def _keep_up(self) -> None:
-        """Keep the streams alive, and the table of events small."""
+        """Keep the streams alive and the table `events` small."""
         while True:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
-            for subscription in self._followed:
-                subscription.keep_alive()
+            for subscription in self._streams:
+                subscription.wake()
             try:
                 await self._log.trim(KEPT_EVENTS)
             except DatabaseAway as error:
@@ -185,13 +191,16 @@ class Changes:
 
 
 async def wait_for(
-    predictions: list[Prediction], subscription: Subscription, seconds: float
+    predictions: list[Prediction], subscription: Subscription, deadline: float
 ) -> list[Prediction]:
-    """The same predictions, once all have ended or are removed, or the time is up."""
+    """Returns the predictions when all have ended or were removed, at the latest at the deadline.
+
+    deadline: in the time of the event loop. A prediction that was removed is returned as it was.
+    """
     latest = {prediction.id: prediction for prediction in predictions}
     unfinished = {id for id, prediction in latest.items() if prediction.status not in TERMINAL}
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(deadline):
             while unfinished and (changes := await subscription.read()) is not None:
                 for change in changes:
                     latest[change.id] = change.prediction or latest[change.id]

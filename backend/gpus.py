@@ -1,4 +1,4 @@
-"""What NVIDIA's GPUs are doing, asked of NVML, which may be missing, get lost, or hang."""
+"""NVIDIA GPUs, read from NVML, which may be missing, fail or hang."""
 
 import asyncio
 import threading
@@ -17,10 +17,10 @@ T = TypeVar("T")
 CLOSE_SECONDS = 0.5
 
 REASONS = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver is installed here (libnvidia-ml.so.1 is missing)",
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is installed here, but not loaded",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library are of different versions, "
-    "as after an update: restart the backend; if that does not help, the machine",
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver is installed (libnvidia-ml.so.1 is missing)",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is installed but not loaded",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library have different versions. "
+    "Restart the backend. If that does not help, restart the machine",
 }
 DRIVER_LOST = {
     pynvml.NVML_ERROR_UNINITIALIZED,
@@ -31,14 +31,14 @@ GPU_LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
 
 
 class GpusUnavailable(Exception):
-    """No GPU can be read now; the text says why, in a sentence for a person."""
+    """No GPU can be read. The text says why, for people."""
 
 
 class Gpus:
     """Reads all GPUs, one read at a time.
 
-    A call into a sick driver can block for ever. So each read has a daemon thread, which no exit waits
-    for, and while one hangs no other is started.
+    A call into a faulty driver can block for ever. So each read runs in a daemon thread, which does not delay
+    the exit, and no read starts while another one hangs.
     """
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class Gpus:
         self._reading: asyncio.Future[list[Gpu]] | None = None
 
     async def read(self) -> list[Gpu]:
-        """All GPUs, by index; at least one. Raises GpusUnavailable.
+        """All GPUs by index, at least one. Raises GpusUnavailable.
 
-        Takes as long as NVML does: the caller sets a deadline, and may cancel. Calls that come while one
-        is under way share it.
+        This takes as long as NVML does. The caller sets a deadline and may cancel. Concurrent calls share a
+        read.
         """
         if self._reading is None or self._reading.done():
             self._reading = asyncio.wrap_future(run_aside(self._nvml.read))
@@ -57,7 +57,7 @@ class Gpus:
         return await asyncio.shield(self._reading)
 
     def close(self) -> None:
-        """Let NVML go. Waits half a second at most; a read that hangs is left to end with the process."""
+        """Stop NVML within half a second. A read that hangs ends with the process."""
         if self._reading is None or self._reading.done():
             with suppress(TimeoutError):
                 run_aside(self._nvml.stop).result(CLOSE_SECONDS)
@@ -66,13 +66,13 @@ class Gpus:
 
 
 class Nvml:
-    """NVML, started when it is first asked, and again when it is asked after it was lost."""
+    """NVML, started at the first read, and again at the next read after a failure."""
 
     def __init__(self) -> None:
         self._running = False
 
     def read(self) -> list[Gpu]:
-        """All GPUs, by index; at least one. Blocks. Raises GpusUnavailable."""
+        """All GPUs by index, at least one. Blocks. Raises GpusUnavailable."""
         try:
             self._start()
             devices = [Device(index) for index in range(pynvml.nvmlDeviceGetCount())]
@@ -82,13 +82,13 @@ class Nvml:
             self.stop()
             raise GpusUnavailable(reason) from error
         if any(device.trouble for device in devices):
-            self.stop()  # what is back by then is found by the next read
+            self.stop()  # the next read starts NVML again
         if not gpus:
-            raise GpusUnavailable("the NVIDIA driver answers, but shows no GPU here")
+            raise GpusUnavailable("the NVIDIA driver answers but shows no GPU")
         return gpus
 
     def stop(self) -> None:
-        """Let NVML go, whatever state it is in. Blocks."""
+        """Stop NVML, in any state. Blocks."""
         if self._running:
             self._running = False
             with suppress(NVMLError):
@@ -96,24 +96,24 @@ class Nvml:
 
     def _start(self) -> None:
         if not self._running:
-            pynvml.nvmlInit()  # looks for the library anew as long as it is missing
+            pynvml.nvmlInit()  # searches for the library again while it is missing
             self._running = True
 
     def _explain(self, error: NVMLError) -> str:
         happened = "was lost" if self._running else "cannot be initialized"
-        return REASONS.get(code(error), f"NVML {happened}: {error}; it is tried again at each request")
+        return REASONS.get(code(error), f"NVML {happened}: {error}. Each request tries again")
 
 
 class Device:
-    """One GPU of NVML's. Any figure may be missing; the driver's end raises NVMLError."""
+    """One GPU. Any figure may be missing. NVMLError is raised if the driver has failed."""
 
     def __init__(self, index: int) -> None:
         self._index = index
         self.trouble: NVMLError | None = None
-        """Set when NVML should be started anew, for this GPU's sake."""
+        """An error after which NVML should be started again."""
 
     def describe(self) -> Gpu:
-        """Its figures; if it is lost, its index and the reason. Blocks. Raises NVMLError."""
+        """The figures, or the index and the reason if the GPU is lost. Blocks. Raises NVMLError."""
         try:
             return self._measure(pynvml.nvmlDeviceGetHandleByIndex(self._index))
         except NVMLError as error:
@@ -135,7 +135,7 @@ class Device:
         mig_on = mig is not None and mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE
         utilization = None if mig_on else ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
         temperature = ask(pynvml.nvmlDeviceGetTemperatureV, handle, pynvml.NVML_TEMPERATURE_GPU)
-        if temperature is None:  # an older driver
+        if temperature is None:  # an older driver lacks the newer call
             temperature = ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
         milliwatts = ask(pynvml.nvmlDeviceGetPowerUsage, handle)
         processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
@@ -154,7 +154,7 @@ class Device:
         )
 
     def _list_mig_devices(self, handle: Any) -> list[MigDevice]:
-        """Those that exist: a GPU has a number of places for them, and any may be free."""
+        """The MIG devices that exist. A GPU has a fixed number of places, and some may be free."""
         places = range(self._ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0)
         handles = [self._ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, place) for place in places]
         return [self._measure_mig(mig) for mig in handles if mig is not None]
@@ -168,7 +168,7 @@ class Device:
         )
 
     def _ask(self, getter: Callable[..., Any], *arguments: Any) -> Any:
-        """What the getter gives; None when it cannot. Raises NVMLError when the others cannot either."""
+        """The value of a getter, or None if it fails. Raises NVMLError if the driver or the GPU is lost."""
         try:
             return getter(*arguments)
         except NVMLError as error:
@@ -182,7 +182,7 @@ class Device:
 
 
 def run_aside(work: Callable[[], T]) -> Future[T]:
-    """Do blocking work in a daemon thread. The future cannot be cancelled."""
+    """Run blocking work in a daemon thread. The future cannot be canceled."""
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
 
@@ -197,7 +197,7 @@ def run_aside(work: Callable[[], T]) -> Future[T]:
 
 
 def code(error: NVMLError) -> int:
-    """Which NVML_ERROR_ constant it is: pynvml makes its classes at run time, unseen by type checkers."""
+    """The NVML_ERROR_ constant of an error. Type checkers miss it: pynvml creates classes at run time."""
     return error.value  # pyright: ignore
 
 
@@ -206,6 +206,6 @@ def _describe_process(process: Any) -> GpuProcess:
 
 
 def _look_at_error(reading: asyncio.Future[list[Gpu]]) -> None:
-    """Nobody may be left to see it, when all gave up waiting: not worth a warning from asyncio."""
+    """Mark the error as seen: all callers may have timed out, and asyncio would log a warning."""
     if not reading.cancelled():
         reading.exception()

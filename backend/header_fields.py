@@ -1,7 +1,7 @@
 """Header fields that hold a list: `Prefer` (RFC 7240) and `Accept` (RFC 9110).
 
-A field may come in several lines, which mean the same as one with commas between them. Names do not depend on
-case, values may be quoted, and what cannot be understood is ignored.
+Several lines of a field mean the same as one line with commas. Names are case-insensitive, values may be
+quoted, and elements that cannot be parsed are ignored.
 """
 
 import re
@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 QUOTED = r'"(?:\\.|[^"\\])*"?'
-NOT_ASKED_FOR = (0, 0, 0)
+NOT_ACCEPTED = (0, 0, 0)
 QUALITY = re.compile(r"[01]\.?|[01]?\.\d+")
 
 
 @dataclass(frozen=True)
 class Element:
-    """One element of a list, as in `name=value; parameter=value`."""
+    """One element of a list, such as `name=value; parameter=value`."""
 
     name: str
     value: str
@@ -27,18 +27,20 @@ def read_list(lines: Sequence[str]) -> list[Element]:
     for text in _split(",".join(lines), ","):
         (name, value), *parameters = [_read_pair(part) for part in _split(text, ";")]
         if name:
-            known = {key: value for key, value in reversed(parameters) if key}  # the first of a name counts
+            known = {
+                key: value for key, value in reversed(parameters) if key
+            }  # the first one of each name counts
             elements.append(Element(name, value, known))
     return elements
 
 
 def choose_media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
-    """The media type that the lines of `Accept` ask for most; the first one offered if they leave it open."""
+    """The offered media type that `Accept` prefers; the first one if there is no preference."""
     asked: dict[str, tuple[float, int]] = {}
     for place, element in enumerate(read_list(accept)):
         quality = element.parameters.get("q", "1")
         if QUALITY.fullmatch(quality):
-            media_range = "*/*" if element.name == "*" else element.name  # Java's clients send `*`
+            media_range = "*/*" if element.name == "*" else element.name  # Java clients send `*`
             asked.setdefault(media_range, (min(float(quality), 1), -place))
 
     def rank(media_type: str) -> tuple[float, int, int]:
@@ -46,14 +48,14 @@ def choose_media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
         for exactness, media_range in enumerate(ranges):
             quality, place = asked.get(media_range, (None, 0))
             if quality is not None:
-                return (quality, -exactness, place) if quality else NOT_ASKED_FOR
-        return NOT_ASKED_FOR
+                return (quality, -exactness, place) if quality else NOT_ACCEPTED
+        return NOT_ACCEPTED
 
     return max(offered, key=rank)
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The parts between separators that are not in quotes."""
+    """Split a text at separators outside quotes."""
     return re.findall(rf'((?:[^"{separator}]|{QUOTED})*)(?:{separator}|$)', text)
 
 

@@ -1,4 +1,4 @@
-"""What works right now: every part asked at once, and none waited for longer than a moment."""
+"""The health report: all parts are asked at once, each with a deadline."""
 
 import asyncio
 import logging
@@ -8,10 +8,12 @@ from typing import Generic, TypeVar
 
 from backend.broker import Broker, BrokerAway
 from backend.containers import Containers, ContainersUnavailable
-from backend.database import PING, Database
+from backend.database import PING, Pool
 from backend.errors import DatabaseAway
+from backend.events import Changes
 from backend.gpus import Gpus, GpusUnavailable
 from backend.messages import BULK, INFERENCE
+from backend.relay import Relay
 from backend.schemas.health import (
     BrokerHealth,
     Components,
@@ -33,16 +35,16 @@ T = TypeVar("T")
 
 
 class Unavailable(Exception):
-    """A part did not answer; the text says why, for people."""
+    """A part did not answer. The text says why, for people."""
 
 
 class Question(Generic[T]):
-    """One question to one part, never asked a second time while the first still waits for its answer.
+    """A question to one part, with at most one call at a time.
 
-    A part that hangs (a stopped process, a lost network) may not even let go of who asks it, so a call
-    that is late is left alone, and whoever asks meanwhile is told so at once.
+    A call to a part that hangs (a stopped process, a lost network) may not even be cancelable. So a late call
+    is left alone, and everyone who asks meanwhile gets Unavailable.
 
-    Time that this process spends on other work is not the part's: see `_wait`.
+    Time that this process spends on other work does not count: see `_wait`.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
@@ -52,8 +54,8 @@ class Question(Generic[T]):
         self._listened = 0.0
 
     async def answer(self) -> tuple[T, float]:
-        """The answer, and the milliseconds that it took. Raises Unavailable within the deadline."""
-        if self._asking is None or self._asking.done():  # done too late for who asked
+        """The answer and its time in ms. Raises Unavailable after the deadline."""
+        if self._asking is None or self._asking.done():  # an old call, whose caller has left
             self._since = time.monotonic()
             self._asking = asyncio.ensure_future(self._ask())
             self._asking.add_done_callback(lambda late: late.cancelled() or late.exception())
@@ -68,23 +70,21 @@ class Question(Generic[T]):
         except (DatabaseAway, BrokerAway, ContainersUnavailable, GpusUnavailable) as error:
             raise Unavailable(str(error)) from error
         except Exception as error:
-            logger.exception("a part of the health report gave something unexpected")
-            raise Unavailable(
-                f"it gave something unexpected ({type(error).__name__}); see the log"
-            ) from error
+            logger.exception("a part of the health report failed unexpectedly")
+            raise Unavailable(f"unexpected error ({type(error).__name__}); see the log") from error
 
     async def _wait(self, asking: asyncio.Future[T]) -> None:
-        """Wait for an answer until this process has listened for it for the deadline's time.
+        """Wait until the answer is there, or this process has listened for it for DEADLINE_SECONDS.
 
-        A slice that lasts longer than it should counts as it should have: other work kept the event loop
-        busy, and an answer that has arrived meanwhile needs turns of the loop to be read.
+        The time is measured in slices. A slice that takes longer counts with its planned length: other work
+        kept the event loop busy, and an answer that has arrived needs turns of the loop to be read.
         """
         listened = self._listened
         while not asking.done() and listened < DEADLINE_SECONDS:
             started = time.monotonic()
             await asyncio.wait([asking], timeout=SLICE_SECONDS)
             listened += min(time.monotonic() - started, SLICE_SECONDS)
-            self._listened = max(self._listened, listened)  # others may ask at the same time
+            self._listened = max(self._listened, listened)  # several callers may wait at the same time
 
     def cancel(self) -> None:
         if self._asking is not None:
@@ -92,22 +92,22 @@ class Question(Generic[T]):
 
 
 class Checks:
-    """Puts the health report together; those who ask within a second share one."""
+    """Builds the health report. Requests within one second share a report."""
 
     def __init__(
         self,
-        database: Database,
+        pool: Pool,
         broker: Broker,
         workers: Workers,
         containers: Containers,
         gpus: Gpus,
-        listening: Callable[[], bool],
-        unfinished: Callable[[], int],
+        changes: Changes,
+        relay: Relay,
     ) -> None:
         self._workers = workers
-        self._listening = listening
-        self._unfinished = unfinished
-        self._database = Question(lambda: database.fetch(PING))
+        self._changes = changes
+        self._relay = relay
+        self._database = Question(lambda: pool.fetch(PING))
         self._queues = Question(lambda: asyncio.gather(broker.inspect(INFERENCE), broker.inspect(BULK)))
         self._containers = Question(containers.read)
         self._gpus = Question(gpus.read)
@@ -115,7 +115,7 @@ class Checks:
         self._reported_at = 0.0
 
     async def report(self) -> Health:
-        """Ask every part, unless that was done within the last second."""
+        """The health report, at most one second old."""
         if self._report is None or time.monotonic() - self._reported_at > FRESH_SECONDS:
             self._report = asyncio.create_task(self._ask_all())
             self._reported_at = time.monotonic()
@@ -126,12 +126,12 @@ class Checks:
             _, latency_ms = await self._database.answer()
         except Unavailable as error:
             return DatabaseHealth(status="down", latency_ms=None, listening=False, detail=str(error))
-        listening = self._listening()
-        detail = None if listening else "no notifications from the database: live status is up to 5 s late"
+        listening = self._changes.listening
+        detail = None if listening else "no notifications from the database; live status is up to 5 s late"
         return DatabaseHealth(status="ok", latency_ms=latency_ms, listening=listening, detail=detail)
 
     async def list_gpus(self) -> tuple[list[Gpu], str | None]:
-        """The GPUs, or why there is no list."""
+        """The GPUs, or the reason why there is no list."""
         return await _list(self._gpus)
 
     def stop(self) -> None:
@@ -181,10 +181,10 @@ class Checks:
         workers = self._workers.report()
         alive = [worker for worker in workers if worker.status == "ok"]
         if not alive:
-            detail = "no worker is heard; uploads are stored and will be classified when one is"
+            detail = "no worker sends heartbeats; uploads are stored and wait for a worker"
             return InferenceHealth(
                 status="down",
-                unfinished=self._unfinished(),
+                unfinished=self._relay.unfinished,
                 model=None,
                 device=None,
                 last_seen=None,
@@ -193,10 +193,10 @@ class Checks:
             )
         detail = next((f"{worker.name}: {worker.detail}" for worker in alive if worker.detail), None)
         if silent := len(workers) - len(alive):
-            detail = f"{silent} of {len(workers)} workers went silent without saying goodbye"
+            detail = f"{silent} of {len(workers)} workers are silent"
         return InferenceHealth(
             status="degraded" if detail else "ok",
-            unfinished=self._unfinished(),
+            unfinished=self._relay.unfinished,
             model=max(worker.model for worker in alive),
             device=alive[0].device,
             last_seen=alive[0].last_seen,
@@ -208,16 +208,16 @@ class Checks:
         workers = self._workers.report_training()
         silent = sum(worker.status == "silent" for worker in workers)
         if silent:
-            detail = f"{silent} of {len(workers)} workers went silent without saying goodbye"
+            detail = f"{silent} of {len(workers)} workers are silent"
             return TrainingHealth(status="degraded", workers=workers, detail=detail)
         if not workers:
-            detail = "no worker is heard; trainings wait until one is"
+            detail = "no worker sends heartbeats; trainings wait for a worker"
             return TrainingHealth(status="down", workers=[], detail=detail)
         return TrainingHealth(status="ok", workers=workers)
 
 
 async def _list(question: Question[list[T]]) -> tuple[list[T], str | None]:
-    """What is listed, or why there is nothing."""
+    """The list, or the reason why there is none."""
     try:
         found, _ = await question.answer()
     except Unavailable as error:

@@ -1,86 +1,78 @@
-"""Pages of the history: filters, order and cursors."""
+"""The history: pages and CSV exports of many predictions, with filters and cursors."""
 
 import base64
 import binascii
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row
 
-from backend.database import Database
+from backend.csv_export import HEAD, LINE
+from backend.database import Pool
 from backend.errors import BadParameter
-from backend.predictions import COLUMNS, to_prediction
-from backend.schemas.predictions import Prediction
-from backend.spreadsheet import HEAD, LINE
+from backend.prediction_rows import COLUMNS, to_prediction
+from backend.schemas.predictions import PredictionPage
 
-# A page of the history: conditions, order and limit are put in by `history_statement`.
+# A page of the history. `history_statement` inserts conditions and order.
 HISTORY = f"SELECT {COLUMNS} FROM predictions WHERE {{conditions}} ORDER BY id {{order}} LIMIT :limit"
-# A page of an export: its lines, its last id, and how many they are. UUIDs sort as their text does.
+# A page of an export: its lines, its last id, its number of lines. UUIDs sort like their text.
 EXPORT = f"""
 SELECT convert_to(string_agg(line, '' ORDER BY id DESC), 'UTF8') AS lines,
        CAST(min(CAST(id AS text) COLLATE "C") AS uuid) AS last, count(*) AS size
 FROM (SELECT id, {LINE} AS line
       FROM predictions WHERE {{conditions}} ORDER BY id DESC LIMIT :limit) AS page
 """
-PAGE = 5000  # rows of an export that are read together: 1 MB of lines
+PAGE = 5000  # rows in one page of an export: 1 MB of lines
 CONDITIONS = {
     "status": "status = CAST(:status AS prediction_status)",
     "label": "prediction = :label",
     "min_confidence": "confidence >= :min_confidence",
     "from": "id >= :from",
     "to": "id < :to",
-    # True of every row but for the name. The index of names has the rows that have ended; few have not.
+    # The part after ILIKE is true for every row. It matches the condition of the index of names, which holds
+    # the rows that have ended.
     "q": "filename ILIKE :q AND (completed_at IS NOT NULL OR status IN ('queued', 'running'))",
     "older": "id < :older",
     "newer": "id > :newer",
 }
 
 
-@dataclass(frozen=True)
-class Page:
-    rows: list[Prediction]
-    next: str | None
-    previous: str | None
-
-
 class History:
-    """Reads many predictions. A read that may take long has connections apart, so that nothing else waits for
-    it. Everything raises what Database.fetch does."""
+    """Reads many predictions. Slow reads have own connections. Everything raises what Pool.fetch does."""
 
-    def __init__(self, database: Database, searches: Database, exports: Database) -> None:
-        self._database = database
+    def __init__(self, pool: Pool, searches: Pool, exports: Pool) -> None:
+        self._pool = pool
         self._searches = searches
         self._exports = exports
 
-    async def read_page(self, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> Page:
+    async def read_page(self, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> PredictionPage:
         """A page of the history, newest first. Raises BadParameter for a bad cursor."""
         direction, edge = decode_cursor(cursor) if cursor else ("older", None)
         if never_true(filters):
-            return Page([], None, None)
+            return PredictionPage(results=[], next=None, previous=None)
         parameters = dict(filters) | ({direction: edge} if edge else {})
         statement = history_statement(list(parameters), direction)
-        database = self._searches if filters else self._database
-        rows = list(await database.fetch(statement, {**parameters, "limit": limit + 1}))
+        pool = self._searches if filters else self._pool
+        rows = list(await pool.fetch(statement, {**parameters, "limit": limit + 1}))
         more, rows = len(rows) > limit, rows[:limit]
         if direction == "newer":
             rows.reverse()
         if not rows:
-            return Page([], None, None)
+            return PredictionPage(results=[], next=None, previous=None)
         has_older, has_newer = (more, cursor is not None) if direction == "older" else (True, more)
-        return Page(
-            [to_prediction(row) for row in rows],
+        return PredictionPage(
+            results=[to_prediction(row) for row in rows],
             next=encode_cursor("older", rows[-1].id) if has_older else None,
             previous=encode_cursor("newer", rows[0].id) if has_newer else None,
         )
 
     async def export(self, filters: Mapping[str, Any]) -> AsyncIterator[bytes]:
-        """All that the filters let through as CSV, newest first, a piece for each page.
+        """All matching predictions as CSV, newest first, one piece for each page.
 
-        The first is read when this returns, so that an error can still be answered.
-        Between two pages a slow client holds neither a connection nor a snapshot.
+        The first page is read before this returns, so that its errors become an answer. Between two pages a
+        slow client holds neither a connection nor a snapshot.
         """
         first = await self._read_lines(filters)
 
@@ -94,7 +86,7 @@ class History:
         return pieces()
 
     async def _read_lines(self, filters: Mapping[str, Any]) -> Row[Any] | None:
-        """The lines of one page, its last id and how many they are; None if there are no more."""
+        """The lines of one page, its last id and its number of lines; None if there are no more lines."""
         if never_true(filters):
             return None
         (page,) = await self._exports.fetch(export_statement(list(filters)), {**filters, "limit": PAGE})
@@ -102,7 +94,7 @@ class History:
 
 
 def never_true(filters: Mapping[str, Any]) -> bool:
-    """Whether no row can pass all filters, so that none need be looked at.
+    """Whether no row can match all filters, so that no query is needed.
 
     Only a prediction that succeeded has a label and a confidence.
     """
@@ -113,12 +105,12 @@ def never_true(filters: Mapping[str, Any]) -> bool:
 
 
 def history_statement(filters: Sequence[str], direction: str) -> str:
-    """The history's SQL for these filters; their values stay parameters."""
+    """The SQL of a page for these filters. The values stay parameters."""
     return HISTORY.format(conditions=_conditions(filters), order="DESC" if direction == "older" else "ASC")
 
 
 def export_statement(filters: Sequence[str]) -> str:
-    """The SQL of an export's page for these filters; their values stay parameters."""
+    """The SQL of a page of an export for these filters. The values stay parameters."""
     return EXPORT.format(conditions=_conditions(filters))
 
 
@@ -127,7 +119,7 @@ def _conditions(filters: Sequence[str]) -> str:
 
 
 def encode_cursor(direction: str, id: UUID) -> str:
-    """An opaque place in the history: the rows older, or newer, than one row."""
+    """An opaque position in the history: the rows older, or newer, than one row."""
     return base64.urlsafe_b64encode(direction[0].encode() + id.bytes).decode().rstrip("=")
 
 
@@ -137,10 +129,10 @@ def decode_cursor(cursor: str) -> tuple[str, UUID]:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
         return {b"o": "older", b"n": "newer"}[data[:1]], UUID(bytes=data[1:])
     except (binascii.Error, KeyError, ValueError) as error:
-        detail = "The cursor is not one that this service gave; start again without `cursor`."
+        detail = "The cursor is invalid. Start again without `cursor`."
         raise BadParameter(detail) from error
 
 
 def time_bound(moment: datetime) -> UUID:
-    """The smallest id that a row of this moment, to the millisecond, can have."""
+    """The smallest id of a row of this time, to the millisecond."""
     return UUID(int=max(0, round(moment.timestamp() * 1000)) << 80)

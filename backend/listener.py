@@ -1,4 +1,4 @@
-"""The connection over which PostgreSQL notifies this backend, replaced when it breaks or hangs."""
+"""The connection for PostgreSQL's notifications. It is replaced when it breaks or hangs."""
 
 import asyncio
 import logging
@@ -11,12 +11,12 @@ import asyncpg
 logger = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 1.0
-TIMEOUT_SECONDS = 3  # for each answer on this connection
-CHECK_SECONDS = 5.0  # a connection that hangs is noticed after this and the timeout
+TIMEOUT_SECONDS = 3  # for each answer of PostgreSQL
+CHECK_SECONDS = 5.0  # a hanging connection is noticed after this time plus the timeout
 
 
 class Listener:
-    """Hands the payload of each notification to the handler of its channel."""
+    """Passes the payload of each notification to the handler of its channel."""
 
     def __init__(self, database_url: str, handlers: Mapping[str, Callable[[str], None]]) -> None:
         self._database_url = database_url
@@ -24,7 +24,7 @@ class Listener:
         self.listening = False
 
     async def run(self, on_connect: Callable[[], None]) -> None:
-        """Listen until canceled. Notifications may have been missed when `on_connect` is called."""
+        """Listen until canceled. `on_connect` is called after each connect: notifications may be missed."""
         while True:
             try:
                 await self._listen(on_connect)
@@ -33,7 +33,7 @@ class Listener:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self, on_connect: Callable[[], None]) -> None:
-        """Listen over one connection until it ends."""
+        """Listen over one connection until it breaks."""
         connection = await asyncpg.connect(
             self._database_url, timeout=TIMEOUT_SECONDS, command_timeout=TIMEOUT_SECONDS
         )
@@ -50,7 +50,7 @@ class Listener:
                     async with asyncio.timeout(CHECK_SECONDS):
                         await closed.wait()
                         break
-                await connection.execute(f"LISTEN {first}")  # again: a round trip that changes nothing
+                await connection.execute(f"LISTEN {first}")  # a round trip without effect
         finally:
             self.listening = False
             connection.terminate()

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line. What a request causes carries its id, so that one grep tells its story."""
+"""Logs: one JSON object a line. Each line that a request causes has its id."""
 
 import logging
 import sys
@@ -9,29 +9,29 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that runs now: each has a task of its own, and so a value of its own."""
+"""The id of the current request. Each request has its own task, and so its own value."""
 
 
 def configure() -> None:
-    """Send what every logger says to standard error, uvicorn's lines and Python's warnings too."""
+    """Write the lines of all loggers, including uvicorn and Python's warnings, to standard error."""
     logging.basicConfig(level=logging.INFO, handlers=[build_handler(sys.stderr)], force=True)
     logging.captureWarnings(capture=True)
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # aio_pika says it again, in words
-    uvicorn = logging.getLogger("uvicorn")  # its access log apart, which --no-access-log keeps silent
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # aio_pika logs the same, in words
+    uvicorn = logging.getLogger("uvicorn")  # --no-access-log turns its access log off
     uvicorn.handlers.clear()
     uvicorn.propagate = True
 
 
 def build_handler(stream: TextIO) -> logging.Handler:
-    """Writes a line as time, level, logger, message and the fields given as `extra`: 20 µs."""
+    """A handler for lines with time, level, logger, message and the fields of `extra`: 20 µs a line."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         JsonFormatter(
             ["levelname", "name", "message"],
             rename_fields={"levelname": "level", "name": "logger"},
             timestamp="time",
-            defaults={"time": None},  # keeps the first place for it
-            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's message again, for a terminal
+            defaults={"time": None},  # puts the time first
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's message with colours
         )
     )
     handler.addFilter(_add_request_id)

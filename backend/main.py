@@ -1,4 +1,4 @@
-"""The application factory: the one place that builds connections and puts the service together."""
+"""The application factory, which builds all connections and long-lived objects of the backend."""
 
 import asyncio
 import gc
@@ -10,12 +10,11 @@ from pathlib import Path
 from types import FrameType
 
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
 
-from backend import errors, logs
+from backend import logs, openapi, problems
 from backend.broker import Broker
 from backend.containers import Containers
-from backend.database import Database, DirectConnection
+from backend.database import DirectConnection
 from backend.decoders import Decoders
 from backend.event_log import EventLog
 from backend.events import Changes
@@ -23,33 +22,36 @@ from backend.gpus import Gpus
 from backend.health import Checks
 from backend.history import History
 from backend.metrics import Metrics
+from backend.middleware import API, RequestMiddleware
 from backend.models import Models
-from backend.observer import API, Observer
-from backend.pools import ExpensiveReads, build_pools
+from backend.pools import build_pools
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.retention import Retention
-from backend.routes import Services, history, metrics, models, predict, probes, streams, trainings
+from backend.routes import metrics, models, predict, predictions, probes, streams, trainings
+from backend.services import Services
 from backend.settings import Settings
+from backend.submissions import Submissions
 from backend.trainings import Trainings
-from backend.uploads import Uploading
+from backend.uploads import UploadReader
 from backend.workers import Workers
 
-DESCRIPTION = """Classifies images. Upload with `POST /api/predict`; follow the prediction live at its
-`events`; every accepted image and its outcome is kept in the history. Train with `POST /api/trainings`, watch
-each epoch at the training's `events`, and serve what it published, or any other of `GET /api/models`."""
-SECRETS = Path("/run/secrets")  # where Docker puts them, a file for each
+DESCRIPTION = """Classifies images. Upload an image with `POST /api/predict`, and follow the prediction live
+at its `events`. The history keeps every accepted image and its outcome. Start a training with
+`POST /api/trainings`, and follow each epoch at its `events`. Activate the model that it publishes, or another
+one of `GET /api/models`."""
+SECRETS = Path("/run/secrets")  # Docker puts each secret into a file here
 
 
 def create_app() -> FastAPI:
-    """The application, its settings from the environment and, in a container, from secret files.
+    """The application, with settings from the environment and, in a container, from secret files.
 
     Run: uvicorn --factory backend.main:create_app
     """
     logs.configure()
     app = build_app(Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None))  # pyright: ignore
-    # Searching what stays for garbage, and that after each 700 new objects, took a fifth of the CPU time
-    # of a prediction. Nearly all objects are freed without it.
+    # Garbage collection, by default after each 700 new objects, took a fifth of the CPU time of a prediction.
+    # Nearly all objects are freed without it.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
@@ -68,17 +70,18 @@ def build_app(settings: Settings) -> FastAPI:
         title="Image classification",
         version="0.1.0",
         description=DESCRIPTION,
-        docs_url=None,  # the proxy serves /docs, with assets of our own
+        docs_url=None,  # the proxy serves /docs with its own assets
         redoc_url=None,
-        redirect_slashes=False,  # an address with a slash at its end is the same one: see the observer
+        redirect_slashes=False,  # the middleware drops a slash at the end
         lifespan=lifespan,
-        generate_unique_id_function=lambda route: _operation_id(route),
+        generate_unique_id_function=lambda route: route.name,
     )
-    for part in (predict, history, streams, trainings, models, probes):
+    for part in (predict, predictions, streams, trainings, models, probes):
         app.include_router(part.router, prefix=API)
     app.include_router(metrics.router)
-    app.add_middleware(Observer)
-    errors.install(app)
+    app.add_middleware(RequestMiddleware)
+    problems.install(app)
+    openapi.correct_media_types(app)
 
     @app.exception_handler(streams.NothingNew)
     async def _nothing_new(_request: Request, _error: streams.NothingNew) -> Response:
@@ -89,30 +92,22 @@ def build_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def build_services(settings: Settings) -> AsyncGenerator[Services]:
-    """Connect to everything; disconnect in the reverse order."""
+    """Build and start all objects; stop them at the end."""
     database_url = settings.database_url.get_secret_value()
     pools = build_pools(database_url, settings.database_connections)
-    database = Database(pools.main)
     inserting, watching = DirectConnection(database_url), DirectConnection(database_url)
     decoders = Decoders(settings.max_image_pixels, settings.max_decode_seconds)
-    predictions, runs = Predictions(database, inserting, decoders.idle), Trainings(database)
+    stored_predictions = Predictions(pools.main, inserting, decoders.idle)
+    stored_trainings = Trainings(pools.main)
     workers = Workers()
-    broker = Broker(settings.broker_url.get_secret_value(), workers.hear)
-    relay = Relay(predictions, runs, broker)
+    broker = Broker(settings.broker_url.get_secret_value(), workers.receive)
+    relay = Relay(stored_predictions, stored_trainings, broker)
     changes = Changes(EventLog(watching), database_url)
     containers = Containers(settings.docker_url, settings.docker_label)
     gpus = Gpus()
-    checks = Checks(
-        Database(pools.health),
-        broker,
-        workers,
-        containers,
-        gpus,
-        lambda: changes.listening,
-        lambda: relay.unfinished,
-    )
-    uploading = Uploading(settings)
-    figures = Metrics(database, relay, changes, uploading)
+    checks = Checks(pools.health, broker, workers, containers, gpus, changes, relay)
+    uploads = UploadReader(settings, decoders)
+    figures = Metrics(pools.main, relay, changes, uploads)
     retention = Retention(database_url, settings.retention_days)
     await decoders.start()
     await broker.open()
@@ -122,20 +117,21 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
     containers.start()
     try:
         yield Services(
-            settings=settings,
-            database=database,
-            history=History(database, ExpensiveReads(pools.searches), ExpensiveReads(pools.exports)),
-            predictions=predictions,
-            trainings=runs,
-            event_log=EventLog(database),
-            models=Models(database, settings.models_path),
+            history=History(pools.main, pools.searches, pools.exports),
+            predictions=stored_predictions,
+            submissions=Submissions(
+                pools.main, stored_predictions, relay, changes, figures, settings.max_unfinished
+            ),
+            trainings=stored_trainings,
+            event_log=EventLog(pools.main),
+            models=Models(pools.main, settings.models_path),
             broker=broker,
             relay=relay,
             changes=changes,
             checks=checks,
             metrics=figures,
             decoders=decoders,
-            uploading=uploading,
+            uploads=uploads,
         )
     finally:
         checks.stop()
@@ -151,13 +147,9 @@ async def build_services(settings: Settings) -> AsyncGenerator[Services]:
         await pools.close()
 
 
-def _operation_id(route: APIRoute) -> str:
-    return route.name
-
-
 def _end_at_shutdown(*closers: Callable[[], None]) -> None:
-    """End what takes long when a signal comes, event streams and decoding: the server stops only after its
-    last response."""
+    """Call the closers on SIGTERM and SIGINT. They end event streams and decoding: the server stops only
+    after its last answer."""
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()

@@ -1,7 +1,6 @@
-"""The task messages: Celery's protocol, version 2, written by hand.
+"""The task messages: Celery's protocol, version 2, without Celery.
 
-A frozen value without I/O. `docs/message-protocol.md` is the contract, and the golden files in
-`tests/contract/` hold its bytes.
+`docs/message-protocol.md` is the contract; the golden files in `tests/contract/` hold the bytes.
 """
 
 import json
@@ -10,11 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-INFERENCE, BULK, TRAINING = (
-    "inference",
-    "inference.bulk",
-    "training",
-)  # queues; a routing key is its queue's name
+# The queues. The routing key of a message is the name of its queue.
+INFERENCE, BULK, TRAINING = "inference", "inference.bulk", "training"
 EXCHANGES = {INFERENCE: "inference", BULK: "inference", TRAINING: "training"}
 MAX_IDS = 64  # predictions in one message
 CONTENT_TYPE = "application/json"
@@ -22,28 +18,28 @@ CONTENT_ENCODING = "utf-8"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 Row = tuple[UUID, str | None]
-"""A row's id, and that of the request that made the row. A row that is published again has no request."""
+"""The id of a row, and the id of its request; None if the row is published again."""
 
 
 @dataclass(frozen=True)
 class TaskMessage:
-    """Ask a worker to look at rows."""
+    """A message that asks a worker to process rows."""
 
     task: str
     queue: str
     id: str
-    """The task's, which is the id of its first row."""
+    """The id of the task: the id of its first row."""
     argument: str | list[str]
-    """The task's only one: the id of a training, or those of predictions."""
+    """The only argument of the task: the id of a training, or the ids of predictions."""
     requests: Mapping[str, str | list[str | None] | None]
-    """The header that names the requests that made the rows, for the worker's log."""
+    """The header with the ids of the requests, for the log of the worker."""
 
     def __str__(self) -> str:
         return f"{self.task}({self.argument!r})"
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Header values are text, integers, lists and nulls: AMQP would round a float."""
+        """Header values are text, integers, lists and null. AMQP would round floats."""
         return {
             "lang": "py",
             "task": self.task,

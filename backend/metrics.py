@@ -1,22 +1,22 @@
-"""What Prometheus reads: figures of this backend, in a registry of its own."""
+"""The metrics of this backend for Prometheus."""
 
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from backend.database import Database
+from backend.database import Pool
 from backend.events import Changes
 from backend.relay import Relay
 from backend.schemas.health import Gpu
-from backend.uploads import Uploading
+from backend.uploads import UploadReader
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # a wait lasts 60 at most
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # `Prefer: wait` takes at most 60
 
 
 class Metrics:
-    """Counts what is told; reads what others know when Prometheus asks."""
+    """Counters that the backend increments, and gauges that read other objects at each scrape."""
 
-    def __init__(self, database: Database, relay: Relay, changes: Changes, uploading: Uploading) -> None:
+    def __init__(self, pool: Pool, relay: Relay, changes: Changes, uploads: UploadReader) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._requests = Counter(
@@ -24,7 +24,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "backend_request_seconds",
-            "Time to the head of the answer: a stream's body has no end.",
+            "Time until the head of the answer; the body of a stream has no end.",
             ["route", "method"],
             buckets=SECONDS,
             registry=registry,
@@ -33,29 +33,39 @@ class Metrics:
         self._accepted = Counter("backend_uploads_accepted", "Images stored.", registry=registry)
         self._refused = Counter(
             "backend_uploads_refused",
-            "Files refused, and uploads refused whole, by the title of their problem.",
+            "Refused files, and wholly refused uploads, by the title of the problem.",
             ["reason"],
             registry=registry,
         )
         for name, text, read in (
             (
                 "predictions_unfinished",
-                "Predictions that wait or run, in all; estimated from 5,000 on.",
+                "Unfinished predictions of all backends; estimated from 5,000 on.",
                 lambda: relay.unfinished,
             ),
-            ("relay_waiting", "Rows whose message was not handed to the broker yet.", lambda: relay.waiting),
+            ("relay_waiting", "Rows whose message was not sent to the broker yet.", lambda: relay.waiting),
             (
                 "relay_relayed",
                 "Rows whose message was published again in the last ten seconds.",
                 lambda: relay.relayed,
             ),
-            ("stream_subscribers", "Event streams that are open.", lambda: changes.streams),
-            ("upload_bytes_held", "Of the uploads that are read and decoded.", lambda: uploading.held),
-            ("database_connections_in_use", "Of the pool.", lambda: database.connections_in_use),
+            ("stream_subscribers", "Open event streams.", lambda: changes.open_streams),
+            (
+                "upload_bytes_held",
+                "Bytes of uploads that are being read and decoded.",
+                lambda: uploads.held_bytes,
+            ),
+            (
+                "database_connections_in_use",
+                "Connections of the main pool in use.",
+                lambda: pool.connections_in_use,
+            ),
         ):
             Gauge(f"backend_{name}", text, registry=registry).set_function(read)
         self._gpus = {
-            field: Gauge(f"backend_gpu_{name}", "As its driver tells.", ["index", "name"], registry=registry)
+            field: Gauge(
+                f"backend_gpu_{name}", "As the driver reports.", ["index", "name"], registry=registry
+            )
             for field, name in (
                 ("memory_used_bytes", "memory_used_bytes"),
                 ("memory_total_bytes", "memory_total_bytes"),
@@ -67,7 +77,7 @@ class Metrics:
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         key = (route, method, status)
-        if key not in self._children:  # looking labels up each time costs more than counting
+        if key not in self._children:  # looking up labels takes longer than counting
             self._children[key] = (
                 self._requests.labels(route, method, status),
                 self._request_seconds.labels(route, method),
@@ -83,7 +93,7 @@ class Metrics:
         self._refused.labels(title).inc()
 
     def set_gpus(self, gpus: Iterable[Gpu]) -> None:
-        """Replace what is told of the GPUs; what is None is left out."""
+        """Replace the figures of the GPUs. Figures that are None are left out."""
         for gauge in self._gpus.values():
             gauge.clear()
         for gpu in gpus:

@@ -1,7 +1,7 @@
-"""The models that inference workers found: the backend's SQL for the table `models`.
+"""Models: the backend's SQL for the table `models`.
 
-A card is a file that somebody put into the folder of models: whatever is in it, it is shown as far as it
-makes sense, and never breaks an answer.
+A card may hold anything, because anyone can put a file into the folder of models. Parts that cannot be shown
+are left out, so a card never breaks an answer.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from sqlalchemy import Row
 
-from backend.database import Database
+from backend.database import Pool
 from backend.errors import ModelRefused, UnknownModel
 from backend.pictures import find_pictures, read_picture
 from backend.schemas.models import Model, ModelDetail
@@ -21,7 +21,7 @@ from backend.schemas.trainings import NAME
 
 T = TypeVar("T")
 
-# The version served is the one activated last among those without an error.
+# The active version: the one activated last among those without an error.
 ACTIVE = """
 SELECT version FROM models WHERE error IS NULL AND activated_at IS NOT NULL
 ORDER BY activated_at DESC, version DESC LIMIT 1
@@ -40,8 +40,9 @@ LIST = f"SELECT {COLUMNS} FROM models ORDER BY found_at DESC, version DESC"
 # One version with its whole card.
 READ = f"SELECT {COLUMNS}, card::text AS card FROM models WHERE version = :version"
 
-# Make a version the one to serve, unless it is already: its workers would be waited for in vain. Later
-# than every activation before, even if the clock was set back.
+# Activate a version, unless it is active: a client that waits for a new `served_at` would wait for ever,
+# because workers do not load the active version again. The time is later than every earlier activation, even
+# if the clock was set back.
 ACTIVATE = f"""
 UPDATE models SET activated_at = GREATEST(
     clock_timestamp(), (SELECT max(activated_at) FROM models) + interval '1 microsecond')
@@ -57,15 +58,15 @@ ANYTHING = TypeAdapter[JsonValue](JsonValue)
 
 
 class Models:
-    """Reads and activates versions. Everything raises what Database.fetch does."""
+    """Reads and activates versions. Everything raises what Pool.fetch does."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
-        self._database = database
+    def __init__(self, pool: Pool, folder: Path) -> None:
+        self._pool = pool
         self._folder = folder
 
     async def read_all(self) -> list[Model]:
         """Every version, the latest found first."""
-        rows = await self._database.fetch(LIST)
+        rows = await self._pool.fetch(LIST)
         versions = [row.version for row in rows]
         drawn = await asyncio.to_thread(lambda: [find_pictures(self._folder, name) for name in versions])
         return [Model.model_validate(to_members(row, names)) for row, names in zip(rows, drawn, strict=True)]
@@ -77,11 +78,11 @@ class Models:
         return ModelDetail.model_validate({**to_members(row, names), "card": lenient(ANYTHING, row.card)})
 
     async def activate(self, version: str) -> ModelDetail:
-        """Make a version the one to serve. Raises UnknownModel, ModelRefused."""
+        """Activate a version. Raises UnknownModel, ModelRefused."""
         if (error := (await self._find(version)).error) is not None:
-            detail = f"It cannot be served: {error.rstrip('.')}. Choose another of GET /api/models."
+            detail = f"The model cannot be served: {error.rstrip('.')}. Choose another of GET /api/models."
             raise ModelRefused(detail)
-        await self._database.fetch(ACTIVATE, {"version": version})
+        await self._pool.fetch(ACTIVATE, {"version": version})
         return await self.read(version)
 
     async def read_picture(self, version: str, name: str) -> bytes:
@@ -90,14 +91,14 @@ class Models:
         return await asyncio.to_thread(read_picture, self._folder, version, name)
 
     async def _find(self, version: str) -> Row[Any]:
-        rows = await self._database.fetch(READ, {"version": version}) if re.fullmatch(NAME, version) else []
+        rows = await self._pool.fetch(READ, {"version": version}) if re.fullmatch(NAME, version) else []
         if not rows:
-            raise UnknownModel("There is no model of this version; GET /api/models lists those there are.")
+            raise UnknownModel("No model has this version. GET /api/models lists all models.")
         return rows[0]
 
 
 def to_members(row: Row[Any], pictures: Sequence[str]) -> dict[str, Any]:
-    """A row as the API shows it, but for its card."""
+    """A row as the API shows it, without the card."""
     place = f"/api/models/{row.version}"
     return {
         **row._asdict(),
@@ -112,7 +113,7 @@ def to_members(row: Row[Any], pictures: Sequence[str]) -> dict[str, Any]:
 
 
 def lenient(kind: TypeAdapter[T], text: str | None) -> T | None:
-    """A part of a card, or None where it is missing or of another kind."""
+    """A part of a card, or None if it is missing or of another type."""
     try:
         return kind.validate_json(text) if text is not None else None
     except ValidationError:

@@ -1,7 +1,6 @@
-"""The pictures beside a model: PNG files in its folder, which anyone may have put there.
+"""The pictures of a model: PNG files in its folder, where anyone may have put other files.
 
-A name is one of four, a version one that a worker registered; still nothing is followed: no link, no
-device, nothing that only calls itself a picture.
+Only regular files with the signature of PNG are read. Symbolic links and devices are refused.
 """
 
 import os
@@ -12,7 +11,7 @@ from backend.errors import UnknownPicture
 
 NAMES = ("learning-curve", "confusion", "reliability", "mistakes")
 MAX_BYTES = 8 * 2**20
-PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # the signature, and the chunk that must be the first
+PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # the signature and the first chunk
 
 
 def find_pictures(models: Path, version: str) -> list[str]:
@@ -30,11 +29,11 @@ def find_pictures(models: Path, version: str) -> list[str]:
 def read_picture(models: Path, version: str, name: str, limit: int = MAX_BYTES) -> bytes:
     """The content of one picture, or its first `limit` bytes. Raises UnknownPicture."""
     if name not in NAMES:
-        raise UnknownPicture(f"There are these pictures of a model: {', '.join(NAMES)}.")
+        raise UnknownPicture(f"A model has the pictures {', '.join(NAMES)}.")
     try:
         folder = os.open(models / version, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            # Without blocking: a pipe would wait for its writer.
+            # O_NONBLOCK: opening a pipe would wait for its writer.
             file = os.open(f"{name}.png", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         finally:
             os.close(folder)
@@ -44,7 +43,9 @@ def read_picture(models: Path, version: str, name: str, limit: int = MAX_BYTES) 
         finally:
             os.close(file)
     except OSError as error:
-        raise UnknownPicture("This model has no such picture; GET its address for those it has.") from error
+        raise UnknownPicture(
+            "This model has no such picture. GET the model for the list of its pictures."
+        ) from error
     if status.st_size > MAX_BYTES or not content.startswith(PNG_START):
-        raise UnknownPicture("The file of this picture is no PNG or too large; train another model.")
+        raise UnknownPicture("The picture file is damaged or too large. Train another model.")
     return content

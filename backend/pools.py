@@ -1,4 +1,4 @@
-"""The pools of connections to PostgreSQL, one for each kind of work, so that none waits for another."""
+"""The pools of connections to PostgreSQL: one for each kind of work, so slow reads delay nothing else."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -8,24 +8,23 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from backend.database import Database
+from backend.database import Pool
 from backend.errors import DatabaseAway, SearchTooLong, TooManySearches
 
-SEARCH_CONNECTIONS = 2  # on two cores a third search would only make the others slower
+SEARCH_CONNECTIONS = 2  # on two cores a third search would only slow down the others
 SEARCH_SECONDS = 5
-SEARCH_WAIT_SECONDS = 2.0  # for a connection, before the answer is 503
-EXPORT_SECONDS = 60  # for one page: a filter that lets little through reads much
+SEARCH_WAIT_SECONDS = 2.0  # for a free connection, before the answer is 503
+EXPORT_SECONDS = 60  # for one page: a filter that matches few rows reads many
 EXPORT_WAIT_SECONDS = 10.0
 WAIT_SECONDS = 5.0
 COMMAND_SECONDS = 10
-CANCELED = "57014"  # SQLSTATE of a statement that its timeout has ended
+CANCELED = "57014"  # SQLSTATE of a statement that timed out
 
 
-class ExpensiveReads(Database):
-    """Statements that may take long. They wait for one another and end after the pool's timeout.
+class ExpensivePool(Pool):
+    """Runs statements that may take long. They wait for a free connection and have a timeout.
 
-    Raises TooManySearches when no connection gets free in time, SearchTooLong after the timeout, and what
-    Database raises.
+    Raises also TooManySearches if no connection is free in time, and SearchTooLong after the timeout.
     """
 
     @asynccontextmanager
@@ -36,53 +35,52 @@ class ExpensiveReads(Database):
         except DatabaseAway as error:
             if isinstance(error.__cause__, PoolTimeout):
                 raise TooManySearches(
-                    "Other searches or exports of the history run already. Try again in a few seconds."
+                    "Other searches or exports of the history are running. Try again in a few seconds."
                 ) from error
             if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == CANCELED:
                 raise SearchTooLong(
-                    "The history was not searched through in time. Give at least three letters or digits in "
-                    "a row of the file name, or narrow the search by `from` and `to`, or by `label`."
+                    "The search of the history timed out. Give at least three consecutive letters or digits "
+                    "of the file name, or narrow the search with `from` and `to`, or with `label`."
                 ) from error
             raise
 
 
 @dataclass(frozen=True)
 class Pools:
-    """The engine of each kind of work."""
-
-    main: AsyncEngine
-    """For all that is quick."""
-    health: AsyncEngine
-    """For the health report: a full pool says nothing about the database."""
-    searches: AsyncEngine
-    exports: AsyncEngine
-    """One connection, which exports take for each of their pages in turn."""
+    main: Pool
+    """For all quick statements."""
+    health: Pool
+    """One connection, for the health report: a full pool says nothing about the database."""
+    searches: ExpensivePool
+    exports: ExpensivePool
+    """One connection, which exports take in turn, for one page at a time."""
 
     async def close(self) -> None:
-        for engine in (self.exports, self.searches, self.health, self.main):
-            await engine.dispose()
+        for pool in (self.exports, self.searches, self.health, self.main):
+            await pool.close()
 
 
 def build_pools(url: str, connections: int) -> Pools:
-    """The pools to one database; they connect when they are first used. `connections`: of the main one."""
+    """The pools to one database; they connect when they are first used. `connections`: of the main pool."""
+    searches = _build_engine(url, SEARCH_CONNECTIONS, SEARCH_WAIT_SECONDS, SEARCH_SECONDS)
     return Pools(
-        main=_build_engine(url, connections, WAIT_SECONDS),
-        health=_build_engine(url, 1, WAIT_SECONDS),
-        searches=_build_engine(url, SEARCH_CONNECTIONS, SEARCH_WAIT_SECONDS, SEARCH_SECONDS),
-        exports=_build_engine(url, 1, EXPORT_WAIT_SECONDS, EXPORT_SECONDS),
+        main=Pool(_build_engine(url, connections, WAIT_SECONDS)),
+        health=Pool(_build_engine(url, 1, WAIT_SECONDS)),
+        searches=ExpensivePool(searches),
+        exports=ExpensivePool(_build_engine(url, 1, EXPORT_WAIT_SECONDS, EXPORT_SECONDS)),
     )
 
 
 def _build_engine(url: str, connections: int, wait_seconds: float, timeout_seconds: int = 0) -> AsyncEngine:
-    """`timeout_seconds`: after which the database ends a statement; 0 if these are not expensive."""
+    """`timeout_seconds`: of each statement; 0 for a pool of quick statements."""
     expensive = {
         "statement_timeout": str(timeout_seconds * 1000),
-        "max_parallel_workers_per_gather": "0",  # a search takes one core, not all of them
-        "plan_cache_mode": "force_custom_plan",  # the best plan depends on how frequent the value is
+        "max_parallel_workers_per_gather": "0",  # a search uses one core only
+        "plan_cache_mode": "force_custom_plan",  # the best plan depends on the value
     }
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
-        isolation_level="AUTOCOMMIT",  # every statement stands alone
+        isolation_level="AUTOCOMMIT",  # no statement shares a transaction
         pool_size=connections,
         max_overflow=0,
         pool_timeout=wait_seconds,

@@ -1,16 +1,16 @@
-"""The event streams of predictions, as bytes: the current state first, then what happens."""
+"""The event streams of predictions: the current state first, then each change."""
 
 from collections.abc import AsyncIterator
 
 from backend.event_log import MAX_MISSED, EventLog
-from backend.predictions import to_prediction
+from backend.prediction_rows import to_prediction
 from backend.schemas.predictions import Prediction
 from backend.sse import COMMENT, EventId, encode
 from backend.subscriptions import Change, Subscription
 
 
-async def follow(prediction: Prediction, latest: int, subscription: Subscription) -> AsyncIterator[bytes]:
-    """One prediction as it was read when event `latest` was the latest, then each change; ends with it."""
+async def stream_one(prediction: Prediction, latest: int, subscription: Subscription) -> AsyncIterator[bytes]:
+    """Stream one prediction: its state as of the event `latest`, then each change until it has ended."""
     first = Change(latest, prediction.id, prediction)
     yield encode_of_one(first)
     if first.ended:
@@ -27,12 +27,12 @@ async def follow(prediction: Prediction, latest: int, subscription: Subscription
 
 
 def encode_of_one(change: Change) -> bytes:
-    """An event of one prediction's stream. The id of the last one says so, for a reader that comes back."""
+    """An event of the stream of one prediction. The id of the terminal event is marked, for reconnects."""
     return change.encode(EventId(change.number, change.ended))
 
 
-async def follow_all(first: bytes, latest: int, subscription: Subscription) -> AsyncIterator[bytes]:
-    """Every prediction: what was read when event `latest` was the latest, then each change."""
+async def stream_all(first: bytes, latest: int, subscription: Subscription) -> AsyncIterator[bytes]:
+    """Stream every prediction: the events `first`, which include the event `latest`, then each change."""
     yield first or COMMENT
     while (changes := await subscription.read()) is not None:
         unread = [change.event for change in changes if change.number > latest]
@@ -41,22 +41,22 @@ async def follow_all(first: bytes, latest: int, subscription: Subscription) -> A
 
 
 async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
-    """What the stream of every prediction starts with, and the number of the latest event in it.
+    """The first events of the stream of every prediction, and the number of the latest event in them.
 
-    That is what the reader missed since the event `seen`. Without one, it is what is under way. If the reader
-    missed too much, or its event is not known any more, it is `reload` and then what is under way.
+    These are the events after `seen`. Without `seen` they are the unfinished predictions. If the reader
+    missed too many events, or `seen` is not stored any more, `reload` precedes the unfinished predictions.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)
         if missed.kept and len(missed.rows) <= MAX_MISSED and all(row.prediction_id for row in missed.rows):
             return b"".join(Change.from_row(row).event for row in missed.rows), missed.latest
-    return await read_under_way(log, reload=seen is not None)
+    return await read_unfinished(log, reload=seen is not None)
 
 
-async def read_under_way(log: EventLog, *, reload: bool) -> tuple[bytes, int]:
-    """What is under way, at most the newest. A reader can resume after each of these events, too."""
+async def read_unfinished(log: EventLog, *, reload: bool) -> tuple[bytes, int]:
+    """Events for the unfinished predictions. A reader can resume after each of them."""
     found = await log.read_unfinished()
-    # 0 is no event: who comes back with it is told to reload.
+    # 0 is not the number of an event: a reader that reconnects with it receives `reload`.
     changes = [Change(row.number or 0, row.id, to_prediction(row)) for row in found.rows]
     numbers = [change.number for change in changes[:-1]] + [found.latest]
     events = [change.encode(EventId(number)) for change, number in zip(changes, numbers, strict=False)]

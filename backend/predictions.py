@@ -1,37 +1,29 @@
-"""The rows: the backend's SQL for the table `predictions`, each statement with its purpose."""
+"""Single predictions: the backend's SQL for the table `predictions`."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row
-from uuid_utils.compat import uuid7
 
-from backend.database import Database, DirectConnection
+from backend.database import DirectConnection, Pool
 from backend.errors import PredictionEnded, UnknownPrediction
+from backend.prediction_rows import COLUMNS, NewPrediction, as_columns, to_prediction
 from backend.schemas.predictions import Prediction
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = """id, filename, status::text AS status, prediction, confidence,
-    probabilities::text AS probabilities, model, energy, unfamiliar, error_title, error_detail, "timestamp",
-    started_at, completed_at, batch_size, predict_ms, feedback"""
-
-# Store accepted uploads; committed when it returns.
+# Store accepted uploads.
 INSERT = """
 INSERT INTO predictions (id, filename, "timestamp", pixels, bulk)
 SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]), CAST(:timestamps AS timestamptz[]),
                      CAST(:pixels AS bytea[]), CAST(:bulk AS boolean[]))
 """
 
-# Withdraw a prediction that has not ended; what a worker makes of it then changes nothing.
+# Cancel an unfinished prediction. A later outcome of a worker then changes nothing.
 CANCEL = f"""
 UPDATE predictions SET status = 'canceled', completed_at = clock_timestamp()
 WHERE id = :id AND status IN ('queued', 'running')
@@ -41,17 +33,17 @@ RETURNING {COLUMNS}
 # Remove a prediction with its pixels.
 DELETE = "DELETE FROM predictions WHERE id = :id RETURNING id"
 
-# Keep the label that a person says is right, or none.
+# Store or remove the label that a person says is right.
 SET_FEEDBACK = f"UPDATE predictions SET feedback = :label WHERE id = :id RETURNING {COLUMNS}"
 
 # One prediction, and the number of the latest event of all.
 READ = f"SELECT {COLUMNS}, (SELECT max(number) FROM events) AS latest FROM predictions WHERE id = :id"
 
-# What the model saw of one prediction.
+# The image of one prediction as the model sees it.
 READ_PIXELS = "SELECT pixels FROM predictions WHERE id = :id"
 
-# How many wait or run: from 5,000 on it is an estimate, 8 times those in an eighth of the rows. A count of
-# 50,000 would take 8 ms.
+# The number of unfinished predictions. From 5,000 on it is an estimate: 8 times the number in an eighth of
+# the rows. Counting 50,000 rows would take 8 ms.
 COUNT_UNFINISHED = """
 SELECT CASE WHEN counted < 5000 THEN counted ELSE (
     SELECT 8 * count(*) FROM predictions
@@ -60,12 +52,13 @@ FROM (SELECT count(*) AS counted FROM (
     SELECT FROM predictions WHERE status IN ('queued', 'running') LIMIT 5000) AS first) AS count
 """
 
-# Rows whose message appears to be lost, among the oldest unfinished ones of one queue. They are queued for
-# seconds though the queue is empty and no worker has started a row of it lately; or though a row of the queue
-# that is seconds younger was started; or they run for longer than any batch can. Workers take a queue's rows
-# in order, so a row that has lost its message is soon among the oldest. Workers hold messages that they have
-# not begun yet, so an empty queue alone proves nothing. What was started lately is read from the latest
-# events: the newest started row can lie behind 50,000 queued ones.
+# Unfinished rows of one queue whose message appears to be lost. One of three conditions holds:
+# - queued for 5 s, the queue is empty, and no row of the queue was started in the last 5 s;
+# - queued for 5 s, and a row of the queue that is 5 s younger was started;
+# - running for 60 s, which is longer than any batch.
+# Only the oldest rows are examined: workers take the rows of a queue in order, so a row whose message is lost
+# is soon among the oldest. An empty queue alone proves nothing, because workers hold messages that they have
+# not started. Recently started rows are found through the latest events: 50,000 queued rows can be older.
 LOST = """
 WITH started AS MATERIALIZED (
     SELECT max("timestamp") AS youngest,
@@ -97,59 +90,26 @@ MAX_ROWS_PER_INSERT = 512
 GATHER_SECONDS = 0.01
 LOST_PAGE = 2000
 
-# What is shown in place of malformed details.
-UNREADABLE: dict[str, Any] = {
-    "probabilities": [],
-    "energy": None,
-    "unfamiliar": None,
-    "error": {
-        "title": "Stored answer not readable",
-        "detail": "The database holds malformed details of this prediction; the backend's log says which. "
-        "Upload the image again.",
-    },
-    "started_at": None,
-    "metrics": {"queue_ms": None, "batch_size": None, "predict_ms": None},
-}
-
-
-@dataclass(frozen=True)
-class NewPrediction:
-    """A row to insert. Its id carries its time."""
-
-    id: UUID
-    filename: str
-    pixels: bytes
-    bulk: bool
-    """Of a request with several files: its message lets those of single files go first."""
-
-    @classmethod
-    def create(cls, filename: str, pixels: bytes, *, bulk: bool) -> "NewPrediction":
-        return cls(uuid7(), filename, pixels, bulk)
-
-    @property
-    def timestamp(self) -> datetime:
-        return datetime.fromtimestamp((self.id.int >> 80) / 1000, UTC)
-
 
 class Predictions:
-    """Reads and writes rows. Everything raises what Database.fetch does.
+    """Reads and writes predictions. Everything raises what Pool.fetch does.
 
-    `inserting` stores the uploads; `none_decoding` is set while no other file is being decoded.
+    `inserting` runs the INSERTs. `none_decoding` is set while no file is being decoded.
     """
 
-    def __init__(self, database: Database, inserting: DirectConnection, none_decoding: asyncio.Event) -> None:
-        self._database = database
+    def __init__(self, pool: Pool, inserting: DirectConnection, none_decoding: asyncio.Event) -> None:
+        self._pool = pool
         self._inserting = inserting
         self._none_decoding = none_decoding
         self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def insert(self, rows: Sequence[NewPrediction]) -> None:
-        """Store rows; they are committed when this returns.
+        """Store rows. They are committed when this returns.
 
-        Rows of requests that arrive together are written together. While one INSERT runs, the next collects.
-        It waits for files that are being decoded at that moment, 10 ms at most: photos are decoded one after
-        another. A lone request waits for nothing.
+        Concurrent requests share an INSERT: rows that arrive while one INSERT runs are in the next one. An
+        INSERT waits for files that are being decoded, 10 ms at most: photos are decoded one after another. A
+        lone request does not wait.
         """
         stored = asyncio.get_running_loop().create_future()
         self._waiting.append((rows, stored))
@@ -158,54 +118,54 @@ class Predictions:
         await stored
 
     async def cancel(self, id: UUID) -> Prediction:
-        """Withdraw a prediction; doing it twice does no harm. Raises UnknownPrediction, PredictionEnded."""
-        if rows := await self._database.fetch(CANCEL, {"id": id}):
+        """Cancel a prediction, or do nothing if it is canceled. Raises UnknownPrediction, PredictionEnded."""
+        if rows := await self._pool.fetch(CANCEL, {"id": id}):
             return to_prediction(rows[0])
         prediction, _ = await self.read(id)
         if prediction.status != "canceled":
-            raise PredictionEnded(f"It has {prediction.status} already; DELETE removes it from the history.")
+            raise PredictionEnded(
+                f"The prediction has already {prediction.status}. Use DELETE to remove it from the history."
+            )
         return prediction
 
     async def delete(self, id: UUID) -> None:
-        """Remove a prediction, in whatever status. Raises UnknownPrediction."""
-        if not await self._database.fetch(DELETE, {"id": id}):
-            raise _unknown(id)
+        """Remove a prediction in any status. Raises UnknownPrediction."""
+        await self._fetch_one(DELETE, id)
 
     async def set_feedback(self, id: UUID, label: str | None) -> Prediction:
-        """Keep the label that a person says is right. Raises UnknownPrediction."""
-        rows = await self._database.fetch(SET_FEEDBACK, {"id": id, "label": label})
-        if not rows:
-            raise _unknown(id)
-        return to_prediction(rows[0])
+        """Store the right label, or remove it with None. Raises UnknownPrediction."""
+        return to_prediction(await self._fetch_one(SET_FEEDBACK, id, label=label))
 
     async def read(self, id: UUID) -> tuple[Prediction, int]:
         """A prediction, and the number of the latest event of all. Raises UnknownPrediction."""
-        rows = await self._database.fetch(READ, {"id": id})
-        if not rows:
-            raise _unknown(id)
-        return to_prediction(rows[0]), rows[0].latest or 0
+        row = await self._fetch_one(READ, id)
+        return to_prediction(row), row.latest or 0
 
     async def read_pixels(self, id: UUID) -> bytes:
         """The stored 32 x 32 x 3 bytes. Raises UnknownPrediction."""
-        rows = await self._database.fetch(READ_PIXELS, {"id": id})
-        if not rows:
-            raise _unknown(id)
-        return rows[0].pixels
+        return (await self._fetch_one(READ_PIXELS, id)).pixels
 
     async def count_unfinished(self) -> int:
-        (row,) = await self._database.fetch(COUNT_UNFINISHED)
+        (row,) = await self._pool.fetch(COUNT_UNFINISHED)
         return row.unfinished
 
     async def find_lost(self, *, bulk: bool, queue_is_empty: bool) -> list[UUID]:
-        """The rows of one queue whose message appears to be lost, oldest first."""
+        """The unfinished rows of one queue whose message appears to be lost, oldest first."""
         lost: list[UUID] = []
         while True:
             after = lost[-1] if lost else UUID(int=0)
             parameters = {"bulk": bulk, "queue_is_empty": queue_is_empty, "after": after, "most": LOST_PAGE}
-            found = await self._database.fetch(LOST, parameters)
+            found = await self._pool.fetch(LOST, parameters)
             lost += [row.id for row in found]
             if len(found) < LOST_PAGE:
                 return lost
+
+    async def _fetch_one(self, statement: str, id: UUID, **parameters: Any) -> Row[Any]:
+        rows = await self._pool.fetch(statement, {"id": id, **parameters})
+        if not rows:
+            detail = f"No prediction has the id {id}. GET /api/predictions lists all predictions."
+            raise UnknownPrediction(detail)
+        return rows[0]
 
     async def _write_waiting(self) -> None:
         try:
@@ -234,67 +194,3 @@ class Predictions:
                 stored.set_result(None)
             else:
                 stored.set_exception(failure)
-
-
-def as_columns(rows: Sequence[NewPrediction]) -> dict[str, list[Any]]:
-    """The parameters of an INSERT."""
-    return {
-        "ids": [row.id for row in rows],
-        "filenames": [row.filename for row in rows],
-        "timestamps": [row.timestamp for row in rows],
-        "pixels": [row.pixels for row in rows],
-        "bulk": [row.bulk for row in rows],
-    }
-
-
-def to_prediction(row: Row[Any]) -> Prediction:
-    """A row as the API shows it. Malformed details, as after a change by hand, are left out: one such row
-    must stop neither a page of the history nor the streams."""
-    try:
-        return Prediction.model_validate(_required(row) | _details(row))
-    except Exception as error:
-        _note_unreadable(row.id, f"{type(error).__name__}: {error}")
-        return Prediction.model_validate(_required(row) | UNREADABLE)
-
-
-def _required(row: Row[Any]) -> dict[str, Any]:
-    """The members whose columns can hold no malformed value."""
-    place = f"/api/predictions/{row.id}"
-    return {
-        "id": row.id,
-        "filename": row.filename,
-        "status": row.status,
-        "prediction": row.prediction,
-        "confidence": row.confidence,
-        "model": row.model,
-        "timestamp": row.timestamp,
-        "completed_at": row.completed_at,
-        "feedback": row.feedback,
-        "urls": {"self": place, "events": f"{place}/events", "image": f"{place}/image"},
-    }
-
-
-def _details(row: Row[Any]) -> dict[str, Any]:
-    waited = row.started_at - row.timestamp if row.started_at else None
-    return {
-        "probabilities": json.loads(row.probabilities) if row.probabilities else [],
-        "energy": row.energy,
-        "unfamiliar": row.unfamiliar,
-        "error": {"title": row.error_title, "detail": row.error_detail} if row.error_title else None,
-        "started_at": row.started_at,
-        "metrics": {
-            "queue_ms": None if waited is None else max(0.0, round(waited.total_seconds() * 1000, 3)),
-            "batch_size": row.batch_size,
-            "predict_ms": row.predict_ms,
-        },
-    }
-
-
-@lru_cache(maxsize=1000)
-def _note_unreadable(id: UUID, reason: str) -> None:
-    """Log a row once, not each time that the history shows it."""
-    logger.error("a stored prediction is malformed", extra={"prediction_id": str(id), "reason": reason})
-
-
-def _unknown(id: UUID) -> UnknownPrediction:
-    return UnknownPrediction(f"No prediction has the id {id}; GET /api/predictions lists those there are.")

@@ -1,13 +1,12 @@
-"""From stored rows to published messages, now or as soon as the broker lets it.
+"""The relay publishes task messages for stored rows, and publishes lost messages again.
 
-A row is its own outbox. Uploads and trainings are published right after their commit, off the request's path;
-what that misses (a broker away, a backend killed between commit and publish) the relay finds by
-looking at the rows. Publishing twice is harmless, for a worker takes only unfinished rows, so backends
-need not agree on who relays.
+Messages are published right after the commit of their rows, and do not delay the request. If that fails (the
+broker is unavailable, or the backend is killed between commit and publish), the relay finds the unfinished
+rows in the database. Several backends may publish the same message: a worker processes only unfinished rows.
 
-The rows of one INSERT are announced in one turn of the event loop, and rows that are announced while the
-broker confirms collect. So predictions that arrive together share messages, and a lone one waits for nothing
-(docs/decisions/0022).
+Rows of one INSERT are announced in one turn of the event loop, and rows that are announced while the broker
+confirms are collected. So predictions that arrive together share messages, and a lone prediction does not
+wait (docs/decisions/0022).
 """
 
 import asyncio
@@ -25,7 +24,7 @@ from backend.trainings import Trainings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 2.0
-PATIENCE_SECONDS = 10.0  # a message published again gets this long before it counts as lost again
+PATIENCE_SECONDS = 10.0  # until a message that was published again counts as lost again
 
 
 class Relay:
@@ -39,13 +38,13 @@ class Relay:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self.unfinished: int = 0
-        """Predictions that wait or run, as of the last tick."""
+        """The number of unfinished predictions at the last tick."""
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._publish_waiting())]
 
     async def stop(self) -> None:
-        """Publish what waits, within the broker's deadline; the rest is found after the restart."""
+        """Publish the waiting rows within the deadline of the broker. The rest is found after a restart."""
         self._stopping = True
         self._wake.set()
         self._tasks[0].cancel()
@@ -53,22 +52,22 @@ class Relay:
 
     @property
     def waiting(self) -> int:
-        """Rows that the broker has not been asked for a message of yet."""
+        """The number of rows whose message was not sent to the broker yet."""
         return sum(map(len, self._waiting.values()))
 
     @property
     def relayed(self) -> int:
-        """Rows whose message was published again and still has time to be read."""
+        """The number of rows whose message was published again in the last ten seconds."""
         now = time.monotonic()
         return sum(now - at < PATIENCE_SECONDS for at in self._relayed.values())
 
     def publish_soon(self, queue: str, rows: Iterable[Row]) -> None:
-        """Have committed rows published to a queue, without making their request wait."""
+        """Publish messages for committed rows, without delaying their request."""
         self._waiting[queue].extend(rows)
         self._wake.set()
 
     async def relay_lost(self) -> list[UUID]:
-        """Publish again the predictions that have lost their message; returns those ids."""
+        """Publish lost messages of predictions again; returns the ids of the predictions."""
         relayed: list[UUID] = []
         for queue in (INFERENCE, BULK):
             is_empty = (await self._broker.inspect(queue)).depth == 0
@@ -77,7 +76,7 @@ class Relay:
         return relayed
 
     async def relay_lost_trainings(self) -> list[UUID]:
-        """The same of trainings."""
+        """Publish lost messages of trainings again; returns the ids of the trainings."""
         queue = await self._broker.inspect(TRAINING)
         return await self._relay(TRAINING, await self._trainings.find_lost(queue_is_empty=queue.depth == 0))
 
@@ -86,13 +85,15 @@ class Relay:
         self._relayed = {id: at for id, at in self._relayed.items() if now - at < PATIENCE_SECONDS}
         lost = [id for id in rows if id not in self._relayed]
         if lost:
-            logger.warning("%d rows have lost their message in %s; publishing it again", len(lost), queue)
+            logger.warning(
+                "the messages of %d rows appear to be lost in %s, publishing them again", len(lost), queue
+            )
             self._relayed |= dict.fromkeys(lost, now)
             await self._publish(write_messages(queue, [(id, None) for id in lost]))
         return lost
 
     async def _publish(self, messages: Sequence[TaskMessage]) -> None:
-        """Publish messages; failures are left for the next look at the rows."""
+        """Publish messages. After a failure the relay finds their rows."""
         try:
             await self._broker.publish(messages)
         except BrokerAway as error:
@@ -109,7 +110,9 @@ class Relay:
             try:
                 await self._publish(messages)
             except Exception:
-                logger.exception("publishing %d messages failed; the rows will tell", len(messages))
+                logger.exception(
+                    "publishing %d messages failed; the relay will find their rows", len(messages)
+                )
 
     async def _watch(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Removes old predictions, if a limit of age is set, in steps that cost the others next to nothing."""
+"""Removes old predictions in small steps, if the setting `retention_days` limits their age."""
 
 import asyncio
 import logging
@@ -13,21 +13,21 @@ from backend.history import time_bound
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 600.0
-ROWS = 500  # of a step
-PAUSE = 4  # times as long as the step took: at most a fifth of one core, and of the disk
+ROWS = 500  # in one step
+PAUSE = 4  # times the duration of a step: at most a fifth of one core and of the disk is used
 TIMEOUT_SECONDS = 30
-# schema.sql makes no events of what is removed over such a connection: nobody follows what ended days ago.
-# A removal that a crash forgets is repeated, so no step waits for the disk.
+# With `cifar.events = off` the triggers of schema.sql write no events: nobody follows predictions that ended
+# days ago. No step waits for the disk: a removal that a crash loses is repeated.
 SERVER_SETTINGS = {
     "application_name": "backend retention",
     "cifar.events": "off",
     "synchronous_commit": "off",
 }
 
-# Whether this backend is the one that removes: the lock is held until the connection ends.
+# Lock for the one backend that removes rows. The connection holds the lock until it ends.
 LOCK = "SELECT pg_try_advisory_lock(24)"
 
-# Remove some of the oldest predictions that have ended, above one id and below another; returns the last one.
+# Remove the oldest ended predictions between two ids; returns the last id and the number of rows.
 REMOVE_OLD = """
 WITH removed AS (
     DELETE FROM predictions WHERE id IN (
@@ -42,7 +42,7 @@ STATEMENTS = {"LOCK": LOCK, "REMOVE_OLD": REMOVE_OLD}
 
 class Retention:
     def __init__(self, database_url: str, days: int) -> None:
-        """`days`: the age at which a prediction is removed; 0 keeps all."""
+        """`days`: the age at which predictions are removed; 0 keeps all predictions."""
         self._database_url = database_url
         self._days = days
         self._task: asyncio.Task[None] | None = None
@@ -57,8 +57,7 @@ class Retention:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def sweep(self) -> int:
-        """Remove all predictions that are old enough and have ended; returns how many. Only one backend at
-        a time does it: the others remove none."""
+        """Remove all old predictions that have ended; returns their number, 0 if another backend does so."""
         connection = await asyncpg.connect(
             self._database_url,
             timeout=TIMEOUT_SECONDS,

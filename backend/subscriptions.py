@@ -1,4 +1,4 @@
-"""Who waits for what: the queue of each reader, and all readers by what they follow."""
+"""Readers of changes: the queue of each reader, and all readers by prediction."""
 
 import asyncio
 from collections import defaultdict
@@ -11,17 +11,17 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from backend.predictions import to_prediction
+from backend.prediction_rows import to_prediction
 from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction
 from backend.sse import EventId, encode
 
-MAX_BACKLOG = 2000  # events that a slow reader may be behind; then it must reconnect and resume
+MAX_BACKLOG = 2000  # changes in the queue of a slow reader; then its stream ends and it resumes
 
 
 @dataclass(frozen=True)
 class Change:
-    """A prediction as it is after an event, or None if the event removed it."""
+    """A prediction after an event; None if the event removed it."""
 
     number: int
     id: UUID
@@ -38,24 +38,18 @@ class Change:
 
     @cached_property
     def event(self) -> bytes:
-        """The event as every reader of all predictions gets it; put together once."""
+        """The event in the stream of every prediction, encoded once for all readers."""
         return self.encode(EventId(self.number))
 
     def encode(self, id: EventId) -> bytes:
         if self.prediction is None:
             return encode("deleted", id, f'{{"id":"{self.id}"}}')
-        return encode("prediction", id, self._json)
-
-    @cached_property
-    def _json(self) -> str:
-        assert self.prediction is not None
-        return self.prediction.model_dump_json()
+        return encode("prediction", id, self.prediction.encoded)
 
 
 class Subscription:
-    """A reader's queue of changes. It ends when the service stops, when the reader is too slow or when events
-    may be missing.
-    """
+    """The queue of one reader. It ends if the backend stops, the reader is too slow or events may be
+    missing."""
 
     def __init__(self) -> None:
         self._changes: list[Change] = []
@@ -71,7 +65,8 @@ class Subscription:
             self._changes.append(change)
             self._wake.set()
 
-    def keep_alive(self) -> None:
+    def wake(self) -> None:
+        """Let the reader send a keep-alive, or read a training again."""
         self._wake.set()
 
     def close(self) -> None:
@@ -79,9 +74,9 @@ class Subscription:
         self._wake.set()
 
     async def read(self) -> list[Change] | None:
-        """Wait for changes; all that have come since the last call, or None at the end.
+        """Wait for changes; returns all since the last call, or None at the end.
 
-        An empty list only keeps the connection alive.
+        The list is empty after `wake`.
         """
         if not self._changes and not self._closed:
             await self._wake.wait()
@@ -91,7 +86,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """Readers by the prediction that they follow, and those that follow every one."""
+    """The readers of single predictions or trainings, by id, and the readers of all predictions."""
 
     def __init__(self) -> None:
         self.of_all: set[Subscription] = set()
@@ -107,12 +102,12 @@ class Subscriptions:
         yield from set[Subscription]().union(self.of_all, *self._by_id.values())
 
     def of(self, id: UUID) -> Iterable[Subscription]:
-        """The readers of one prediction alone."""
+        """The readers that subscribed to this id."""
         return self._by_id.get(id, ())
 
     @contextmanager
     def add(self, ids: Sequence[UUID] | None = None) -> Generator[Subscription]:
-        """A new reader of some predictions, or of all."""
+        """Add a reader of some ids, or of all predictions, for the time of the block."""
         subscription = Subscription()
         if ids is None:
             self.of_all.add(subscription)

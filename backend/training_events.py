@@ -1,25 +1,34 @@
 """The event stream of one training.
 
-An event's id is the number of the last epoch that was sent, and a reader resumes after that epoch. No epoch
-is missed, because one worker at a time commits the epochs of a run in their order.
+A training has few readers and changes seldom. So each stream reads the training itself when it is woken.
+Several changes may share a wake-up; no change is lost.
+
+The id of an event is the number of the last epoch that was sent. A reader resumes after that epoch. No epoch
+is missed, because one worker at a time commits the epochs of a training, in their order.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from backend.errors import DatabaseAway, UnknownTraining
 from backend.schemas import TERMINAL
 from backend.schemas.trainings import Training
-from backend.signals import Signal
 from backend.sse import COMMENT, KEEP_ALIVE_SECONDS, EventId, encode
+from backend.subscriptions import Subscription
 from backend.trainings import Reading, Trainings
 
 logger = logging.getLogger(__name__)
 
+TICK_SECONDS = 5.0  # a stream also reads after this time, in case a notification was missed
 
-async def follow_curve(trainings: Trainings, first: Reading, signal: Signal) -> AsyncIterator[bytes]:
-    """The training and its epochs as first read, then every change; ends after the terminal status."""
+
+async def stream_training(
+    trainings: Trainings, first: Reading, subscription: Subscription
+) -> AsyncIterator[bytes]:
+    """Stream the training and its epochs as first read, then each change until the terminal status."""
     reading, latest, sent_at = first, None, 0.0
     while True:
         events = encode_news(reading, latest)
@@ -29,15 +38,16 @@ async def follow_curve(trainings: Trainings, first: Reading, signal: Signal) -> 
         latest = reading.training
         if latest.status in TERMINAL:
             return
-        while await signal.wait():
-            try:
-                reading = await trainings.read(latest.id, reading.last_epoch)
-                break
-            except DatabaseAway as error:
-                logger.warning("cannot read a training, trying again: %s", error)
-            except UnknownTraining:
-                return
-        else:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TICK_SECONDS):
+                if await subscription.read() is None:
+                    return
+        try:
+            reading = await trainings.read(latest.id, reading.last_epoch)
+        except DatabaseAway as error:
+            logger.warning("cannot read a training, trying again: %s", error)
+            reading = Reading(latest, reading.last_epoch, [])
+        except UnknownTraining:
             return
 
 

@@ -1,4 +1,4 @@
-"""From an upload to pixels: bytes that a client chose, read and decoded under limits."""
+"""From an upload to pixels: files are read and decoded under limits."""
 
 import asyncio
 from collections.abc import Generator
@@ -24,7 +24,7 @@ from images.errors import (
 
 SMALL_BYTES, SMALL_PIXELS = 4096, 64 * 64
 SMALL_FORMATS = ("JPEG", "PNG", "BMP")
-# For all files of a request that need a process: the proxy waits 75 s for the answer.
+# For all files of a request. The proxy waits 75 s for the answer.
 REQUEST_SECONDS = 45
 
 REFUSALS: dict[type[ImageError], type[UploadError]] = {
@@ -39,77 +39,78 @@ REFUSALS: dict[type[ImageError], type[UploadError]] = {
 
 @dataclass(frozen=True)
 class Upload:
-    """One file of a request: its name made safe to store, and its pixels or why there are none."""
+    """One file of a request: its cleaned name, and its pixels or the reason for which it is refused."""
 
     filename: str
     pixels: bytes | UploadError
 
 
-class Uploading:
-    """How many bytes of uploads this backend holds: those of the files that wait for a decoder."""
+class UploadReader:
+    """Reads the files of uploads, and limits the bytes that this backend holds for them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, decoders: Decoders) -> None:
         self._settings = settings
-        self.held = 0
+        self._decoders = decoders
+        self.held_bytes = 0
+        """Of the requests that are read now. A request counts with its size, at most that of one file."""
+
+    async def read(self, request: Request) -> list[Upload]:
+        """Read the files of a request. Each is decoded or refused before more of the body is read.
+
+        Raises TooManyUploads, and what `read_files` and `Decoders.decode` raise.
+        """
+        uploads: list[Upload] = []
+        end = asyncio.get_running_loop().time() + REQUEST_SECONDS
+        with self._hold(request):
+            async with aclosing(read_files(request, self._settings)) as files:
+                async for filename, content in files:
+                    if isinstance(content, bytes):
+                        pixels = await decode_file(content, self._settings, self._decoders, end)
+                        uploads.append(Upload(filename, pixels))
+                    else:
+                        uploads.append(Upload(filename, content))
+        return uploads
 
     @contextmanager
-    def hold(self, request: Request) -> Generator[None]:
-        """Reserve what a request will hold, before its body is read. Raises TooManyUploads.
-
-        One file at a time, so no more than a file may have. A request that comes alone is always let in.
-        """
+    def _hold(self, request: Request) -> Generator[None]:
+        """Reserve memory before the body is read. A request that comes alone is always accepted."""
         limit = self._settings.max_pending_bytes
         announced = int(request.headers.get("content-length", self._settings.max_request_bytes))
         size = min(announced, self._settings.max_upload_bytes)
-        if self.held and self.held + size > limit:
-            detail = f"Uploads of {self.held:,} bytes are being decoded already; try again in a few seconds."
+        if self.held_bytes and self.held_bytes + size > limit:
+            detail = f"Uploads of {self.held_bytes:,} bytes are being decoded. Try again in a few seconds."
             raise TooManyUploads(detail)
-        self.held += size
+        self.held_bytes += size
         try:
             yield
         finally:
-            self.held -= size
-
-
-async def read_uploads(request: Request, settings: Settings, decoders: Decoders) -> list[Upload]:
-    """Read a request's files; each is decoded, or refused by itself, before more of the body is read."""
-    uploads: list[Upload] = []
-    end = asyncio.get_running_loop().time() + REQUEST_SECONDS
-    async with aclosing(read_files(request, settings)) as files:
-        async for filename, content in files:
-            pixels = (
-                content
-                if isinstance(content, UploadError)
-                else await decode_file(content, settings, decoders, end)
-            )
-            uploads.append(Upload(filename, pixels))
-    return uploads
+            self.held_bytes -= size
 
 
 async def decode_file(data: bytes, settings: Settings, decoders: Decoders, end: float) -> bytes | UploadError:
-    """Decode a file, at once if it is small, else in a process, which is given up at the time `end`."""
+    """Decode a tiny file at once, any other file in a process, until the event loop's time `end`."""
     if not data:
-        return EmptyUpload("The file has no bytes; check it and upload it again.")
+        return EmptyUpload("The file has no bytes. Check it and upload it again.")
     if (pixels := decode_small(data, settings)) is not None:
-        await asyncio.sleep(0)  # many small files in one request do not keep the others waiting
+        await asyncio.sleep(0)  # let other requests run between many small files
         return pixels
     try:
         async with asyncio.timeout_at(end):
             pixels = await decoders.decode(data)
     except TimeoutError:
         detail = (
-            f"The files of one request are decoded for {REQUEST_SECONDS} s at most; this file's turn did not "
-            "come, since many large images are being decoded. Send it again, with fewer others."
+            f"The time limit for one request ({REQUEST_SECONDS} s) ended before this file was decoded. "
+            "Upload it again."
         )
         return OutOfTime(detail)
     return pixels if isinstance(pixels, bytes) else REFUSALS[type(pixels)](str(pixels))
 
 
 def decode_small(data: bytes, settings: Settings) -> bytes | None:
-    """Decode, at once, an image so small that the trip to a decoder process costs as much CPU time as its
-    decoding; None for every other file.
+    """The pixels of a tiny image; None for every other file.
 
-    0.05 ms for a PNG of 32 x 32 pixels, 0.15 for a JPEG of 64 x 64; the trip costs 0.1 more.
+    Decoding a PNG of 32 x 32 pixels takes 0.05 ms, a JPEG of 64 x 64 pixels 0.15 ms. A decoder process would
+    add 0.1 ms.
     """
     if len(data) > min(SMALL_BYTES, settings.max_upload_bytes):
         return None

@@ -1,8 +1,8 @@
-"""The workers, as they describe themselves: Celery's own events, read natively.
+"""The workers, known by their heartbeats: events that Celery sends to the exchange `celeryev`.
 
-Every two seconds each worker says on the exchange `celeryev` that it lives. Those of inference add their
-model, their device, why that is not the intended one, and how many predictions and batches they have
-finished. Nothing is stored: a backend that has just started knows a worker two seconds later.
+Each worker sends a heartbeat every two seconds. Inference workers add their model, their device, the reason
+for a fallback, and the numbers of predictions and batches that they have finished. Nothing is stored: a
+backend that has just started knows all workers two seconds later.
 """
 
 import time
@@ -16,13 +16,13 @@ from backend.messages import TRAINING
 from backend.schemas.health import TrainingWorker, Worker
 
 SILENT_SECONDS = 10.0
-FORGET_SECONDS = 600.0  # a worker that is silent for so long was replaced or removed
+FORGET_SECONDS = 600.0  # a worker that is silent for so long was removed
 RATE_SECONDS = 10.0
 
 
 @dataclass
-class _Heard:
-    """One worker's latest words, and its counts of the last seconds: (its own time, predictions, batches)."""
+class _Heartbeats:
+    """The latest heartbeat of a worker, and its recent counts: (time sent, predictions, batches)."""
 
     model: str
     device: str
@@ -31,7 +31,7 @@ class _Heard:
     counts: deque[tuple[float, int, int]] = field(default_factory=deque[tuple[float, int, int]])
 
     def rates(self) -> tuple[float, float]:
-        """Predictions and batches a second, over the last ten seconds or so."""
+        """Predictions and batches a second, over about the last ten seconds."""
         if len(self.counts) < 2:
             return 0.0, 0.0
         (start, predictions, batches), (end, predictions_now, batches_now) = self.counts[0], self.counts[-1]
@@ -40,23 +40,23 @@ class _Heard:
 
 
 class Workers:
-    """Who is alive, by name."""
+    """The workers, by name."""
 
     def __init__(self) -> None:
-        self._heard: dict[str, _Heard] = {}
-        self._training_heard: dict[str, float] = {}
+        self._inference: dict[str, _Heartbeats] = {}
+        self._training: dict[str, float] = {}
 
-    def hear(self, event: Mapping[str, Any], now: float | None = None) -> None:
-        """Take in one event. What is no worker of ours, or nonsense, is ignored."""
+    def receive(self, event: Mapping[str, Any], now: float | None = None) -> None:
+        """Receive one event. Events of other programs and malformed events are ignored."""
         now = time.monotonic() if now is None else now
         match event:
             case {"type": "worker-offline", "hostname": str(name)}:
-                self._heard.pop(name, None)
-                self._training_heard.pop(name, None)
+                self._inference.pop(name, None)
+                self._training.pop(name, None)
             case {"type": "worker-online" | "worker-heartbeat", "hostname": str(name)} if name.startswith(
                 f"{TRAINING}@"
             ):
-                self._training_heard[name] = now
+                self._training[name] = now
             case {
                 "type": "worker-online" | "worker-heartbeat",
                 "hostname": str(name),
@@ -67,13 +67,12 @@ class Workers:
                 "predictions": int(predictions),
                 "batches": int(batches),
             }:
-                known = self._heard.get(name)
-                if known is None or (
-                    known.counts and predictions < known.counts[-1][1]
-                ):  # new, or started anew
-                    known = self._heard[name] = _Heard(model, device, fallback, now)
+                known = self._inference.get(name)
+                restarted = known and known.counts and predictions < known.counts[-1][1]
+                if known is None or restarted:
+                    known = self._inference[name] = _Heartbeats(model, device, fallback, now)
                 known.model, known.device, known.fallback, known.at = model, device, fallback, now
-                # By the worker's clock: heartbeats may have waited in the queue, and arrive together.
+                # The time is the worker's: heartbeats may wait in the queue and arrive together.
                 known.counts.append((sent, predictions, batches))
                 while sent - known.counts[0][0] > RATE_SECONDS and len(known.counts) > 2:
                     known.counts.popleft()
@@ -81,34 +80,36 @@ class Workers:
                 pass
 
     def report_training(self, now: float | None = None) -> list[TrainingWorker]:
-        """Every training worker heard in the last ten minutes, the latest first."""
+        """The training workers with a heartbeat in the last ten minutes, the latest first."""
         now = time.monotonic() if now is None else now
-        self._training_heard = {n: at for n, at in self._training_heard.items() if now - at < FORGET_SECONDS}
+        self._training = {n: at for n, at in self._training.items() if now - at < FORGET_SECONDS}
         return [
             TrainingWorker(
                 name=name,
                 status="silent" if now - at > SILENT_SECONDS else "ok",
                 last_seen=datetime.fromtimestamp(time.time() - (now - at), UTC),
             )
-            for name, at in sorted(self._training_heard.items(), key=lambda entry: -entry[1])
+            for name, at in sorted(self._training.items(), key=lambda entry: -entry[1])
         ]
 
     def report(self, now: float | None = None) -> list[Worker]:
-        """Every inference worker heard in the last ten minutes, the latest first."""
+        """The inference workers with a heartbeat in the last ten minutes, the latest first."""
         now = time.monotonic() if now is None else now
-        self._heard = {n: heard for n, heard in self._heard.items() if now - heard.at < FORGET_SECONDS}
+        self._inference = {
+            n: heartbeats for n, heartbeats in self._inference.items() if now - heartbeats.at < FORGET_SECONDS
+        }
         workers: list[Worker] = []
-        for name, heard in sorted(self._heard.items(), key=lambda entry: -entry[1].at):
-            silence = now - heard.at
+        for name, heartbeats in sorted(self._inference.items(), key=lambda entry: -entry[1].at):
+            silence = now - heartbeats.at
             silent = silence > SILENT_SECONDS
-            predictions, batches = (0.0, 0.0) if silent else heard.rates()
+            predictions, batches = (0.0, 0.0) if silent else heartbeats.rates()
             workers.append(
                 Worker(
                     name=name,
                     status="silent" if silent else "ok",
-                    model=heard.model,
-                    device=heard.device,
-                    detail=heard.fallback or None,
+                    model=heartbeats.model,
+                    device=heartbeats.device,
+                    detail=heartbeats.fallback or None,
                     last_seen=datetime.fromtimestamp(time.time() - silence, UTC),
                     predictions_per_second=round(predictions, 2),
                     batches_per_second=round(batches, 2),

@@ -52,10 +52,11 @@ def identify(data: bytes, formats: tuple[str, ...]) -> str:
     found = _find(data)
     if found in formats:
         return found
-    names = ", ".join(NAMES.get(name, name) for name in formats)
-    what = _name_other(data)
-    known = f"The file is {what}, and" if what else "The content is"
-    raise UnknownFormat(f"{known} none of {names}; convert it to one.")
+    *names, last = (NAMES.get(name, name) for name in formats)
+    supported = f"{', '.join(names)} or {last}"
+    other = _name_other(data)
+    found = f"{other}, not {supported}" if other else f"not {supported}"
+    raise UnknownFormat(f"The file is {found}. Convert it to one of these formats.")
 
 
 def _find(data: bytes) -> str | None:

@@ -1,9 +1,9 @@
-"""`GET /metrics`, for Prometheus: at the root, where the proxy leads no one."""
+"""`GET /metrics` for Prometheus. The proxy does not pass it on."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from backend.routes import services
+from backend.services import services
 
 router = APIRouter()
 

@@ -1,4 +1,4 @@
-"""The models: what they are worth, which one is served, and their pictures."""
+"""Models: list, read and activate them, and their pictures."""
 
 import hashlib
 import logging
@@ -6,27 +6,32 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request, Response
 
+from backend.json_bodies import as_json
+from backend.openapi import describe_problems
 from backend.pictures import NAMES
-from backend.routes import as_json, problems, services
 from backend.schemas.models import ModelDetail, ModelList
+from backend.services import services
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/models", tags=["models"])
 
 
 @router.get(
-    "", summary="The models, the latest found first", response_model=ModelList, responses=problems(503)
+    "",
+    summary="List models, the latest found first",
+    response_model=ModelList,
+    responses=describe_problems(503),
 )
 async def list_models(request: Request) -> Response:
-    """Every version that an inference worker has found, those that it refuses included."""
+    """Lists every version that an inference worker has found, including refused ones."""
     return as_json(ModelList(results=await services(request).models.read_all()))
 
 
 @router.get(
     "/{version}",
-    summary="One model with its card",
+    summary="Read one model with its card",
     response_model=ModelDetail,
-    responses=problems(404, 422, 503),
+    responses=describe_problems(404, 422, 503),
 )
 async def read_model(version: str, request: Request) -> Response:
     return as_json(await services(request).models.read(version))
@@ -34,14 +39,14 @@ async def read_model(version: str, request: Request) -> Response:
 
 @router.post(
     "/{version}/activate",
-    summary="Make a model the one to serve",
+    summary="Activate a model",
     response_model=ModelDetail,
-    responses=problems(404, 409, 422, 503),
+    responses=describe_problems(404, 409, 422, 503),
 )
 async def activate_model(version: str, request: Request) -> Response:
-    """The workers load it beside the one they serve, and swap between two batches.
+    """Workers load the model beside the one that they serve, and swap the two between two batches.
 
-    `served_at` tells when the first of them has.
+    `served_at` is the time at which the first worker serves it.
     """
     model = await services(request).models.activate(version)
     logger.info("model activated", extra={"model": version})
@@ -50,12 +55,12 @@ async def activate_model(version: str, request: Request) -> Response:
 
 @router.get(
     "/{version}/pictures/{name}",
-    summary="A picture of a model",
+    summary="Read a picture of a model",
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}},
-        304: {"description": "It is the one that `If-None-Match` names."},
-        **problems(404, 422, 503),
+        304: {"description": "The picture is the one that `If-None-Match` names."},
+        **describe_problems(404, 422, 503),
     },
 )
 async def read_model_picture(
@@ -64,7 +69,7 @@ async def read_model_picture(
     request: Request,
     if_none_match: Annotated[list[str] | None, Header()] = None,
 ) -> Response:
-    """PNG: how it learned, what it confuses, how far its confidence can be trusted, what it got wrong."""
+    """Returns a PNG: learning curve, confusion matrix, reliability of the confidence, or mistakes."""
     content = await services(request).models.read_picture(version, name)
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {

@@ -1,4 +1,4 @@
-"""Trainings: start one, watch it, withdraw it."""
+"""Trainings: start, list, read, cancel and follow them."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -10,18 +10,20 @@ from pydantic import Field
 
 from backend import logs
 from backend.history import decode_cursor, encode_cursor
+from backend.json_bodies import as_json, read_json
 from backend.messages import TRAINING
-from backend.routes import QueryParameters, as_json, describe_body, problems, read_body, services
-from backend.routes.streams import LastEventId, NothingNew
-from backend.schemas import TERMINAL
+from backend.openapi import describe_body, describe_problems, describe_stream
+from backend.routes.streams import ENDED_OR_UNKNOWN, LastEventId, NothingNew
+from backend.schemas import TERMINAL, QueryParameters
 from backend.schemas.trainings import Training, TrainingDetail, TrainingPage, TrainingRequest
-from backend.sse import EventId, as_stream, describe_stream
-from backend.training_events import follow_curve
+from backend.services import services
+from backend.sse import EventId, as_stream
+from backend.training_events import stream_training
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/trainings", tags=["trainings"])
 
-BODY = describe_body(TrainingRequest, "May be left out: then everything is at its default.", required=False)
+BODY = describe_body(TrainingRequest, "Optional. Without it every member has its default.", required=False)
 
 
 @router.post(
@@ -29,13 +31,13 @@ BODY = describe_body(TrainingRequest, "May be left out: then everything is at it
     summary="Start a training",
     status_code=202,
     response_model=Training,
-    responses=problems(413, 422, 429, 503),
+    responses=describe_problems(413, 422, 429, 503),
     openapi_extra=BODY,
 )
 async def start_training(request: Request) -> Response:
-    """Queue a training. The model that it publishes is registered, and served if `activation` has it so."""
+    """Queues a training. The published model is registered, and activated as `activation` says."""
     serve = services(request)
-    training = await serve.trainings.insert(await read_body(request, TrainingRequest))
+    training = await serve.trainings.insert(await read_json(request, TrainingRequest))
     serve.relay.publish_soon(TRAINING, [(training.id, logs.request_id.get())])
     logger.info("training accepted", extra={"training_id": str(training.id)})
     return as_json(training, 202, {"Location": training.urls.self})
@@ -43,11 +45,14 @@ async def start_training(request: Request) -> Response:
 
 class PageQuery(QueryParameters):
     limit: int = Field(50, ge=1, le=200)
-    cursor: str | None = Field(None, description="`next` of another page.")
+    cursor: str | None = Field(None, description="The `next` of another page.")
 
 
 @router.get(
-    "", summary="The trainings, newest first", response_model=TrainingPage, responses=problems(422, 503)
+    "",
+    summary="List trainings, newest first",
+    response_model=TrainingPage,
+    responses=describe_problems(422, 503),
 )
 async def list_trainings(request: Request, query: Annotated[PageQuery, Query()]) -> Response:
     older = decode_cursor(query.cursor)[1] if query.cursor else None
@@ -59,9 +64,9 @@ async def list_trainings(request: Request, query: Annotated[PageQuery, Query()])
 
 @router.get(
     "/{id}",
-    summary="One training with its curve",
+    summary="Read one training with its curve",
     response_model=TrainingDetail,
-    responses=problems(404, 422, 503),
+    responses=describe_problems(404, 422, 503),
 )
 async def read_training(id: UUID, request: Request) -> Response:
     reading = await services(request).trainings.read(id)
@@ -70,12 +75,14 @@ async def read_training(id: UUID, request: Request) -> Response:
 
 @router.post(
     "/{id}/cancel",
-    summary="Withdraw a training",
+    summary="Cancel one training",
     response_model=Training,
-    responses=problems(404, 409, 422, 503),
+    responses=describe_problems(404, 409, 422, 503),
 )
 async def cancel_training(id: UUID, request: Request) -> Response:
-    """It is canceled at once; a worker that runs it stops within a second. Doing it twice does no harm."""
+    """Cancels the training immediately; its worker stops within a second. Repeating the request has no
+    further effect.
+    """
     training = await services(request).trainings.cancel(id)
     logger.info("training canceled", extra={"training_id": str(id)})
     return as_json(training)
@@ -84,14 +91,14 @@ async def cancel_training(id: UUID, request: Request) -> Response:
 async def open_training(
     id: UUID, request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Subscribe to one training and read what the reader misses. Raises UnknownTraining, NothingNew."""
+    """Subscribe to one training and read its new epochs. Raises UnknownTraining, NothingNew."""
     serve = services(request)
     seen = EventId.parse(last_event_id) or EventId(0)
-    with serve.changes.trainings.follow(id) as signal:
+    with serve.changes.subscribe_to_training(id) as subscription:
         reading = await serve.trainings.read(id, seen.number)
         if seen.ended and reading.training.status in TERMINAL:
             raise NothingNew
-        yield follow_curve(serve.trainings, reading, signal)
+        yield stream_training(serve.trainings, reading, subscription)
 
 
 @router.get(
@@ -99,15 +106,14 @@ async def open_training(
     summary="Follow one training",
     response_class=Response,
     responses={
-        200: describe_stream("`training`: the training without its curve. `epoch`: one point of the curve."),
-        204: {"description": "The terminal event was seen already."},
-        **problems(404, 422, 503),
+        200: describe_stream("`training`: the training without its curve. `epoch`: one epoch of the curve."),
+        **ENDED_OR_UNKNOWN,
     },
 )
 async def follow_training(stream: Annotated[AsyncIterator[bytes], Depends(open_training)]) -> Response:
-    """Server-sent events: `training`, its current status and each change of it, and `epoch`, those so far
-    and each new one. Ends after the terminal `training`.
+    """Sends an event `training` with the current status and with each change, and an event `epoch` for each
+    epoch. The stream ends after the terminal `training`.
 
-    `Last-Event-ID` resumes with the epochs that were not seen.
+    A reader that sends `Last-Event-ID` receives the epochs after it.
     """
     return as_stream(stream)

@@ -1,25 +1,34 @@
-"""What the API sends and takes, as documented at /docs: a module for each part, here what they share."""
+"""The models of requests and answers, a module for each part of the API. This module holds shared ones."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "canceled"})
 
 
 class Failure(BaseModel):
-    """Why a prediction or a training failed, or a file was refused, and what to do next."""
+    """Why a prediction or a training failed, or a file was refused."""
 
     title: str
     detail: str
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """An error (RFC 9457)."""
 
     type: Literal["about:blank"]
     title: str
     status: int
     detail: Annotated[str, Field(description="What happened, and what to do next.")]
-    request_id: Annotated[str, Field(description="Quote it when you ask for help.")]
+    request_id: Annotated[str, Field(description="The log has the same id.")]
+
+
+class QueryParameters(BaseModel):
+    """Base of the parameters of a query. An empty value, as in `?label=`, is read as no value."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if value != ""}

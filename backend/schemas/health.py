@@ -1,4 +1,4 @@
-"""The shapes of the health report."""
+"""The models of the health report."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 class DatabaseHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
-    listening: Annotated[bool, Field(description="False: live status comes up to 5 s late.")]
+    listening: Annotated[bool, Field(description="If false, live status is up to 5 s late.")]
     detail: str | None = None
 
 
@@ -18,9 +18,9 @@ class BrokerHealth(BaseModel):
     latency_ms: float | None
     queue_depth: Annotated[
         int | None,
-        Field(description="Messages that no worker has taken yet. Each asks for up to 64 predictions."),
+        Field(description="Messages that no worker has received. Each holds up to 64 predictions."),
     ]
-    consumers: Annotated[int | None, Field(description="Workers that take from both queues.")]
+    consumers: Annotated[int | None, Field(description="Workers that consume from both queues.")]
     detail: str | None = None
 
 
@@ -29,9 +29,7 @@ class Worker(BaseModel):
     status: Literal["ok", "silent"]
     model: str
     device: str
-    detail: Annotated[
-        str | None, Field(description="Why it serves in a slower way than it was set up for.")
-    ] = None
+    detail: Annotated[str | None, Field(description="Why the worker uses a fallback.")] = None
     last_seen: datetime
     predictions_per_second: Annotated[float, Field(description="Over the last ten seconds.")]
     batches_per_second: float
@@ -41,9 +39,11 @@ class InferenceHealth(BaseModel):
     status: Literal["ok", "degraded", "down"]
     unfinished: Annotated[
         int,
-        Field(description="Predictions that wait or run; an estimate from 5,000 on."),
+        Field(description="Unfinished predictions; an estimate from 5,000 on."),
     ]
-    model: Annotated[str | None, Field(description="Version served; the newest if workers differ.")]
+    model: Annotated[
+        str | None, Field(description="The version that workers serve; the newest if they differ.")
+    ]
     device: str | None
     last_seen: datetime | None
     workers: list[Worker]
@@ -57,7 +57,7 @@ class TrainingWorker(BaseModel):
 
 
 class TrainingHealth(BaseModel):
-    """`down`: nobody trains. Predictions do not need it."""
+    """`down`: there is no training worker. Predictions do not need one."""
 
     status: Literal["ok", "degraded", "down"]
     workers: list[TrainingWorker]
@@ -71,7 +71,9 @@ class Container(BaseModel):
     name: str
     service: str | None
     state: ContainerState
-    health: Annotated[str | None, Field(description="starting, healthy or unhealthy, if it is checked.")]
+    health: Annotated[
+        str | None, Field(description="starting, healthy or unhealthy; null without a health check.")
+    ]
     started_at: datetime | None
     restarts: int
     cpu_percent: Annotated[float | None, Field(description="100 is one core.")]
@@ -84,7 +86,7 @@ class GpuProcess(BaseModel):
 
 
 class MigDevice(BaseModel):
-    """A part of a GPU in MIG mode: what CUDA sees instead of the whole."""
+    """A part of a GPU in MIG mode. CUDA sees it instead of the whole GPU."""
 
     name: str | None
     memory_used_bytes: int | None
@@ -92,26 +94,28 @@ class MigDevice(BaseModel):
 
 
 class Gpu(BaseModel):
-    """One GPU. A figure that its driver cannot give is null."""
+    """One GPU. A figure that the driver does not report is null."""
 
     index: int
     name: str | None
-    memory_used_bytes: Annotated[int | None, Field(description="With what the driver keeps for itself.")]
+    memory_used_bytes: Annotated[int | None, Field(description="Includes the memory of the driver itself.")]
     memory_total_bytes: int | None
     utilization_percent: Annotated[
-        int | None, Field(description="Share of the last moments in which a kernel ran; null in MIG mode.")
+        int | None, Field(description="Share of recent time in which a kernel ran; null in MIG mode.")
     ]
     temperature_c: int | None
     power_w: float | None
-    processes: Annotated[list[GpuProcess] | None, Field(description="Those that compute.")]
+    processes: Annotated[list[GpuProcess] | None, Field(description="Processes that compute.")]
     mig_mode: Annotated[
         Literal["on", "off"] | None,
-        Field(description="Multi-Instance GPU; null if the GPU has no such mode."),
+        Field(description="Multi-Instance GPU; null if the GPU does not support it."),
     ]
     mig_devices: Annotated[
-        list[MigDevice], Field(description="The parts it is cut into; none if not in MIG mode.")
+        list[MigDevice], Field(description="The parts of the GPU in MIG mode; empty otherwise.")
     ]
-    detail: Annotated[str | None, Field(description="What is wrong with this GPU, if anything.")] = None
+    detail: Annotated[str | None, Field(description="What is wrong with this GPU; null if nothing is.")] = (
+        None
+    )
 
 
 class Components(BaseModel):
@@ -120,13 +124,13 @@ class Components(BaseModel):
     inference: InferenceHealth
     training: TrainingHealth
     containers: list[Container]
-    containers_unavailable: Annotated[str | None, Field(description="Why there is no list.")] = None
+    containers_unavailable: Annotated[str | None, Field(description="Why the list is empty.")] = None
     gpus: list[Gpu]
-    gpus_unavailable: Annotated[str | None, Field(description="Why there is no list.")] = None
+    gpus_unavailable: Annotated[str | None, Field(description="Why the list is empty.")] = None
 
 
 class Health(BaseModel):
-    """`ok`; `degraded`: predictions are served, but something is missing; `down`: they are not."""
+    """`ok`: all parts work. `degraded`: predictions are served, but a part fails. `down`: none are served."""
 
     status: Literal["ok", "degraded", "down"]
     components: Components

@@ -1,4 +1,4 @@
-"""The shapes of models: what inference workers found in the folder of models."""
+"""The models of the API for published versions."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,28 +13,31 @@ class Picture(BaseModel):
 
 class ModelUrls(BaseModel):
     self: str
-    card: Annotated[str, Field(description="The same address: the whole card is in it.")]
+    card: Annotated[str, Field(description="The same address as `self`, whose answer includes the card.")]
     activate: str
 
 
 class Model(BaseModel):
-    """One published version. What its card does not say, or says in no usable form, is null."""
+    """One published version. Members that its card lacks, or that are malformed there, are null."""
 
     version: str
-    active: Annotated[bool, Field(description="The one that is, or is about to be, served.")]
-    error: Annotated[str | None, Field(description="Why it cannot be served.")]
+    active: Annotated[bool, Field(description="The version that workers serve or are about to load.")]
+    error: Annotated[str | None, Field(description="Why the model cannot be served.")]
     found_at: datetime
-    activated_at: Annotated[datetime | None, Field(description="When it was last made the one to serve.")]
-    served_at: Annotated[datetime | None, Field(description="When a worker last began to serve it.")]
-    accuracy: Annotated[float | None, Field(description="On the test images, one view, as served.")]
+    activated_at: Annotated[datetime | None, Field(description="When the model was last activated.")]
+    served_at: Annotated[datetime | None, Field(description="When a worker last began to serve the model.")]
+    accuracy: Annotated[
+        float | None, Field(description="Accuracy on the test images, with one view an image, as served.")
+    ]
     calibration_error: Annotated[
-        float | None, Field(description="How far the confidence is from the share that is right, on average.")
+        float | None, Field(description="Mean difference between confidence and accuracy.")
     ]
     classes: list[str] | None
     training: Annotated[
-        dict[str, Any] | None, Field(description="How it was trained, from its card, without the curve.")
+        dict[str, Any] | None,
+        Field(description="How the model was trained, from its card, without the curve."),
     ]
-    data: Annotated[dict[str, Any] | None, Field(description="What it was trained and tested on.")]
+    data: Annotated[dict[str, Any] | None, Field(description="The training and test images, from its card.")]
     pictures: list[Picture]
     urls: ModelUrls
 
@@ -42,7 +45,7 @@ class Model(BaseModel):
 class ModelDetail(Model):
     """One published version with its whole card."""
 
-    card: Annotated[Any, Field(description="card.json as it was published; null when it cannot be shown.")]
+    card: Annotated[Any, Field(description="The published card.json; null if it cannot be shown.")]
 
 
 class ModelList(BaseModel):

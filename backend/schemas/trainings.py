@@ -1,4 +1,4 @@
-"""The shapes of trainings: what is asked for, the run, its curve."""
+"""The models of trainings."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.schemas import Failure, Status
 
 MAX_EPOCHS = 1000
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a data set and of a model's version: a file name, no path
+NAME = (
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a data set or a version of a model: a file name without a path
+)
 
 EXAMPLE_ID = "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
 
@@ -18,22 +20,27 @@ Activation = Literal["better", "always", "never"]
 
 
 class TrainingRequest(BaseModel):
-    """What to train; every member may be left out."""
+    """What to train. Every member is optional."""
 
     recipe: Annotated[
-        Recipe, Field(description="`balanced` and `accurate` take longer, and are worth more.")
+        Recipe, Field(description="`balanced` and `accurate` take longer and are more accurate.")
     ] = "fast"
-    seed: Annotated[int, Field(ge=0, lt=2**31, description="The same seed starts from the same weights.")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=2**31, description="Trainings with the same seed start from the same weights.")
+    ] = 0
     epochs: Annotated[
-        int | None, Field(ge=1, le=MAX_EPOCHS, description="Null: as many as the recipe has.")
+        int | None, Field(ge=1, le=MAX_EPOCHS, description="Null: the number of the recipe.")
     ] = None
     data: Annotated[
         str | None,
-        Field(pattern=NAME, description="A name in the worker's folder of data sets. Null: CIFAR-10."),
+        Field(
+            pattern=NAME,
+            description="The name of a data set in the data folder of the worker. Null: CIFAR-10.",
+        ),
     ] = None
     activation: Annotated[
         Activation,
-        Field(description="Serve its model if it is `better` than the one served, `always` or `never`."),
+        Field(description="Activate the model if it is `better` than the active one, `always` or `never`."),
     ] = "better"
 
     model_config = ConfigDict(
@@ -47,27 +54,31 @@ class TrainingUrls(BaseModel):
     self: str
     events: str
     cancel: str
-    model: Annotated[str | None, Field(description="Of the model, once it is published.")]
+    model: Annotated[str | None, Field(description="The published model.")]
 
 
 class Training(BaseModel):
-    """One run of the training service."""
+    """One training."""
 
-    id: Annotated[UUID, Field(description="Version 7: sorts by time.")]
+    id: Annotated[UUID, Field(description="UUID version 7, sorts by time.")]
     recipe: str
     seed: int
-    epochs: Annotated[int | None, Field(description="In all; null until a worker knows.")]
-    data: Annotated[str | None, Field(description="The data set's name; null is CIFAR-10.")]
+    epochs: Annotated[
+        int | None, Field(description="The total number of epochs; null until a worker knows it.")
+    ]
+    data: Annotated[str | None, Field(description="The name of the data set. Null: CIFAR-10.")]
     activation: Activation
     status: Status
-    phase: Annotated[str | None, Field(description="What it does: reading, training, evaluating, …")]
-    device: Annotated[str | None, Field(description="Where it runs.")]
-    silent: Annotated[
-        bool, Field(description="It runs, but its worker has said nothing for 20 s; another goes on with it.")
+    phase: Annotated[
+        str | None, Field(description="What the training does: reading, training, evaluating, …")
     ]
-    model: Annotated[str | None, Field(description="Version of the model that it published.")]
+    device: Annotated[str | None, Field(description="The device that trains.")]
+    silent: Annotated[
+        bool, Field(description="The worker has sent nothing for 20 s. Another worker resumes the run.")
+    ]
+    model: Annotated[str | None, Field(description="The version of the published model.")]
     error: Failure | None
-    timestamp: Annotated[datetime, Field(description="When it was accepted.")]
+    timestamp: Annotated[datetime, Field(description="When the training was accepted.")]
     started_at: datetime | None
     completed_at: datetime | None
     urls: TrainingUrls
@@ -107,17 +118,17 @@ class Epoch(BaseModel):
     """One measured pass over the training images."""
 
     number: Annotated[int, Field(description="From 1.")]
-    loss: Annotated[float, Field(description="Mean cross-entropy an image, on what was trained on.")]
+    loss: Annotated[float, Field(description="Mean cross-entropy of the images that were trained on.")]
     accuracy: Annotated[float, Field(description="On the augmented images that were trained on.")]
-    validation_accuracy: Annotated[float, Field(description="On the held-out part of the training images.")]
-    learning_rate: Annotated[float, Field(description="At the epoch's end.")]
+    validation_accuracy: Annotated[float, Field(description="On the held-out images.")]
+    learning_rate: Annotated[float, Field(description="At the end of the epoch.")]
     images_per_second: float
-    seconds_left: Annotated[float, Field(description="Until the last epoch's end, estimated.")]
+    seconds_left: Annotated[float, Field(description="Estimated time until the end of the last epoch.")]
     timestamp: datetime
 
 
 class TrainingDetail(Training):
-    """One run with its curve."""
+    """One training with its curve."""
 
     curve: Annotated[list[Epoch], Field(description="The epochs so far, in order.")]
 
@@ -126,4 +137,4 @@ class TrainingPage(BaseModel):
     """A page of the trainings, newest first."""
 
     results: list[Training]
-    next: Annotated[str | None, Field(description="Pass as `cursor` for the page of older ones.")]
+    next: Annotated[str | None, Field(description="The `cursor` of the page with older trainings.")]

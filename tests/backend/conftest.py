@@ -1,4 +1,4 @@
-"""The backend under test: the real application on a real socket, over the private servers."""
+"""The backend under test: the real application on a real socket, with the servers of the tests."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 
 from backend.decoders import Lane
 from backend.main import build_app
-from backend.routes import Services
+from backend.services import Services
 from backend.settings import Settings
 from scripts.local.config import Config, find_free_ports
 from tests.conftest import eventually
@@ -24,7 +24,7 @@ PROBABILITIES = '[{"label": "cat", "probability": 0.75}, {"label": "dog", "proba
 
 @dataclass
 class Api:
-    """A running backend: `client` speaks to it, `services` is what it was built from."""
+    """A running backend: a client of it, and its objects."""
 
     client: httpx.AsyncClient
     services: Services
@@ -34,7 +34,7 @@ class Api:
         return await self.client.post("/api/predict", files=files, headers=headers)
 
     async def follow(self, path: str, count: int, **headers: str) -> list[ServerSentEvent]:
-        """The first `count` events of a stream, or all if it ends before."""
+        """The first `count` events of a stream; fewer if it ends before."""
         events: list[ServerSentEvent] = []
         async with asyncio.timeout(10), aconnect_sse(self.client, "GET", path, headers=headers) as stream:
             async for event in stream.aiter_sse():
@@ -45,7 +45,7 @@ class Api:
 
 
 class Reader:
-    """Collects a stream's events; `until` waits for as many."""
+    """Collects the events of a stream."""
 
     def __init__(self, api: Api, url: str) -> None:
         self.events: list[ServerSentEvent] = []
@@ -64,7 +64,7 @@ class Reader:
 
 
 async def cut_listeners(database: asyncpg.Connection) -> None:
-    """End the connections over which backends hear of changes."""
+    """End the listening connections of all backends."""
     await database.execute(
         """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"""
@@ -104,7 +104,7 @@ def decoders_start_at_their_first_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
-    """Start backends with the settings given; all stop at the end."""
+    """Start backends with given settings. All stop at the end."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(settings: Settings) -> Api:
@@ -122,7 +122,7 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
                 app.state.services.changes.close()
                 server.should_exit = True
                 await running
-                for number, handler in handlers.items():  # the backend has put its own before them
+                for number, handler in handlers.items():  # the backend has added its own handlers
                     signal.signal(number, handler)
 
             stack.push_async_callback(stop)
@@ -136,7 +136,7 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
 
 @pytest.fixture
 async def api(serve: Serve, settings: Settings) -> Api:
-    """One backend, connected to everything."""
+    """A backend that is connected to the broker and the database."""
     api = await serve(settings)
 
     async def connected() -> bool:
@@ -148,7 +148,7 @@ async def api(serve: Serve, settings: Settings) -> Api:
 
 @pytest.fixture
 def finish(database: asyncpg.Connection) -> Callable[[str], Awaitable[None]]:
-    """Play the worker: claim one prediction and write its outcome."""
+    """Act as the worker: claim one prediction and write its outcome."""
 
     async def play(id: str) -> None:
         await database.execute(

@@ -1,4 +1,4 @@
-"""A process that reads the GPUs when told to: which library it finds is settled by its environment.
+"""A process that reads the GPUs on request. Its environment decides which library it finds.
 
 A line on stdin is a number of reads to make together and the deadline for them in seconds. The answer is a
 line of JSON, an entry for each read: the GPUs, the reason that there are none, or null after the deadline.

@@ -1,4 +1,4 @@
-"""The way to RabbitMQ: set up whatever comes in between."""
+"""RabbitMQ: channels are opened despite errors, and messages are published with deadlines."""
 
 import asyncio
 import logging
@@ -13,11 +13,11 @@ from scripts.local.config import Config
 from tests.conftest import eventually
 
 
-async def test_channels_that_cannot_be_set_up_are_tried_again(
+async def test_channels_that_cannot_be_opened_are_tried_again(
     servers: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The worker's user may not make a queue for the events of workers: the broker refuses, as one does
-    # that has not loaded the definitions yet.
+    # The user `worker` may not create a queue for events. The broker refuses that, as it does before it has
+    # loaded its definitions.
     broker = Broker(servers.broker_url("worker"), lambda _event: None)
     with caplog.at_level(logging.WARNING, "backend.broker"):
         await broker.open()
@@ -33,7 +33,7 @@ async def test_channels_that_cannot_be_set_up_are_tried_again(
 
 
 class Exchange:
-    """Confirms as many messages as are published together, once the last of them has come; refuses one."""
+    """Confirms the messages of one group after the last of them has arrived. Refuses one message."""
 
     def __init__(self, refused: int | None = None) -> None:
         self.counts: list[int] = []
@@ -59,13 +59,13 @@ async def publish_through(exchange: Exchange, count: int) -> None:
     await broker.publish([classify([(uuid4(), None)]) for _ in range(count)])
 
 
-async def test_many_messages_are_published_a_hundred_at_a_time_each_hundred_with_its_own_deadline() -> None:
+async def test_messages_are_published_in_hundreds_each_with_its_own_deadline() -> None:
     exchange = Exchange()
     await publish_through(exchange, 2 * PUBLISHED_TOGETHER + 1)
     assert exchange.counts == [PUBLISHED_TOGETHER, PUBLISHED_TOGETHER, 1]
 
 
-async def test_after_messages_that_were_not_confirmed_no_others_are_sent() -> None:
+async def test_messages_after_unconfirmed_ones_are_not_sent() -> None:
     exchange = Exchange(refused=PUBLISHED_TOGETHER)
     with pytest.raises(BrokerAway, match="100 of 100 messages unconfirmed"):
         await publish_through(exchange, 5 * PUBLISHED_TOGETHER)

@@ -1,4 +1,4 @@
-"""Containers as a Docker Engine describes them; the engine's four calls are played here.
+"""Containers as a Docker Engine describes them. A fake engine answers the four calls.
 
 `make compose-test` asks a real one.
 """
@@ -17,7 +17,7 @@ LABEL = "com.docker.compose.project=cifar"
 
 
 class Engine:
-    """Two containers, one of them running, which used half a core in the last second."""
+    """Two containers. One is running and used half a core in the last second."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -97,11 +97,13 @@ async def test_each_container_is_reported_with_its_figures(containers: Container
     assert (stopped.state, stopped.cpu_percent, stopped.memory_bytes) == ("exited", None, None)
 
 
-async def test_nothing_secret_is_passed_on(containers: Containers) -> None:
+async def test_no_secret_is_passed_on(containers: Containers) -> None:
     assert "secret" not in str([container.model_dump() for container in await containers.read()])
 
 
-async def test_only_this_deployment_is_asked_for(engine: Engine, containers: Containers) -> None:
+async def test_only_containers_of_this_deployment_are_requested(
+    engine: Engine, containers: Containers
+) -> None:
     await containers.read()
     assert set(engine.asked) == {f'{{"label": ["{LABEL}"]}}'}
     other = Containers(str(engine.server.make_url("/")).rstrip("/"), "com.docker.compose.project=other")
@@ -111,12 +113,14 @@ async def test_only_this_deployment_is_asked_for(engine: Engine, containers: Con
     await other.stop()
 
 
-async def test_a_container_removed_meanwhile_is_left_out(engine: Engine, containers: Containers) -> None:
+async def test_a_container_that_is_removed_meanwhile_is_left_out(
+    engine: Engine, containers: Containers
+) -> None:
     engine.removed = "bb"
     assert [container.name for container in await containers.read()] == ["cifar-aa"]
 
 
-async def test_an_engine_that_is_away_is_a_reason_and_not_an_error() -> None:
+async def test_an_unavailable_engine_gives_a_reason_and_no_error() -> None:
     away = Containers("http://127.0.0.1:1", LABEL)
     away.start()
     with pytest.raises(ContainersUnavailable, match="does not answer"):

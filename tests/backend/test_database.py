@@ -1,4 +1,4 @@
-"""The connection for the statements that run for every upload."""
+"""The direct connection, for statements that run for every upload."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -36,14 +36,14 @@ async def test_a_connection_that_was_cut_is_opened_again(
     async def reconnected() -> Any:
         try:
             (row,) = await direct.fetch(PID)
-        except DatabaseAway:  # at most the statement that meets the end of the old connection
+        except DatabaseAway:  # only the statement that meets the broken connection
             return None
         return row.pid != first.pid
 
     await eventually(reconnected)
 
 
-async def test_errors_are_the_service_s_own(direct: DirectConnection) -> None:
+async def test_errors_of_the_driver_become_errors_of_the_service(direct: DirectConnection) -> None:
     with pytest.raises(BadParameter):
         await direct.fetch("SELECT CAST(:text AS text)", {"text": "\0"})
     with pytest.raises(asyncpg.UndefinedTableError):

@@ -1,4 +1,4 @@
-"""Decoder processes: one file cannot take the time, the memory or the process that others need."""
+"""Decoder processes: no file takes the time, the memory or the process of other files."""
 
 import asyncio
 import os
@@ -31,11 +31,11 @@ PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JP
 
 @pytest.fixture(autouse=True)
 def decoders_start_at_their_first_file() -> None:
-    """These backends start their decoders, unlike those of other tests."""
+    """The backends of these tests start their decoders at once."""
 
 
 def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
-    """A PNG of 120 kB of 16-bit pixels, one colour of which is transparent: about a second of work."""
+    """A PNG of 120 kB with 16-bit pixels and a transparent colour. It takes about a second to decode."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return (
@@ -49,14 +49,14 @@ def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
 
 
 def decoder_processes(of: int | None = None) -> list[psutil.Process]:
-    """The decoders of a backend: of this process, in which the tests run, or of another."""
+    """The decoder processes of a backend, in this process or in another one."""
     children = psutil.Process(of).children()
     return [child for child in children if "backend.decoder" in child.cmdline()]
 
 
 @contextmanager
 def frozen(processes: list[psutil.Process]) -> Generator[None]:
-    """The processes are stopped, so that each is as slow as can be."""
+    """Stop the processes with a signal, so that they never answer."""
     for process in processes:
         process.suspend()
     try:
@@ -88,7 +88,7 @@ async def test_a_process_decodes_to_the_same_pixels(decoders: Decoders) -> None:
     ],
     ids=["unknown", "damaged", "many pixels"],
 )
-async def test_a_process_says_why_a_file_gives_no_pixels(
+async def test_a_process_reports_why_a_file_cannot_be_decoded(
     data: bytes, reason: type[ImageError], decoders: Decoders
 ) -> None:
     refused = await decoders.decode(data)
@@ -97,12 +97,14 @@ async def test_a_process_says_why_a_file_gives_no_pixels(
         decode(data, 20_000_000)
 
 
-async def test_an_image_over_the_ordinary_lane_s_pixels_is_decoded_in_the_other(decoders: Decoders) -> None:
+async def test_an_image_over_the_limit_of_the_ordinary_lane_is_decoded_in_the_second(
+    decoders: Decoders,
+) -> None:
     pixels = await decoders.decode(encode(Image.new("1", (5000, 4000), 1)))
     assert pixels == b"\xff" * 3072
 
 
-async def test_a_file_made_to_be_slow_is_refused_and_its_process_replaced(decoders: Decoders) -> None:
+async def test_a_malicious_slow_file_is_refused_and_its_process_replaced(decoders: Decoders) -> None:
     before = decoder_processes()
     assert isinstance(await decoders.decode(slow_png()), OverLimits)
     photos = await asyncio.gather(*(decoders.decode(PHOTO) for _ in range(4)))
@@ -112,7 +114,7 @@ async def test_a_file_made_to_be_slow_is_refused_and_its_process_replaced(decode
     await eventually(lambda: ended(ordinary, large))
 
 
-async def test_a_file_that_takes_more_memory_than_a_process_may_is_refused_and_the_next_is_decoded() -> None:
+async def test_a_file_that_needs_too_much_memory_is_refused_and_the_next_is_decoded() -> None:
     decoders = Decoders(max_pixels=1_000_000, max_seconds=1)
     await decoders.start()
     try:
@@ -130,8 +132,8 @@ async def test_a_process_that_dies_while_it_waits_is_replaced(decoders: Decoders
     assert await decoders.decode(PHOTO) == decode(PHOTO, 10**6)
 
 
-async def test_files_take_turns_in_the_order_in_which_they_come(decoders: Decoders) -> None:
-    """Two requests with many files do not keep a third one waiting until they are done."""
+async def test_files_are_decoded_in_the_order_of_arrival(decoders: Decoders) -> None:
+    """Two requests with many files do not delay a third one until they end."""
     order: list[str] = []
 
     async def send(name: str, count: int) -> None:
@@ -155,11 +157,11 @@ async def test_an_ordinary_photo_is_answered_while_another_file_is_slow(
         return answer
 
     first, second, large = decoder_processes()
-    with frozen([second, large]):  # the second is taken first
+    with frozen([second, large]):  # the lane takes the second one first
         slow = asyncio.create_task(send("slow"))
         await eventually(lambda: held(api))
         assert (await send("photo")).status_code == 202
-        assert_problem(await slow, 422, "too costly to decode", "1 s", "save the image anew")
+        assert_problem(await slow, 422, "too much time or memory to decode", "1 s", "Save the image again")
     assert answered == ["photo", "slow"]
     await eventually(lambda: ended(second, large))
     assert first.is_running()
@@ -171,7 +173,7 @@ async def ended(*processes: psutil.Process) -> bool:
 
 
 async def held(api: Api) -> bool:
-    return api.services.uploading.held > 0
+    return api.services.uploads.held_bytes > 0
 
 
 async def test_a_file_that_crashes_its_process_is_refused_alone(
@@ -187,7 +189,7 @@ async def test_a_file_that_crashes_its_process_is_refused_alone(
         large.kill()
     body = assert_problem(await upload, 422, "No file could be accepted")
     titles = [entry["error"]["title"] for entry in body["predictions"]]
-    assert titles == ["Image too costly to decode", "Not a supported image"]
+    assert titles == ["Image needs too much time or memory to decode", "Not a supported image"]
     assert (await api.upload(PHOTO)).status_code == 202
 
 
@@ -201,22 +203,22 @@ async def test_a_file_whose_process_was_killed_once_is_decoded_by_another(api: A
         upload = asyncio.create_task(api.upload(PHOTO))
         await eventually(lambda: held(api))
         for process in ordinary:
-            process.kill()  # as a system does that is out of memory
+            process.kill()  # as the kernel does without memory
     assert (await upload).status_code == 202
 
 
-async def test_files_that_are_not_decoded_in_time_are_refused_and_the_request_is_answered(
+async def test_files_beyond_the_time_limit_are_refused_and_the_request_is_answered(
     api: Api, cat: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as short, frozen(decoder_processes()):
         short.setattr(uploads, "REQUEST_SECONDS", 0.2)
         lone = await api.upload(PHOTO)
-        assert_problem(lone, 429, "Not decoded in time", "Send it again")
+        assert_problem(lone, 429, "Not decoded in time", "Upload it again")
         assert lone.headers["Retry-After"] == "10"
         answer = await api.upload(cat, PHOTO, PHOTO)
         assert answer.status_code == 202
         taken, *late = answer.json()["predictions"]
-        assert taken["status"] == "queued"  # it is small, and needs no process
+        assert taken["status"] == "queued"  # a tiny file needs no process
         assert [entry["error"]["title"] for entry in late] == ["Not decoded in time"] * 2
     assert (await api.upload(PHOTO)).status_code == 202
 
@@ -225,7 +227,7 @@ async def test_files_that_are_not_decoded_in_time_are_refused_and_the_request_is
 async def backend(
     servers: Config, database: asyncpg.Connection
 ) -> AsyncGenerator[tuple[psutil.Process, str]]:
-    """A backend as it runs for users, and its address."""
+    """A backend in a process of its own, and its address."""
     (port,) = find_free_ports(1)
     environment = os.environ | {
         "DATABASE_URL": servers.database_url("backend"),
@@ -253,7 +255,7 @@ async def backend(
 
 
 async def busy(client: httpx.AsyncClient) -> bool:
-    """Whether an upload is under way."""
+    """Whether an upload is being read."""
     figures = (await client.get("/metrics")).text
     return float(figures.split("\nbackend_upload_bytes_held ")[1].split()[0]) > 0
 
@@ -269,7 +271,7 @@ async def test_a_backend_that_is_told_to_stop_does_not_wait_for_a_slow_file(
             await eventually(lambda: busy(client))
             process.send_signal(signal.SIGTERM)
             answer = await upload
-            assert_problem(answer, 503, "stopping", "send this again")
+            assert_problem(answer, 503, "stopping", "Send this again")
             assert int(answer.headers["retry-after"]) >= 1
             assert await asyncio.to_thread(process.wait, 5) in (0, -signal.SIGTERM)
     _, alive = psutil.wait_procs(children, timeout=5)
@@ -285,7 +287,5 @@ async def test_decoders_end_with_a_backend_that_is_killed(backend: tuple[psutil.
         process.kill()
         with pytest.raises(httpx.TransportError):
             await upload
-    _, alive = await asyncio.to_thread(
-        psutil.wait_procs, children, 15
-    )  # one has files to decode until its limit
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 15)  # one process decodes until its limit
     assert not alive

@@ -1,4 +1,4 @@
-"""What a stream tells a reader that missed too much: a bounded answer, and `reload`."""
+"""Streams for readers that missed too much: a bounded answer, and `reload`."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ INSERT = """INSERT INTO predictions (id, filename, "timestamp", pixels)
 
 
 async def insert(database: asyncpg.Connection, count: int) -> None:
-    """In steps, as uploads come: very many rows at once are another case."""
+    """Insert in steps, as uploads do. Very many rows in one statement are another case."""
     for start in range(0, count, 500):
         await database.execute(INSERT, min(500, count - start))
 
@@ -25,7 +25,7 @@ def ids(events: Sequence[ServerSentEvent]) -> list[str]:
     return [json.loads(event.data)["id"] for event in events]
 
 
-async def test_a_reader_that_missed_as_much_as_may_be_is_told_all_of_it(
+async def test_a_reader_that_missed_as_many_events_as_allowed_receives_all(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     await api.upload(cat)
@@ -36,7 +36,7 @@ async def test_a_reader_that_missed_as_much_as_may_be_is_told_all_of_it(
     assert len(set(ids(events))) == MAX_MISSED
 
 
-async def test_a_reader_that_missed_more_is_told_to_reload_and_what_is_under_way(
+async def test_a_reader_that_missed_more_receives_reload_and_the_unfinished_predictions(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     await api.upload(cat)
@@ -47,7 +47,7 @@ async def test_a_reader_that_missed_more_is_told_to_reload_and_what_is_under_way
     assert {event.event for event in events} == {"prediction"}
     newest = await database.fetch("SELECT id FROM predictions ORDER BY id DESC LIMIT $1", MAX_MISSED)
     assert set(ids(events)) == {str(row["id"]) for row in newest}
-    # A reader that is cut off before it has seen anything else is told to reload again.
+    # A reader that reconnects with the id of `reload` receives `reload` again.
     (again,) = await api.follow("/api/events", 1, **{"Last-Event-ID": reload.id})
     assert again.event == "reload"
     last = (await api.upload(cat)).json()["id"]
@@ -56,22 +56,20 @@ async def test_a_reader_that_missed_more_is_told_to_reload_and_what_is_under_way
 
 
 @pytest.mark.parametrize("id", ["0", "1", "999999999999999999", "812:815:813", "5-end"])
-async def test_a_reader_whose_event_is_not_known_is_told_to_reload(id: str, api: Api, cat: bytes) -> None:
+async def test_a_reader_with_an_unknown_event_receives_reload(id: str, api: Api, cat: bytes) -> None:
     under_way = (await api.upload(cat)).json()["id"]
     reload, event = await api.follow("/api/events", 2, **{"Last-Event-ID": id})
     assert reload.event == "reload"
     assert ids([event]) == [under_way]
 
 
-async def test_a_reader_that_was_told_to_reload_resumes_though_nothing_was_under_way(
-    api: Api, cat: bytes
-) -> None:
+async def test_a_reader_can_resume_after_reload_without_unfinished_predictions(api: Api, cat: bytes) -> None:
     (reload,) = await api.follow("/api/events", 1, **{"Last-Event-ID": "1"})
     last = (await api.upload(cat)).json()["id"]
     assert ids(await api.follow("/api/events", 1, **{"Last-Event-ID": reload.id})) == [last]
 
 
-async def test_old_events_are_removed_and_who_saw_a_removed_one_is_told_to_reload(
+async def test_old_events_are_removed_and_a_reader_that_saw_a_removed_one_receives_reload(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     for _ in range(3):
@@ -85,7 +83,7 @@ async def test_old_events_are_removed_and_who_saw_a_removed_one_is_told_to_reloa
     assert ids([kept]) == ids(events[2:])
 
 
-async def test_a_reader_goes_on_after_an_event_that_a_crash_made_the_database_forget(
+async def test_a_reader_resumes_after_an_event_that_a_crash_has_lost(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     await api.upload(cat)
@@ -101,7 +99,7 @@ async def test_a_reader_goes_on_after_an_event_that_a_crash_made_the_database_fo
     reader.done.cancel()
 
 
-async def test_what_is_under_way_is_told_though_its_events_are_removed(
+async def test_unfinished_predictions_are_sent_although_their_events_are_removed(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     for _ in range(3):
@@ -114,7 +112,7 @@ async def test_what_is_under_way_is_told_though_its_events_are_removed(
     assert ids(told) == [last]
 
 
-async def test_a_stream_ends_when_very_much_changes_at_once_and_its_reader_is_told_to_reload(
+async def test_a_stream_ends_after_a_very_large_change_and_its_reader_receives_reload(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     await api.upload(cat)
@@ -127,10 +125,10 @@ async def test_a_stream_ends_when_very_much_changes_at_once_and_its_reader_is_to
     assert api.services.changes.listening
 
 
-async def test_streams_end_when_events_are_lost_and_new_ones_go_on(
+async def test_streams_end_when_events_are_lost_and_new_streams_work(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
-    """As when another database has been put in the place of the one that was read."""
+    """This happens if the database was replaced by another one."""
     await api.upload(cat)
     reader = Reader(api, "/api/events")
     await reader.until(1)

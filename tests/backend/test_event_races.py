@@ -1,4 +1,4 @@
-"""Readers that join at the worst moment: while a read is on its way to the database, or back."""
+"""Readers that join during a read: before its query, or before its answer is processed."""
 
 import asyncio
 import json
@@ -16,13 +16,13 @@ Finish = Callable[[str], Awaitable[None]]
 
 
 class Hold:
-    """Holds one read of the event log: before its query, or with the query's answer."""
+    """Stops one read of the event log, before or after its query."""
 
     def __init__(self, api: Api, monkeypatch: pytest.MonkeyPatch, name: str, moment: str) -> None:
         self.reached = asyncio.Event()
         self._released = asyncio.Event()
         self._moment = moment
-        central = name == "read_after"  # over a connection of its own
+        central = name == "read_after"  # it has its own connection
         log = api.services.changes._log if central else api.services.event_log
         self._read: Callable[..., Awaitable[Any]] = getattr(log, name)
         monkeypatch.setattr(log, name, self._held)
@@ -71,7 +71,7 @@ async def test_a_stream_that_joins_during_a_read_misses_no_outcome(
     assert statuses(second.events, joins["id"]) == ["queued", "succeeded"]
 
 
-async def test_a_request_that_waits_from_amid_a_read_gets_its_outcome(
+async def test_a_request_that_begins_to_wait_during_a_read_gets_its_outcome(
     api: Api,
     cat: bytes,
     finish: Finish,
@@ -97,7 +97,7 @@ async def test_a_request_that_waits_from_amid_a_read_gets_its_outcome(
     await reader.done
 
 
-async def test_the_first_reader_of_everything_misses_nothing_during_a_read_that_passes_over(
+async def test_the_first_reader_of_all_predictions_misses_nothing_during_a_read_that_skips_events(
     api: Api, cat: bytes, finish: Finish, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prediction = (await api.upload(cat)).json()
@@ -153,6 +153,6 @@ async def test_no_status_goes_backwards_when_a_stream_opens(
     places = [order.index(status) for status in statuses(reader.events, prediction["id"])]
     assert places == sorted(places)
     assert places.count(2) == 1
-    assert moment == "after" or places[0] == 1  # the queue held `queued`, which is older than what was read
+    assert moment == "after" or places[0] == 1  # the queue held `queued`, which is older than the first read
     reader.done.cancel()
     witness.done.cancel()

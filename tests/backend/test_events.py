@@ -1,4 +1,4 @@
-"""Live status: streams show each state once, end, resume without a gap and survive a lost connection."""
+"""Live status: streams send each change once, end, resume without a gap and survive a lost connection."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.conftest import eventually
 Finish = Callable[[str], Awaitable[None]]
 
 
-async def test_a_stream_shows_the_states_in_order_and_ends(api: Api, cat: bytes, finish: Finish) -> None:
+async def test_a_stream_sends_the_statuses_in_order_and_ends(api: Api, cat: bytes, finish: Finish) -> None:
     prediction = (await api.upload(cat)).json()
     reader = Reader(api, prediction["urls"]["events"])
     await reader.until(1)
@@ -28,11 +28,11 @@ async def test_a_stream_shows_the_states_in_order_and_ends(api: Api, cat: bytes,
     statuses = [json.loads(event.data)["status"] for event in reader.events]
     assert {event.event for event in reader.events} == {"prediction"}
     assert all(event.id for event in reader.events)
-    # Two commits may be read at once: `running` may be skipped, nothing may be repeated or reordered.
+    # One read may see two commits, so `running` may be missing. Nothing is repeated or reordered.
     assert statuses in (["queued", "running", "succeeded"], ["queued", "succeeded"])
 
 
-async def test_a_stream_of_a_finished_prediction_is_its_outcome_alone(
+async def test_the_stream_of_an_ended_prediction_sends_only_its_outcome(
     api: Api, cat: bytes, finish: Finish
 ) -> None:
     prediction = (await api.upload(cat)).json()
@@ -51,7 +51,7 @@ async def test_a_stream_ends_when_its_prediction_is_removed(api: Api, cat: bytes
     assert json.loads(reader.events[1].data) == {"id": prediction["id"]}
 
 
-async def test_a_removal_is_seen_though_its_notification_was_lost(
+async def test_a_removal_is_sent_although_its_notification_was_lost(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     gone, stays = (row["urls"] for row in (await api.upload(cat, cat)).json()["predictions"])
@@ -66,7 +66,7 @@ async def test_a_removal_is_seen_though_its_notification_was_lost(
     readers[1].done.cancel()
 
 
-async def test_the_stream_of_everything_tells_what_is_removed_once(api: Api, cat: bytes) -> None:
+async def test_the_stream_of_all_predictions_sends_each_removal_once(api: Api, cat: bytes) -> None:
     gone, _ = (await api.upload(cat, cat)).json()["predictions"]
     reader = Reader(api, "/api/events")
     await reader.until(2)
@@ -82,7 +82,7 @@ async def test_the_stream_of_everything_tells_what_is_removed_once(api: Api, cat
     reader.done.cancel()
 
 
-async def test_who_waits_for_several_waits_on_when_one_is_removed(
+async def test_waiting_for_several_continues_when_one_is_deleted(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     upload = asyncio.create_task(api.upload(cat, cat, Prefer="wait=60"))
@@ -97,7 +97,7 @@ async def test_who_waits_for_several_waits_on_when_one_is_removed(
     assert [row["status"] for row in answer.json()["predictions"]] == ["queued", "succeeded"]
 
 
-async def test_a_withdrawn_prediction_is_the_last_event_of_its_stream(api: Api, cat: bytes) -> None:
+async def test_the_stream_of_a_canceled_prediction_ends_with_that_event(api: Api, cat: bytes) -> None:
     urls = (await api.upload(cat)).json()["urls"]
     reader = Reader(api, urls["events"])
     await reader.until(1)
@@ -106,7 +106,7 @@ async def test_a_withdrawn_prediction_is_the_last_event_of_its_stream(api: Api, 
     assert json.loads(reader.events[-1].data)["status"] == "canceled"
 
 
-async def test_a_reader_that_saw_the_outcome_is_told_to_stop(api: Api, cat: bytes, finish: Finish) -> None:
+async def test_a_reader_that_received_the_outcome_gets_204(api: Api, cat: bytes, finish: Finish) -> None:
     prediction = (await api.upload(cat)).json()
     url = prediction["urls"]["events"]
     (first,) = await api.follow(url, 1)
@@ -117,7 +117,7 @@ async def test_a_reader_that_saw_the_outcome_is_told_to_stop(api: Api, cat: byte
     assert answer.status_code == 204
 
 
-async def test_the_stream_of_everything_starts_with_what_is_under_way(
+async def test_the_stream_of_all_predictions_starts_with_the_unfinished_ones(
     api: Api, cat: bytes, finish: Finish
 ) -> None:
     done, waiting = (await api.upload(cat, cat)).json()["predictions"]
@@ -127,13 +127,13 @@ async def test_the_stream_of_everything_starts_with_what_is_under_way(
 
 
 def tell(events: list[ServerSentEvent]) -> list[tuple[str, str]]:
-    """Events in short: whose, and what it is now."""
+    """Events as pairs: the id and the status of the prediction."""
     contents = [json.loads(event.data) for event in events]
     return [(content["id"], content["status"]) for content in contents]
 
 
 async def resume(api: Api, event: ServerSentEvent, last: str) -> list[tuple[str, str]]:
-    """What the stream of everything tells after `event`, up to the prediction `last`."""
+    """The events of the stream of all predictions after `event`, up to the prediction `last`."""
     told: list[tuple[str, str]] = []
     async with (
         asyncio.timeout(10),
@@ -146,7 +146,7 @@ async def resume(api: Api, event: ServerSentEvent, last: str) -> list[tuple[str,
     return told
 
 
-async def test_the_stream_of_everything_resumes_after_each_of_its_events_without_a_gap(
+async def test_the_stream_of_all_predictions_resumes_after_each_event_without_a_gap(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     ids = [row["id"] for _ in range(3) for row in [(await api.upload(cat)).json()]]
@@ -157,16 +157,16 @@ async def test_the_stream_of_everything_resumes_after_each_of_its_events_without
     first, second = reader.events[:3], reader.events[3:]
     assert tell(reader.events) == [(id, "queued") for id in ids] + [(id, "running") for id in ids]
     last = (await api.upload(cat)).json()["id"]
-    for event in first:  # all have changed since
+    for event in first:  # all predictions have changed since
         assert await resume(api, event, last) == [(id, "running") for id in ids] + [(last, "queued")]
     for place, event in enumerate(second, start=1):
         told = await resume(api, event, last)
         assert set(told) >= {(id, "running") for id in ids[place:]}
-        assert event is not second[-1] or told == [(last, "queued")]  # who saw all sees nothing twice
+        assert event is not second[-1] or told == [(last, "queued")]  # nothing is repeated
     reader.done.cancel()
 
 
-async def test_what_was_under_way_and_stayed_so_is_not_missed_by_who_saw_a_part_of_it(
+async def test_a_reader_that_saw_a_part_of_the_unfinished_predictions_receives_the_rest(
     api: Api, cat: bytes
 ) -> None:
     ids = [row["id"] for _ in range(3) for row in [(await api.upload(cat)).json()]]
@@ -178,7 +178,7 @@ async def test_what_was_under_way_and_stayed_so_is_not_missed_by_who_saw_a_part_
         assert place < 3 or told == {last}
 
 
-async def test_no_event_of_a_statement_is_told_again_to_who_saw_a_part_of_its_events(
+async def test_a_reader_that_saw_a_part_of_the_events_of_a_statement_receives_only_the_rest(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     ids = [row["id"] for _ in range(3) for row in [(await api.upload(cat)).json()]]
@@ -193,7 +193,7 @@ async def test_no_event_of_a_statement_is_told_again_to_who_saw_a_part_of_its_ev
     reader.done.cancel()
 
 
-async def test_a_reader_that_saw_the_outcome_is_told_to_stop_though_feedback_came_since(
+async def test_a_reader_that_received_the_outcome_gets_204_despite_later_feedback(
     api: Api, cat: bytes, finish: Finish
 ) -> None:
     prediction = (await api.upload(cat)).json()
@@ -214,14 +214,14 @@ async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> Non
 
 
 @pytest.mark.parametrize("id", ["x", "-1", "1-", "1.5", "9" * 19])
-async def test_an_event_id_that_is_none_is_a_problem(id: str, api: Api, cat: bytes) -> None:
+async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, cat: bytes) -> None:
     one = (await api.upload(cat)).json()["urls"]["events"]
     for url in ("/api/events", one):
         answer = await api.client.get(url, headers={"Last-Event-ID": id})
-        assert_problem(answer, 422, "leave it out")
+        assert_problem(answer, 422, "Leave it out")
 
 
-async def test_a_change_is_seen_though_its_notification_was_lost(
+async def test_a_change_is_sent_although_its_notification_was_lost(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     prediction = (await api.upload(cat)).json()
@@ -253,10 +253,10 @@ async def test_a_reader_that_leaves_is_forgotten(api: Api, cat: bytes) -> None:
 
 async def is_followed(api: Api, readers: int = 1) -> Any:
     changes = api.services.changes
-    return len(changes._followed) + len(changes._awaited) >= readers
+    return len(changes._streams) + len(changes._awaited) >= readers
 
 
-async def test_streams_are_not_buffered_on_the_way(api: Api) -> None:
+async def test_streams_are_sent_without_buffering(api: Api) -> None:
     async with api.client.stream("GET", "/api/events") as answer:
         assert isinstance(answer, httpx.Response)
         assert answer.headers["x-accel-buffering"] == "no"

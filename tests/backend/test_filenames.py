@@ -1,4 +1,4 @@
-"""A client's file name becomes one that can be stored and shown, and stays what people see."""
+"""File names of clients become safe to store and show, and keep their visible text."""
 
 import unicodedata
 
@@ -24,7 +24,7 @@ SPACES = [chr(code) for code in range(0x11000) if unicodedata.category(chr(code)
         ("\ufffe\ufdd0.png", "??.png"),
         ("e\u202egnp.exe", "e?gnp.exe"),
         ("\u2066a\u2069.png", "?a?.png"),
-        ("a\U000e0041b.png", "a?b.png"),  # letters that are not seen
+        ("a\U000e0041b.png", "a?b.png"),  # invisible letters
     ],
 )
 def test_a_file_name_is_made_safe_to_store(given: str | None, kept: str) -> None:
@@ -32,7 +32,7 @@ def test_a_file_name_is_made_safe_to_store(given: str | None, kept: str) -> None
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_every_kind_of_space_becomes_a_plain_one(space: str) -> None:
+def test_every_kind_of_space_becomes_a_plain_space(space: str) -> None:
     assert clean_filename(f"10.00{space}AM.png{space}") == "10.00 AM.png"
 
 
@@ -43,14 +43,14 @@ def test_every_kind_of_space_becomes_a_plain_one(space: str) -> None:
         "a b-c.tar.gz",
         "..",
         "Кошка 🐈.png",
-        "می‌خواهم.png",  # with a joiner that keeps letters apart
+        "می‌خواهم.png",  # with a non-joiner, which separates letters
         f"{FAMILY}.png",
         f"{SCOTLAND}.png",
         "❤️.png",
         "👋🏽.png",
         "क्‍ष.png",
         "\U0001fae8.png",  # an emoji that Python 3.11 does not know
-        "\uf8ff.png",  # of Apple's own
+        "\uf8ff.png",  # Apple's private character
         "a\\b.png",
         "100%.png",
         "cats / dogs.png",
@@ -61,7 +61,7 @@ def test_every_kind_of_space_becomes_a_plain_one(space: str) -> None:
         "=?undefined?Q?a?=",
     ],
 )
-def test_what_people_see_stays(name: str) -> None:
+def test_visible_characters_are_kept(name: str) -> None:
     assert clean_filename(name) == name
 
 
@@ -87,13 +87,13 @@ def test_what_people_see_stays(name: str) -> None:
         ("=?utf-8?B?AGEucG5n?=", "?a.png"),
     ],
 )
-def test_a_name_is_read_as_it_was_meant(given: str, kept: str) -> None:
+def test_an_encoded_name_is_decoded(given: str, kept: str) -> None:
     assert clean_filename(given) == kept
 
 
 @pytest.mark.parametrize("unit", [FAMILY, SCOTLAND, GERMANY, "👋🏽", "❤️", "q\u0301", "e\u0301", "猫"])
 @pytest.mark.parametrize("start", ["", "x", "xy"])
-def test_a_name_that_is_too_long_keeps_its_ending_and_whole_characters(unit: str, start: str) -> None:
+def test_a_long_name_keeps_its_extension_and_whole_characters(unit: str, start: str) -> None:
     name = clean_filename(start + 300 * unit + ".jpeg")
     stem = name.removesuffix(".jpeg")
     unit = unicodedata.normalize("NFC", unit)
@@ -101,5 +101,5 @@ def test_a_name_that_is_too_long_keeps_its_ending_and_whole_characters(unit: str
     assert stem == len(stem) // len(unit) * unit
 
 
-def test_a_character_of_endless_marks_is_cut() -> None:
+def test_a_character_with_too_many_marks_is_cut() -> None:
     assert len(clean_filename("a" + "\u0316" * 400)) == 255

@@ -1,4 +1,4 @@
-"""Multipart bodies as clients write them, and as they get broken."""
+"""Multipart bodies: all notations of clients, and malformed bodies."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ CAT = part('name="file"; filename="cat.png"')
 
 
 async def read(body: bytes, content_type: str = FORM, *, chunk: int = 10**6, announced: bool = False) -> Any:
-    """What is read of a body that comes in chunks of this size."""
+    """Read a body that arrives in chunks of this size."""
     headers = [(b"content-type", content_type.encode("latin-1"))]
     if announced:
         headers.append((b"content-length", str(len(body)).encode()))
@@ -65,12 +65,12 @@ async def read(body: bytes, content_type: str = FORM, *, chunk: int = 10**6, ann
         "multipart/form-data;\tboundary=XcasesX",
     ],
 )
-async def test_a_content_type_is_read_by_its_rules(content_type: str) -> None:
+async def test_every_valid_content_type_is_accepted(content_type: str) -> None:
     assert await read(CAT + END, content_type) == [("cat.png", b"pixels")]
 
 
 @pytest.mark.parametrize("boundary", ["----=_Part_7", "a/b:c?d", "with space", "'()+_,-./:=?"])
-async def test_a_boundary_may_hold_whatever_the_standard_allows(boundary: str) -> None:
+async def test_a_boundary_may_hold_all_characters_of_the_standard(boundary: str) -> None:
     body = (CAT + END).replace(b"XcasesX", boundary.encode())
     assert await read(body, f'multipart/form-data; boundary="{boundary}"') == [("cat.png", b"pixels")]
 
@@ -80,7 +80,7 @@ async def test_a_boundary_may_hold_whatever_the_standard_allows(boundary: str) -
     "before", [b"", b"\r\n", b"This is a message in several parts.\r\n", b"x" * 999 + b"\r\n"]
 )
 @pytest.mark.parametrize("after", [b"", b"\r\n", b"the end\r\n--XcasesX", b"x" * 999])
-async def test_what_is_before_the_first_boundary_and_after_the_last_is_passed_over(
+async def test_text_before_the_first_boundary_and_after_the_last_is_ignored(
     before: bytes, after: bytes, chunk: int
 ) -> None:
     assert await read(before + CAT + CAT + END + after, chunk=chunk) == [("cat.png", b"pixels")] * 2
@@ -88,7 +88,7 @@ async def test_what_is_before_the_first_boundary_and_after_the_last_is_passed_ov
 
 @pytest.mark.parametrize("content", [b"", b"\r\n", b"\r\n--Xcases", b"--XcasesY\r\n", bytes(range(256)) * 4])
 @pytest.mark.parametrize("chunk", [1, 10**6])
-async def test_a_file_comes_out_byte_for_byte(content: bytes, chunk: int) -> None:
+async def test_a_file_is_read_byte_for_byte(content: bytes, chunk: int) -> None:
     body = part('name="file"; filename="a"', content) + END
     assert await read(body, chunk=chunk) == [("a", content)]
 
@@ -122,17 +122,17 @@ async def test_a_file_comes_out_byte_for_byte(content: bytes, chunk: int) -> Non
         ('name="file"; filename="=?utf-8?B?S8OkdHpjaGVuLnBuZw==?="', "Kätzchen.png"),
     ],
 )
-async def test_a_file_keeps_its_name_however_it_is_written(disposition: str | bytes, name: str) -> None:
+async def test_every_notation_of_a_file_name_is_read(disposition: str | bytes, name: str) -> None:
     assert await read(part(disposition) + END) == [(name, b"pixels")]
 
 
-async def test_a_part_without_a_file_name_is_a_file_if_its_type_says_so() -> None:
+async def test_a_part_without_a_file_name_is_a_file_if_its_type_is_not_text() -> None:
     body = part('name="file"', b"pixels", "Content-Type: image/png") + END
     assert await read(body) == [("unnamed", b"pixels")]
 
 
 @pytest.mark.parametrize("count", [1, 16, 17, 40, 1000])
-async def test_other_fields_do_no_harm(count: int) -> None:
+async def test_other_fields_are_ignored(count: int) -> None:
     fields = b"".join(part(f'name="meta{number}"', b"x") for number in range(count))
     assert await read(fields + CAT + fields[: len(fields) // count] * (1000 - count) + END) == [
         ("cat.png", b"pixels")
@@ -162,7 +162,7 @@ async def test_other_fields_do_no_harm(count: int) -> None:
         (CAT + END, "", NoFile, ["multipart/form-data"]),
     ],
 )
-async def test_a_body_that_cannot_be_taken_is_refused_in_words(
+async def test_an_unreadable_body_is_refused_with_a_reason(
     body: bytes, content_type: str, error: type[ServiceError], words: list[str]
 ) -> None:
     with pytest.raises(error) as refused:
@@ -171,13 +171,13 @@ async def test_a_body_that_cannot_be_taken_is_refused_in_words(
     assert len(refused.value.detail) < 700
 
 
-async def test_a_compressed_body_is_refused_by_that_name() -> None:
+async def test_a_compressed_body_is_refused_with_the_name_of_its_encoding() -> None:
     async def receive() -> Message:
         pytest.fail("the body was read")
 
     headers = [(b"content-type", FORM.encode()), (b"content-encoding", b"GZIP")]
     request = Request({"type": "http", "headers": headers}, receive)
-    with pytest.raises(NoFile, match="Content-Encoding 'gzip'; send it as it is"):
+    with pytest.raises(NoFile, match=r"Content-Encoding 'gzip'\. Send it without"):
         _ = [file async for file in read_files(request, SETTINGS)]
 
 
@@ -198,7 +198,7 @@ async def test_a_file_that_is_too_large_is_refused_alone() -> None:
     fits = part('name="file"; filename="fits"', bytes(2000))
     first, second, third = await read(large + fits + CAT + END, chunk=100)
     assert isinstance(first[1], FileTooLarge)
-    assert "2,001 bytes; 2,000 is the limit" in first[1].detail
+    assert "2,001 bytes. The limit is 2,000" in first[1].detail
     assert (second, third) == (("fits", bytes(2000)), ("cat.png", b"pixels"))
 
 
@@ -212,7 +212,7 @@ async def test_a_file_that_is_encoded_for_transfer_is_refused_alone(encoding: st
 
 
 @pytest.mark.parametrize("encoding", ["binary", "8BIT", "7bit"])
-async def test_an_encoding_that_changes_nothing_is_taken(encoding: str) -> None:
+async def test_an_encoding_without_effect_is_accepted(encoding: str) -> None:
     body = part('name="file"; filename="a"', b"pixels", f"Content-Transfer-Encoding: {encoding}")
     assert await read(body + END) == [("a", b"pixels")]
 
@@ -226,7 +226,7 @@ async def test_an_encoding_that_changes_nothing_is_taken(encoding: str) -> None:
         "filename*",
     ],
 )
-async def test_parameters_that_make_no_sense_do_no_harm(parameters: str) -> None:
+async def test_malformed_parameters_cause_no_error(parameters: str) -> None:
     (file,) = await read(part(f'name="file"; filename="cat.png"; {parameters}') + END)
     assert file[1] == b"pixels"
     with pytest.raises(NoFile):

@@ -1,4 +1,4 @@
-"""GPUs are read through pynvml and a stand-in for NVIDIA's library, in a process that is made to find it."""
+"""GPUs are read with pynvml and a fake of NVIDIA's library, in a process that finds the fake."""
 
 import asyncio
 import ctypes
@@ -21,10 +21,10 @@ from tests.conftest import eventually
 LIBRARY = "libnvidia-ml.so.1"
 GIB = 2**30
 ANSWER_SECONDS = 30
-"""Far more than any answer takes, so that a busy machine fails no test."""
+"""Far longer than any answer takes, so that tests pass on a busy machine."""
 
 HANG_SECONDS = 0.2
-"""How long a test waits for what does not come."""
+"""The wait for an answer that must not come."""
 
 FIRST = {
     "index": 0,
@@ -59,7 +59,7 @@ LOST = {**dict.fromkeys(FIRST), "mig_devices": []}
 
 
 class Reader:
-    """A process that reads the GPUs, and the folder in which it looks for the library first."""
+    """A process that reads the GPUs, and the first folder of its library path."""
 
     def __init__(self, folder: Path, library: Path) -> None:
         self._library = library
@@ -116,7 +116,7 @@ class Reader:
         return (await self.read())[0]
 
     async def end(self) -> tuple[int | None, str]:
-        """Its exit status, and what it complained of."""
+        """The exit status and the standard error."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 _, complaints = await self.process.communicate(b"")
@@ -132,7 +132,7 @@ StartReader = Callable[..., Awaitable[Reader]]
 
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-in, compiled."""
+    """The compiled fake."""
     library = tmp_path_factory.mktemp("nvml") / LIBRARY
     source = Path(__file__).with_name("nvml_stand_in.c")
     flags = ("-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-Wl,-soname,{LIBRARY}")
@@ -142,7 +142,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def start_reader(tmp_path: Path, stand_in: Path) -> AsyncGenerator[StartReader]:
-    """Start a reader, with the driver installed or not; in the end it must go in peace."""
+    """Start a reader with or without a driver. At the end it must exit without errors."""
     reader = Reader(tmp_path, stand_in)
 
     async def start(*, installed: bool = True) -> Reader:
@@ -166,7 +166,7 @@ async def test_every_figure_of_every_gpu_is_read(reader: Reader) -> None:
     assert reader.count_calls("nvmlInitWithFlags") == 1
 
 
-async def test_what_a_gpu_does_not_support_is_null_and_the_rest_is_there(reader: Reader) -> None:
+async def test_unsupported_figures_are_null_and_the_others_are_present(reader: Reader) -> None:
     figures = {
         "nvmlDeviceGetName": ["name"],
         "nvmlDeviceGetMemoryInfo": ["memory_used_bytes", "memory_total_bytes"],
@@ -180,7 +180,7 @@ async def test_what_a_gpu_does_not_support_is_null_and_the_rest_is_there(reader:
         assert await reader.read_one() == [FIRST, SECOND | dict.fromkeys(missing)]
 
 
-async def test_a_name_that_is_not_utf_8_is_null_and_the_rest_is_there(reader: Reader) -> None:
+async def test_a_name_that_is_not_utf_8_is_null_and_other_figures_are_present(reader: Reader) -> None:
     reader.behave("latin-1 0 on")
     assert await reader.read_one() == [FIRST | {"name": None}, SECOND]
     reader.behave("latin-1 * on", "mig 1 on")
@@ -192,7 +192,7 @@ async def test_a_name_that_is_not_utf_8_is_null_and_the_rest_is_there(reader: Re
     assert reader.count_calls("nvmlInitWithFlags") == 1
 
 
-async def test_temperature_is_asked_in_the_new_way_then_the_old(reader: Reader) -> None:
+async def test_the_temperature_is_read_with_the_new_call_then_with_the_old(reader: Reader) -> None:
     reader.behave(f"nvmlDeviceGetTemperatureV * {pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}")
     assert await reader.read_one() == [FIRST, SECOND]
     reader.behave(
@@ -202,7 +202,7 @@ async def test_temperature_is_asked_in_the_new_way_then_the_old(reader: Reader) 
     assert await reader.read_one() == [FIRST | {"temperature_c": None}, SECOND]
 
 
-async def test_mig_mode_is_named_and_its_devices_listed(reader: Reader) -> None:
+async def test_mig_mode_is_reported_with_its_devices(reader: Reader) -> None:
     reader.behave("mig 1 on")
     part = {"name": "Stand-in 1 MIG 1g.5gb", "memory_used_bytes": 0, "memory_total_bytes": 5 * GIB}
     cut = {"utilization_percent": None, "mig_mode": "on", "mig_devices": [part, part]}
@@ -212,12 +212,14 @@ async def test_mig_mode_is_named_and_its_devices_listed(reader: Reader) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (pynvml.NVML_ERROR_UNKNOWN, "NVML was lost: Unknown Error; it is tried again at each request"),
-        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "the NVIDIA driver is installed here, but not loaded"),
-        (pynvml.NVML_ERROR_UNINITIALIZED, "NVML was lost: Uninitialized; it is tried again at each request"),
+        (pynvml.NVML_ERROR_UNKNOWN, "NVML was lost: Unknown Error. Each request tries again"),
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "the NVIDIA driver is installed but not loaded"),
+        (pynvml.NVML_ERROR_UNINITIALIZED, "NVML was lost: Uninitialized. Each request tries again"),
     ],
 )
-async def test_a_driver_lost_and_back_is_lost_and_back_here(reader: Reader, code: int, reason: str) -> None:
+async def test_a_driver_that_is_lost_gives_a_reason_until_it_is_back(
+    reader: Reader, code: int, reason: str
+) -> None:
     assert await reader.read_one() == [FIRST, SECOND]
     reader.behave(f"* * {code}")
     assert await reader.read_one() == reason
@@ -226,7 +228,7 @@ async def test_a_driver_lost_and_back_is_lost_and_back_here(reader: Reader, code
     assert await reader.read_one() == [FIRST, SECOND]
 
 
-async def test_a_lost_gpu_hides_no_other_and_comes_back(reader: Reader) -> None:
+async def test_a_lost_gpu_does_not_hide_the_others_and_comes_back(reader: Reader) -> None:
     reader.behave(f"* 0 {pynvml.NVML_ERROR_GPU_IS_LOST}")
     assert await reader.read_one() == [LOST | {"index": 0, "detail": "NVML says: GPU is lost"}, SECOND]
     reader.behave(f"nvmlDeviceGetPowerUsage 1 {pynvml.NVML_ERROR_GPU_IS_LOST}")
@@ -236,7 +238,7 @@ async def test_a_lost_gpu_hides_no_other_and_comes_back(reader: Reader) -> None:
     assert reader.count_calls("nvmlInitWithFlags") == 3
 
 
-async def test_an_unknown_error_costs_one_figure_and_starts_nvml_anew(reader: Reader) -> None:
+async def test_an_unknown_error_hides_one_figure_and_restarts_nvml(reader: Reader) -> None:
     reader.behave(f"nvmlDeviceGetPowerUsage 0 {pynvml.NVML_ERROR_UNKNOWN}")
     half = FIRST | {"power_w": None, "detail": "NVML says: Unknown Error"}
     assert await reader.read_one() == [half, SECOND]
@@ -244,21 +246,21 @@ async def test_an_unknown_error_costs_one_figure_and_starts_nvml_anew(reader: Re
     assert reader.count_calls("nvmlInitWithFlags") == 2
 
 
-async def test_without_a_driver_the_reason_says_so_until_one_is_installed(start_reader: StartReader) -> None:
+async def test_the_reason_names_the_missing_driver_until_it_is_installed(start_reader: StartReader) -> None:
     reader = await start_reader(installed=False)
-    reason = "no NVIDIA driver is installed here (libnvidia-ml.so.1 is missing)"
+    reason = "no NVIDIA driver is installed (libnvidia-ml.so.1 is missing)"
     assert await reader.read_one() == reason
     assert await reader.read_one() == reason
     reader.install_driver()
     assert await reader.read_one() == [FIRST, SECOND]
 
 
-async def test_requests_that_come_together_share_a_read(reader: Reader) -> None:
+async def test_concurrent_requests_share_a_read(reader: Reader) -> None:
     assert await reader.read(3) == [[FIRST, SECOND]] * 3
     assert reader.count_calls("nvmlDeviceGetCount_v2") == 1
 
 
-async def test_while_a_read_hangs_no_other_is_started(reader: Reader) -> None:
+async def test_no_read_starts_while_another_hangs(reader: Reader) -> None:
     reader.behave("nvmlDeviceGetPowerUsage 1 hang")
     assert await reader.read(deadline_seconds=HANG_SECONDS) == [None]
     await reader.wait_for_calls(2, "nvmlDeviceGetPowerUsage")
@@ -272,20 +274,20 @@ async def test_while_a_read_hangs_no_other_is_started(reader: Reader) -> None:
     await eventually(answered, ANSWER_SECONDS)
 
 
-async def test_a_read_that_hangs_holds_up_no_exit(reader: Reader) -> None:
+async def test_a_read_that_hangs_does_not_delay_the_exit(reader: Reader) -> None:
     reader.behave("nvmlInitWithFlags * hang")
     assert await reader.read(deadline_seconds=HANG_SECONDS) == [None]
     await reader.wait_for_calls(1, "nvmlInitWithFlags")
     assert await reader.end() == (0, "")
 
 
-async def test_the_end_lets_nvml_go(reader: Reader) -> None:
+async def test_closing_stops_nvml(reader: Reader) -> None:
     await reader.read_one()
     assert await reader.end() == (0, "")
     assert reader.count_calls("nvmlShutdown") == 1
 
 
-async def test_an_end_that_hangs_in_nvml_is_an_end_all_the_same(reader: Reader) -> None:
+async def test_closing_returns_although_nvml_hangs(reader: Reader) -> None:
     await reader.read_one()
     reader.behave("nvmlShutdown * hang")
     assert await reader.end() == (0, "")
@@ -295,7 +297,7 @@ async def test_the_real_gpus_of_this_machine_are_read() -> None:
     try:
         ctypes.CDLL(LIBRARY)
     except OSError:
-        pytest.skip("no NVIDIA driver is installed here")
+        pytest.skip("no NVIDIA driver is installed")
     gpus = Gpus()
     for index, gpu in enumerate(await gpus.read()):
         assert gpu.index == index and gpu.name and gpu.detail is None

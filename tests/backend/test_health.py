@@ -1,4 +1,4 @@
-"""Health tells the truth, part by part, within a second."""
+"""The health report: the state of each part, within a second."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Heartbeat = Callable[..., Awaitable[None]]
 
 @pytest.fixture
 async def say(servers: Config) -> AsyncGenerator[Heartbeat]:
-    """Play a worker: say one thing of it on the exchange of Celery's events."""
+    """Act as a worker: publish one of its events on the exchange of Celery events."""
     connection = await aio_pika.connect(servers.broker_url("worker"))
     async with connection:
         channel = await connection.channel()
@@ -48,9 +48,7 @@ async def test_without_a_worker_predictions_cannot_be_served(api: Api) -> None:
     assert "no worker" in health["components"]["inference"]["detail"]
 
 
-async def test_a_worker_that_serves_in_a_slower_way_than_intended_degrades_the_report(
-    api: Api, say: Heartbeat
-) -> None:
+async def test_a_worker_with_a_fallback_degrades_the_report(api: Api, say: Heartbeat) -> None:
     async def degraded() -> Any:
         await say("worker-heartbeat", fallback="CUDA failed: no device")
         status, health = await report(api)
@@ -63,7 +61,7 @@ async def test_a_worker_that_serves_in_a_slower_way_than_intended_degrades_the_r
     await say("worker-offline")
 
 
-async def test_with_a_live_worker_all_is_well_until_it_leaves(api: Api, say: Heartbeat) -> None:
+async def test_with_a_live_worker_the_report_is_ok_until_it_leaves(api: Api, say: Heartbeat) -> None:
     async def healthy() -> bool:
         await say("worker-heartbeat")
         return (await report(api))[0] == 200
@@ -107,7 +105,7 @@ async def test_the_report_counts_the_predictions_and_the_messages_of_both_queues
     await eventually(more)
 
 
-async def test_a_training_worker_is_not_needed_but_missed_when_it_falls_silent(
+async def test_a_training_worker_is_optional_but_degrades_the_report_when_silent(
     api: Api, say: Heartbeat
 ) -> None:
     async def heard() -> bool:
@@ -118,7 +116,7 @@ async def test_a_training_worker_is_not_needed_but_missed_when_it_falls_silent(
     assert (await report(api))[1]["components"]["training"]["status"] == "down"
     await eventually(heard)
     workers = api.services.checks._workers
-    workers.hear({"type": "worker-heartbeat", "hostname": "training@a"}, now=time.monotonic() - 11)
+    workers.receive({"type": "worker-heartbeat", "hostname": "training@a"}, now=time.monotonic() - 11)
 
     async def missed() -> bool:
         await say("worker-heartbeat")
@@ -161,11 +159,11 @@ def gpu(detail: str | None) -> Gpu:
         ([container("restarting", None)], [], "degraded"),
         ([container("dead", None)], [], "degraded"),
         ([container(), container(health="unhealthy")], [], "degraded"),
-        ([container("exited", "unhealthy")], [], "ok"),  # as it was when it was stopped
+        ([container("exited", "unhealthy")], [], "ok"),  # the state at its stop
         ([], [gpu("it has fallen off the bus")], "degraded"),
     ],
 )
-async def test_what_ails_degrades_the_report_and_takes_nothing_away(
+async def test_a_failing_part_degrades_the_report_and_hides_nothing(
     containers: list[Container],
     gpus: list[Gpu],
     status: str,
@@ -175,26 +173,26 @@ async def test_what_ails_degrades_the_report_and_takes_nothing_away(
     checks = api.services.checks
     monkeypatch.setattr(checks, "_containers", Question(lambda: answer_with(containers)))
     monkeypatch.setattr(checks, "_gpus", Question(lambda: answer_with(gpus)))
-    checks._workers.hear(heartbeat())
+    checks._workers.receive(heartbeat())
     told = await report(api)
     assert (told[0], told[1]["status"]) == (200, status)
 
 
-async def test_one_of_two_workers_that_falls_silent_is_missed(api: Api) -> None:
+async def test_one_silent_worker_of_two_degrades_the_report(api: Api) -> None:
     workers = api.services.checks._workers
-    workers.hear(heartbeat("inference@a"))
-    workers.hear(heartbeat("inference@b"), now=time.monotonic() - 11)
+    workers.receive(heartbeat("inference@a"))
+    workers.receive(heartbeat("inference@b"), now=time.monotonic() - 11)
     status, health = await report(api)
     assert (status, health["status"]) == (200, "degraded")
     assert "1 of 2 workers" in health["components"]["inference"]["detail"]
 
 
-async def test_those_who_ask_within_a_second_share_one_report(api: Api) -> None:
+async def test_requests_within_a_second_share_a_report(api: Api) -> None:
     first, second = [await report(api) for _ in range(2)]
     assert first == second  # the latencies, too
 
 
-async def test_a_part_that_hangs_is_asked_once_and_answered_for_in_time() -> None:
+async def test_a_part_that_hangs_is_asked_once_and_reported_in_time() -> None:
     asked = 0
     released = asyncio.Event()
 
@@ -205,7 +203,7 @@ async def test_a_part_that_hangs_is_asked_once_and_answered_for_in_time() -> Non
         return "late"
 
     question = Question(hang)
-    for seconds in (DEADLINE_SECONDS, 0):  # the second is told at once
+    for seconds in (DEADLINE_SECONDS, 0):  # the second caller gets the answer at once
         started = time.monotonic()
         with pytest.raises(Unavailable, match="no answer for"):
             await question.answer()
@@ -222,8 +220,8 @@ async def test_a_part_that_hangs_is_asked_once_and_answered_for_in_time() -> Non
     await eventually(answered)
 
 
-async def test_a_part_that_answers_in_time_is_not_blamed_for_a_busy_backend() -> None:
-    """Its answer needs several turns of the event loop, and other work takes long for each."""
+async def test_a_busy_backend_does_not_make_a_part_late() -> None:
+    """The answer needs several turns of the event loop, and other work delays each turn."""
     busy = True
 
     async def work() -> None:
@@ -246,7 +244,7 @@ async def test_a_part_that_answers_in_time_is_not_blamed_for_a_busy_backend() ->
     assert milliseconds > DEADLINE_SECONDS * 1000
 
 
-async def test_what_nobody_expected_of_a_part_does_not_break_the_report(
+async def test_an_unexpected_error_of_a_part_does_not_break_the_report(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def surprise() -> None:
@@ -255,10 +253,10 @@ async def test_what_nobody_expected_of_a_part_does_not_break_the_report(
     monkeypatch.setattr(api.services.checks, "_containers", Question(surprise))
     _, health = await report(api)
     assert health["components"]["database"]["status"] == "ok"
-    assert "something unexpected (KeyError)" in health["components"]["containers_unavailable"]
+    assert "unexpected error (KeyError)" in health["components"]["containers_unavailable"]
 
 
-async def test_with_everything_away_health_still_answers_within_a_second(
+async def test_health_answers_within_a_second_although_all_parts_are_unavailable(
     serve: Serve, settings: Settings
 ) -> None:
     url = type(settings.database_url)
@@ -278,7 +276,7 @@ async def test_with_everything_away_health_still_answers_within_a_second(
     assert {parts[part]["status"] for part in ("database", "broker", "inference")} == {"down"}
 
 
-async def test_the_probes_tell_living_from_ready(api: Api, serve: Serve, settings: Settings) -> None:
+async def test_the_probes_distinguish_live_from_ready(api: Api, serve: Serve, settings: Settings) -> None:
     assert (await api.client.get("/api/health/live")).status_code == 200
     assert (await api.client.get("/api/health/ready")).status_code == 200
     gone = settings.model_copy(

@@ -30,7 +30,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 async def insert(
     database: asyncpg.Connection, minute: int, label: str | None, confidence: float = 0.5
 ) -> str:
-    """A row accepted `minute` minutes after START, its id made for that moment."""
+    """A row that was accepted `minute` minutes after START, with the id of that time."""
     moment = START + timedelta(minutes=minute)
     random = uuid4().int & ((1 << 62) - 1)
     number = (int(moment.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | random
@@ -94,7 +94,7 @@ async def test_filters_narrow_the_history_together(api: Api, database: asyncpg.C
     assert await minutes(api, **{"from": at[1], "to": at[3]}) == [2, 1]
 
 
-async def test_the_history_is_csv_for_who_accepts_that_most(api: Api) -> None:
+async def test_the_history_is_csv_if_accept_prefers_csv(api: Api) -> None:
     lines = [("Accept", "application/json;q=0.5"), ("accept", "Text/CSV")]
     answer = await api.client.get("/api/predictions", headers=lines)
     assert answer.headers["content-type"].startswith("text/csv")
@@ -102,7 +102,7 @@ async def test_the_history_is_csv_for_who_accepts_that_most(api: Api) -> None:
     assert refused.headers["content-type"] == "application/json"
 
 
-async def test_a_parameter_without_a_value_is_none(api: Api, cat: bytes) -> None:
+async def test_an_empty_parameter_is_ignored(api: Api, cat: bytes) -> None:
     await api.upload(cat)
     empty = "status=&label=&min_confidence=&from=&to=&q=&cursor=&limit=&format="
     answer = await api.client.get(f"/api/predictions?{empty}")
@@ -125,10 +125,10 @@ async def test_a_parameter_without_a_value_is_none(api: Api, cat: bytes) -> None
         ("2026-01-01+00:00:00", 0),
     ],
 )
-async def test_an_offset_may_be_written_with_a_plus_that_is_not_encoded(
+async def test_the_plus_of_an_offset_may_be_unencoded(
     api: Api, database: asyncpg.Connection, moment: str, found: int
 ) -> None:
-    """A row of 23:59:59.999 UTC, the last millisecond of 2025."""
+    """The row is of 23:59:59.999 UTC, the last millisecond of 2025."""
     await database.execute(
         """INSERT INTO predictions (id, filename, "timestamp", pixels)
            VALUES ('019b76da-a7ff-7000-8000-000000000000', 'a', '2025-12-31 23:59:59.999Z',
@@ -139,7 +139,7 @@ async def test_an_offset_may_be_written_with_a_plus_that_is_not_encoded(
     assert len(answer.json()["results"]) == found
 
 
-async def test_a_name_is_found_however_it_is_written(api: Api, cat: bytes) -> None:
+async def test_a_name_is_found_in_any_unicode_form(api: Api, cat: bytes) -> None:
     names = [
         "Ka\u0308tzchen\u202f1.png",
         "STRA\u1e9eE.png",
@@ -160,7 +160,7 @@ async def test_a_name_is_found_however_it_is_written(api: Api, cat: bytes) -> No
     assert await find("istanbul") == ["İstanbul.png"]
 
 
-async def test_one_prediction_and_what_the_model_saw(api: Api, database: asyncpg.Connection) -> None:
+async def test_one_prediction_and_its_image_are_read(api: Api, database: asyncpg.Connection) -> None:
     id = await insert(database, 0, "cat")
     prediction = (await api.client.get(f"/api/predictions/{id}")).json()
     assert prediction["prediction"] == "cat"
@@ -171,7 +171,7 @@ async def test_one_prediction_and_what_the_model_saw(api: Api, database: asyncpg
     assert (image.size, image.mode, image.getpixel((5, 5))) == ((32, 32), "RGB", (127, 127, 127))
 
 
-async def test_a_prediction_tells_whether_the_image_is_unfamiliar(
+async def test_a_prediction_shows_whether_the_image_is_unfamiliar(
     api: Api, database: asyncpg.Connection
 ) -> None:
     place = f"/api/predictions/{await insert(database, 0, 'cat')}"
@@ -217,7 +217,7 @@ async def test_a_prediction_can_be_removed_once(api: Api, cat: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-async def test_a_prediction_that_has_not_ended_can_be_withdrawn_and_stays_so(
+async def test_an_unfinished_prediction_can_be_canceled_and_stays_canceled(
     status: str, api: Api, cat: bytes, finish: Finish, servers: Config, database: asyncpg.Connection
 ) -> None:
     waiting, done = (await api.upload(cat, cat)).json()["predictions"]
@@ -229,21 +229,19 @@ async def test_a_prediction_that_has_not_ended_can_be_withdrawn_and_stays_so(
     again = await api.client.post(f"{waiting['urls']['self']}/cancel")
     assert (again.status_code, again.json()) == (200, answer.json())
     await finish(done["id"])
-    assert_problem(await api.client.post(f"{done['urls']['self']}/cancel"), 409, "succeeded already")
+    assert_problem(await api.client.post(f"{done['urls']['self']}/cancel"), 409, "already succeeded")
     worker = WorkerPredictions(servers.database_url("worker"), threading.Event())
     assert worker.take([UUID(waiting["id"])]) == []
     worker.close()
 
 
-async def test_what_a_person_says_is_kept_and_can_be_taken_back(
-    api: Api, database: asyncpg.Connection
-) -> None:
+async def test_feedback_is_stored_and_can_be_removed(api: Api, database: asyncpg.Connection) -> None:
     url = f"/api/predictions/{await insert(database, 0, 'cat')}"
     for label in ("dog", "a house", None):
         answer = await api.client.put(f"{url}/feedback", json={"label": label})
         assert (answer.status_code, answer.json()["feedback"]) == (200, label)
         assert (await api.client.get(url)).json() == answer.json()
-    typed = await api.client.put(f"{url}/feedback", content='{"label": "dog"}')  # as curl -d sends it
+    typed = await api.client.put(f"{url}/feedback", content='{"label": "dog"}')  # like curl -d
     assert typed.json()["feedback"] == "dog"
 
 
@@ -251,9 +249,7 @@ async def test_what_a_person_says_is_kept_and_can_be_taken_back(
     "body",
     ["", "{}", "[]", '{"label": 3}', '{"label": ""}', '{"label": "a\\u0000"}', '{"lable": "cat"}', "no"],
 )
-async def test_feedback_that_cannot_be_understood_changes_nothing(
-    body: str, api: Api, database: asyncpg.Connection
-) -> None:
+async def test_invalid_feedback_changes_nothing(body: str, api: Api, database: asyncpg.Connection) -> None:
     url = f"/api/predictions/{await insert(database, 0, 'cat')}"
     assert_problem(await api.client.put(f"{url}/feedback", content=body), 422, "/docs")
     assert_problem(await api.client.put(f"{url}/feedback", content=b" " * 5000), 413, "4,096")
@@ -275,7 +271,7 @@ async def read_csv(answer: httpx.Response) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(answer.content.decode("utf-8-sig"))))
 
 
-async def test_the_history_can_be_had_as_csv_filtered_and_whole(
+async def test_the_history_is_exported_as_csv_filtered_or_whole(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGE", 2)
@@ -294,7 +290,7 @@ async def test_the_history_can_be_had_as_csv_filtered_and_whole(
     assert await read_csv(nothing) == [] and nothing.text.startswith("\ufeffid,filename,")
 
 
-async def test_a_file_name_is_no_formula_in_a_spreadsheet(api: Api, cat: bytes) -> None:
+async def test_a_file_name_cannot_be_a_formula(api: Api, cat: bytes) -> None:
     for name in ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "with a comma, and 'quotes'.png"):
         await api.client.post("/api/predict", files={"file": (name, cat)})
     rows = await read_csv(await api.client.get("/api/predictions?format=csv"))
@@ -315,7 +311,7 @@ async def test_a_file_name_is_no_formula_in_a_spreadsheet(api: Api, cat: bytes) 
         ("\u732b.png", "\u732b.png"),
     ],
 )
-async def test_nothing_that_a_spreadsheet_takes_for_a_sign_begins_a_cell(
+async def test_no_cell_begins_with_a_character_that_may_begin_a_formula(
     name: str, written: str, api: Api, database: asyncpg.Connection
 ) -> None:
     id = await insert(database, 0, "cat", 0.0000125)
@@ -326,7 +322,7 @@ async def test_nothing_that_a_spreadsheet_takes_for_a_sign_begins_a_cell(
     assert float(row["confidence"]) == pytest.approx(0.0000125)
 
 
-def test_a_cursor_survives_its_round_trip_and_damage_is_noticed() -> None:
+def test_a_cursor_is_decoded_and_a_damaged_one_is_refused() -> None:
     id = uuid4()
     cursor = encode_cursor("newer", id)
     assert decode_cursor(cursor) == ("newer", id)
@@ -334,7 +330,7 @@ def test_a_cursor_survives_its_round_trip_and_damage_is_noticed() -> None:
         decode_cursor(cursor[:-2])
 
 
-# Details that the table takes and no worker writes: expressions for `probabilities` and `started_at`.
+# Details that the table accepts and no worker writes: SQL for `probabilities` and `started_at`.
 MALFORMED = {
     "an object": ("""'{"cat": 0.9}'::jsonb""", "now()"),
     "pairs": ("""'[["cat", 0.9]]'::jsonb""", "now()"),
@@ -354,7 +350,7 @@ async def malform(database: asyncpg.Connection, id: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-async def test_a_malformed_row_is_shown_without_details_and_stops_nothing(
+async def test_a_malformed_row_is_shown_without_details_and_breaks_nothing(
     kind: str,
     api: Api,
     cat: bytes,
@@ -370,9 +366,9 @@ async def test_a_malformed_row_is_shown_without_details_and_stops_nothing(
         await malform(database, malformed, kind)
         shown = json.loads((await anext(events)).data)
         assert (shown["id"], shown["prediction"], shown["probabilities"]) == (malformed, "cat", [])
-        assert shown["error"]["title"] == "Stored answer not readable"
+        assert shown["error"]["title"] == "Stored details not readable"
         await finish(neighbour)
-        told = await anext(events)  # "running" is not told where the reader finds both changes at once
+        told = await anext(events)  # "running" is missing if one read finds both changes
         if json.loads(told.data)["status"] == "running":
             told = await anext(events)
         assert (json.loads(told.data)["id"], json.loads(told.data)["status"]) == (neighbour, "succeeded")
@@ -384,7 +380,7 @@ async def test_a_malformed_row_is_shown_without_details_and_stops_nothing(
     assert [record.message for record in caplog.records].count("a stored prediction is malformed") == 1
 
 
-async def test_a_prediction_that_started_when_it_was_accepted_waited_for_nothing(
+async def test_a_prediction_that_started_before_its_acceptance_waited_zero_ms(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     id = (await api.upload(cat)).json()["id"]

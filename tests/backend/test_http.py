@@ -1,4 +1,4 @@
-"""What HTTP asks of every address: HEAD, OPTIONS, slashes, and an answer when a route breaks."""
+"""HTTP at every address: HEAD, OPTIONS, slashes, and answers to unexpected exceptions."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import pytest
 from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from backend.observer import Observer
+from backend.middleware import RequestMiddleware
 from tests.backend.conftest import Api
 from tests.backend.test_predict import assert_problem
 from tests.conftest import eventually
@@ -38,17 +38,17 @@ async def speak(api: Api, *requests: str) -> list[tuple[int, str]]:
     return answers
 
 
-# A route that breaks.
+# Unexpected exceptions.
 
 
 @pytest.fixture
 def broken(api: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
-    """A backend whose `/api/health/ready` raises what no one expects."""
+    """A backend whose `/api/health/ready` raises an unexpected exception."""
     monkeypatch.setattr(api.services.checks, "check_database", None)
     return api
 
 
-async def test_a_route_that_breaks_answers_a_problem_and_keeps_the_connection(
+async def test_an_unexpected_exception_is_answered_and_keeps_the_connection(
     broken: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -60,10 +60,12 @@ async def test_a_route_that_breaks_answers_a_problem_and_keeps_the_connection(
     assert (problem["title"], problem["status"]) == ("Internal error", 500)
     told = [record for record in caplog.records if record.exc_info]
     assert len(told) == 3
-    assert {(record.name, record.getMessage()) for record in told} == {("backend.observer", "request failed")}
+    assert {(record.name, record.getMessage()) for record in told} == {
+        ("backend.middleware", "request failed")
+    }
 
 
-async def test_a_client_that_leaves_while_it_uploads_is_no_error(
+async def test_a_client_that_disconnects_during_an_upload_is_no_error(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
@@ -81,8 +83,8 @@ async def test_a_client_that_leaves_while_it_uploads_is_no_error(
     assert all(record.levelno < logging.ERROR for record in caplog.records)
 
 
-async def test_what_breaks_after_a_whole_answer_costs_no_connection() -> None:
-    """As the end of a dependency can."""
+async def test_an_exception_after_a_complete_answer_keeps_the_connection() -> None:
+    """The end of a dependency can raise such an exception."""
     sent: list[Message] = []
 
     async def answer_and_break(scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,14 +100,14 @@ async def test_what_breaks_after_a_whole_answer_costs_no_connection() -> None:
     services = SimpleNamespace(metrics=SimpleNamespace(count_request=lambda *_: None))
     app = SimpleNamespace(state=SimpleNamespace(services=services))
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "app": app}
-    await Observer(answer_and_break)(scope, receive, send)
+    await RequestMiddleware(answer_and_break)(scope, receive, send)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
 
 
-async def test_an_answer_that_breaks_off_ends_its_connection(
+async def test_an_incomplete_answer_ends_its_connection(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its reader would otherwise take it for the whole."""
+    """Otherwise the reader would take it for complete."""
 
     async def break_off() -> AsyncGenerator[bytes]:
         yield b"half a line"
@@ -138,7 +140,7 @@ async def find_pages(api: Api, cat: bytes) -> list[str]:
     return pages
 
 
-async def test_head_is_answered_wherever_get_is_with_its_headers_and_no_body(api: Api, cat: bytes) -> None:
+async def test_head_has_the_headers_of_get_and_no_body_at_every_address(api: Api, cat: bytes) -> None:
     pages = await find_pages(api, cat)
     assert len(pages) > 15
     for page in pages:
@@ -152,7 +154,7 @@ async def test_head_is_answered_wherever_get_is_with_its_headers_and_no_body(api
         assert read_head(head) == expected, page
 
 
-async def test_head_of_an_event_stream_leaves_no_follower(api: Api) -> None:
+async def test_head_of_an_event_stream_leaves_no_open_stream(api: Api) -> None:
     for _ in range(3):
         answer = await asyncio.wait_for(api.client.head("/api/events"), 5)
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -163,7 +165,7 @@ async def test_head_of_an_event_stream_leaves_no_follower(api: Api) -> None:
     await eventually(none_is_left)
 
 
-async def test_head_is_counted_as_such(api: Api) -> None:
+async def test_head_is_counted_as_head(api: Api) -> None:
     await api.client.head("/api/health/live")
     figures = (await api.client.get("/metrics")).text
     assert 'backend_requests_total{method="HEAD",route="/api/health/live",status="200"} 1.0' in figures
@@ -181,9 +183,9 @@ async def test_head_is_counted_as_such(api: Api) -> None:
         ("/openapi.json", "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_allow_names_every_method_of_an_address(api: Api, path: str, allowed: str) -> None:
+async def test_allow_lists_every_method_of_an_address(api: Api, path: str, allowed: str) -> None:
     refused = await api.client.request("PATCH", path)
-    assert_problem(refused, 405, "PATCH is not supported here")
+    assert_problem(refused, 405, "does not support PATCH")
     options = await api.client.options(path)
     assert (options.status_code, options.content) == (204, b"")
     assert refused.headers["allow"] == options.headers["allow"] == allowed
@@ -194,7 +196,7 @@ async def test_an_address_that_does_not_exist_has_no_options(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/predict/", "//api//predict", "/api/predict//"])
-async def test_an_upload_with_needless_slashes_is_taken(api: Api, cat: bytes, path: str) -> None:
+async def test_an_upload_with_extra_slashes_is_accepted(api: Api, cat: bytes, path: str) -> None:
     answer = await api.client.post(api.client.base_url.copy_with(raw_path=path.encode()), files={"file": cat})
     assert answer.status_code == 202
 

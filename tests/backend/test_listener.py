@@ -1,4 +1,4 @@
-"""The listening connection: replaced when it hangs, and missed by the health report meanwhile."""
+"""The listening connection: it is replaced when it hangs, and the health report shows that."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -15,7 +15,7 @@ from tests.conftest import eventually
 
 
 class Wire:
-    """Carries connections to the database. It can stop carrying for those that have said LISTEN."""
+    """A TCP proxy before the database. It can freeze the connections that have sent LISTEN."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -45,7 +45,7 @@ class Wire:
             self._carrying.add(asyncio.create_task(send(source, to)))
 
     def freeze_listeners(self) -> None:
-        """They stay open, and nothing arrives any more."""
+        """The connections stay open, but no data arrives."""
         self._cut.set()
 
     def let_new_listeners_through(self) -> None:
@@ -82,7 +82,7 @@ async def api(wire: tuple[Wire, int], serve: Serve, settings: Settings, servers:
     return api
 
 
-async def test_a_listening_connection_that_hangs_is_replaced_and_nothing_is_missed(
+async def test_a_hanging_listening_connection_is_replaced_and_no_event_is_missed(
     api: Api, cat: bytes, wire: tuple[Wire, int], finish: Finish
 ) -> None:
     prediction = (await api.upload(cat)).json()
@@ -90,7 +90,7 @@ async def test_a_listening_connection_that_hangs_is_replaced_and_nothing_is_miss
     await reader.until(1)
     wire[0].freeze_listeners()
     await finish(prediction["id"])
-    await reader.done  # the tick has read it
+    await reader.done  # the tick has read the event
 
     async def database() -> dict[str, object]:
         return (await api.client.get("/api/health")).json()["components"]["database"]

@@ -1,4 +1,4 @@
-"""The log: JSON lines, and on every line that a request causes its id."""
+"""The log: JSON lines, with the id of the request on every line that it causes."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def lines(api: Api, caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
-    """What the running backend has said: the service's own lines and uvicorn's."""
+    """The log of the running backend, with the lines of uvicorn."""
     caplog.set_level(logging.INFO, "backend")
     written = StringIO()
     handler = logs.build_handler(written)
@@ -32,7 +32,7 @@ def lines(api: Api, caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
         logger.removeHandler(handler)
 
 
-async def test_an_accepted_upload_is_one_line_with_the_ids_that_find_it(
+async def test_an_accepted_upload_is_one_line_with_the_ids_of_request_and_predictions(
     api: Api, cat: bytes, lines: Lines
 ) -> None:
     answer = await api.upload(cat, cat, **{"X-Request-ID": "upload-1"})
@@ -43,12 +43,12 @@ async def test_an_accepted_upload_is_one_line_with_the_ids_that_find_it(
         "upload-1",
         ids,
     )
-    assert (line["level"], line["logger"]) == ("INFO", "backend.routes.predict")
+    assert (line["level"], line["logger"]) == ("INFO", "backend.submissions")
     assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
     assert next(iter(line)) == "time"
 
 
-async def test_the_request_s_id_travels_in_the_message(api: Api, cat: bytes, servers: Config) -> None:
+async def test_the_message_holds_the_id_of_the_request(api: Api, cat: bytes, servers: Config) -> None:
     reader = await aio_pika.connect(servers.broker_url("backend"))
     try:
         queue = await (await reader.channel()).declare_queue("inference", passive=True)
@@ -84,13 +84,13 @@ async def test_a_refused_file_among_others_is_a_line_of_its_own(api: Api, cat: b
     assert refused["request_id"] == accepted["request_id"] == "upload-3"
 
 
-async def test_what_breaks_is_logged_whole_under_the_request_s_id(
+async def test_an_unexpected_exception_is_logged_with_the_id_of_the_request(
     api: Api, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.services.checks, "check_database", None)
     await api.client.get("/api/health/ready", headers={"X-Request-ID": "broken-1"})
     error = next(line for line in lines() if line["level"] == "ERROR")
-    assert (error["logger"], error["message"]) == ("backend.observer", "request failed")
+    assert (error["logger"], error["message"]) == ("backend.middleware", "request failed")
     assert error["request_id"] == "broken-1"
     assert "TypeError" in error["exc_info"]
 

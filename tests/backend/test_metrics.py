@@ -1,4 +1,4 @@
-"""What Prometheus reads of a backend: requests, uploads, streams and what waits."""
+"""The metrics of a backend: requests, uploads, streams and waiting rows."""
 
 import asyncio
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from tests.conftest import eventually
 
 
 async def read(api: Api, figure: str, **labels: object) -> float | None:
-    """One figure as Prometheus gets it; None when it is not there."""
+    """One figure as Prometheus reads it; None if it is missing."""
     answer = await api.client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     wanted = {key: str(value) for key, value in labels.items()}
@@ -45,7 +45,9 @@ async def test_addresses_that_do_not_exist_are_counted_as_one(api: Api) -> None:
     assert await count(api, "unmatched", "GET", 404) == 2
 
 
-async def test_a_request_that_breaks_is_counted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_with_an_unexpected_exception_is_counted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(api.services.checks, "check_database", None)
     answer = await api.client.get("/api/health/ready")
     assert answer.status_code == 500
@@ -56,7 +58,7 @@ async def test_a_request_that_breaks_is_counted(api: Api, monkeypatch: pytest.Mo
 async def test_uploads_are_counted_by_image_and_refusals_by_title(api: Api, cat: bytes) -> None:
     await api.upload(cat, b"no image", cat)
     await api.upload(b"no image")
-    await api.upload(b"", b"no image")  # refused whole: its files count, not the request
+    await api.upload(b"", b"no image")  # the refused files are counted, not the request
     await api.upload(*[cat] * 6)
     assert await read(api, "backend_uploads_accepted_total") == 2
     refused = "backend_uploads_refused_total"
@@ -76,7 +78,7 @@ async def test_an_open_stream_is_counted_until_it_ends(api: Api) -> None:
     await eventually(lambda: open_streams(0))
 
 
-async def test_what_waits_and_what_is_used_is_told(api: Api, cat: bytes) -> None:
+async def test_waiting_rows_and_used_connections_are_reported(api: Api, cat: bytes) -> None:
     await api.upload(cat)
 
     async def unfinished() -> bool:
@@ -88,14 +90,14 @@ async def test_what_waits_and_what_is_used_is_told(api: Api, cat: bytes) -> None
     assert await read(api, "backend_database_connections_in_use") in range(9)
 
 
-async def test_each_backend_counts_its_own(serve: Serve, settings: Settings, cat: bytes) -> None:
+async def test_each_backend_counts_its_own_requests(serve: Serve, settings: Settings, cat: bytes) -> None:
     one, other = await serve(settings), await serve(settings)
     await one.upload(cat)
     assert await read(one, "backend_uploads_accepted_total") == 1
     assert await read(other, "backend_uploads_accepted_total") == 0
 
 
-async def test_a_gpu_s_figures_are_replaced_and_unknown_ones_left_out(api: Api) -> None:
+async def test_figures_of_gpus_are_replaced_and_unknown_ones_left_out(api: Api) -> None:
     def gpu(index: int, power_w: float | None) -> Any:
         return SimpleNamespace(
             index=index,
@@ -120,6 +122,6 @@ async def test_a_gpu_s_figures_are_replaced_and_unknown_ones_left_out(api: Api) 
     assert figure("power_watts", 1) == 90
 
 
-async def test_the_figures_are_no_part_of_the_api(api: Api) -> None:
+async def test_the_metrics_are_not_part_of_the_api(api: Api) -> None:
     assert (await api.client.get("/api/metrics")).status_code == 404
     assert "/metrics" not in (await api.client.get("/openapi.json")).json()["paths"]

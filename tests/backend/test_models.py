@@ -1,4 +1,4 @@
-"""Models over HTTP: what is told of them, which is served, and their pictures, whatever is in the files."""
+"""Models over HTTP: the list, activation, and pictures, with any content of the files."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def png() -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of models, beside something secret."""
+    """The folder of models, beside a secret file."""
     (tmp_path / "secret.png").write_bytes(png())
     (tmp_path / "models").mkdir()
     return tmp_path / "models"
@@ -48,7 +48,7 @@ async def api(serve: Serve, settings: Settings, folder: Path) -> Api:
 
 @pytest.fixture
 def add(database: asyncpg.Connection) -> Add:
-    """Play the worker: register a version."""
+    """Act as the worker: register a version."""
 
     async def register(
         version: str, card: object = CARD, error: str | None = None, activated: str | None = None
@@ -72,7 +72,9 @@ async def test_without_models_the_list_is_empty(api: Api) -> None:
     assert (await api.client.get("/api/models")).json() == {"results": []}
 
 
-async def test_models_are_listed_the_latest_found_first_with_what_their_cards_say(api: Api, add: Add) -> None:
+async def test_models_are_listed_with_figures_of_their_cards_the_latest_found_first(
+    api: Api, add: Add
+) -> None:
     await add("m-1", activated="2026-01-01T00:00:00Z")
     await add("m-2", {}, error="The file's SHA-256 is not the card's; publish it again.")
     second, first = (await api.client.get("/api/models")).json()["results"]
@@ -114,7 +116,7 @@ DEEP = "[" * 3000 + "]" * 3000
     ],
     ids=["list", "null", "number", "text", "kinds", "other kinds", "infinite", "long", "deep"],
 )
-async def test_a_card_of_nonsense_is_shown_as_far_as_it_makes_sense(card: str, api: Api, add: Add) -> None:
+async def test_usable_parts_of_a_malformed_card_are_shown(card: str, api: Api, add: Add) -> None:
     await add("m-1", card)
     (listed,) = (await api.client.get("/api/models")).json()["results"]
     one = await api.client.get("/api/models/m-1")
@@ -124,7 +126,7 @@ async def test_a_card_of_nonsense_is_shown_as_far_as_it_makes_sense(card: str, a
         assert [model[part] for part in parts] == [None] * 5
 
 
-async def test_numbers_without_an_end_inside_a_card_do_not_break_the_answer(api: Api, add: Add) -> None:
+async def test_infinite_numbers_in_a_card_do_not_break_the_answer(api: Api, add: Add) -> None:
     endless = "9" * 400 + ".5"
     card = f'{{"data": {{"name": {endless}}}, "training": {{"seconds": -{endless}}}, "accuracy": 1}}'
     await add("m-1", card)
@@ -144,10 +146,10 @@ async def test_the_model_activated_last_without_an_error_is_the_active_one(
     assert await active(api) == ["m-1"]
 
 
-async def test_activating_makes_a_model_the_active_one_and_tells_the_workers(
+async def test_activating_a_model_makes_it_active_and_notifies_the_workers(
     api: Api, add: Add, database: asyncpg.Connection
 ) -> None:
-    await add("m-1", activated="2999-01-01T00:00:00Z")  # by a clock that was set back since
+    await add("m-1", activated="2999-01-01T00:00:00Z")  # the clock was set back later
     await add("m-2")
     told: list[object] = []
     await database.add_listener("models", lambda *args: told.append(args))
@@ -186,7 +188,7 @@ async def test_an_unknown_model_is_a_problem(version: str, part: str, api: Api) 
     assert_problem(answer, 404)
 
 
-async def test_the_pictures_that_are_there_are_listed_and_given(api: Api, add: Add, folder: Path) -> None:
+async def test_existing_pictures_are_listed_and_can_be_read(api: Api, add: Add, folder: Path) -> None:
     await add("m-1")
     (folder / "m-1").mkdir()
     for name in ("confusion", "learning-curve", "something-else"):
@@ -234,7 +236,7 @@ TRICKS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-async def test_what_is_no_picture_of_the_folder_itself_is_neither_listed_nor_given(
+async def test_files_that_are_not_regular_pngs_are_neither_listed_nor_read(
     trick: str, api: Api, add: Add, folder: Path
 ) -> None:
     await add("m-1")
@@ -251,7 +253,7 @@ async def test_what_is_no_picture_of_the_folder_itself_is_neither_listed_nor_giv
         *("%2fetc%2fpasswd", "confusion%00", "", "CONFUSION", "model.onnx", "card.json"),
     ],
 )
-async def test_a_name_that_is_none_of_the_four_gives_nothing(
+async def test_a_name_that_is_none_of_the_four_is_refused(
     name: str, api: Api, add: Add, folder: Path
 ) -> None:
     await add("m-1")
@@ -261,7 +263,7 @@ async def test_a_name_that_is_none_of_the_four_gives_nothing(
     assert_problem(answer, 404)
 
 
-async def test_an_unknown_name_is_answered_with_those_there_are(api: Api, add: Add) -> None:
+async def test_the_answer_to_an_unknown_name_lists_the_pictures(api: Api, add: Add) -> None:
     await add("m-1")
     answer = await api.client.get("/api/models/m-1/pictures/loss")
     assert_problem(answer, 404, "Unknown picture", *NAMES)
@@ -273,7 +275,7 @@ async def test_a_folder_without_a_row_has_no_pictures(api: Api, folder: Path) ->
     assert_problem(await api.client.get("/api/models/m-1/pictures/confusion"), 404, "Unknown model")
 
 
-async def test_without_the_folder_models_are_told_all_the_same(
+async def test_models_are_listed_without_the_folder(
     serve: Serve, settings: Settings, add: Add, folder: Path
 ) -> None:
     api = await serve(settings.model_copy(update={"models_path": folder / "nowhere"}))

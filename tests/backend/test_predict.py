@@ -1,4 +1,4 @@
-"""Uploads: what is accepted, what is refused and how, and what waiting gives."""
+"""Uploads: accepted and refused files, waiting, and idempotency keys."""
 
 import asyncio
 import gc
@@ -16,8 +16,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from backend.predictions import MAX_ROWS_PER_INSERT, NewPrediction
-from backend.routes.predict import commit, parse_wait
+from backend.prediction_rows import NewPrediction
+from backend.predictions import MAX_ROWS_PER_INSERT
+from backend.routes.predict import parse_wait
 from backend.settings import Settings
 from scripts.local.config import Config
 from tests.backend.conftest import Api, Serve
@@ -68,7 +69,7 @@ async def test_an_upload_is_stored_queued_and_published(
         ("inference.bulk", 3, {"Idempotency-Key": "three"}),
     ],
 )
-async def test_several_files_are_one_message_in_the_queue_that_lets_single_files_go_first(
+async def test_several_files_share_one_message_in_the_bulk_queue(
     name: str,
     files: int,
     headers: dict[str, str],
@@ -93,23 +94,23 @@ async def test_several_files_are_one_message_in_the_queue_that_lets_single_files
     assert [row["bulk"] for row in rows] == [files > 1] * files
 
 
-async def test_rows_that_one_insert_commits_share_messages(api: Api) -> None:
+async def test_rows_of_one_insert_share_messages(api: Api) -> None:
     serve = api.services
     depths = {queue: (await serve.broker.inspect(queue)).depth for queue in ("inference", "inference.bulk")}
     single = [[NewPrediction.create("x.png", bytes(3072), bulk=False)] for _ in range(64)]
     several = [[NewPrediction.create("x.png", bytes(3072), bulk=True) for _ in range(5)] for _ in range(13)]
-    await asyncio.gather(*(commit(serve, rows) for rows in (*single, *several)))
+    await asyncio.gather(*(serve.submissions.insert(rows) for rows in (*single, *several)))
     await serve.relay.stop()  # publishes what waits
     added = {queue: (await serve.broker.inspect(queue)).depth - depth for queue, depth in depths.items()}
     assert added == {"inference": 1, "inference.bulk": 2}
 
 
-async def test_the_answer_right_after_the_upload_is_the_row(api: Api, cat: bytes) -> None:
+async def test_the_answer_to_an_upload_equals_the_stored_prediction(api: Api, cat: bytes) -> None:
     prediction = (await api.upload(cat)).json()
     assert (await api.client.get(prediction["urls"]["self"])).json() == prediction
 
 
-async def test_waiting_gives_the_finished_prediction(
+async def test_waiting_returns_the_finished_prediction(
     api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
 ) -> None:
     upload = asyncio.create_task(api.upload(cat, Prefer="wait=10"))
@@ -126,7 +127,7 @@ async def test_waiting_gives_the_finished_prediction(
     assert prediction["metrics"]["batch_size"] == 1
 
 
-async def test_waiting_in_vain_ends_as_accepted(api: Api, cat: bytes) -> None:
+async def test_a_wait_that_times_out_returns_the_queued_prediction(api: Api, cat: bytes) -> None:
     answer = await api.upload(cat, Prefer="wait=1")
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
 
@@ -134,7 +135,7 @@ async def test_waiting_in_vain_ends_as_accepted(api: Api, cat: bytes) -> None:
 KEY = {"Idempotency-Key": "c0ffee-1"}
 
 
-async def test_an_upload_that_is_sent_again_under_its_key_makes_no_second_row(
+async def test_an_upload_that_is_repeated_with_its_key_stores_no_second_row(
     api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
 ) -> None:
     first, *again = await asyncio.gather(*(api.upload(cat, b"no image", cat, **KEY) for _ in range(6)))
@@ -148,7 +149,7 @@ async def test_an_upload_that_is_sent_again_under_its_key_makes_no_second_row(
     assert [entry.get("status") for entry in later.json()["predictions"]] == ["succeeded", None, "succeeded"]
 
 
-async def test_with_a_key_waiting_gives_the_finished_prediction_too(
+async def test_waiting_with_a_key_returns_the_finished_prediction(
     api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
 ) -> None:
     upload = asyncio.create_task(api.upload(cat, **KEY, Prefer="wait=10"))
@@ -161,23 +162,21 @@ async def test_with_a_key_waiting_gives_the_finished_prediction_too(
     assert (answer.status_code, answer.json()["prediction"]) == (200, "cat")
 
 
-async def test_a_key_is_of_its_images_alone_and_free_again_when_they_are_removed(
-    api: Api, cat: bytes
-) -> None:
+async def test_a_key_belongs_to_its_images_and_is_free_after_their_removal(api: Api, cat: bytes) -> None:
     dog = (SAMPLES / "dog.jpg").read_bytes()
     prediction = (await api.upload(cat, **KEY)).json()
     for others in ([dog], [dog, cat], [cat, dog], [cat, cat]):
         assert_problem(await api.upload(*others, **KEY), 422, "Idempotency key", "new one")
     assert [row["id"] for row in (await api.client.get("/api/predictions")).json()["results"]] == [
         prediction["id"]
-    ]  # of what was refused nothing is left
+    ]  # nothing is stored of refused uploads
     assert (await api.upload(dog, **{"Idempotency-Key": "another"})).json()["id"] != prediction["id"]
     assert (await api.client.delete(prediction["urls"]["self"])).status_code == 204
     assert (await api.upload(dog, **KEY)).status_code == 202
     assert_problem(await api.upload(dog, **{"Idempotency-Key": "x" * 256}), 422, "idempotency-key")
 
 
-async def test_several_files_are_answered_in_order_and_a_bad_one_does_not_sink_the_rest(
+async def test_several_files_are_answered_in_order_and_a_bad_one_is_refused_alone(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     answer = await api.upload(cat, b"not an image", cat)
@@ -189,7 +188,7 @@ async def test_several_files_are_answered_in_order_and_a_bad_one_does_not_sink_t
     assert await database.fetchval("SELECT count(*) FROM predictions") == 2
 
 
-async def test_when_every_file_is_refused_so_is_the_request(api: Api) -> None:
+async def test_a_request_is_refused_if_every_file_is_refused(api: Api) -> None:
     answer = await api.upload(b"", b"not an image")
     body = assert_problem(answer, 422, "No file could be accepted")
     assert [entry["error"]["title"] for entry in body["predictions"]] == [
@@ -202,7 +201,7 @@ async def test_when_every_file_is_refused_so_is_the_request(api: Api) -> None:
     ("content", "status", "words"),
     [
         (b"", 422, ("Empty file", "upload it again")),
-        (b"no picture at all", 415, ("Not a supported image", "convert")),
+        (b"no picture at all", 415, ("Not a supported image", "Convert")),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, ("Not a supported image",)),
         (png(2000, 1000), 413, ("too many pixels", "1,000,000", "scale")),
         (b"\x89PNG\r\n" + bytes(200_000), 413, ("File too large", "100,000")),
@@ -217,7 +216,7 @@ async def test_a_bad_file_gets_a_problem_that_says_what_to_do(
     assert await database.fetchval("SELECT count(*) FROM predictions") == 0
 
 
-async def test_a_request_without_a_usable_file_says_which_field_is_meant(api: Api, cat: bytes) -> None:
+async def test_the_answer_to_a_request_without_a_file_names_the_field(api: Api, cat: bytes) -> None:
     post = api.client.post
     assert_problem(await post("/api/predict", files={"image": cat}), 422, "'file'", "'image' (file)")
     assert_problem(await post("/api/predict", data={"file": "cat"}), 422, "-F file=@")
@@ -232,25 +231,25 @@ async def test_too_many_files_and_too_large_a_request_are_refused(api: Api, cat:
 
 
 async def begin_upload(api: Api, size: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Announce an upload, and send nothing of its body yet."""
+    """Send the head of an upload without its body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
     head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
     writer.write(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
     return reader, writer
 
 
-async def test_more_bytes_than_may_be_under_way_get_429_before_they_are_read(
+async def test_uploads_beyond_the_byte_budget_get_429_before_they_are_read(
     serve: Serve, settings: Settings, cat: bytes
 ) -> None:
     api = await serve(settings.model_copy(update={"max_pending_bytes": 150_000}))
     async with asyncio.timeout(10):
-        _, first = await begin_upload(api, 300_000)  # holds one file: 100,000 bytes
+        _, first = await begin_upload(api, 300_000)  # counts as one file: 100,000 bytes
         await eventually(lambda: holds(api, 100_000))
         reader, second = await begin_upload(api, 60_000)
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         assert " 429 " in head.splitlines()[0]
         assert "retry-after: " in head
-        assert (await api.upload(cat)).status_code == 202  # what is small still fits
+        assert (await api.upload(cat)).status_code == 202  # a small upload still fits
         first.close()
         second.close()
         await eventually(lambda: holds(api, 0))
@@ -258,17 +257,17 @@ async def test_more_bytes_than_may_be_under_way_get_429_before_they_are_read(
 
 
 async def holds(api: Api, count: int) -> bool:
-    return api.services.uploading.held == count
+    return api.services.uploads.held_bytes == count
 
 
-async def test_a_request_that_comes_alone_is_let_in_whatever_its_size(
+async def test_a_request_that_comes_alone_is_accepted_at_any_size(
     serve: Serve, settings: Settings, cat: bytes
 ) -> None:
     api = await serve(settings.model_copy(update={"max_pending_bytes": 1024}))
     assert (await api.upload(cat, bytes(90_000), cat)).status_code == 202
 
 
-async def test_the_memory_of_refused_uploads_is_free_again(serve: Serve, settings: Settings) -> None:
+async def test_the_memory_of_refused_uploads_is_freed(serve: Serve, settings: Settings) -> None:
     api = await serve(
         settings.model_copy(update={"max_upload_bytes": 8_000_000, "max_request_bytes": 9_000_000})
     )
@@ -287,7 +286,7 @@ async def test_the_memory_of_refused_uploads_is_free_again(serve: Serve, setting
         gc.enable()
 
 
-async def test_a_full_system_answers_429_with_retry_after(
+async def test_too_many_unfinished_predictions_get_429_with_retry_after(
     serve: Serve, settings: Settings, cat: bytes
 ) -> None:
     api = await serve(settings.model_copy(update={"max_unfinished": 1}))
@@ -298,7 +297,7 @@ async def test_a_full_system_answers_429_with_retry_after(
 
     await eventually(counted)
     answer = await api.upload(cat)
-    assert_problem(answer, 429, "try again")
+    assert_problem(answer, 429, "Try again")
     assert int(answer.headers["retry-after"]) >= 1
 
 
@@ -332,7 +331,7 @@ async def test_any_file_name_can_be_stored(name: str, api: Api, cat: bytes) -> N
         (["respond-async", "Wait=20"], 20),
         (["wait=20; strict=yes; more"], 20),
         (["wait=20, wait=30", "wait=40"], 20),
-        (["wait=soon, wait=30"], 0),  # the first counts, and it is not understood
+        (["wait=soon, wait=30"], 0),  # only the first counts, and it is invalid
         (['note="a, wait=5", wait=20'], 20),
         ([r'note="a \", wait=5", wait=20'], 20),
         (["handling=strict; wait=5"], 0),  # a parameter of another preference
@@ -344,13 +343,13 @@ async def test_any_file_name_can_be_stored(name: str, api: Api, cat: bytes) -> N
         (["wait=" + "9" * 8000], 0),
     ],
 )
-def test_the_time_to_wait_is_at_most_a_minute_and_what_is_unclear_is_no_wish(
+def test_the_wait_is_at_most_a_minute_and_an_invalid_one_is_ignored(
     prefer: list[str], seconds: float
 ) -> None:
     assert parse_wait(prefer) == seconds
 
 
-async def test_several_prefer_lines_are_one_and_the_answer_says_what_was_applied(
+async def test_several_prefer_lines_are_joined_and_the_answer_names_the_applied_wait(
     api: Api, cat: bytes
 ) -> None:
     headers = [("Prefer", "respond-async"), ("prefer", 'Wait="1"')]
@@ -360,7 +359,7 @@ async def test_several_prefer_lines_are_one_and_the_answer_says_what_was_applied
     assert "preference-applied" not in ignored.headers
 
 
-async def test_rows_beyond_what_one_statement_takes_are_all_stored(
+async def test_more_rows_than_one_statement_takes_are_all_stored(
     api: Api, database: asyncpg.Connection
 ) -> None:
     rows = [NewPrediction.create("x.png", bytes(3072), bulk=True) for _ in range(2 * MAX_ROWS_PER_INSERT + 1)]
@@ -412,7 +411,7 @@ async def test_an_endless_body_is_refused_as_soon_as_it_is_too_large(api: Api) -
         assert (await answer).split()[1] == b"413"
 
 
-async def test_a_harmless_request_id_is_kept_and_another_is_replaced(api: Api) -> None:
+async def test_a_harmless_request_id_is_kept_and_a_harmful_one_replaced(api: Api) -> None:
     kept = await api.client.get("/api/health/live", headers={"X-Request-ID": "abc-1"})
     assert kept.headers["x-request-id"] == "abc-1"
     replaced = await api.client.get("/api/health/live", headers={"X-Request-ID": "a b<script>"})
@@ -428,7 +427,7 @@ async def test_many_uploads_at_once_are_all_stored(
     assert await database.fetchval("SELECT count(*) FROM predictions WHERE id = ANY($1)", ids) == 60
 
 
-async def test_without_a_broker_an_upload_is_accepted_all_the_same(
+async def test_an_upload_is_accepted_without_a_broker(
     serve: Serve, settings: Settings, cat: bytes, database: asyncpg.Connection
 ) -> None:
     away = settings.model_copy(update={"broker_url": type(settings.broker_url)("amqp://x:x@127.0.0.1:1/x")})
@@ -437,9 +436,7 @@ async def test_without_a_broker_an_upload_is_accepted_all_the_same(
     assert await database.fetchval("SELECT count(*) FROM predictions") == 1
 
 
-async def test_without_a_database_an_upload_is_refused_in_words(
-    serve: Serve, settings: Settings, cat: bytes
-) -> None:
+async def test_an_upload_without_a_database_gets_503(serve: Serve, settings: Settings, cat: bytes) -> None:
     gone = type(settings.database_url)("postgresql://x:x@127.0.0.1:1/x")
     api = await serve(settings.model_copy(update={"database_url": gone}))
     answer = await api.upload(cat)

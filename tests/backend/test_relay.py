@@ -1,4 +1,4 @@
-"""The relay: a row whose message is lost is published again, and only such a row."""
+"""The relay publishes lost messages again, and no others."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def upload_two(api: Api, image: bytes) -> list[str]:
 
 
 async def start_running(database: asyncpg.Connection, id: str) -> None:
-    """Play the worker that claims one prediction."""
+    """Act as the worker: claim one prediction."""
     await database.execute(
         "UPDATE predictions SET status = 'running', started_at = now(), attempt = 1 WHERE id = $1", id
     )
@@ -49,7 +49,7 @@ async def lost(api: Api, *, queue_is_empty: bool, bulk: bool = False) -> list[st
     return [str(id) for id in await find_lost(bulk=bulk, queue_is_empty=queue_is_empty)]
 
 
-async def test_a_row_that_waits_though_the_queue_is_empty_has_lost_its_message(
+async def test_a_queued_row_with_an_empty_queue_has_lost_its_message(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     id = (await api.upload(cat)).json()["id"]
@@ -59,7 +59,7 @@ async def test_a_row_that_waits_though_the_queue_is_empty_has_lost_its_message(
     assert await lost(api, queue_is_empty=False) == []
 
 
-async def test_a_row_that_a_much_later_one_has_overtaken_has_lost_its_message(
+async def test_a_row_that_a_much_younger_one_has_overtaken_has_lost_its_message(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     early, late = await upload_two(api, cat)
@@ -70,7 +70,7 @@ async def test_a_row_that_a_much_later_one_has_overtaken_has_lost_its_message(
     assert await lost(api, bulk=True, queue_is_empty=False) == [early]
 
 
-async def test_a_row_that_one_of_the_other_queue_has_overtaken_has_not_lost_its_message(
+async def test_a_row_that_only_another_queue_has_overtaken_has_not_lost_its_message(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     early = (await upload(api, cat))["id"]
@@ -83,7 +83,7 @@ async def test_a_row_that_one_of_the_other_queue_has_overtaken_has_not_lost_its_
     assert await lost(api, queue_is_empty=False) == [early]
 
 
-async def test_a_row_is_not_lost_while_a_worker_starts_others_that_it_took_from_the_empty_queue(
+async def test_a_row_is_not_lost_while_a_worker_starts_rows_of_the_empty_queue(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     first, second = await upload_two(api, cat)
@@ -106,7 +106,7 @@ async def test_a_row_that_runs_for_a_minute_has_lost_its_worker(
     assert await lost(api, queue_is_empty=False) == [id]
 
 
-async def test_lost_rows_of_any_number_are_published_again_in_few_messages_to_their_queue(
+async def test_any_number_of_lost_rows_is_published_again_in_groups_to_their_queue(
     api: Api, database: asyncpg.Connection
 ) -> None:
     broker = api.services.broker
@@ -119,7 +119,7 @@ async def test_lost_rows_of_any_number_are_published_again_in_few_messages_to_th
         count,
     )
 
-    async def relayed() -> bool:  # by this call, or by the relay's own tick
+    async def relayed() -> bool:  # by this call or by the tick of the relay
         await api.services.relay.relay_lost()
         return api.services.relay.relayed == count
 
@@ -131,7 +131,7 @@ async def test_lost_rows_of_any_number_are_published_again_in_few_messages_to_th
 async def test_the_number_of_unfinished_predictions_is_exact_when_small_and_estimated_when_large(
     api: Api, database: asyncpg.Connection
 ) -> None:
-    """Of 256 ids in a row, an eighth stands for all."""
+    """An eighth of 256 consecutive ids is counted."""
     insert = """INSERT INTO predictions (id, filename, "timestamp", pixels)
         SELECT lpad(to_hex(n), 32, '0')::uuid, 'x', now(), decode(repeat('00', 3072), 'hex')
         FROM generate_series($1::integer, $2 - 1) AS n"""
@@ -144,7 +144,7 @@ async def test_the_number_of_unfinished_predictions_is_exact_when_small_and_esti
     assert await count() == 0
 
 
-async def test_a_training_that_waits_though_the_queue_is_empty_has_lost_its_message(
+async def test_a_queued_training_with_an_empty_queue_has_lost_its_message(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])
@@ -157,7 +157,7 @@ async def test_a_training_that_waits_though_the_queue_is_empty_has_lost_its_mess
     assert await find_lost(queue_is_empty=True) == []
 
 
-async def test_a_training_whose_worker_went_silent_has_lost_it(
+async def test_a_training_with_a_silent_worker_has_lost_its_message(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])
@@ -168,13 +168,13 @@ async def test_a_training_whose_worker_went_silent_has_lost_it(
         await database.execute("UPDATE trainings SET seen_at = now() - $1::interval", silence)
         found = [await api.services.trainings.find_lost(queue_is_empty=empty) for empty in (True, False)]
         lost.append((found[0] == [id], found[1] == [id]))
-    # A message that waits for an hour with others needs no company.
+    # A message that waits with others for an hour is not published again.
     assert lost == [(False, False), (True, True), (True, False)]
     await database.execute(SUCCEED, id)
     assert await api.services.trainings.find_lost(queue_is_empty=True) == []
 
 
-async def test_a_training_that_was_handed_back_has_lost_its_message_though_others_wait(
+async def test_a_training_that_was_returned_has_lost_its_message_although_others_wait(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])
@@ -194,7 +194,7 @@ async def test_a_training_that_was_handed_back_has_lost_its_message_though_other
         ("training", "trainings", "training.train"),
     ],
 )
-async def test_what_has_lost_its_message_is_published_again_by_the_relay_s_own_tick_and_given_time(
+async def test_the_relay_publishes_lost_messages_at_its_tick_and_then_waits(
     queue: str, table: str, task: str, api: Api, cat: bytes, database: asyncpg.Connection, servers: Config
 ) -> None:
     relay = api.services.relay
@@ -224,7 +224,7 @@ async def test_what_has_lost_its_message_is_published_again_by_the_relay_s_own_t
 
 
 class SlowBroker:
-    """Confirms when it is told to."""
+    """Confirms messages on request."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -237,7 +237,7 @@ class SlowBroker:
         self.published.append(list(messages))
 
 
-async def test_what_is_announced_while_the_broker_confirms_shares_the_next_messages(api: Api) -> None:
+async def test_rows_announced_while_the_broker_confirms_share_the_next_messages(api: Api) -> None:
     broker = SlowBroker()
     serve = api.services
     relay = Relay(serve.predictions, serve.trainings, broker)  # pyright: ignore[reportArgumentType]

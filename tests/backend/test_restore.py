@@ -1,4 +1,4 @@
-"""A dump restored into a fresh cluster, as docs/runbook.md says it: streams go on where they were."""
+"""A dump restored into a new cluster, as in docs/runbook.md: streams resume."""
 
 import json
 import os
@@ -23,7 +23,7 @@ CANCEL = "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Generator[Config]:
-    """A new machine after its first start: a fresh cluster with the schema and its users."""
+    """A new cluster with the schema and its users."""
     yield from run_stack(tmp_path, ("postgres",))
 
 
@@ -54,7 +54,7 @@ async def serve_restored(serve: Serve, machine: Config, settings: Settings) -> A
 
 
 async def collect(api: Api, last_event_id: str, last: str) -> list[tuple[str, str]]:
-    """Names and ids of the events of everything, up to the one of the prediction `last`."""
+    """Names and ids of the events of all predictions, up to the event of the prediction `last`."""
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
     told: list[tuple[str, str]] = []
     async with aconnect_sse(api.client, "GET", "/api/events", headers=headers) as stream:
@@ -65,7 +65,7 @@ async def collect(api: Api, last_event_id: str, last: str) -> list[tuple[str, st
     return told
 
 
-async def test_streams_of_predictions_go_on_after_a_restore(
+async def test_streams_of_predictions_resume_after_a_restore(
     api: Api,
     cat: bytes,
     serve: Serve,
@@ -74,7 +74,7 @@ async def test_streams_of_predictions_go_on_after_a_restore(
     machine: Config,
     database: asyncpg.Connection,
 ) -> None:
-    for _ in range(2000):  # the old cluster has had more transactions than the new one will have
+    for _ in range(2000):  # the old cluster has had more transactions than the new one
         await database.execute("SELECT pg_current_xact_id()")
     ended, waits, missed = [(await api.upload(cat)).json()["id"] for _ in range(3)]
     await database.execute(CANCEL, ended)
@@ -84,7 +84,7 @@ async def test_streams_of_predictions_go_on_after_a_restore(
     await database.execute(CANCEL, missed)
     restore(servers, machine)
     await reader.until(3)
-    # What is not in the dump: a change a minute later, and an upload.
+    # These changes are not in the dump: a change one minute later, and an upload.
     await database.execute("INSERT INTO events SELECT max(number) + 60000000, $1 FROM events", ended)
     later = (await api.upload(cat)).json()["id"]
     await reader.until(5)
@@ -96,7 +96,7 @@ async def test_streams_of_predictions_go_on_after_a_restore(
     await fresh.until(1)
     new = (await restored.upload(cat)).json()["id"]
     await fresh.until(2)
-    assert ids(fresh.events) == [waits, new]  # each once
+    assert ids(fresh.events) == [waits, new]  # each event once
     assert await collect(restored, seen, new) == [("prediction", missed), ("prediction", new)]
     told = await collect(restored, from_the_future, new)
     assert told == [("reload", ""), ("prediction", waits), ("prediction", new)]
@@ -117,7 +117,7 @@ async def test_streams_of_predictions_go_on_after_a_restore(
     await connection.close()
 
 
-async def test_streams_of_trainings_go_on_after_a_restore(
+async def test_streams_of_trainings_resume_after_a_restore(
     api: Api,
     serve: Serve,
     settings: Settings,

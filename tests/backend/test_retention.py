@@ -1,4 +1,4 @@
-"""Old predictions are removed: those that have ended, in silence, and by one backend at a time."""
+"""Retention removes old ended predictions, without events, and by one backend at a time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ INSERT = """INSERT INTO predictions (id, filename, "timestamp", pixels, status, 
 
 
 async def insert(database: asyncpg.Connection, days: float, status: str, count: int = 1) -> None:
-    """Predictions that were accepted so many days ago; their name tells it."""
+    """Predictions of different age. The file name holds the age in days and the status."""
     for _ in range(count):
         moment = datetime.now(UTC) - timedelta(days=days)
         id = UUID(int=time_bound(moment).int | uuid4().int & (1 << 80) - 1)
@@ -32,7 +32,7 @@ async def names(database: asyncpg.Connection) -> list[str]:
     return [row["filename"] for row in await database.fetch("SELECT filename FROM predictions ORDER BY id")]
 
 
-async def test_what_is_old_and_has_ended_is_removed_and_nothing_else(
+async def test_only_old_ended_predictions_are_removed(
     database: asyncpg.Connection, servers: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "ROWS", 2)
@@ -55,7 +55,7 @@ async def test_what_is_old_and_has_ended_is_removed_and_nothing_else(
     assert await database.fetchval("SELECT count(*) FROM events WHERE number > $1", last) == 3
 
 
-async def test_another_backend_removes_nothing_meanwhile(
+async def test_a_second_backend_removes_nothing_meanwhile(
     database: asyncpg.Connection, servers: Config
 ) -> None:
     await insert(database, 40, "failed")
@@ -66,9 +66,7 @@ async def test_another_backend_removes_nothing_meanwhile(
     assert await sweep() == 1
 
 
-async def test_a_row_that_somebody_changes_is_left_for_the_next_time(
-    database: asyncpg.Connection, servers: Config
-) -> None:
+async def test_a_locked_row_is_left_for_the_next_sweep(database: asyncpg.Connection, servers: Config) -> None:
     await insert(database, 40, "failed", 2)
     sweep = Retention(servers.database_url("backend"), 30).sweep
     async with asyncio.timeout(10), database.transaction():
@@ -80,7 +78,7 @@ async def test_a_row_that_somebody_changes_is_left_for_the_next_time(
 
 
 @pytest.mark.parametrize(("days", "left"), [(30, ["20 failed"]), (0, ["40 failed", "20 failed"])])
-async def test_a_backend_removes_what_is_older_than_its_setting(
+async def test_a_backend_removes_predictions_older_than_its_setting(
     days: int, left: list[str], database: asyncpg.Connection, serve: Serve, settings: Settings
 ) -> None:
     await insert(database, 40, "failed")
@@ -95,7 +93,7 @@ async def test_a_backend_removes_what_is_older_than_its_setting(
     assert await names(database) == left
 
 
-async def test_a_sweep_goes_on_after_the_database_was_away(
+async def test_sweeps_continue_after_the_database_was_unavailable(
     database: asyncpg.Connection,
     servers: Config,
     monkeypatch: pytest.MonkeyPatch,

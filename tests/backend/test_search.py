@@ -1,4 +1,4 @@
-"""Searches of the history: what they find, how long they may take, and that nothing else waits for them."""
+"""Searches of the history: their results, their time limit, and their own connections."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import pools
-from backend.database import Database
+from backend.database import Pool
 from backend.history import history_statement
-from backend.routes.history import Filters
+from backend.routes.predictions import Filters
 from backend.settings import Settings
 from scripts.local.config import Config
 from tests.backend.conftest import Api, Serve
@@ -39,23 +39,22 @@ TERMS = [
     "zebra",
     "%cat",
 ]
-# The index of names is used where the planner may not walk through the history, and never where it must.
+# Settings of the planner that enforce, or prevent, the use of the index of names.
 PLANS = {"index of names": ("enable_seqscan", "enable_indexscan"), "walk": ("enable_bitmapscan",)}
 
 
 async def insert_names(database: asyncpg.Connection) -> None:
-    """Half of them have ended."""
+    """Half of the predictions have ended."""
     for number, name in enumerate(NAMES):
         id = await insert(database, number, "cat" if number % 2 else None)
         await database.execute("UPDATE predictions SET filename = $2 WHERE id = $1", id, name)
 
 
 @pytest.mark.parametrize("term", TERMS)
-async def test_a_search_finds_its_letters_wherever_they_are_and_nothing_else(
+async def test_a_search_finds_its_text_anywhere_in_the_name_and_nothing_else(
     term: str, api: Api, database: asyncpg.Connection
 ) -> None:
-    """Short terms, signs that patterns give a meaning, rows in every status: all by the same rule, whatever
-    the plan."""
+    """Short terms, the wildcards of LIKE, rows in every status: the result does not depend on the plan."""
     await insert_names(database)
     expected = {name for name in NAMES if term.lower() in name.lower()}
     answer = await api.client.get("/api/predictions", params={"q": term})
@@ -92,10 +91,10 @@ async def test_filters_that_exclude_each_other_are_answered_without_the_database
     query = {name: str(value) for name, value in filters.items()} | {"format": "csv"}
     answer = await api.client.get("/api/predictions", params=query)
     assert (answer.status_code, answer.text.count("\r\n")) == (200, 1)
-    assert_problem(await api.client.get("/api/predictions"), 503, "try again")
+    assert_problem(await api.client.get("/api/predictions"), 503, "Try again")
 
 
-async def test_a_success_may_be_searched_for_by_label(api: Api, database: asyncpg.Connection) -> None:
+async def test_succeeded_predictions_can_be_searched_by_label(api: Api, database: asyncpg.Connection) -> None:
     await insert(database, 0, "cat")
     assert await minutes(api, status="succeeded", label="cat", min_confidence=0.5) == [0]
 
@@ -111,7 +110,7 @@ async def locked(servers: Config) -> AsyncGenerator[None]:
 
 
 @pytest.mark.parametrize("query", [{"q": "ab"}, {"format": "csv"}], ids=str)
-async def test_a_search_or_an_export_that_takes_too_long_is_told_what_to_do(
+async def test_a_search_or_an_export_that_times_out_gets_a_next_step(
     query: dict[str, str], serve: Serve, settings: Settings, servers: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pools, "SEARCH_SECONDS", 1)
@@ -119,14 +118,14 @@ async def test_a_search_or_an_export_that_takes_too_long_is_told_what_to_do(
     api = await serve(settings)
     async with locked(servers):
         answer = await api.client.get("/api/predictions", params=query)
-    assert_problem(answer, 503, "takes too long", "three letters", "`from` and `to`")
+    assert_problem(answer, 503, "takes too long", "three consecutive letters", "`from` and `to`")
     assert answer.headers["retry-after"] == "5"
     assert (await api.client.get("/api/predictions", params=query)).status_code == 200
 
 
 @asynccontextmanager
-async def taken(pool: Database, connections: int) -> AsyncGenerator[None]:
-    """All connections of a pool run something."""
+async def taken(pool: Pool, connections: int) -> AsyncGenerator[None]:
+    """Use all connections of a pool."""
     async with AsyncExitStack() as stack:
         for _ in range(connections):
             await stack.enter_async_context(pool._connect())
@@ -154,7 +153,7 @@ async def test_predictions_and_health_do_not_wait_for_searches_and_exports(
 
 
 async def test_health_does_not_wait_for_predictions(api: Api, settings: Settings) -> None:
-    async with taken(api.services.database, settings.database_connections):
+    async with taken(api.services.history._pool, settings.database_connections):
         health = (await api.client.get("/api/health")).json()
     assert health["components"]["database"]["status"] == "ok"
 

@@ -1,4 +1,4 @@
-"""The live curve: the current state first, each epoch once, resumed without a gap, and an end."""
+"""The stream of a training: the current state first, each epoch once, resumed without a gap."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from tests.conftest import eventually
 
 
 def tell(events: list[ServerSentEvent]) -> list[Any]:
-    """Events in short: a training by its status, an epoch by its number."""
+    """Short forms of events: the status of a training, the number of an epoch."""
     contents = [json.loads(event.data) for event in events]
     names = {"training": "status", "epoch": "number"}
     return [content[names[event.event]] for event, content in zip(events, contents, strict=True)]
@@ -27,13 +27,13 @@ async def add_epochs(database: asyncpg.Connection, id: str, *numbers: int) -> No
 
 @pytest.fixture
 async def training(api: Api, database: asyncpg.Connection) -> dict[str, Any]:
-    """A training that runs."""
+    """A running training."""
     training = await start(api)
     await database.execute(CLAIM, training["id"])
     return training
 
 
-async def test_a_stream_shows_states_and_epochs_as_they_come_and_ends(
+async def test_a_stream_sends_statuses_and_epochs_as_they_come_and_ends(
     api: Api, database: asyncpg.Connection
 ) -> None:
     training = await start(api)
@@ -64,7 +64,7 @@ async def test_a_stream_starts_with_the_current_state_and_the_epochs_so_far(
 
 
 @pytest.mark.parametrize("end", [SUCCEED, FAIL])
-async def test_a_training_that_has_ended_is_its_epochs_and_then_its_outcome(
+async def test_the_stream_of_an_ended_training_sends_its_epochs_and_then_its_outcome(
     end: str, api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     await add_epochs(database, training["id"], 1, 2)
@@ -74,7 +74,7 @@ async def test_a_training_that_has_ended_is_its_epochs_and_then_its_outcome(
     assert [event.event for event in events] == ["epoch", "epoch", "training"]
 
 
-async def test_a_reader_that_saw_the_outcome_is_told_to_stop(
+async def test_a_reader_that_received_the_outcome_gets_204(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     await add_epochs(database, training["id"], 1)
@@ -86,12 +86,12 @@ async def test_a_reader_that_saw_the_outcome_is_told_to_stop(
     assert tell(resumed) == ["succeeded"]
 
 
-async def test_a_stream_resumes_after_any_event_without_a_gap_or_a_double(
+async def test_a_stream_resumes_after_any_event_without_gap_or_repetition(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     await add_epochs(database, training["id"], 1, 2, 3)
     url = training["urls"]["events"]
-    events = await api.follow(url, 4)  # read together, and yet each is a place to resume from
+    events = await api.follow(url, 4)  # one read finds all; a reader can resume after each
     await add_epochs(database, training["id"], 4, 5)
     for event, missed in zip(events, ([1, 2, 3, 4, 5], [2, 3, 4, 5], [3, 4, 5], [4, 5]), strict=True):
         resumed = await api.follow(url, 1 + len(missed), **{"Last-Event-ID": event.id})
@@ -100,7 +100,7 @@ async def test_a_stream_resumes_after_any_event_without_a_gap_or_a_double(
     assert tell(await api.follow(url, 10, **{"Last-Event-ID": events[2].id})) == [3, 4, 5, "succeeded"]
 
 
-async def test_a_sign_of_life_alone_is_no_event(
+async def test_a_heartbeat_alone_is_no_event(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     reader = Reader(api, training["urls"]["events"])
@@ -122,7 +122,7 @@ async def test_a_cancel_ends_the_stream(api: Api, training: dict[str, Any]) -> N
     assert tell(reader.events) == ["running", "canceled"]
 
 
-async def test_an_epoch_is_seen_though_the_listening_connection_was_lost(
+async def test_an_epoch_is_sent_although_the_listening_connection_was_lost(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     reader = Reader(api, training["urls"]["events"])
@@ -135,7 +135,7 @@ async def test_an_epoch_is_seen_though_the_listening_connection_was_lost(
     assert tell(reader.events) == ["running", 1, "succeeded"]
 
 
-async def test_two_readers_see_the_same_and_one_training_is_not_another_s(
+async def test_two_readers_receive_the_same_events_and_none_of_another_training(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     other = await start(api)
@@ -153,32 +153,31 @@ async def test_two_readers_see_the_same_and_one_training_is_not_another_s(
 async def test_closing_ends_open_streams_and_a_reader_that_left_is_forgotten(
     api: Api, training: dict[str, Any]
 ) -> None:
-    signals = api.services.changes.trainings
     await api.follow(training["urls"]["events"], 1)
 
     async def forgotten() -> bool:
-        return signals.count == 0
+        return api.services.changes.open_streams == 0
 
     await eventually(forgotten)
     reader = Reader(api, training["urls"]["events"])
     await reader.until(1)
-    assert api.services.changes.streams == 1
+    assert api.services.changes.open_streams == 1
     api.services.changes.close()
     await reader.done
     assert tell(reader.events) == ["running"]
 
 
 @pytest.mark.parametrize("id", ["x", "1:2", "-1", "1-", "1.5", "end", "9" * 19])
-async def test_an_event_id_that_is_none_is_a_problem(id: str, api: Api, training: dict[str, Any]) -> None:
+async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, training: dict[str, Any]) -> None:
     answer = await api.client.get(training["urls"]["events"], headers={"Last-Event-ID": id})
-    assert_problem(answer, 422, "leave it out")
+    assert_problem(answer, 422, "Leave it out")
 
 
 @pytest.mark.parametrize("id", ["812:815:813", "812:812:", "7", "99", "999999999999999999", "3-end"])
-async def test_a_reader_whose_event_is_not_of_this_run_sees_all_of_it(
+async def test_a_reader_with_an_event_of_another_training_receives_all_epochs(
     id: str, api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
-    """An id of an earlier release, or of a database that had come further when it was backed up."""
+    """Ids of an earlier release, and of a database that was restored from an older dump."""
     await add_epochs(database, training["id"], 1, 2)
     events = await api.follow(training["urls"]["events"], 3, **{"Last-Event-ID": id})
     assert tell(events) == ["running", 1, 2]

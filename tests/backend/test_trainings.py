@@ -1,4 +1,4 @@
-"""Trainings over HTTP: what is accepted, listed, withdrawn, and refused with what words."""
+"""Trainings over HTTP: start, list, cancel, and refusals."""
 
 import asyncio
 import json
@@ -59,7 +59,7 @@ async def test_a_training_is_stored_answered_with_its_address_and_published(
 
 
 @pytest.mark.parametrize("body", [b"", b" \n", b"{}"])
-async def test_a_training_without_wishes_has_the_defaults(body: bytes, api: Api) -> None:
+async def test_an_empty_request_trains_with_the_defaults(body: bytes, api: Api) -> None:
     answer = await api.client.post("/api/trainings", content=body)
     assert answer.status_code == 202
     training = answer.json()
@@ -99,7 +99,7 @@ async def test_a_training_without_wishes_has_the_defaults(body: bytes, api: Api)
         ('{"recipe": "\\ud800"}', "body"),
     ],
 )
-async def test_a_wish_that_makes_no_sense_is_refused(
+async def test_an_invalid_request_is_refused(
     body: str, word: str, api: Api, database: asyncpg.Connection
 ) -> None:
     answer = await api.client.post("/api/trainings", content=body)
@@ -113,12 +113,12 @@ async def test_a_huge_body_is_refused(size: int, api: Api) -> None:
     assert_problem(answer, 413, "4,096", "/docs")
 
 
-async def test_no_more_than_twenty_may_wait_however_they_come(api: Api) -> None:
+async def test_at_most_twenty_trainings_are_unfinished_also_with_concurrent_requests(api: Api) -> None:
     answers = await asyncio.gather(*(api.client.post("/api/trainings") for _ in range(MAX_UNFINISHED + 5)))
     refused = [answer for answer in answers if answer.status_code != 202]
     assert len(refused) == 5
     for answer in refused:
-        assert_problem(answer, 429, "Too many trainings", "cancel one")
+        assert_problem(answer, 429, "Too many trainings", "Cancel one")
         assert int(answer.headers["retry-after"]) > 0
     accepted = next(answer.json() for answer in answers if answer.status_code == 202)
     assert (await api.client.post(accepted["urls"]["cancel"])).status_code == 200
@@ -179,9 +179,7 @@ async def test_a_loss_that_is_no_number_does_not_break_the_answer(
     assert (epoch["loss"], epoch["seconds_left"]) == (None, None)
 
 
-async def test_an_outcome_is_told_with_the_model_or_the_reason(
-    api: Api, database: asyncpg.Connection
-) -> None:
+async def test_an_outcome_has_the_model_or_the_reason(api: Api, database: asyncpg.Connection) -> None:
     good, bad = await start(api), await start(api)
     await database.execute(SUCCEED, good["id"])
     await database.execute(FAIL, bad["id"])
@@ -192,7 +190,7 @@ async def test_an_outcome_is_told_with_the_model_or_the_reason(
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-async def test_a_training_that_has_not_ended_can_be_withdrawn_more_than_once(
+async def test_an_unfinished_training_can_be_canceled_repeatedly(
     status: str, api: Api, database: asyncpg.Connection
 ) -> None:
     training = await start(api)
@@ -207,7 +205,7 @@ async def test_a_training_that_has_not_ended_can_be_withdrawn_more_than_once(
 
 
 @pytest.mark.parametrize(("end", "word"), [(SUCCEED, "succeeded"), (FAIL, "failed")])
-async def test_a_training_that_has_ended_cannot_be_withdrawn(
+async def test_an_ended_training_cannot_be_canceled(
     end: str, word: str, api: Api, database: asyncpg.Connection
 ) -> None:
     training = await start(api)
@@ -216,20 +214,20 @@ async def test_a_training_that_has_ended_cannot_be_withdrawn(
     assert_problem(answer, 409, word, "POST /api/trainings")
 
 
-async def test_a_training_that_publishes_its_model_cannot_be_withdrawn_unless_its_worker_is_gone(
+async def test_a_training_that_publishes_cannot_be_canceled_unless_its_worker_is_silent(
     api: Api, database: asyncpg.Connection
 ) -> None:
     training = await start(api)
     await database.execute(CLAIM, training["id"])
     await database.execute("UPDATE trainings SET phase = 'publishing'")
     answer = await api.client.post(training["urls"]["cancel"])
-    assert_problem(answer, 409, "It is publishing its model", "/activate serves another")
+    assert_problem(answer, 409, "is publishing its model", "/activate to serve another")
     await database.execute("UPDATE trainings SET seen_at = now() - interval '21 s'")
     answer = await api.client.post(training["urls"]["cancel"])
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
 
 
-async def test_a_training_whose_worker_says_nothing_is_silent(api: Api, database: asyncpg.Connection) -> None:
+async def test_a_training_without_heartbeats_is_silent(api: Api, database: asyncpg.Connection) -> None:
     training = await start(api)
     assert not training["silent"]
     await database.execute(CLAIM, training["id"])
@@ -249,7 +247,7 @@ async def test_an_unknown_training_is_a_problem(method: str, part: str, api: Api
     assert_problem(await api.client.request(method, f"/api/trainings/no-id{part}"), 422, "id")
 
 
-async def test_without_a_broker_a_training_is_accepted_all_the_same(
+async def test_a_training_is_accepted_without_a_broker(
     serve: Serve, settings: Settings, database: asyncpg.Connection
 ) -> None:
     away = settings.model_copy(update={"broker_url": type(settings.broker_url)("amqp://x:x@127.0.0.1:1/x")})
@@ -257,7 +255,7 @@ async def test_without_a_broker_a_training_is_accepted_all_the_same(
     assert await database.fetchval("SELECT count(*) FROM trainings") == 1
 
 
-async def test_without_a_database_a_training_is_refused_in_words(serve: Serve, settings: Settings) -> None:
+async def test_a_training_without_a_database_gets_503(serve: Serve, settings: Settings) -> None:
     gone = type(settings.database_url)("postgresql://x:x@127.0.0.1:1/x")
     api = await serve(settings.model_copy(update={"database_url": gone}))
     for answer in (await api.client.post("/api/trainings"), await api.client.get("/api/models")):

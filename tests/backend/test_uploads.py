@@ -1,4 +1,4 @@
-"""From an upload to pixels or to the error that says why there are none; tests/images tests decoding."""
+"""From an upload to pixels or to an error. tests/images tests decoding."""
 
 import math
 from collections.abc import AsyncGenerator, Callable
@@ -47,7 +47,7 @@ async def decoders() -> AsyncGenerator[Decoders]:
     ],
     ids=["empty", "pdf", "many pixels", "cut short", "float", "many blocks"],
 )
-async def test_each_reason_why_a_file_gives_no_pixels_has_its_answer(
+async def test_each_reason_for_a_refused_file_has_its_error(
     make: Callable[[], bytes], error: type[UploadError], decoders: Decoders
 ) -> None:
     refusal = await decode_file(make(), SETTINGS, decoders, math.inf)
@@ -56,7 +56,7 @@ async def test_each_reason_why_a_file_gives_no_pixels_has_its_answer(
     assert refusal.detail
 
 
-def test_every_error_of_the_decoder_has_its_answer() -> None:
+def test_every_error_of_the_decoder_has_an_error_of_the_api() -> None:
     assert set(ImageError.__subclasses__()) == set(REFUSALS)
 
 
@@ -67,14 +67,14 @@ def test_a_small_image_decodes_at_once_to_the_same_pixels(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
-def test_a_small_image_that_could_take_more_memory_than_it_says_is_left_to_a_process(kind: str) -> None:
+def test_a_small_image_that_may_need_more_memory_is_left_to_a_process(kind: str) -> None:
     data = encode(Image.new("L", (32, 32)), kind)
     assert decode_small(data, SETTINGS) is None
     assert len(decode(data, SETTINGS.max_image_pixels)) == 3072
 
 
 @pytest.mark.parametrize("stricter", [{"max_image_pixels": 1024}, {"max_upload_bytes": 1024}])
-def test_a_stricter_limit_holds_for_small_images_too(stricter: dict[str, int]) -> None:
+def test_a_stricter_limit_applies_to_small_images(stricter: dict[str, int]) -> None:
     settings = Settings.model_validate(SETTINGS.model_dump() | stricter)
     data = encode(Image.effect_noise((36, 36), 90).convert("L"))
     assert len(data) > 1024
@@ -92,12 +92,12 @@ def test_a_stricter_limit_holds_for_small_images_too(stricter: dict[str, int]) -
     ],
     ids=["pixels", "bytes", "text", "nothing"],
 )
-def test_whatever_may_take_longer_is_left_to_a_process(data: bytes) -> None:
+def test_files_that_may_take_longer_are_left_to_a_process(data: bytes) -> None:
     assert decode_small(data, SETTINGS) is None
 
 
 @pytest.mark.parametrize(
     "data", [*(data for data, _ in OVERSIZED.values()), gif((1, 1), (0, 0, 65_535, 2_700)), webp(13_000)]
 )
-def test_a_file_that_takes_more_than_it_says_is_left_to_a_process(data: bytes) -> None:
+def test_a_file_that_needs_more_than_its_header_says_is_left_to_a_process(data: bytes) -> None:
     assert decode_small(data, SETTINGS) is None

@@ -1,4 +1,4 @@
-"""Workers are known by what they say: alive, silent, gone; how much they do."""
+"""Workers are known by their heartbeats: ok, silent or removed, and their rates."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ def heartbeat(
     return event | {"timestamp": 0, "predictions": predictions, "batches": batches} | fields
 
 
-def test_a_worker_is_alive_until_it_has_said_nothing_for_ten_seconds() -> None:
+def test_a_worker_is_ok_until_it_is_silent_for_ten_seconds() -> None:
     workers = Workers()
-    workers.hear(heartbeat(), now=100)
+    workers.receive(heartbeat(), now=100)
     assert [worker.status for worker in workers.report(now=109)] == ["ok"]
     assert [worker.status for worker in workers.report(now=111)] == ["silent"]
     assert workers.report(now=701) == []
 
 
-def test_a_worker_that_says_goodbye_is_gone_at_once() -> None:
+def test_a_worker_that_goes_offline_is_removed_at_once() -> None:
     workers = Workers()
-    workers.hear(heartbeat(), now=100)
-    workers.hear({"type": "worker-offline", "hostname": "inference@a"}, now=101)
+    workers.receive(heartbeat(), now=100)
+    workers.receive({"type": "worker-offline", "hostname": "inference@a"}, now=101)
     assert workers.report(now=101) == []
 
 
@@ -33,7 +33,9 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
     workers = Workers()
     for second in range(0, 60, 2):
         busy = max(0, second - 40)  # idle for 40 seconds, then 100 predictions in 5 batches a second
-        workers.hear(heartbeat(predictions=100 * busy, batches=5 * busy, timestamp=1e9 + second), now=second)
+        workers.receive(
+            heartbeat(predictions=100 * busy, batches=5 * busy, timestamp=1e9 + second), now=second
+        )
     (worker,) = workers.report(now=58)
     assert worker.predictions_per_second == pytest.approx(100)
     assert worker.batches_per_second == pytest.approx(5)
@@ -41,33 +43,33 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
     assert silent.predictions_per_second == 0
 
 
-def test_a_worker_that_started_anew_has_no_negative_rate() -> None:
+def test_a_restarted_worker_has_no_negative_rate() -> None:
     workers = Workers()
-    workers.hear(heartbeat(predictions=5000, batches=100, timestamp=0), now=0)
-    workers.hear(heartbeat(predictions=10, batches=1, model="m2", timestamp=4), now=4)
-    workers.hear(heartbeat(predictions=30, batches=2, model="m2", timestamp=8), now=8)
+    workers.receive(heartbeat(predictions=5000, batches=100, timestamp=0), now=0)
+    workers.receive(heartbeat(predictions=10, batches=1, model="m2", timestamp=4), now=4)
+    workers.receive(heartbeat(predictions=30, batches=2, model="m2", timestamp=8), now=8)
     (worker,) = workers.report(now=8)
     assert (worker.model, worker.predictions_per_second) == ("m2", 5)
 
 
-def test_heartbeats_that_waited_and_arrive_together_make_no_wild_rate() -> None:
+def test_delayed_heartbeats_that_arrive_together_give_the_right_rate() -> None:
     workers = Workers()
     for second in range(0, 20, 2):
-        workers.hear(heartbeat(predictions=10 * second, batches=second, timestamp=second), now=100)
+        workers.receive(heartbeat(predictions=10 * second, batches=second, timestamp=second), now=100)
     (worker,) = workers.report(now=100)
     assert worker.predictions_per_second == pytest.approx(10)
 
 
-def test_a_training_worker_is_told_apart_and_known_by_its_name() -> None:
+def test_a_training_worker_is_recognized_by_its_name() -> None:
     workers = Workers()
-    workers.hear({"type": "worker-heartbeat", "hostname": "training@a"}, now=100)
-    workers.hear(heartbeat(), now=100)
+    workers.receive({"type": "worker-heartbeat", "hostname": "training@a"}, now=100)
+    workers.receive(heartbeat(), now=100)
     assert [worker.name for worker in workers.report(now=100)] == ["inference@a"]
     assert [(w.name, w.status) for w in workers.report_training(now=100)] == [("training@a", "ok")]
     assert [worker.status for worker in workers.report_training(now=111)] == ["silent"]
     assert workers.report_training(now=701) == []
-    workers.hear({"type": "worker-heartbeat", "hostname": "training@a"}, now=800)
-    workers.hear({"type": "worker-offline", "hostname": "training@a"}, now=801)
+    workers.receive({"type": "worker-heartbeat", "hostname": "training@a"}, now=800)
+    workers.receive({"type": "worker-offline", "hostname": "training@a"}, now=801)
     assert workers.report_training(now=801) == []
 
 
@@ -88,7 +90,7 @@ def test_a_training_worker_is_told_apart_and_known_by_its_name() -> None:
         {"type": "worker-offline"},
     ],
 )
-def test_what_is_no_worker_of_ours_is_ignored(event: dict[str, Any]) -> None:
+def test_events_of_other_programs_are_ignored(event: dict[str, Any]) -> None:
     workers = Workers()
-    workers.hear(event)
+    workers.receive(event)
     assert workers.report() == []

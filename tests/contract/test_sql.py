@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import database as connection
-from backend import event_log, history, models, predictions, repeats, retention, trainings
+from backend import event_log, history, idempotency, models, predictions, retention, trainings
 from inference import predictions as worker_predictions
 from inference import registry
 from scripts.local.config import Config
@@ -27,7 +27,7 @@ EXPORTS = {
     f"export by {' and '.join(names) or 'nothing'}": history.export_statement([*names, "older"])
     for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
 }
-MODULES = (connection, predictions, event_log, repeats, trainings, models)
+MODULES = (connection, predictions, event_log, idempotency, trainings, models)
 STATEMENTS = {f"{m.__name__} {name}": sql for m in MODULES for name, sql in m.STATEMENTS.items()}
 BACKEND = {
     name: str(text(statement).compile(dialect=dialect()))

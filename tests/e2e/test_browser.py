@@ -36,7 +36,7 @@ async def test_a_file_that_is_no_image_is_refused_and_its_neighbour_is_classifie
     )
     refused = page.locator(".card", has_text="notes.png")
     await expect(refused).to_contain_text("Not a supported image")
-    await expect(refused).to_contain_text("convert")
+    await expect(refused).to_contain_text("Convert")
     await expect(page.locator(".card", has_text="frog.jpg").locator(".headline")).to_contain_text(
         "frog", timeout=20_000
     )

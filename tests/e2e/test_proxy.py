@@ -196,13 +196,13 @@ async def test_our_own_pages_may_make_changes_and_others_may_read(client: httpx.
 async def test_internal_addresses_answer_404(system: Config, path: str) -> None:
     answer = await send(system, get(path))
     assert answer.status_code == 404
-    assert "There is nothing at this address; start at / or at /docs." in answer.text
+    assert "This address does not exist. Start at / or at /docs." in answer.text
 
 
 async def test_the_404_page_is_small_and_plain(client: httpx.AsyncClient) -> None:
     answer = await client.get("/no-such-page")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/plain")
-    assert answer.text == "404 Not found\nThere is nothing at this address; start at / or at /docs.\n"
+    assert answer.text == "404 Not found\nThis address does not exist. Start at / or at /docs.\n"
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,11 @@ def test_an_unusable_file_is_refused(make: Callable[[], bytes], error: type[Imag
         (b"\0\0\0\x18ftypmp42", "video"),
         (b"\0\0\0\x18ftypcrx ", "raw photo"),
         (b"<svg xmlns=", "SVG"),
-        (b"hello", "none of JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF"),
+        (b"hello", "not JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF"),
     ],
 )
 def test_an_unsupported_format_is_refused_by_name(head: bytes, name: str) -> None:
-    with pytest.raises(UnknownFormat, match=f"{name}.*convert it to one"):
+    with pytest.raises(UnknownFormat, match=f"{name}.*Convert it to one"):
         decode(head + bytes(99), LIMIT)
 
 

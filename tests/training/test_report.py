@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from subprocess import PIPE
 
 from scripts.local.config import REPOSITORY
 
@@ -14,9 +15,11 @@ JsonLines().failed(DataError("train/caf\\udce9 holds no image. Add images."))
 
 
 def test_a_failed_run_reports_a_title_and_what_to_do() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FAIL], input=b"\n", capture_output=True, check=True, cwd=REPOSITORY
-    )
+    command = [sys.executable, "-c", FAIL]
+    # Standard input stays open: the process would end when it closes.
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=REPOSITORY) as child:
+        assert child.stdout and child.stderr
+        reported, printed = child.stdout.read(), child.stderr.read()
     detail = "train/caf\udce9 holds no image. Add images."
-    assert json.loads(done.stdout) == {"error": {"title": "Data cannot be used", "detail": detail}}
-    assert done.stderr == b""
+    assert json.loads(reported) == {"error": {"title": "Data cannot be used", "detail": detail}}
+    assert (child.returncode, printed) == (0, b"")

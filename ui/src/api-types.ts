@@ -15,10 +15,10 @@ export interface paths {
         put?: never;
         /**
          * Classify one image or several
-         * @description Store the images and queue them; with `Prefer: wait=N`, wait for the outcome.
+         * @description Stores the images and queues them. With `Prefer: wait=N`, waits for the outcome.
          *
-         *     An accepted image is never lost. Of several files, those that cannot be read are refused one by
-         *     one: their entry holds `error`, the others go on.
+         *     An accepted image is never lost. If one of several files cannot be read, only this file is refused: its
+         *     entry holds `error`.
          */
         post: operations["predict"];
         delete?: never;
@@ -35,11 +35,11 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The history, newest first
-         * @description A page as JSON, or as CSV all that the filters let through: `limit` and `cursor` are for pages.
+         * List predictions, newest first
+         * @description Returns one page as JSON, or all matching predictions as CSV. `limit` and `cursor` apply to JSON only.
          *
-         *     A search that takes longer than five seconds is answered 503. One for at least three letters or digits in
-         *     a row takes milliseconds, whatever the size of the history.
+         *     A search that takes longer than five seconds is answered with 503. A search for at least three consecutive
+         *     letters or digits of a file name takes milliseconds, also in a large history.
          */
         get: operations["list_predictions"];
         put?: never;
@@ -57,13 +57,13 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One prediction */
+        /** Read one prediction */
         get: operations["read_prediction"];
         put?: never;
         post?: never;
         /**
-         * Remove one prediction
-         * @description The row goes, and its image with it; one that has not ended is not classified any more.
+         * Delete one prediction
+         * @description Deletes the prediction and its image. An unfinished prediction is not classified.
          */
         delete: operations["delete_prediction"];
         options?: never;
@@ -81,8 +81,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Withdraw one prediction
-         * @description It is canceled at once, and what a worker makes of it is dropped. Doing it twice does no harm.
+         * Cancel one prediction
+         * @description Cancels the prediction immediately and discards a later outcome. Repeating the request has no further
+         *     effect.
          */
         post: operations["cancel_prediction"];
         delete?: never;
@@ -99,7 +100,7 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Say which label is right */
+        /** Set the right label */
         put: operations["set_feedback"];
         post?: never;
         delete?: never;
@@ -116,8 +117,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What the model saw
-         * @description The 32 x 32 pixels after cropping and scaling, as PNG.
+         * Read the image as the model sees it
+         * @description Returns the 32 x 32 pixels after cropping and scaling, as PNG.
          */
         get: operations["read_image"];
         put?: never;
@@ -137,8 +138,8 @@ export interface paths {
         };
         /**
          * Follow one prediction
-         * @description Server-sent events named `prediction`: its current status, then each new one. The stream ends after the
-         *     terminal status, or after an event `deleted` if the prediction is removed.
+         * @description Sends an event `prediction` with the current status, then one for each change. The stream ends after
+         *     the terminal status, or after an event `deleted` if the prediction is removed.
          */
         get: operations["follow_prediction"];
         put?: never;
@@ -158,12 +159,12 @@ export interface paths {
         };
         /**
          * Follow every prediction
-         * @description Server-sent events named `prediction`: first what is under way, then every change. `deleted` names a
-         *     prediction that was removed.
+         * @description Sends events `prediction`: first the unfinished predictions, then each change. An event `deleted` has
+         *     the id of a prediction that was removed.
          *
-         *     `Last-Event-ID` resumes without a gap. A reader that missed more than 1,000 predictions, or whose event is
-         *     not stored any more, gets an event `reload` first. It means: what you know may be out of date, read the
-         *     history (`GET /api/predictions`) again. Then follows what is under way, at most the newest 1,000.
+         *     A reader that sends `Last-Event-ID` receives every change after it. If the reader missed more than 1,000
+         *     predictions, or its event is not stored any more, the first event is `reload`. It tells the reader to read
+         *     the history (`GET /api/predictions`) again. Then come the newest 1,000 unfinished predictions.
          */
         get: operations["follow_predictions"];
         put?: never;
@@ -181,12 +182,12 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The trainings, newest first */
+        /** List trainings, newest first */
         get: operations["list_trainings"];
         put?: never;
         /**
          * Start a training
-         * @description Queue a training. The model that it publishes is registered, and served if `activation` has it so.
+         * @description Queues a training. The published model is registered, and activated as `activation` says.
          */
         post: operations["start_training"];
         delete?: never;
@@ -202,7 +203,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One training with its curve */
+        /** Read one training with its curve */
         get: operations["read_training"];
         put?: never;
         post?: never;
@@ -222,8 +223,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Withdraw a training
-         * @description It is canceled at once; a worker that runs it stops within a second. Doing it twice does no harm.
+         * Cancel one training
+         * @description Cancels the training immediately; its worker stops within a second. Repeating the request has no
+         *     further effect.
          */
         post: operations["cancel_training"];
         delete?: never;
@@ -241,10 +243,10 @@ export interface paths {
         };
         /**
          * Follow one training
-         * @description Server-sent events: `training`, its current status and each change of it, and `epoch`, those so far
-         *     and each new one. Ends after the terminal `training`.
+         * @description Sends an event `training` with the current status and with each change, and an event `epoch` for each
+         *     epoch. The stream ends after the terminal `training`.
          *
-         *     `Last-Event-ID` resumes with the epochs that were not seen.
+         *     A reader that sends `Last-Event-ID` receives the epochs after it.
          */
         get: operations["follow_training"];
         put?: never;
@@ -263,8 +265,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The models, the latest found first
-         * @description Every version that an inference worker has found, those that it refuses included.
+         * List models, the latest found first
+         * @description Lists every version that an inference worker has found, including refused ones.
          */
         get: operations["list_models"];
         put?: never;
@@ -282,7 +284,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One model with its card */
+        /** Read one model with its card */
         get: operations["read_model"];
         put?: never;
         post?: never;
@@ -302,10 +304,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Make a model the one to serve
-         * @description The workers load it beside the one they serve, and swap between two batches.
+         * Activate a model
+         * @description Workers load the model beside the one that they serve, and swap the two between two batches.
          *
-         *     `served_at` tells when the first of them has.
+         *     `served_at` is the time at which the first worker serves it.
          */
         post: operations["activate_model"];
         delete?: never;
@@ -322,8 +324,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A picture of a model
-         * @description PNG: how it learned, what it confuses, how far its confidence can be trusted, what it got wrong.
+         * Read a picture of a model
+         * @description Returns a PNG: learning curve, confusion matrix, reliability of the confidence, or mistakes.
          */
         get: operations["read_model_picture"];
         put?: never;
@@ -341,7 +343,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What works right now */
+        /** Read the health report */
         get: operations["read_health"];
         put?: never;
         post?: never;
@@ -358,7 +360,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The process answers */
+        /** Check that the process answers */
         get: operations["read_live"];
         put?: never;
         post?: never;
@@ -375,7 +377,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Uploads can be stored */
+        /** Check that uploads can be stored */
         get: operations["read_ready"];
         put?: never;
         post?: never;
@@ -400,12 +402,12 @@ export interface components {
             latency_ms: number | null;
             /**
              * Queue Depth
-             * @description Messages that no worker has taken yet. Each asks for up to 64 predictions.
+             * @description Messages that no worker has received. Each holds up to 64 predictions.
              */
             queue_depth: number | null;
             /**
              * Consumers
-             * @description Workers that take from both queues.
+             * @description Workers that consume from both queues.
              */
             consumers: number | null;
             /** Detail */
@@ -421,14 +423,14 @@ export interface components {
             containers: components["schemas"]["Container"][];
             /**
              * Containers Unavailable
-             * @description Why there is no list.
+             * @description Why the list is empty.
              */
             containers_unavailable?: string | null;
             /** Gpus */
             gpus: components["schemas"]["Gpu"][];
             /**
              * Gpus Unavailable
-             * @description Why there is no list.
+             * @description Why the list is empty.
              */
             gpus_unavailable?: string | null;
         };
@@ -445,7 +447,7 @@ export interface components {
             state: "created" | "running" | "paused" | "restarting" | "removing" | "exited" | "dead";
             /**
              * Health
-             * @description starting, healthy or unhealthy, if it is checked.
+             * @description starting, healthy or unhealthy; null without a health check.
              */
             health: string | null;
             /** Started At */
@@ -471,7 +473,7 @@ export interface components {
             latency_ms: number | null;
             /**
              * Listening
-             * @description False: live status comes up to 5 s late.
+             * @description If false, live status is up to 5 s late.
              */
             listening: boolean;
             /** Detail */
@@ -489,7 +491,7 @@ export interface components {
             number: number;
             /**
              * Loss
-             * @description Mean cross-entropy an image, on what was trained on.
+             * @description Mean cross-entropy of the images that were trained on.
              */
             loss: number;
             /**
@@ -499,19 +501,19 @@ export interface components {
             accuracy: number;
             /**
              * Validation Accuracy
-             * @description On the held-out part of the training images.
+             * @description On the held-out images.
              */
             validation_accuracy: number;
             /**
              * Learning Rate
-             * @description At the epoch's end.
+             * @description At the end of the epoch.
              */
             learning_rate: number;
             /** Images Per Second */
             images_per_second: number;
             /**
              * Seconds Left
-             * @description Until the last epoch's end, estimated.
+             * @description Estimated time until the end of the last epoch.
              */
             seconds_left: number;
             /**
@@ -522,7 +524,7 @@ export interface components {
         };
         /**
          * Failure
-         * @description Why a prediction or a training failed, or a file was refused, and what to do next.
+         * @description Why a prediction or a training failed, or a file was refused.
          */
         Failure: {
             /** Title */
@@ -532,7 +534,7 @@ export interface components {
         };
         /**
          * Gpu
-         * @description One GPU. A figure that its driver cannot give is null.
+         * @description One GPU. A figure that the driver does not report is null.
          */
         Gpu: {
             /** Index */
@@ -541,14 +543,14 @@ export interface components {
             name: string | null;
             /**
              * Memory Used Bytes
-             * @description With what the driver keeps for itself.
+             * @description Includes the memory of the driver itself.
              */
             memory_used_bytes: number | null;
             /** Memory Total Bytes */
             memory_total_bytes: number | null;
             /**
              * Utilization Percent
-             * @description Share of the last moments in which a kernel ran; null in MIG mode.
+             * @description Share of recent time in which a kernel ran; null in MIG mode.
              */
             utilization_percent: number | null;
             /** Temperature C */
@@ -557,22 +559,22 @@ export interface components {
             power_w: number | null;
             /**
              * Processes
-             * @description Those that compute.
+             * @description Processes that compute.
              */
             processes: components["schemas"]["GpuProcess"][] | null;
             /**
              * Mig Mode
-             * @description Multi-Instance GPU; null if the GPU has no such mode.
+             * @description Multi-Instance GPU; null if the GPU does not support it.
              */
             mig_mode: ("on" | "off") | null;
             /**
              * Mig Devices
-             * @description The parts it is cut into; none if not in MIG mode.
+             * @description The parts of the GPU in MIG mode; empty otherwise.
              */
             mig_devices: components["schemas"]["MigDevice"][];
             /**
              * Detail
-             * @description What is wrong with this GPU, if anything.
+             * @description What is wrong with this GPU; null if nothing is.
              */
             detail?: string | null;
         };
@@ -585,7 +587,7 @@ export interface components {
         };
         /**
          * Health
-         * @description `ok`; `degraded`: predictions are served, but something is missing; `down`: they are not.
+         * @description `ok`: all parts work. `degraded`: predictions are served, but a part fails. `down`: none are served.
          */
         Health: {
             /**
@@ -604,12 +606,12 @@ export interface components {
             status: "ok" | "degraded" | "down";
             /**
              * Unfinished
-             * @description Predictions that wait or run; an estimate from 5,000 on.
+             * @description Unfinished predictions; an estimate from 5,000 on.
              */
             unfinished: number;
             /**
              * Model
-             * @description Version served; the newest if workers differ.
+             * @description The version that workers serve; the newest if they differ.
              */
             model: string | null;
             /** Device */
@@ -628,27 +630,9 @@ export interface components {
             /** Probability */
             probability: number;
         };
-        /** Metrics */
-        Metrics: {
-            /**
-             * Queue Ms
-             * @description From acceptance to the latest claim.
-             */
-            queue_ms: number | null;
-            /**
-             * Batch Size
-             * @description Images in the batch that it ran in.
-             */
-            batch_size: number | null;
-            /**
-             * Predict Ms
-             * @description The batch's forward pass.
-             */
-            predict_ms: number | null;
-        };
         /**
          * MigDevice
-         * @description A part of a GPU in MIG mode: what CUDA sees instead of the whole.
+         * @description A part of a GPU in MIG mode. CUDA sees it instead of the whole GPU.
          */
         MigDevice: {
             /** Name */
@@ -660,19 +644,19 @@ export interface components {
         };
         /**
          * Model
-         * @description One published version. What its card does not say, or says in no usable form, is null.
+         * @description One published version. Members that its card lacks, or that are malformed there, are null.
          */
         Model: {
             /** Version */
             version: string;
             /**
              * Active
-             * @description The one that is, or is about to be, served.
+             * @description The version that workers serve or are about to load.
              */
             active: boolean;
             /**
              * Error
-             * @description Why it cannot be served.
+             * @description Why the model cannot be served.
              */
             error: string | null;
             /**
@@ -682,36 +666,36 @@ export interface components {
             found_at: string;
             /**
              * Activated At
-             * @description When it was last made the one to serve.
+             * @description When the model was last activated.
              */
             activated_at: string | null;
             /**
              * Served At
-             * @description When a worker last began to serve it.
+             * @description When a worker last began to serve the model.
              */
             served_at: string | null;
             /**
              * Accuracy
-             * @description On the test images, one view, as served.
+             * @description Accuracy on the test images, with one view an image, as served.
              */
             accuracy: number | null;
             /**
              * Calibration Error
-             * @description How far the confidence is from the share that is right, on average.
+             * @description Mean difference between confidence and accuracy.
              */
             calibration_error: number | null;
             /** Classes */
             classes: string[] | null;
             /**
              * Training
-             * @description How it was trained, from its card, without the curve.
+             * @description How the model was trained, from its card, without the curve.
              */
             training: {
                 [key: string]: unknown;
             } | null;
             /**
              * Data
-             * @description What it was trained and tested on.
+             * @description The training and test images, from its card.
              */
             data: {
                 [key: string]: unknown;
@@ -729,12 +713,12 @@ export interface components {
             version: string;
             /**
              * Active
-             * @description The one that is, or is about to be, served.
+             * @description The version that workers serve or are about to load.
              */
             active: boolean;
             /**
              * Error
-             * @description Why it cannot be served.
+             * @description Why the model cannot be served.
              */
             error: string | null;
             /**
@@ -744,36 +728,36 @@ export interface components {
             found_at: string;
             /**
              * Activated At
-             * @description When it was last made the one to serve.
+             * @description When the model was last activated.
              */
             activated_at: string | null;
             /**
              * Served At
-             * @description When a worker last began to serve it.
+             * @description When a worker last began to serve the model.
              */
             served_at: string | null;
             /**
              * Accuracy
-             * @description On the test images, one view, as served.
+             * @description Accuracy on the test images, with one view an image, as served.
              */
             accuracy: number | null;
             /**
              * Calibration Error
-             * @description How far the confidence is from the share that is right, on average.
+             * @description Mean difference between confidence and accuracy.
              */
             calibration_error: number | null;
             /** Classes */
             classes: string[] | null;
             /**
              * Training
-             * @description How it was trained, from its card, without the curve.
+             * @description How the model was trained, from its card, without the curve.
              */
             training: {
                 [key: string]: unknown;
             } | null;
             /**
              * Data
-             * @description What it was trained and tested on.
+             * @description The training and test images, from its card.
              */
             data: {
                 [key: string]: unknown;
@@ -783,7 +767,7 @@ export interface components {
             urls: components["schemas"]["ModelUrls"];
             /**
              * Card
-             * @description card.json as it was published; null when it cannot be shown.
+             * @description The published card.json; null if it cannot be shown.
              */
             card: unknown;
         };
@@ -801,7 +785,7 @@ export interface components {
             self: string;
             /**
              * Card
-             * @description The same address: the whole card is in it.
+             * @description The same address as `self`, whose answer includes the card.
              */
             card: string;
             /** Activate */
@@ -858,7 +842,7 @@ export interface components {
             /**
              * Id
              * Format: uuid
-             * @description Version 7: sorts by time.
+             * @description UUID version 7, sorts by time.
              */
             id: string;
             /** Filename */
@@ -875,7 +859,7 @@ export interface components {
             prediction: string | null;
             /**
              * Confidence
-             * @description That probability.
+             * @description The probability of that label.
              */
             confidence: number | null;
             /**
@@ -885,17 +869,17 @@ export interface components {
             probabilities: components["schemas"]["LabelProbability"][];
             /**
              * Model
-             * @description Version of the model that answered.
+             * @description The version of the model that classified the image.
              */
             model: string | null;
             /**
              * Energy
-             * @description Minus the log-sum-exp of the logits: the higher, the less familiar.
+             * @description Minus the log-sum-exp of the logits. Higher values are less familiar.
              */
             energy: number | null;
             /**
              * Unfamiliar
-             * @description Probably none of the classes; null if the model has no threshold for it.
+             * @description Probably none of the classes; null if the model has no threshold.
              */
             unfamiliar: boolean | null;
             error: components["schemas"]["Failure"] | null;
@@ -909,7 +893,7 @@ export interface components {
             started_at: string | null;
             /** Completed At */
             completed_at: string | null;
-            metrics: components["schemas"]["Metrics"];
+            metrics: components["schemas"]["PredictionMetrics"];
             /**
              * Feedback
              * @description The label that a person says is right.
@@ -919,11 +903,29 @@ export interface components {
         };
         /**
          * PredictionBatch
-         * @description The answer to several files: one entry for each, in the order sent.
+         * @description The answer to several files: one entry for each file, in the order sent.
          */
         PredictionBatch: {
             /** Predictions */
             predictions: (components["schemas"]["Prediction"] | components["schemas"]["Refused"])[];
+        };
+        /** PredictionMetrics */
+        PredictionMetrics: {
+            /**
+             * Queue Ms
+             * @description From acceptance to the start of the latest attempt.
+             */
+            queue_ms: number | null;
+            /**
+             * Batch Size
+             * @description Number of images in the batch.
+             */
+            batch_size: number | null;
+            /**
+             * Predict Ms
+             * @description Time of the forward pass of the batch.
+             */
+            predict_ms: number | null;
         };
         /**
          * PredictionPage
@@ -934,18 +936,18 @@ export interface components {
             results: components["schemas"]["Prediction"][];
             /**
              * Next
-             * @description Pass as `cursor` for the page of older ones.
+             * @description The `cursor` of the page with older predictions.
              */
             next: string | null;
             /**
              * Previous
-             * @description Pass as `cursor` for the page of newer ones.
+             * @description The `cursor` of the page with newer predictions.
              */
             previous: string | null;
         };
         /**
          * Problem
-         * @description An error, as RFC 9457 has it.
+         * @description An error (RFC 9457).
          */
         Problem: {
             /**
@@ -964,13 +966,13 @@ export interface components {
             detail: string;
             /**
              * Request Id
-             * @description Quote it when you ask for help.
+             * @description The log has the same id.
              */
             request_id: string;
         };
         /**
          * Refused
-         * @description A file that was not accepted; nothing is stored of it.
+         * @description A refused file. Nothing of it is stored.
          */
         Refused: {
             /** Filename */
@@ -979,7 +981,7 @@ export interface components {
         };
         /**
          * Training
-         * @description One run of the training service.
+         * @description One training.
          * @example {
          *       "activation": "better",
          *       "device": "NVIDIA H100 80GB HBM3",
@@ -1003,7 +1005,7 @@ export interface components {
             /**
              * Id
              * Format: uuid
-             * @description Version 7: sorts by time.
+             * @description UUID version 7, sorts by time.
              */
             id: string;
             /** Recipe */
@@ -1012,12 +1014,12 @@ export interface components {
             seed: number;
             /**
              * Epochs
-             * @description In all; null until a worker knows.
+             * @description The total number of epochs; null until a worker knows it.
              */
             epochs: number | null;
             /**
              * Data
-             * @description The data set's name; null is CIFAR-10.
+             * @description The name of the data set. Null: CIFAR-10.
              */
             data: string | null;
             /**
@@ -1032,29 +1034,29 @@ export interface components {
             status: "queued" | "running" | "succeeded" | "failed" | "canceled";
             /**
              * Phase
-             * @description What it does: reading, training, evaluating, …
+             * @description What the training does: reading, training, evaluating, …
              */
             phase: string | null;
             /**
              * Device
-             * @description Where it runs.
+             * @description The device that trains.
              */
             device: string | null;
             /**
              * Silent
-             * @description It runs, but its worker has said nothing for 20 s; another goes on with it.
+             * @description The worker has sent nothing for 20 s. Another worker resumes the run.
              */
             silent: boolean;
             /**
              * Model
-             * @description Version of the model that it published.
+             * @description The version of the published model.
              */
             model: string | null;
             error: components["schemas"]["Failure"] | null;
             /**
              * Timestamp
              * Format: date-time
-             * @description When it was accepted.
+             * @description When the training was accepted.
              */
             timestamp: string;
             /** Started At */
@@ -1065,7 +1067,7 @@ export interface components {
         };
         /**
          * TrainingDetail
-         * @description One run with its curve.
+         * @description One training with its curve.
          * @example {
          *       "activation": "better",
          *       "device": "NVIDIA H100 80GB HBM3",
@@ -1089,7 +1091,7 @@ export interface components {
             /**
              * Id
              * Format: uuid
-             * @description Version 7: sorts by time.
+             * @description UUID version 7, sorts by time.
              */
             id: string;
             /** Recipe */
@@ -1098,12 +1100,12 @@ export interface components {
             seed: number;
             /**
              * Epochs
-             * @description In all; null until a worker knows.
+             * @description The total number of epochs; null until a worker knows it.
              */
             epochs: number | null;
             /**
              * Data
-             * @description The data set's name; null is CIFAR-10.
+             * @description The name of the data set. Null: CIFAR-10.
              */
             data: string | null;
             /**
@@ -1118,29 +1120,29 @@ export interface components {
             status: "queued" | "running" | "succeeded" | "failed" | "canceled";
             /**
              * Phase
-             * @description What it does: reading, training, evaluating, …
+             * @description What the training does: reading, training, evaluating, …
              */
             phase: string | null;
             /**
              * Device
-             * @description Where it runs.
+             * @description The device that trains.
              */
             device: string | null;
             /**
              * Silent
-             * @description It runs, but its worker has said nothing for 20 s; another goes on with it.
+             * @description The worker has sent nothing for 20 s. Another worker resumes the run.
              */
             silent: boolean;
             /**
              * Model
-             * @description Version of the model that it published.
+             * @description The version of the published model.
              */
             model: string | null;
             error: components["schemas"]["Failure"] | null;
             /**
              * Timestamp
              * Format: date-time
-             * @description When it was accepted.
+             * @description When the training was accepted.
              */
             timestamp: string;
             /** Started At */
@@ -1156,7 +1158,7 @@ export interface components {
         };
         /**
          * TrainingHealth
-         * @description `down`: nobody trains. Predictions do not need it.
+         * @description `down`: there is no training worker. Predictions do not need one.
          */
         TrainingHealth: {
             /**
@@ -1178,7 +1180,7 @@ export interface components {
             results: components["schemas"]["Training"][];
             /**
              * Next
-             * @description Pass as `cursor` for the page of older ones.
+             * @description The `cursor` of the page with older trainings.
              */
             next: string | null;
         };
@@ -1192,7 +1194,7 @@ export interface components {
             cancel: string;
             /**
              * Model
-             * @description Of the model, once it is published.
+             * @description The published model.
              */
             model: string | null;
         };
@@ -1235,7 +1237,7 @@ export interface components {
             device: string;
             /**
              * Detail
-             * @description Why it serves in a slower way than it was set up for.
+             * @description Why the worker uses a fallback.
              */
             detail?: string | null;
             /**
@@ -1264,9 +1266,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description `wait=N`: wait up to N seconds, 1 to 60. */
+                /** @description `wait=N`: wait up to N seconds for the outcome, 1 to 60. */
                 prefer?: string[] | null;
-                /** @description The same key and images again make no second row. */
+                /** @description A request that is repeated with the same key and images stores no second row. */
                 "idempotency-key"?: string | null;
             };
             path?: never;
@@ -1299,7 +1301,7 @@ export interface operations {
                     "application/json": components["schemas"]["Prediction"] | components["schemas"]["PredictionBatch"];
                 };
             };
-            /** @description More bytes, pixels or files than are taken. */
+            /** @description The request exceeds a limit on bytes, pixels or files. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -1326,7 +1328,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Too many of them are waiting; `Retry-After` says when to try again. */
+            /** @description Too many requests are waiting. Retry after `Retry-After` seconds. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1335,7 +1337,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1353,16 +1355,16 @@ export interface operations {
                 /** @description The predicted label. */
                 label?: string | null;
                 min_confidence?: number | null;
-                /** @description Accepted at or after. */
+                /** @description Accepted at or after this time. */
                 from?: string | null;
-                /** @description Accepted before. */
+                /** @description Accepted before this time. */
                 to?: string | null;
-                /** @description Part of the file name. */
+                /** @description A part of the file name. */
                 q?: string | null;
                 limit?: number;
-                /** @description `next` or `previous` of another page. */
+                /** @description The `next` or `previous` of another page. */
                 cursor?: string | null;
-                /** @description Else `Accept` decides. */
+                /** @description Default: chosen by `Accept`. */
                 format?: ("json" | "csv") | null;
             };
             header?: never;
@@ -1390,7 +1392,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1439,7 +1441,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1486,7 +1488,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1526,7 +1528,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not as things stand; `detail` says why. */
+            /** @description The current state does not allow this. `detail` gives the reason. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1544,7 +1546,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1564,13 +1566,13 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The label, of the model's classes or not. */
+        /** @description The right label. It need not be a class of the model. */
         requestBody: {
             content: {
                 "application/json": {
                     /**
                      * Label
-                     * @description Null takes it back.
+                     * @description Null removes the feedback.
                      */
                     label: string | null;
                 };
@@ -1595,7 +1597,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description More bytes, pixels or files than are taken. */
+            /** @description The request exceeds a limit on bytes, pixels or files. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -1613,7 +1615,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1662,7 +1664,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1677,7 +1679,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event seen: resume after it. */
+                /** @description The id of the last event received. The stream resumes after it. */
                 "last-event-id"?: string | null;
             };
             path: {
@@ -1696,7 +1698,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description The terminal event was seen already. */
+            /** @description `Last-Event-ID` is the terminal event. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -1721,7 +1723,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1736,7 +1738,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event seen: resume after it. */
+                /** @description The id of the last event received. The stream resumes after it. */
                 "last-event-id"?: string | null;
             };
             path?: never;
@@ -1762,7 +1764,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1777,7 +1779,7 @@ export interface operations {
         parameters: {
             query?: {
                 limit?: number;
-                /** @description `next` of another page. */
+                /** @description The `next` of another page. */
                 cursor?: string | null;
             };
             header?: never;
@@ -1804,7 +1806,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1822,36 +1824,36 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description May be left out: then everything is at its default. */
+        /** @description Optional. Without it every member has its default. */
         requestBody?: {
             content: {
                 "application/json": {
                     /**
                      * Recipe
-                     * @description `balanced` and `accurate` take longer, and are worth more.
+                     * @description `balanced` and `accurate` take longer and are more accurate.
                      * @default fast
                      * @enum {string}
                      */
                     recipe?: "fast" | "balanced" | "accurate";
                     /**
                      * Seed
-                     * @description The same seed starts from the same weights.
+                     * @description Trainings with the same seed start from the same weights.
                      * @default 0
                      */
                     seed?: number;
                     /**
                      * Epochs
-                     * @description Null: as many as the recipe has.
+                     * @description Null: the number of the recipe.
                      */
                     epochs?: number | null;
                     /**
                      * Data
-                     * @description A name in the worker's folder of data sets. Null: CIFAR-10.
+                     * @description The name of a data set in the data folder of the worker. Null: CIFAR-10.
                      */
                     data?: string | null;
                     /**
                      * Activation
-                     * @description Serve its model if it is `better` than the one served, `always` or `never`.
+                     * @description Activate the model if it is `better` than the active one, `always` or `never`.
                      * @default better
                      * @enum {string}
                      */
@@ -1869,7 +1871,7 @@ export interface operations {
                     "application/json": components["schemas"]["Training"];
                 };
             };
-            /** @description More bytes, pixels or files than are taken. */
+            /** @description The request exceeds a limit on bytes, pixels or files. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -1887,7 +1889,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Too many of them are waiting; `Retry-After` says when to try again. */
+            /** @description Too many requests are waiting. Retry after `Retry-After` seconds. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1896,7 +1898,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1945,7 +1947,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1985,7 +1987,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not as things stand; `detail` says why. */
+            /** @description The current state does not allow this. `detail` gives the reason. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2003,7 +2005,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2018,7 +2020,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event seen: resume after it. */
+                /** @description The id of the last event received. The stream resumes after it. */
                 "last-event-id"?: string | null;
             };
             path: {
@@ -2028,7 +2030,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `training`: the training without its curve. `epoch`: one point of the curve. */
+            /** @description `training`: the training without its curve. `epoch`: one epoch of the curve. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2037,7 +2039,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description The terminal event was seen already. */
+            /** @description `Last-Event-ID` is the terminal event. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2062,7 +2064,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2091,7 +2093,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelList"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2140,7 +2142,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2180,7 +2182,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not as things stand; `detail` says why. */
+            /** @description The current state does not allow this. `detail` gives the reason. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2198,7 +2200,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2233,7 +2235,7 @@ export interface operations {
                     "image/png": unknown;
                 };
             };
-            /** @description It is the one that `If-None-Match` names. */
+            /** @description The picture is the one that `If-None-Match` names. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -2258,7 +2260,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2340,7 +2342,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description The database is away; `Retry-After` says when to try again. */
+            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -8,7 +8,7 @@ const succeeded = makePrediction({ status: "succeeded", completed_at: "2026-11-2
 const address = queued.urls.self;
 const newest = "GET /api/predictions?limit=24";
 
-const unavailable = { title: "The database is away", detail: "Try again." };
+const unavailable = { title: "Database unavailable", detail: "Try again." };
 const unknown = { title: "Unknown prediction", detail: "No such id." };
 const empty = { results: [], next: null, previous: null };
 

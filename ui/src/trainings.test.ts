@@ -96,7 +96,7 @@ describe("the store", () => {
 
   test("keeps the problem of a curve until the curve is read, and shows it with that run only", () => {
     const store = new TrainingStore();
-    const problem = new ApiProblem(503, "The database is away", "Try again.");
+    const problem = new ApiProblem(503, "Database unavailable", "Try again.");
     const shown = () => store.getSnapshot().curveProblem;
     store.receive(canceled);
     store.setCurveProblem(canceled.id, problem);

@@ -48,15 +48,15 @@ test("clearing keeps an upload that can be retried, until it is dismissed", asyn
   add(1, ({ key }) =>
     store.setStage(key, {
       at: "refused",
-      problem: new ApiProblem(503, "The database is away", "Try again."),
+      problem: new ApiProblem(503, "Database unavailable", "Try again."),
     }),
   );
   await clear();
-  screen.getByText("The database is away");
+  screen.getByText("Database unavailable");
   const button = screen.getByRole("button", { name: "Dismiss" });
   button.focus();
   await act(async () => button.click());
-  expect(screen.queryByText("The database is away")).toBeNull();
+  expect(screen.queryByText("Database unavailable")).toBeNull();
   expect(document.activeElement).toBe(screen.getByLabelText("Choose images"));
 });
 

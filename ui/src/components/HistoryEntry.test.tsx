@@ -73,10 +73,10 @@ test("an entry is not removed without confirmation", async () => {
 });
 
 test("an entry stays if deleting it fails, and is removed if it was deleted elsewhere", async () => {
-  answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
+  answer = () => Response.json({ title: "Database unavailable", detail: "Try again." }, { status: 503 });
   show(succeeded);
   await click("Remove cat.png");
-  screen.getByText("The database is away.");
+  screen.getByText("Database unavailable.");
   answer = () => Response.json({ title: "Unknown prediction", detail: "No such id." }, { status: 404 });
   await click("Remove cat.png");
   expect(screen.queryByText("cat.png")).toBeNull();
@@ -125,10 +125,10 @@ test("a prediction that ended just before it was canceled shows its outcome, wit
 });
 
 test("feedback that fails shows the problem in the entry, and the stored label again", async () => {
-  answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
+  answer = () => Response.json({ title: "Database unavailable", detail: "Try again." }, { status: 503 });
   show(succeeded);
   await choose("dog");
-  expect(screen.getByRole("listitem").textContent).toContain("The database is away.");
+  expect(screen.getByRole("listitem").textContent).toContain("Database unavailable.");
   expect(screen.getByRole<HTMLSelectElement>("combobox").value).toBe("");
 });
 

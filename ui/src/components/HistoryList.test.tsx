@@ -6,7 +6,7 @@ import { PredictionStore } from "../predictions";
 import { HistoryList } from "./HistoryList";
 import { useStore } from "./use-store";
 
-const unavailable = new ApiProblem(503, "The database is away", "Try again.");
+const unavailable = new ApiProblem(503, "Database unavailable", "Try again.");
 const empty = { results: [], next: null, previous: null };
 
 let store: PredictionStore;

@@ -70,7 +70,7 @@ test("an activated model shows that no worker serves it yet, and its name gets t
 test("models that could not be read can be read again, and the focus moves to the heading", async () => {
   vi.stubGlobal("fetch", async () => Response.json({ results: [makeModel({ version: "v" })] }));
   const store = show();
-  act(() => store.setProblem(new ApiProblem(503, "The database is away", "Try again.")));
+  act(() => store.setProblem(new ApiProblem(503, "Database unavailable", "Try again.")));
   const button = screen.getByRole("button", { name: "Try again" });
   button.focus();
   await act(async () => button.click());

@@ -114,11 +114,11 @@ test("a run whose worker has stopped responding says so", () => {
 });
 
 test("the problem of a curve stays until the curve is read, whatever else is read", async () => {
-  answer = () => Response.json({ title: "The database is away", detail: "Try again." }, { status: 503 });
+  answer = () => Response.json({ title: "Database unavailable", detail: "Try again." }, { status: 503 });
   const { store } = show(failed);
   await screen.findByRole("alert");
   act(() => store.receivePage(store.getRevision(), { results: [failed], next: null }));
-  expect(screen.getByRole("alert").textContent).toContain("The database is away.");
+  expect(screen.getByRole("alert").textContent).toContain("Database unavailable.");
 
   answer = answerFor({ ...failed, curve: [makeEpoch(1)] });
   const button = screen.getByRole("button", { name: "Try again" });

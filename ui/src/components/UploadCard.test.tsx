@@ -78,7 +78,7 @@ test("an upload that the service refuses shows its title and detail", () => {
 });
 
 test("an upload that can be retried has a button, and the focus stays with its card", () => {
-  const problem = new ApiProblem(503, "The database is away", "Try again.");
+  const problem = new ApiProblem(503, "Database unavailable", "Try again.");
   const { rerender } = render(card({ at: "refused", problem }));
   const button = screen.getByRole("button", { name: "Try again" });
   button.focus();

@@ -1,4 +1,4 @@
-"""Around every request: its id, its count, `HEAD`, and an answer when a route breaks."""
+"""Around every request: its id, its metrics, `HEAD`, and the answer to unexpected exceptions."""
 
 import logging
 import re
@@ -10,17 +10,17 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from backend import errors, logs
+from backend import logs, problems
 
 logger = logging.getLogger(__name__)
 
-API = "/api"  # what the application puts before its routes
+API = "/api"  # prefix of the application's routes
 
 
-class Observer:
-    """Give every request an id: the client's own if it is harmless, else a new one. Count its answer.
+class RequestMiddleware:
+    """Gives each request an id: the client's if it is harmless, else a new one. Counts its answer.
 
-    One class for all, and no Starlette helper around it: every layer is paid for by every request.
+    One class without Starlette's helpers, because each layer costs time in every request.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -55,7 +55,7 @@ class Observer:
         def count(status: int) -> None:
             seconds = time.perf_counter() - started
             route = "unmatched"
-            if "route" in scope:  # whose path is its router's, without the prefix of the application
+            if "route" in scope:  # its path lacks the prefix of the application
                 route = (API if scope["path"].startswith(API) else "") + scope["route"].path
             scope["app"].state.services.metrics.count_request(route, method, status, seconds)
 
@@ -64,16 +64,16 @@ class Observer:
         except ClientDisconnect:
             logger.info("client left", extra={"method": method, "path": scope["path"]})
         except Exception:
-            # An exception that reaches the server makes it close the connection, on which the proxy may have
-            # sent the next request already. Only an answer that is cut off has to end so.
+            # If an exception reaches the server, it closes the connection, on which the proxy may have sent
+            # the next request. Only an incomplete answer must end like this.
             if begun and not complete:
                 raise
             logger.exception("request failed", extra={"method": method, "path": scope["path"]})
             if not begun:
-                await errors.unexpected(Request(scope))(scope, receive, send_with_id)
+                await problems.unexpected(Request(scope))(scope, receive, send_with_id)
 
     async def answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as for GET, without the body. What makes the body, an event stream perhaps, is canceled."""
+        """Answer like GET without the body. What produces the body, such as an event stream, is canceled."""
         with anyio.CancelScope() as making:
 
             async def send_head(message: Message) -> None:
@@ -86,7 +86,7 @@ class Observer:
 
 
 def without_needless_slashes(path: str) -> str:
-    """`/api//models/` is `/api/models`: the proxy's locations take both for the same address, too."""
+    """Read `/api//models/` as `/api/models`, as the locations of the proxy do."""
     if "//" in path or path.endswith("/"):
         return re.sub("/{2,}", "/", path).rstrip("/") or "/"
     return path

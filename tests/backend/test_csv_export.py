@@ -1,4 +1,4 @@
-"""The lines that PostgreSQL writes, against the same rules written in Python."""
+"""The lines that PostgreSQL writes, compared with the same rules in Python."""
 
 import csv
 import re
@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from backend import history
-from backend.spreadsheet import HEAD, SIGNS
+from backend.csv_export import HEAD, SIGNS
 from tests.backend.conftest import Api
 from tests.backend.test_history import insert
 
@@ -38,10 +38,10 @@ def write_lines(rows: list[asyncpg.Record]) -> str:
     return text.getvalue()
 
 
-async def test_every_line_is_as_python_writes_it(
+async def test_every_line_equals_the_line_that_python_writes(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Odd texts in every column, confidences of every size, times with and without microseconds."""
+    """Unusual texts in every column, all sizes of confidence, times with and without microseconds."""
     monkeypatch.setattr(history, "PAGE", 7)
     random = Random(7)
 

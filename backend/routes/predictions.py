@@ -1,4 +1,4 @@
-"""The history: pages, the whole as CSV, single predictions, what the model saw of them and people say."""
+"""Predictions: the history as pages and CSV, and single predictions with image and feedback."""
 
 import logging
 import re
@@ -12,13 +12,15 @@ from fastapi.responses import StreamingResponse
 from PIL import Image
 from pydantic import BeforeValidator, Field
 
+from backend.csv_export import MEDIA_TYPE
 from backend.filenames import as_seen
 from backend.header_fields import choose_media_type
 from backend.history import time_bound
-from backend.routes import QueryParameters, as_json, describe_body, problems, read_body, services
-from backend.schemas import Status
+from backend.json_bodies import as_json, read_json
+from backend.openapi import describe_body, describe_problems
+from backend.schemas import QueryParameters, Status
 from backend.schemas.predictions import Feedback, Prediction, PredictionPage
-from backend.spreadsheet import MEDIA_TYPE
+from backend.services import services
 from images.fit import INPUT_SIZE
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ router = APIRouter(prefix="/predictions", tags=["predictions"])
 
 
 def _restore_plus(text: Any) -> Any:
-    """`10:00:00 02:00` is an offset whose `+` was not encoded: in a query it means a space."""
+    """Read `10:00:00 02:00` as `10:00:00+02:00`: an unencoded `+` in a query means a space."""
     return re.sub(r"(:\d\d(?:\.\d+)?) (\d\d:?\d\d)$", r"\1+\2", text) if isinstance(text, str) else text
 
 
@@ -34,17 +36,17 @@ Moment = Annotated[datetime, BeforeValidator(_restore_plus)]
 
 
 class Filters(QueryParameters):
-    """The history's filters; all that are given must hold."""
+    """The filters of the history. A prediction must match all that are given."""
 
     status: Status | None = None
     label: str | None = Field(None, max_length=200, description="The predicted label.")
     min_confidence: float | None = Field(None, ge=0, le=1)
-    from_: Moment | None = Field(None, alias="from", description="Accepted at or after.")
-    to: Moment | None = Field(None, description="Accepted before.")
-    q: str | None = Field(None, max_length=200, description="Part of the file name.")
+    from_: Moment | None = Field(None, alias="from", description="Accepted at or after this time.")
+    to: Moment | None = Field(None, description="Accepted before this time.")
+    q: str | None = Field(None, max_length=200, description="A part of the file name.")
 
     def parameters(self) -> dict[str, Any]:
-        """Those that are set, by the names that the history's SQL has for them."""
+        """The given filters, as parameters of the SQL."""
         given = {
             "status": self.status,
             "label": self.label,
@@ -57,24 +59,24 @@ class Filters(QueryParameters):
 
 
 class HistoryQuery(Filters):
-    """The filters, and which page of what they let through, in which format."""
+    """The filters, the page and the format."""
 
     limit: int = Field(50, ge=1, le=200)
-    cursor: str | None = Field(None, description="`next` or `previous` of another page.")
-    format: Literal["json", "csv"] | None = Field(None, description="Else `Accept` decides.")
+    cursor: str | None = Field(None, description="The `next` or `previous` of another page.")
+    format: Literal["json", "csv"] | None = Field(None, description="Default: chosen by `Accept`.")
 
 
 @router.get(
     "",
-    summary="The history, newest first",
+    summary="List predictions, newest first",
     response_model=PredictionPage,
-    responses={200: {"content": {"text/csv": {}}}, **problems(422, 503)},
+    responses={200: {"content": {"text/csv": {}}}, **describe_problems(422, 503)},
 )
 async def list_predictions(request: Request, query: Annotated[HistoryQuery, Query()]) -> Response:
-    """A page as JSON, or as CSV all that the filters let through: `limit` and `cursor` are for pages.
+    """Returns one page as JSON, or all matching predictions as CSV. `limit` and `cursor` apply to JSON only.
 
-    A search that takes longer than five seconds is answered 503. One for at least three letters or digits in
-    a row takes milliseconds, whatever the size of the history.
+    A search that takes longer than five seconds is answered with 503. A search for at least three consecutive
+    letters or digits of a file name takes milliseconds, also in a large history.
     """
     history = services(request).history
     accepted = choose_media_type(request.headers.getlist("accept"), ("application/json", "text/csv"))
@@ -83,15 +85,14 @@ async def list_predictions(request: Request, query: Annotated[HistoryQuery, Quer
         headers = {"Content-Disposition": 'attachment; filename="predictions.csv"', "Vary": "Accept"}
         return StreamingResponse(pieces, headers=headers, media_type=MEDIA_TYPE)
     page = await history.read_page(query.limit, query.cursor, query.parameters())
-    content = PredictionPage(results=page.rows, next=page.next, previous=page.previous)
-    return as_json(content, headers={"Vary": "Accept"})
+    return as_json(page, headers={"Vary": "Accept"})
 
 
 @router.get(
     "/{id}",
-    summary="One prediction",
+    summary="Read one prediction",
     response_model=Prediction,
-    responses=problems(404, 422, 503),
+    responses=describe_problems(404, 422, 503),
 )
 async def read_prediction(id: UUID, request: Request) -> Response:
     prediction, _ = await services(request).predictions.read(id)
@@ -100,13 +101,13 @@ async def read_prediction(id: UUID, request: Request) -> Response:
 
 @router.delete(
     "/{id}",
-    summary="Remove one prediction",
+    summary="Delete one prediction",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 422, 503),
+    responses=describe_problems(404, 422, 503),
 )
 async def delete_prediction(id: UUID, request: Request) -> Response:
-    """The row goes, and its image with it; one that has not ended is not classified any more."""
+    """Deletes the prediction and its image. An unfinished prediction is not classified."""
     await services(request).predictions.delete(id)
     logger.info("prediction deleted", extra={"prediction_id": str(id)})
     return Response(status_code=204)
@@ -114,12 +115,14 @@ async def delete_prediction(id: UUID, request: Request) -> Response:
 
 @router.post(
     "/{id}/cancel",
-    summary="Withdraw one prediction",
+    summary="Cancel one prediction",
     response_model=Prediction,
-    responses=problems(404, 409, 422, 503),
+    responses=describe_problems(404, 409, 422, 503),
 )
 async def cancel_prediction(id: UUID, request: Request) -> Response:
-    """It is canceled at once, and what a worker makes of it is dropped. Doing it twice does no harm."""
+    """Cancels the prediction immediately and discards a later outcome. Repeating the request has no further
+    effect.
+    """
     prediction = await services(request).predictions.cancel(id)
     logger.info("prediction canceled", extra={"prediction_id": str(id)})
     return as_json(prediction)
@@ -127,25 +130,27 @@ async def cancel_prediction(id: UUID, request: Request) -> Response:
 
 @router.put(
     "/{id}/feedback",
-    summary="Say which label is right",
+    summary="Set the right label",
     response_model=Prediction,
-    responses=problems(404, 413, 422, 503),
-    openapi_extra=describe_body(Feedback, "The label, of the model's classes or not.", required=True),
+    responses=describe_problems(404, 413, 422, 503),
+    openapi_extra=describe_body(
+        Feedback, "The right label. It need not be a class of the model.", required=True
+    ),
 )
 async def set_feedback(id: UUID, request: Request) -> Response:
-    feedback = await read_body(request, Feedback)
+    feedback = await read_json(request, Feedback)
     prediction = await services(request).predictions.set_feedback(id, feedback.label)
     return as_json(prediction)
 
 
 @router.get(
     "/{id}/image",
-    summary="What the model saw",
+    summary="Read the image as the model sees it",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, **problems(404, 422, 503)},
+    responses={200: {"content": {"image/png": {}}}, **describe_problems(404, 422, 503)},
 )
 async def read_image(id: UUID, request: Request) -> Response:
-    """The 32 x 32 pixels after cropping and scaling, as PNG."""
+    """Returns the 32 x 32 pixels after cropping and scaling, as PNG."""
     pixels = await services(request).predictions.read_pixels(id)
     png = BytesIO()
     Image.frombytes("RGB", (INPUT_SIZE, INPUT_SIZE), pixels).save(png, "PNG")

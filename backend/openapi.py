@@ -1,0 +1,71 @@
+"""Entries of the API's description that FastAPI does not write by itself."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from backend.problems import PROBLEM_JSON
+from backend.schemas import Problem
+from backend.sse import MEDIA_TYPE as EVENT_STREAM
+
+# Fixed texts, because the phrases of Python's HTTPStatus changed between 3.11 and 3.13.
+MEANINGS = {
+    404: "There is no such prediction, training, model or picture.",
+    409: "The current state does not allow this. `detail` gives the reason.",
+    413: "The request exceeds a limit on bytes, pixels or files.",
+    415: "Not an image of a supported format.",
+    422: "A value or a file that cannot be used.",
+    429: "Too many requests are waiting. Retry after `Retry-After` seconds.",
+    503: "The database is unavailable. Retry after `Retry-After` seconds.",
+}
+
+
+def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that a route may answer, for its `responses`."""
+    return {
+        status: {"model": Problem, "description": MEANINGS[status], "content": {PROBLEM_JSON: {}}}
+        for status in statuses
+    }
+
+
+def describe_body(shape: type[BaseModel], description: str, *, required: bool) -> dict[str, Any]:
+    """The JSON body that `read_json` reads, for a route's `openapi_extra`."""
+    content = {"application/json": {"schema": shape.model_json_schema()}}
+    return {"requestBody": {"description": description, "required": required, "content": content}}
+
+
+def describe_header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    """An optional header."""
+    return {
+        "name": name.lower(),
+        "in": "header",
+        "required": False,
+        "schema": {"anyOf": [schema, {"type": "null"}], "description": description, "title": name},
+        "description": description,
+    }
+
+
+def describe_stream(description: str) -> dict[str, Any]:
+    """A stream of server-sent events."""
+    members = {name: {"type": "string"} for name in ("event", "id", "data")}
+    event = {"type": "object", "properties": members, "required": list(members)}
+    return {"description": description, "content": {EVENT_STREAM: {"itemSchema": event}}}
+
+
+def correct_media_types(app: FastAPI) -> None:
+    """Put the schema of a problem under its own media type: FastAPI puts it under that of the route."""
+    describe = app.openapi
+
+    def describe_corrected() -> dict[str, Any]:
+        schema = describe()
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                for answer in operation["responses"].values():
+                    content = answer.get("content", {})
+                    if len(content) == 2 and PROBLEM_JSON in content:
+                        (shape,) = (part for part in content.values() if part)
+                        answer["content"] = {PROBLEM_JSON: shape}
+        return schema
+
+    app.openapi = describe_corrected

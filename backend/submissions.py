@@ -1,0 +1,106 @@
+"""From decoded uploads to answers: rows are stored and published, and awaited if the client asks for that."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend import logs
+from backend.database import Pool
+from backend.errors import NothingAccepted, Overloaded, UploadError
+from backend.events import Changes, wait_for
+from backend.idempotency import insert_once
+from backend.messages import BULK, INFERENCE
+from backend.metrics import Metrics
+from backend.prediction_rows import NewPrediction
+from backend.predictions import Predictions
+from backend.relay import Relay
+from backend.schemas import Failure
+from backend.schemas.predictions import Prediction, Refused
+from backend.uploads import Upload
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """Stores the files of uploads as predictions. Everything raises what Pool.fetch does."""
+
+    pool: Pool
+    predictions: Predictions
+    relay: Relay
+    changes: Changes
+    metrics: Metrics
+    max_unfinished: int
+
+    def check_room(self) -> None:
+        """Raises Overloaded if too many predictions are unfinished."""
+        if self.relay.unfinished >= self.max_unfinished:
+            detail = f"{self.relay.unfinished:,} predictions are waiting. Try again in a few seconds."
+            raise Overloaded(detail)
+
+    async def submit(
+        self, uploads: Sequence[Upload], deadline: float | None, key: str | None
+    ) -> list[Prediction | Refused]:
+        """Store and publish the files of one request; returns an entry for each, in the order sent.
+
+        deadline: the time of the event loop until which to wait for the outcomes; None to wait for none.
+        key: the Idempotency-Key. Raises NothingAccepted, KeyReused, or the error of a single file.
+        """
+        bulk = len(uploads) > 1
+        if not bulk and isinstance(error := uploads[0].pixels, UploadError):
+            raise type(error)(error.detail)  # raising the stored error would make a reference cycle
+        entries = [self._accept_or_refuse(upload, bulk=bulk) for upload in uploads]
+        rows = [entry for entry in entries if isinstance(entry, NewPrediction)]
+        if not rows:
+            detail = "Every file was refused. Each entry of `predictions` gives the reason."
+            refused = [entry.model_dump() for entry in entries if isinstance(entry, Refused)]
+            raise NothingAccepted(detail, predictions=refused)
+        store = self._store(rows, deadline) if key is None else self._store_once(rows, deadline, key)
+        predictions = iter(await store)
+        return [entry if isinstance(entry, Refused) else next(predictions) for entry in entries]
+
+    async def insert(self, rows: list[NewPrediction]) -> None:
+        """Commit new rows, and announce them."""
+        await self.predictions.insert(rows)
+        self._announce(rows)
+
+    async def _store(self, rows: list[NewPrediction], deadline: float | None) -> list[Prediction]:
+        queued = [row.as_queued() for row in rows]
+        if deadline is None:
+            await self.insert(rows)
+            return queued
+        with self.changes.await_outcomes([row.id for row in rows]) as subscription:
+            await self.insert(rows)
+            return await wait_for(queued, subscription, deadline)
+
+    async def _store_once(
+        self, rows: list[NewPrediction], deadline: float | None, key: str
+    ) -> list[Prediction]:
+        """Store the rows unless they are stored under this key; returns the present predictions."""
+        stored = await insert_once(self.pool, rows, key)
+        if new := [row for row, (_, is_new) in zip(rows, stored, strict=True) if is_new]:
+            self._announce(new)
+        predictions = [prediction for prediction, _ in stored]
+        if deadline is None:
+            return predictions
+        with self.changes.await_outcomes([prediction.id for prediction in predictions]) as subscription:
+            # Read again: a prediction may have ended before the subscription began.
+            latest = [prediction for prediction, _ in await insert_once(self.pool, rows, key)]
+            return await wait_for(latest, subscription, deadline)
+
+    def _announce(self, rows: list[NewPrediction]) -> None:
+        """Publish, count and log the stored rows of one request."""
+        request_id = logs.request_id.get()
+        queue = BULK if rows[0].bulk else INFERENCE
+        self.relay.publish_soon(queue, [(row.id, request_id) for row in rows])
+        self.metrics.count_accepted(len(rows))
+        logger.info("uploads accepted", extra={"prediction_ids": [str(row.id) for row in rows]})
+
+    def _accept_or_refuse(self, upload: Upload, *, bulk: bool) -> NewPrediction | Refused:
+        """The row of a decoded file, or the entry of a refused file, which is counted and logged."""
+        if isinstance(upload.pixels, bytes):
+            return NewPrediction.create(upload.filename, upload.pixels, bulk=bulk)
+        title, detail = upload.pixels.title, upload.pixels.detail
+        self.metrics.count_refused(title)
+        logger.info("file refused", extra={"title": title, "file": upload.filename})
+        return Refused(filename=upload.filename, error=Failure(title=title, detail=detail))
