@@ -45,14 +45,15 @@ CREATE TABLE predictions (
 -- Pixels do not compress, so PostgreSQL does not try.
 ALTER TABLE predictions ALTER COLUMN pixels SET STORAGE EXTERNAL;
 
--- Search for a part of the file name. An upload is not slowed down: a row comes in when it ends. New rows wait in
--- a list; whoever makes it longer than 512 kB sorts it in, some 30 ms for 1,000 rows (docs/decisions/0024).
+-- Search for a part of the file name. Uploads are not slowed down, because a row enters the index with its outcome.
+-- New entries wait in a list. The write that makes the list longer than 512 kB sorts it into the index, which takes
+-- about 30 ms for 1,000 rows (docs/decisions/0024).
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE INDEX predictions_by_filename ON predictions USING gin (filename gin_trgm_ops)
     WITH (gin_pending_list_limit = 512) WHERE completed_at IS NOT NULL;
 
--- Every row is updated when it ends, so vacuum by the share of the table that is dead: at 2 million rows after
--- 45,000 updates and not after 400,000.
+-- Every row is updated once, with its outcome. So vacuum starts at a smaller share of dead rows than by default: at
+-- 2 million rows after 45,000 updates and not after 400,000.
 ALTER TABLE predictions SET (
     autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_insert_scale_factor = 0.05,
@@ -65,8 +66,8 @@ CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE predicti
 CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
 -- A repeated upload with the same key makes no second row.
 CREATE UNIQUE INDEX predictions_by_upload_key ON predictions (upload_key) WHERE upload_key IS NOT NULL;
--- For the relay, by queue: few rows are unfinished. To count them, an eighth stands for all: the last byte of an id is
--- random.
+-- For the relay, by queue: few rows are unfinished. Many unfinished rows are counted by a sample of an eighth: those
+-- whose last byte of the id, which is random, is below 32.
 CREATE INDEX predictions_unfinished ON predictions (id, bulk) WHERE status IN ('queued', 'running');
 CREATE INDEX predictions_sample ON predictions (id)
     WHERE status IN ('queued', 'running') AND get_byte(uuid_send(id), 15) < 32;

@@ -23,7 +23,7 @@ from images.errors import ImageError
 
 def main(max_pixels: int, cpu_seconds: float, memory_bytes: int) -> None:
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print goes to the log
+    os.dup2(2, 1)  # standard output of libraries goes to the log
     logs.configure()
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, most))

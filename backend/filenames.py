@@ -82,7 +82,7 @@ def _decode_words(name: str) -> str:
 def _without_folder(name: str) -> str:
     """The last component of a path.
 
-    A backslash separates folders only after a drive or a server. A slash separates folders, except beside a
+    A backslash separates folders only after a drive or a server. A slash separates folders, except next to a
     space, as in `cats / dogs.png`.
     """
     if found := WINDOWS_FOLDER.match(name):

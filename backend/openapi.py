@@ -1,4 +1,4 @@
-"""Entries of the API's description that FastAPI does not write by itself."""
+"""Entries of the API's description that FastAPI does not generate."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ MEANINGS = {
     415: "Not an image of a supported format.",
     422: "A value or a file that cannot be used.",
     429: "Too many requests are waiting. Retry after `Retry-After` seconds.",
-    503: "The database is unavailable. Retry after `Retry-After` seconds.",
+    503: "Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds.",
 }
 
 

@@ -16,8 +16,8 @@ SWEEP_SECONDS = 600.0
 ROWS = 500  # in one step
 PAUSE = 4  # times the duration of a step: at most a fifth of one core and of the disk is used
 TIMEOUT_SECONDS = 30
-# With `cifar.events = off` the triggers of schema.sql write no events: nobody follows predictions that ended
-# days ago. No step waits for the disk: a removal that a crash loses is repeated.
+# With `cifar.events = off` the triggers of schema.sql write no events: no client follows predictions that
+# ended days ago. No step waits for the disk: a removal that a crash loses is repeated.
 SERVER_SETTINGS = {
     "application_name": "backend retention",
     "cifar.events": "off",

@@ -1,1 +1,1 @@
-"""What the two Celery workers have in common: how they run, and nothing of what they do."""
+"""What the two Celery workers share: how they run. This package knows neither service."""

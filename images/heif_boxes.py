@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from images.errors import DamagedImage, TooComplex
 
 MAX_BOXES = 10_000
-# An `infe` entry: version and flags, id (four bytes in version 3), protection, type.
+# An `infe` entry: version and flags, id (two bytes, four in version 3), protection, type.
 METADATA = re.compile(rb"(infe(?:[\x00-\x02].{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 
 
@@ -46,7 +46,7 @@ def count_tile_pixels(data: bytes) -> int:
     primary = _number(boxes[b"pitm"], 4, wide=boxes[b"pitm"][0] > 0)
     tiles = links.get(primary, ())
     if any(tile in links for tile in tiles):
-        raise TooComplex("The image's tiles are made of tiles themselves; save it as JPEG.")
+        raise TooComplex("The image's tiles consist of tiles; save it as JPEG.")
     properties = list(_split(dict(_split(boxes[b"iprp"])).get(b"ipco", b"")))
     owned = [_read_associations(content) for name, content in _split(boxes[b"iprp"]) if name == b"ipma"]
     return sum(_area(properties, index) for tile in tiles for found in owned for index in found.get(tile, ()))
@@ -69,7 +69,7 @@ def _number(content: bytes, at: int, *, wide: bool) -> int:
 
 
 def _read_links(content: bytes) -> dict[int, tuple[int, ...]]:
-    """For each derived item, the ids of the items it is made of."""
+    """For each derived item, the ids of the items that it consists of."""
     links: dict[int, tuple[int, ...]] = {}
     wide = content[:1] > b"\0"
     id_bytes, code = (4, "I") if wide else (2, "H")

@@ -23,11 +23,8 @@ MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 START, END, SCAN, COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
 APPLICATION = range(0xE0, 0xF0)
-FRAMES = {*range(0xC0, 0xD0)} - {
-    0xC4,
-    0xC8,
-    0xCC,
-}  # starts of frame; the three excluded codes are tables and extensions
+TABLES = {0xC4, 0xC8, 0xCC}  # tables and extensions, whose codes lie between those of frames
+FRAMES = {*range(0xC0, 0xD0)} - TABLES  # starts of frame
 PROGRESSIVE = (0xC2, 0xCA)
 HIERARCHICAL = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 
@@ -99,7 +96,7 @@ def _walk(data: bytes, max_pixels: int) -> Jpeg:
 
 
 def _take_application(jpeg: Jpeg, marker: int, segment: bytes) -> None:
-    """Read the orientation, and keep the segments that say how colours are stored."""
+    """Read the orientation, and keep the segments that describe how colours are stored."""
     if marker == EXIF and segment.startswith(b"Exif\0\0", 4) and jpeg.orientation == UPRIGHT:
         jpeg.orientation = read_orientation(segment[4:])
     elif marker == JFIF and segment.startswith(b"JFIF\0", 4) and len(segment) >= 18:
@@ -182,8 +179,8 @@ def _find_other(image: Image.Image, colour: tuple[float | None, ...]) -> tuple[i
 def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:
     """For each component that has a scan, which of its 64 coefficients the file holds.
 
-    A progressive image is complete enough when it holds all: later scans only refine it. A scan that is cut
-    short does not count.
+    A progressive image is complete enough if the file holds all 64: later scans only refine them. A scan that
+    is cut short does not count.
     """
     there: dict[int, set[int]] = {}
     for number, scan in enumerate(jpeg.scans):

@@ -87,7 +87,7 @@ class Pipeline:
         """Batches run since the worker started."""
         self._stages = [Lock() for _ in range(STAGES)]
         self._is_alone = False
-        """The latest batch is a redelivered prediction: no other may start beside it."""
+        """The latest batch is a redelivered prediction: no other batch may start until it has ended."""
         self._flush_is_due = False
 
     def connect(self, consumer: Any) -> None:

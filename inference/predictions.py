@@ -13,7 +13,7 @@ from celery_worker.database import Connection
 from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
 
 MAX_ATTEMPTS = 3
-PLAN_ONCE = "-c plan_cache_mode=force_generic_plan"  # planning anew for each batch took half of a READ
+PLAN_ONCE = "-c plan_cache_mode=force_generic_plan"  # planning for each batch took half the time of READ
 
 # Read the rows that no worker has claimed. Changes nothing.
 READ = """

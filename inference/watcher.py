@@ -141,7 +141,7 @@ class Watcher:
             logger.warning("model refused", extra={"model": version, "error": reason})
 
     def switch(self, version: str, sha256: str | None) -> bool:
-        """Load a version beside the one that is served, then serve it. Returns whether to look again.
+        """Load a version while the current one is served, then serve it. Returns whether to look again.
 
         A version is refused if the SHA-256 of its float32 model is not `sha256`, the registered one.
         """

@@ -155,7 +155,7 @@ def _check_classes(root: Path, classes: Sequence[str]) -> None:
 def _read_part(sieve: Sieve, part: Path, classes: Mapping[str, Sequence[Path]]) -> Split:
     """Decode every image as the service decodes uploads: upright, on white, cropped to a square, scaled.
 
-    The sieve notes what is left out.
+    `sieve` records the files that are left out.
     """
     files = [
         (file, label)

@@ -34,10 +34,10 @@ class Report:
         """A new phase begins."""
 
     def note(self, text: str) -> None:
-        """Something that the user should know; the run goes on."""
+        """Something that the user should know; the run continues."""
 
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:
-        """`epochs` of `steps` each begin; those in `done` were trained before a resumption."""
+        """Training begins: `epochs` epochs of `steps` steps. Those in `done` were trained before."""
 
     def step(self) -> None:
         """One step has ended."""
@@ -106,8 +106,8 @@ class Terminal(Report):
 class JsonLines(Report):
     """One JSON object a line on standard output, for the training worker.
 
-    The worker writes one line to standard input when the run may publish. Standard input ends when the worker
-    does; then this process exits.
+    The worker writes one line to standard input when the run may publish. When the worker ends, standard
+    input closes, and this process exits.
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class JsonLines(Report):
 
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:  # noqa: ARG002
         self._write(epochs=epochs, device=device)
-        for epoch in done:  # again: the previous attempt may have ended before its worker read them
+        for epoch in done:  # sent again: the previous attempt may have ended before its worker read them
             self.epoch(epoch)
 
     def epoch(self, epoch: Epoch) -> None:

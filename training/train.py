@@ -131,7 +131,7 @@ def run(options: Options, report: Report) -> Path | None:
             drawings = pictures.draw(answers, dataset.classes, fitted.curve)
             report.publishing()
             artifact = publish.publish(folder, card, drawings, options.models)
-        if options.checkpoint is None:  # else whoever named the file removes it
+        if options.checkpoint is None:  # else the caller that named the file removes it
             checkpoint.unlink(missing_ok=True)
         report.published(artifact, card)
         return artifact

@@ -44,7 +44,7 @@ async def read_model(version: str, request: Request) -> Response:
     responses=describe_problems(404, 409, 422, 503),
 )
 async def activate_model(version: str, request: Request) -> Response:
-    """Workers load the model beside the one that they serve, and swap the two between two batches.
+    """Workers load the model while they serve the current one, and swap them between two batches.
 
     `served_at` is the time at which the first worker serves it.
     """

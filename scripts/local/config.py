@@ -97,7 +97,7 @@ class Config:
 
 
 def prepare(state: Path, http_port: int) -> Config:
-    """Create the state folder, secrets (once) and ports (anew if one is in use). Raises SetupError."""
+    """Create the state folder, secrets (once) and ports (new ones if one is in use). Raises SetupError."""
     for path in (state, REPOSITORY):
         if not re.fullmatch(r"[\w./+@,=:~-]+", str(path)):
             raise SetupError(

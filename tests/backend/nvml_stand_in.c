@@ -1,13 +1,13 @@
 /* A libnvidia-ml.so.1 with two GPUs, so that pynvml's own code runs where there is none.
 
-   It behaves as the file named by NVML_STAND_IN says, read anew at each call, one rule a line:
+   It behaves as the file named by NVML_STAND_IN says, read again at each call, one rule a line:
 
        <function or *> <GPU or *> <NVML's error code, or "hang">
        mig <GPU> on
        latin-1 <GPU or *> on             (names have a letter that is not UTF-8)
 
-   A call hangs for as long as its rule stands. The first rule that fits is the one that counts. Each call
-   is noted in the file of the same name with ".calls" behind it. */
+   A call hangs as long as its rule is in the file. The first rule that matches counts. Each call is noted
+   in the file of the same name with ".calls" at the end. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,7 +60,7 @@ static int call(const char *function, int gpu) {
     return code || initialized || !strcmp(function, "nvmlInitWithFlags") ? code : UNINITIALIZED;
 }
 
-/* Ends the function that it stands in, unless the call goes well. */
+/* Returns from the calling function with the error code, if there is one. */
 #define CALL(gpu) do { int code = call(__func__, gpu); if (code) return code; } while (0)
 
 static int mig_is_on(int gpu) {

@@ -1,7 +1,7 @@
-"""airbench's own code beside the recipes, from a folder outside this repository, on the same images and GPU.
+"""Compares the recipes with airbench's own code, which is not in this repository, on the same images and GPU.
 
-A copy of each script runs with fewer runs than its 200. Its first run is dropped, because it compiles. Its
-seconds are those of training and of one evaluation with six views.
+A copy of each script does fewer runs than its 200. The first run is dropped, because it compiles. The seconds
+are those of training and of one evaluation with six views.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""NVML: the health report's figures of each GPU beside those of nvidia-smi, idle and under load."""
+"""NVML: compares the health report's figures of each GPU with those of nvidia-smi, idle and under load."""
 
 import asyncio
 import shutil

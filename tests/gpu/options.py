@@ -40,7 +40,7 @@ def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
     add("--model", type=Path, default=find_model(), help="folder of a published version [the one that ships]")
     add("--images", type=Path, help=".npz of test images, from `python -m tests.gpu.image_file`")
     add("--data", type=Path, help="data set to train on: a folder, .tar or .zip with train/ and test/")
-    add("--airbench", type=Path, help="folder with airbench's scripts, to run beside fast and accurate")
+    add("--airbench", type=Path, help="folder with airbench's scripts, to compare with fast and accurate")
     add("--fast", type=int, default=10, help="trainings with the recipe fast [10]")
     add("--accurate", type=int, default=1, help="trainings with the recipe accurate [1]")
     add("--balanced", type=int, default=1, help="trainings with balanced, accurate its teacher [1]")

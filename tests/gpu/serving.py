@@ -1,7 +1,7 @@
 """The serving engine: the shipped model on the GPU, its answers and its speed.
 
-"As served" is what an inference worker does. The other ways are measured beside it, to see what they would
-give. Times include the copies to the device and back.
+"As served" is what an inference worker does. Other ways are measured, too, to see what they would gain.
+Times include the copies to the device and back.
 """
 
 import statistics
@@ -90,7 +90,7 @@ def answer(way: Run, images: Images) -> Answers:
 
 
 def compare(name: str, answers: Answers, reference: Answers, split: Split, least: int | None) -> None:
-    """Answers beside those of float32 on the CPU. `least`: images that the goal asks for; None: no goal."""
+    """Compare answers with those of float32 on the CPU. `least`: images that must agree; None: no goal."""
     ours, theirs = (Measured(given[0], split) for given in (answers, reference))
     same = float((ours.predicted == theirs.predicted).mean())
     worst = float(np.abs(answers[0] - reference[0]).max())
@@ -173,12 +173,12 @@ def time_first_passes(name: str, way: Run) -> None:
 
 
 def time_graph(name: str, content: bytes, plain: Run, batch: Images, image_at_peak: float) -> None:
-    """A pass as a CUDA graph, and its answers beside those of `plain`."""
+    """Time a pass as a CUDA graph, and compare its answers with those of `plain`."""
     what = f"{len(batch)}, graph, {name}"
     try:  # a session of its own: a graph is of one batch size
         graph = Bound(Session(content, enable_cuda_graph="1"), batch, plain(batch)[0].shape[1])
         time_batch(f"graph, {name}", graph, batch, image_at_peak, has_goals=False)
-        other = 255 - batch  # the graph is to read what is given now, not what it was captured with
+        other = 255 - batch  # the graph must read the images given now, not those it was captured with
         worst = float(np.abs(graph(other)[0] - plain(other)[0]).max())
     except Exception as error:  # ONNX Runtime's exceptions have no common class
         not_here(f"batch of {what}", f"ONNX Runtime refuses: {' '.join(str(error).split())[:200]}")

@@ -1,4 +1,4 @@
-"""Training: each recipe on the GPU, torch.compile, and a student beside the version that ships."""
+"""Training: each recipe on the GPU, torch.compile, and a student compared with the version that ships."""
 
 import statistics
 import subprocess
@@ -68,7 +68,7 @@ def train_all(trainings: Trainings, options: Options) -> None:
 
 
 def compile_fast(trainings: Trainings, seconds: float) -> None:
-    """`fast` with torch.compile, beside the seconds without."""
+    """Train `fast` with torch.compile; `seconds` is the time without."""
     try:
         with compiled():
             run = trainings.train("fast", 0)

@@ -104,7 +104,7 @@ def resume(place: Place) -> None:
 
 
 def cancel(place: Place) -> MemoryRuns:
-    """Cancel a run after its first epoch; its checkpoint goes."""
+    """Cancel a run after its first epoch; its checkpoint is removed."""
     began = 0.0
 
     def on_epoch(_: int) -> None:

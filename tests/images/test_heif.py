@@ -55,7 +55,7 @@ def test_an_image_that_shows_little_of_its_tiles_is_refused() -> None:
 def test_an_image_with_nested_tiles_is_refused() -> None:
     data = heic()
     link = struct.pack(">I4sHHH", 14, b"dimg", 1, 1, 2)
-    with pytest.raises(TooComplex, match="made of tiles themselves"):
+    with pytest.raises(TooComplex, match="consist of tiles"):
         decode(data.replace(link, struct.pack(">I4sHHH", 14, b"dimg", 1, 1, 1)), LIMIT)
 
 

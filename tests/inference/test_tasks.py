@@ -20,7 +20,7 @@ NOW = datetime.now(UTC)
 
 
 class Rows:
-    """Stands for the table of predictions."""
+    """A stand-in for the table of predictions."""
 
     def __init__(self, rows: dict[UUID, bytes], queue_ms: float = 0.0) -> None:
         self.rows = rows

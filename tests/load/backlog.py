@@ -20,7 +20,7 @@ UNFINISHED = "SELECT count(*) FROM predictions WHERE status IN ('queued', 'runni
 
 @dataclass(frozen=True)
 class Backlog:
-    """A backlog, and the single uploads beside it."""
+    """A backlog, and the single uploads sent meanwhile."""
 
     predictions: int
     accepted_per_second: float

@@ -1,7 +1,7 @@
 """`make bench`: this service and LitServe with the same model, in turn, in one run.
 
 Each client sends an upload, takes the answer, sends the next. Machines are noisy: compare ratios.
-docs/performance.md says what is measured, and how.
+docs/performance.md describes the method.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def measure_model() -> float:
 
 
 def measure_idle(*systems: System) -> dict[str, float]:
-    """Cores that each system uses while nobody asks."""
+    """Cores that each system uses while idle."""
     before = [system.read_cpu() for system in systems]
     time.sleep(IDLE_SECONDS)
     used = [system.read_cpu() - earlier for system, earlier in zip(systems, before, strict=True)]

@@ -1,4 +1,4 @@
-"""`--rows N`: a long history. How long its reads take, and how long predictions take meanwhile."""
+"""`--rows N`: a long history. Measures how long its reads take, and how long predictions take meanwhile."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ PREDICTIONS_PER_SECOND, CLIENTS = 20, 8
 
 @dataclass(frozen=True)
 class Read:
-    """One kind of read, again and again by one reader, and the predictions meanwhile."""
+    """One kind of read, repeated by one reader, and the predictions meanwhile."""
 
     statuses: Mapping[str, int]
     """How many answers had each HTTP status."""
@@ -58,11 +58,11 @@ class Read:
 
 @dataclass(frozen=True)
 class History:
-    """Reads of a history of so many rows."""
+    """Reads of a history with `rows` rows."""
 
     rows: int
     alone_p50_ms: float
-    """Of a prediction, while nobody reads."""
+    """Latency of a prediction without reads of the history."""
     reads: Mapping[str, Read]
     export_rows_per_second: float
     export_prediction_p50_ms: float

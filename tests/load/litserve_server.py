@@ -1,7 +1,7 @@
 """LitServe serves the same model: `python -m tests.load.litserve_server PORT CPU_THREADS MODEL`.
 
-It keeps nothing, and tells nobody but its client. It ends when its standard input does, with all of its
-processes, so that it cannot outlive the benchmark.
+It stores nothing, and sends the answer only to the client. It ends with all its processes when its standard
+input closes, so it cannot outlive the benchmark.
 """
 
 # `make check` runs where LitServe is not installed. Its methods take any further arguments; these need none.

@@ -1,4 +1,4 @@
-"""The plot of docs/performance.md: CPU-milliseconds an image, this service beside LitServe."""
+"""The plot of docs/performance.md: CPU-milliseconds an image, this service and LitServe."""
 
 from collections.abc import Iterator
 from html import escape

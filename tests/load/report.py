@@ -78,7 +78,7 @@ def render_streams(found: Streams) -> str:
         f"commit to arrival p50 {found.delay_p50_ms:.0f} ms, p95 {found.delay_p95_ms:.0f} ms.\n"
         f"Of {found.outcomes} outcomes a follower missed at most {found.missed}. The backend used "
         f"{found.backend_us:.0f} µs for each follower and outcome.\n"
-        f"A prediction's p50: {found.p50_ms:.1f} ms; while nobody follows {found.alone_p50_ms:.1f} ms."
+        f"A prediction's p50: {found.p50_ms:.1f} ms; without followers {found.alone_p50_ms:.1f} ms."
     )
 
 
@@ -105,7 +105,7 @@ def render_history(found: History) -> str:
     ]
     return (
         f"\nA history of {found.rows} rows. "
-        f"A prediction's p50 while nobody reads: {found.alone_p50_ms:.1f} ms.\n"
+        f"A prediction's p50 without reads: {found.alone_p50_ms:.1f} ms.\n"
         f"{align([READS, *rows])}\n"
         f"CSV: {found.export_rows_per_second:.0f} rows/s; a prediction meanwhile p50 "
         f"{found.export_prediction_p50_ms:.1f} ms, p95 {found.export_prediction_p95_ms:.1f} ms."

@@ -28,7 +28,7 @@ class Result:
     model_cpu_ms: float
     """Of an image in batches of 64 on one thread, nothing around it."""
     idle_cores: Mapping[str, float]
-    """What each system uses while nobody asks."""
+    """What each system uses while idle."""
     service: dict[Case, list[Measurement]] = field(default_factory=dict[Case, list[Measurement]])
     litserve: dict[Case, list[Measurement]] = field(default_factory=dict[Case, list[Measurement]])
     streams: Streams | None = None

@@ -30,13 +30,13 @@ class Streams:
     delay_p50_ms: float
     delay_p95_ms: float
     outcomes: int
-    """That the luckiest follower saw."""
+    """The most that any follower saw."""
     missed: int
-    """Of them, by the unluckiest."""
+    """How many of them the follower with the fewest did not see."""
     alone_p50_ms: float
-    """Of a prediction, while nobody follows."""
+    """Latency of a prediction without followers."""
     p50_ms: float
-    """Of a prediction, while all follow."""
+    """Latency of a prediction with all followers."""
     backend_us: float
     """CPU time of the backend for each follower and outcome, the prediction itself subtracted."""
 
@@ -58,7 +58,7 @@ class Follower(asyncio.Protocol):
 
 
 async def measure_streams(system: System, count: int, seconds: float) -> Streams:
-    """Predictions at a steady rate, first while nobody follows, then while `count` followers do."""
+    """Predictions at a steady rate, first without followers, then with `count` followers."""
     rate = min(MOST_PREDICTIONS_PER_SECOND, EVENTS_PER_SECOND / count)
     alone_p50, alone_cpu = await predict(system, rate, seconds)
     async with following(system.port, count) as followers:

@@ -34,12 +34,12 @@ PROGRAMS_OF = {
 
 @dataclass(frozen=True)
 class System:
-    """A server that runs, and how to talk to it."""
+    """A running server, and how to send requests to it."""
 
     name: str
     port: int
     roots: Mapping[str, Sequence[int]]
-    """The pids of each process group; a pid stands for its whole tree."""
+    """The pids of each process group; each pid includes its whole process tree."""
     headers: str
     """Of an upload that waits for its outcome."""
     proof: bytes

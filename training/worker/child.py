@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 TERM_SECONDS = 2.0
 MAX_LAST_LINE = 1000  # characters of standard error's last line that are shown
 SECRETS = ("DATABASE_URL", "BROKER_URL")
-# glibc keeps large buffers instead of mapping them anew at each step. Progress bars, as of a download, would
+# glibc keeps large buffers instead of mapping new ones at each step. Progress bars, as of a download, would
 # write thousands of lines to the log.
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "10000000000",

@@ -1,6 +1,6 @@
 """The worker's SQL for the table `trainings`.
 
-While the database is unreachable a statement is retried. Meanwhile the child process goes on with training,
+While the database is unreachable a statement is retried. Meanwhile the child process continues to train,
 and its reports wait in the pipe.
 """
 

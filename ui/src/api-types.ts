@@ -305,7 +305,7 @@ export interface paths {
         put?: never;
         /**
          * Activate a model
-         * @description Workers load the model beside the one that they serve, and swap the two between two batches.
+         * @description Workers load the model while they serve the current one, and swap them between two batches.
          *
          *     `served_at` is the time at which the first worker serves it.
          */
@@ -1337,7 +1337,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1392,7 +1392,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1441,7 +1441,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1488,7 +1488,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1546,7 +1546,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1615,7 +1615,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1664,7 +1664,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1723,7 +1723,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1764,7 +1764,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1806,7 +1806,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1898,7 +1898,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1947,7 +1947,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2005,7 +2005,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2064,7 +2064,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2093,7 +2093,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelList"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2142,7 +2142,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2200,7 +2200,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2260,7 +2260,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2342,7 +2342,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description The database is unavailable. Retry after `Retry-After` seconds. */
+            /** @description Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds. */
             503: {
                 headers: {
                     [name: string]: unknown;
