@@ -67,11 +67,11 @@ bench-train: ## Train RUNS times (5) and print a table of time and accuracy (REC
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
-gpu-check: ## Prove on a GPU what this machine has (DATA as for train; GPU_FLAGS=--help)
+gpu-check: ## Measure health, serving and training on a GPU (DATA as for train; GPU_FLAGS=--help)
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m tests.gpu $${DATA:+--data "$$DATA"} $(GPU_FLAGS)
 
-bench: ## Measure a separate system beside LitServe (BENCH_FLAGS=--quick, or --help)
+bench: ## Compare a separate system with LitServe (BENCH_FLAGS=--quick, or --help)
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) scripts/bootstrap bench
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) $(RUN) python -m tests.load.bench $(BENCH_FLAGS)
 

@@ -115,7 +115,7 @@ def number_parameters(statement: str) -> tuple[str, list[str]]:
 
 @contextmanager
 def translated_errors() -> Generator[None]:
-    """Raise errors of the drivers as DatabaseAway or BadParameter, where they mean that."""
+    """Raise DatabaseAway or BadParameter for the drivers' errors that mean one of these."""
     try:
         yield
     except (DBAPIError, PoolTimeout, asyncpg.PostgresError, *BROKEN, OSError, TimeoutError) as error:

@@ -1,4 +1,4 @@
-"""From decoded uploads to answers: rows are stored and published, and awaited if the client asks for that."""
+"""Submissions: store decoded uploads as rows, publish them, and wait for outcomes if the client asks."""
 
 import logging
 from collections.abc import Sequence

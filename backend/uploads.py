@@ -1,4 +1,4 @@
-"""From an upload to pixels: files are read and decoded under limits."""
+"""Uploads: read and decode their files under limits."""
 
 import asyncio
 from collections.abc import Generator
@@ -52,7 +52,7 @@ class UploadReader:
         self._settings = settings
         self._decoders = decoders
         self.held_bytes = 0
-        """Of the requests that are read now. A request counts with its size, at most that of one file."""
+        """Bytes of the requests that are being read. A request counts with its size, at most one file's."""
 
     async def read(self, request: Request) -> list[Upload]:
         """Read the files of a request. Each is decoded or refused before more of the body is read.

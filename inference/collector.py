@@ -1,4 +1,4 @@
-"""Which predictions form the next batch.
+"""Chooses the predictions of the next batch.
 
 There is no timer. When the device is free, a batch takes everything that waits. While the device is busy,
 only a full batch is formed ahead, because a smaller one may still grow.
@@ -32,7 +32,7 @@ class Group:
     started: float | None = None
     """When its first batch started, by the monotonic clock."""
     outcomes: dict[UUID, Outcome | None] = field(default_factory=dict[UUID, Outcome | None])
-    """Of the predictions that are done. None: the prediction was skipped."""
+    """The outcomes so far. None: the prediction was skipped."""
 
     def __post_init__(self) -> None:
         self.waiting = list(self.request_ids)

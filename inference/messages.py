@@ -11,7 +11,7 @@ from inference.collector import Group
 INTERACTIVE, BULK = "inference", "inference.bulk"
 """The queues: uploads with one file, and uploads with several."""
 MAX_PREDICTIONS = 1000
-"""In one message."""
+"""The most ids that one message may have."""
 
 
 def check(arguments: list[Any]) -> None:

@@ -22,7 +22,7 @@ class Row:
     started_at: datetime
     """When it was read or claimed."""
     queue_ms: float
-    """From its upload to `started_at`."""
+    """Time from its upload to `started_at`."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class View:
 
     active: str | None
     sha256: str | None
-    """Of the active version's float32 model, from the card that was registered."""
+    """SHA-256 of the active version's float32 model, from the card that was registered."""
     is_served: bool
     """Whether a worker has served the active version since its activation."""
     has_usable: bool

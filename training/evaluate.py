@@ -38,7 +38,7 @@ class Engine:
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
         self.provider = self._session.get_providers()[0]
-        """Not `provider` where that cannot be used: then the CPU runs the model."""
+        """The provider that runs the model: the CPU's if `provider` cannot be used."""
 
     def __call__(self, images: Images, batch_size: int = 500) -> tuple[Floats, Floats]:
         """Probabilities (count, classes) and energies (count,) of uint8 images (count, 32, 32, 3)."""

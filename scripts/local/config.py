@@ -50,12 +50,12 @@ class Config:
     secrets: Mapping[str, str]
 
     def database_url(self, user: str) -> str:
-        """For the services `backend`, `worker` and `training`, or for the owner, `cifar`."""
+        """The address for the user `backend`, `worker` or `training`, or for the owner, `cifar`."""
         password = self.secrets["postgres" if user == "cifar" else f"database_{user}"]
         return f"postgresql://{user}:{password}@127.0.0.1:{self.ports['postgres']}/cifar"
 
     def broker_url(self, user: str) -> str:
-        """For the services `backend`, `worker`, `training` and `flower`."""
+        """The address for the user `backend`, `worker`, `training` or `flower`."""
         return f"amqp://{user}:{self.secrets[f'broker_{user}']}@127.0.0.1:{self.ports['amqp']}/cifar"
 
     @property

@@ -91,7 +91,7 @@ class Reader:
         new.replace(self._place)
 
     def behave(self, *rules: str) -> None:
-        """Rules as nvml_stand_in.c has them; without any, all is well."""
+        """Write the rules of nvml_stand_in.c. Without rules every call succeeds."""
         new = self._behaviour.with_suffix(".new")
         new.write_text("\n".join(rules))
         new.replace(self._behaviour)

@@ -1,4 +1,4 @@
-"""From an upload to pixels or to an error. tests/images tests decoding."""
+"""Uploads become pixels or errors. tests/images tests decoding."""
 
 import math
 from collections.abc import AsyncGenerator, Callable

@@ -145,7 +145,7 @@ async def test_messages_for_every_queue_are_published_together(servers: Config) 
 
 
 def as_request(golden: dict[str, Any], app: Celery, task: Any) -> Request:
-    """The request that Celery's worker makes of the golden message."""
+    """The request that Celery's worker builds from the golden message."""
     message = Message(
         body=golden["body"],
         headers=golden["headers"],

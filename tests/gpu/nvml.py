@@ -17,7 +17,7 @@ QUERY = (
 )  # fmt: skip
 MIB = 2**20
 TRIES = 5
-# How far two readings, a moment apart, may differ.
+# How far two readings may differ. They are not simultaneous.
 MEMORY_MIB, TEMPERATURE_C, POWER_SHARE, POWER_W, UTILIZATION_POINTS = 64, 4, 0.25, 20, 30
 BUSY_PERCENT = 50
 
@@ -103,7 +103,7 @@ def _mib(count: int | None) -> float | None:
 
 
 async def check(when: str, gpus: Gpus, *, busy: bool) -> None:
-    """Compare a few times, since both read a moment apart; the closest counts."""
+    """Compare up to TRIES times, because the two readings are not simultaneous."""
     differences, read = ["nothing was read"], list[Gpu]()
     for _ in range(TRIES):
         read, smi = await gpus.read(), await asyncio.to_thread(ask_smi)

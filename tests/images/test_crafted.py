@@ -1,4 +1,4 @@
-"""Crafted files that need far more memory than their size suggests: the limits check what decides it."""
+"""Crafted files that need far more memory than their size suggests are refused."""
 
 import contextlib
 import pickle

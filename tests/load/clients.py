@@ -22,7 +22,7 @@ class Uploads:
 
     requests: Sequence[bytes]
     images: int
-    """In each request."""
+    """Images in each request."""
     proof: bytes
     """What a complete answer holds once for each image."""
 
@@ -33,7 +33,7 @@ class Answer:
 
     latency_ms: float
     batch_sizes: Sequence[int]
-    """Of its images."""
+    """The size of the batch that each image was in."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ class Reading:
 
     groups: Mapping[str, float]
     machine: float
-    """Of all processes, the load generator and those of other work included."""
+    """CPU seconds of all processes, including the load generator and other work."""
 
     def __sub__(self, earlier: "Reading") -> "Reading":
         groups = {name: seconds - earlier.groups[name] for name, seconds in self.groups.items()}
@@ -32,7 +32,7 @@ def read(roots: Mapping[str, Sequence[int]]) -> Reading:
 
 
 def tree_seconds(root: psutil.Process) -> float:
-    """CPU seconds of a process, of its descendants, and of those of them that have ended."""
+    """CPU seconds of a process and its descendants, including those that have ended."""
     total = 0.0
     for process in tree(root):
         with contextlib.suppress(psutil.NoSuchProcess):

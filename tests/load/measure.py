@@ -29,11 +29,11 @@ class Measurement:
     images_per_second: float
     p50_ms: float
     p99_ms: float
-    """Of requests."""
+    """The latency of requests."""
     batch_size: float
     """Mean over the images."""
     cpu_ms: Mapping[str, float]
-    """For each image, of each process group."""
+    """CPU time for each image, by process group."""
     other_cores: float
     """CPU time of all else on the machine, in cores: the load generator and other work."""
 

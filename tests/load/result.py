@@ -24,9 +24,9 @@ class Result:
 
     machine: Mapping[str, Any]
     seconds: float
-    """Of one measurement."""
+    """The duration of one measurement."""
     model_cpu_ms: float
-    """Of an image in batches of 64 on one thread, nothing around it."""
+    """CPU time of the model alone for an image, in batches of 64 on one thread."""
     idle_cores: Mapping[str, float]
     """What each system uses while idle."""
     service: dict[Case, list[Measurement]] = field(default_factory=dict[Case, list[Measurement]])
@@ -76,5 +76,5 @@ class Result:
 
 
 def median(measurements: Sequence[Measurement], figure: str) -> float:
-    """Of a figure that each measurement has, over the rounds."""
+    """The median of one figure over the rounds."""
     return statistics.median(getattr(measurement, figure) for measurement in measurements)

@@ -41,9 +41,9 @@ class System:
     roots: Mapping[str, Sequence[int]]
     """The pids of each process group; each pid includes its whole process tree."""
     headers: str
-    """Of an upload that waits for its outcome."""
+    """The header lines of an upload that waits for its outcome."""
     proof: bytes
-    """What an answer holds once for each image that was classified."""
+    """Bytes that an answer holds once for each classified image."""
 
     def read_cpu(self) -> cpu.Reading:
         return cpu.read(self.roots)

@@ -1,10 +1,10 @@
-"""What ends an attempt of a run, other than its success.
+"""The errors that end an attempt of a run.
 
 AttemptEnded
 ├── TrainingFailed  the run fails, with a title and a detail for its user
 └── Lost            the run is canceled, deleted, or claimed by another attempt
 
-`celery_worker.errors.Stopped` also ends one: the worker shuts down, and the run goes back to the queue.
+`celery_worker.errors.Stopped` also ends an attempt: the worker shuts down, and the run returns to the queue.
 """
 
 
