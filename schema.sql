@@ -3,7 +3,7 @@
 
 CREATE TYPE prediction_status AS ENUM (
     'queued',     -- stored, so it cannot be lost; a worker may have read it, but no outcome is written
-    'running',    -- claimed, because its batch is slow or it runs again; the worker may have crashed since
+    'running',    -- claimed, because its batch is slow or it is a repeated attempt; its worker may be gone
     'succeeded',  -- terminal: prediction, confidence and probabilities are set
     'failed',     -- terminal: error_title and error_detail say why
     'canceled'    -- terminal: withdrawn by a user before it had an outcome
@@ -101,7 +101,7 @@ BEGIN
     IF changed = 0 THEN
         RETURN NULL;
     END IF;
-    PERFORM pg_advisory_xact_lock(20);  -- any number that nothing else uses: that of the decision
+    PERFORM pg_advisory_xact_lock(20);  -- the key of no other lock, after docs/decisions/0020
     SELECT greatest(max(number), extract(epoch FROM clock_timestamp()) * 1000000) INTO last FROM public.events;
     IF changed > 1000 THEN
         INSERT INTO public.events VALUES (last + 1, NULL);
@@ -116,7 +116,7 @@ CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION record_events();
 CREATE TRIGGER predictions_updated AFTER UPDATE ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION record_events();
--- Not of what a backend removes for its age (backend/retention.py).
+-- Not for predictions that retention removes (backend/retention.py).
 CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions
     REFERENCING OLD TABLE AS changes FOR EACH STATEMENT
     WHEN (current_setting('cifar.events', true) IS DISTINCT FROM 'off') EXECUTE FUNCTION record_events();
@@ -158,7 +158,7 @@ CREATE TABLE trainings (
 );
 CREATE INDEX trainings_unfinished ON trainings (id) WHERE status IN ('queued', 'running');
 
--- One measured epoch of a training. A resumed training continues from its checkpoint; it changes no row here.
+-- One measured epoch of a training. A resumed training continues after its last epoch, and changes no row here.
 CREATE TABLE epochs (
     training            uuid NOT NULL REFERENCES trainings ON DELETE CASCADE,
     number              integer NOT NULL,               -- from 1
