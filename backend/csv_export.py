@@ -15,7 +15,7 @@ QUOTED = r'[,"\r\n]'
 
 
 def _text(column: str) -> str:
-    """The cell of a text, changed so that it is no formula (OWASP, "CSV injection"). Quotes are doubled."""
+    """A text as a cell, changed so that it is not a formula (OWASP, "CSV injection"). Quotes are doubled."""
     return f"""CASE WHEN {column} ~ '{SUSPECT}' THEN (
         SELECT CASE WHEN safe ~ '{QUOTED}' THEN '"' || replace(safe, '"', '""') || '"' ELSE safe END
         FROM regexp_replace({column}, '{FORMULA}', '\\1''', 'g') AS safe) ELSE {column} END"""

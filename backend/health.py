@@ -42,7 +42,7 @@ class Question(Generic[T]):
     """A question to one part, with at most one call at a time.
 
     A call to a part that hangs (a stopped process, a lost network) may not even be cancelable. So a late call
-    is left alone, and everyone who asks meanwhile gets Unavailable.
+    is neither canceled nor repeated, and callers get Unavailable until it has ended.
 
     Time that this process spends on other work does not count: see `_wait`.
     """

@@ -1,7 +1,7 @@
 """Why a file gives no pixels.
 
 ImageError
-├── UnknownFormat        the content is no supported image format
+├── UnknownFormat        the content is not a supported image format
 ├── UnsupportedVariant   a supported format, but a variant of it that is not decoded
 ├── DamagedImage         an image that ends early or is damaged
 ├── TooManyPixels        width times height over the limit
@@ -16,7 +16,7 @@ class ImageError(Exception):
 
 
 class UnknownFormat(ImageError):
-    """The content is no supported image format."""
+    """The content is not a supported image format."""
 
 
 class UnsupportedVariant(ImageError):

@@ -83,7 +83,7 @@ class Loader:
                 raise ArtifactError("ONNX Runtime cannot use CUDA on this machine; its log says why")
             engine.check(found.check, "float32")
         except ArtifactError as error:
-            logger.error("the GPU cannot serve %s, so the CPU does: %s", found.card.version, error)
+            logger.error("the GPU cannot serve %s, the CPU serves it instead: %s", found.card.version, error)
             return self._on_cpu(found, f"CUDA failed: {error}")
         return Classifier(found, engine, f"{name_gpu()} (CUDA, float32)")
 
@@ -97,7 +97,8 @@ class Loader:
                 engine = Engine(found.int8, self.cpu_threads, CPU)
                 return Classifier(found, engine, name_cpu("int8"), fallback)
         except ArtifactError as error:
-            logger.warning("int8 of %s cannot be served, so float32 is: %s", found.card.version, error)
+            version = found.card.version
+            logger.warning("int8 of %s cannot be served, float32 is served instead: %s", version, error)
             fallback = fallback or f"int8 failed: {error}"
         return Classifier(found, Engine(found.float32, self.cpu_threads, CPU), name_cpu("float32"), fallback)
 

@@ -139,7 +139,7 @@ class Pipeline:
                 self._settle(part.group)
         except DeviceLost:
             # The broken connection returns the messages. The next process waits until the model loads.
-            logger.exception("the device classifies no image any more; the process ends")
+            logger.exception("the device cannot classify any image; the process ends")
             os._exit(1)
         except Exception:
             logger.exception("a batch of %d failed; its messages are returned", len(batch.request_ids))

@@ -26,7 +26,7 @@ UNPACKING_ERRORS = (  # what damaged, cut off or locked archives raise
 
 
 @contextmanager
-def alone(cache: Path) -> Generator[None]:
+def locked(cache: Path) -> Generator[None]:
     """Lock the cache against other processes, and remove what killed processes left unfinished."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def unpack(archive: Path, cache: Path) -> Path:
         root = cache / f"{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}-{LAYOUT}"
     if root.exists():
         return root
-    with alone(cache):
+    with locked(cache):
         if root.exists():  # another process unpacked it while this one waited
             return root
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:

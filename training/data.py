@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.archives import alone, unpack
+from training.archives import locked, unpack
 from training.errors import DataError
 from training.files import LeftOut, Sieve, is_system
 from training.model import INPUT_SIZE
@@ -112,7 +112,7 @@ def _list_folders(folder: Path) -> list[Path]:
 
 
 def _download_cifar10(cache: Path) -> Dataset:
-    with alone(cache):
+    with locked(cache):
         from torchvision.datasets import CIFAR10  # here, because it takes four seconds
 
         try:

@@ -116,7 +116,7 @@ async def predict(request: Request) -> Response:
 
 
 def parse_wait(prefer: list[str]) -> int:
-    """Seconds to wait, or 0. RFC 7240: only the first `wait` counts; it is ignored if it is no number."""
+    """Seconds to wait, or 0. RFC 7240: only the first `wait` counts; it is ignored if it is not a number."""
     return _parse_wait(",".join(prefer))
 
 

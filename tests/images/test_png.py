@@ -32,7 +32,7 @@ PASSED_OVER = {
     "damaged EXIF": chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
     "animation out of order": chunk(b"acTL", bytes(8)) + chunk(b"fcTL", bytes(26)),
     "animation, short": chunk(b"acTL", b"\0") + chunk(b"fcTL", b"\0"),
-    "Exif as a text that is no number": chunk(b"tEXt", b"Raw profile type exif\0\nexif\n4\nzzzz"),
+    "Exif as a text that is not a number": chunk(b"tEXt", b"Raw profile type exif\0\nexif\n4\nzzzz"),
     "private chunk of no letters": chunk(b"a\xff1\0", b"x"),
 }
 

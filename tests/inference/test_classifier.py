@@ -59,7 +59,7 @@ def test_an_int8_model_that_fails_on_this_cpu_falls_back_to_float32_with_a_reaso
     served = loader.load(publish(tmp_path, int8=int8))
     assert "float32" in served.device_name
     assert served.fallback.startswith("int8 failed")
-    assert "int8 of v1 cannot be served, so float32 is" in caplog.text
+    assert "int8 of v1 cannot be served, float32 is served instead" in caplog.text
 
 
 def test_a_damaged_int8_file_falls_back_to_float32_with_a_reason(loader: Loader, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ class Child:
             if isinstance(message, dict):
                 self._messages.put(message)
             elif line.strip():
-                logger.warning("this line is no report: %.200s", line.strip(), extra=self._log)
+                logger.warning("this line is not a report: %.200s", line.strip(), extra=self._log)
 
     def _read_errors(self, lines: TextIO) -> None:
         for line in lines:

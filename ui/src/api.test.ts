@@ -12,7 +12,7 @@ test("a problem keeps its title, detail and request id", () => {
 });
 
 test.each(["<html>502 Bad Gateway</html>", "", "null", '"text"', '{"title":3}'])(
-  "a body that is no problem document becomes a general problem: %j",
+  "a body that is not a problem document becomes a general problem: %j",
   (body) => {
     const problem = parseProblem(502, body);
     expect(problem.title).toBe("Unexpected response");

@@ -78,7 +78,7 @@ def behave(options: argparse.Namespace) -> None:
             pass
     report(epochs=options.epochs, device="a test's device")
     report(phase="training")
-    print("this line is no report", flush=True)
+    print("this line is not a report", flush=True)
     done = int(options.checkpoint.read_text()) if options.checkpoint.exists() else 0
     for number in range(1, done + 1):
         report_epoch(number, options.epochs)
