@@ -110,7 +110,7 @@ class Decoders:
         self._end: float | None = None
         self._files = 0
         self.idle = asyncio.Event()
-        """Set while no file is being decoded or waits for that."""
+        """Set while no file is being decoded or waits to be decoded."""
         self.idle.set()
 
     async def start(self) -> None:

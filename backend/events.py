@@ -76,7 +76,7 @@ class Changes:
 
     @property
     def listening(self) -> bool:
-        """Events are passed on at once. If False, up to five seconds late."""
+        """Whether events are passed on at once. If not, they are up to five seconds late."""
         return self._listener.listening and self._read_up_to is not None
 
     @property
@@ -156,7 +156,7 @@ class Changes:
                 self._read_up_to = found.rows[-1].number
                 self._wake.set()
                 return
-        elif self._streams or self._awaited:  # a reader registered meanwhile
+        elif self._streams or self._awaited:  # a reader registered during the read
             self._wake.set()
             return
         self._read_up_to = found.latest

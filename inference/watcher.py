@@ -192,7 +192,7 @@ class Watcher:
         self._later[version] = time.monotonic() + LATER_SECONDS
 
     def _complain(self, complaint: str) -> None:
-        """Log a complaint once, and once that it no longer holds."""
+        """Log a complaint once, and log once when it no longer holds."""
         if complaint != self._complaint:
             serving = (
                 self.classifier.version if self.classifier else "nothing; the messages wait in the queue"

@@ -13,11 +13,11 @@ SIZES = ("32x32", "640x480")
 SAMPLES = REPOSITORY / "ui/public/samples"
 PHOTO = (640, 480)
 JPEG_QUALITY = 85
-GRAIN = 6.0  # deviation of the sensor noise, of 255: a photo then has about 65 kB, as a phone's of that size
+GRAIN = 6.0  # standard deviation of the noise, out of 255: a photo has about 65 kB, as from a phone
 
 
 def read_images(size: str) -> list[bytes]:
-    """Ten JPEG files of one of SIZES, a class each."""
+    """Ten JPEG files of one of SIZES, one for each class."""
     samples = sorted(SAMPLES.glob("*.jpg"))
     return [
         enlarge(file, seed) if size == "640x480" else file.read_bytes() for seed, file in enumerate(samples)
@@ -25,7 +25,7 @@ def read_images(size: str) -> list[bytes]:
 
 
 def enlarge(file: Path, seed: int) -> bytes:
-    """A JPEG of 640 x 480 pixels with noise like a camera's: without it, a smooth picture has 15 kB."""
+    """A JPEG of 640 x 480 pixels with noise like a camera's. Without noise it would have 15 kB."""
     with Image.open(file) as small:
         smooth = np.asarray(small.convert("RGB").resize(PHOTO, Image.Resampling.BICUBIC), np.float32)
     grain = np.random.default_rng(seed).normal(0, GRAIN, (*smooth.shape[:2], 1))

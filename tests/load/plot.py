@@ -9,7 +9,7 @@ from tests.load.result import Result, median, reference
 
 WIDTH, LEFT, RIGHT, TOP = 820, 150, 130, 84
 BAR, GAP, CASE_GAP = 18, 3, 16
-# Readable on white and on black; the background is drawn, so that a page of the other scheme does no harm.
+# Readable on white and on black. The drawing has a background, in case the page uses the other scheme.
 STYLE = """
 svg { font: 13px system-ui, sans-serif; --text: #1f2328; --ground: #ffffff; --line: #d1d9e0; }
 @media (prefers-color-scheme: dark) { svg { --text: #f0f6fc; --ground: #0d1117; --line: #3d444d; } }
@@ -21,7 +21,7 @@ text { fill: var(--text); } .title { font-weight: 600; font-size: 15px; } .end {
 
 
 def draw(result: Result) -> str:
-    """An SVG file. One case is one line for each system; this service's bar is split by process group."""
+    """An SVG file. Each case has a bar for each system. The bar of this service is split by process group."""
     cases = list(result.service)
     widest = max(
         [median(result.service[case], "all_cpu_ms") for case in cases]
@@ -61,7 +61,7 @@ def draw_legend() -> Iterator[str]:
 
 
 def draw_case(result: Result, case: Case, y: int, scale: float) -> Iterator[str]:
-    """Two bars: this service, and LitServe at the load that it is compared at."""
+    """Two bars: this service, and LitServe under the load to compare with."""
     ours, theirs = result.service[case], result.litserve[reference(case)]
     files = f", {case.files} files" if case.files > 1 else ""
     yield text(LEFT - 8, y + BAR, f"{case.size}{files}", "end")
