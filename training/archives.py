@@ -27,7 +27,7 @@ UNPACKING_ERRORS = (  # what damaged, cut off or locked archives raise
 
 @contextmanager
 def locked(cache: Path) -> Generator[None]:
-    """Lock the cache against other processes, and remove what killed processes left unfinished."""
+    """Lock the cache against other processes, and remove unfinished folders of killed processes."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         lock = (cache / ".lock").open("w")

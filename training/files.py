@@ -21,7 +21,7 @@ MAX_FILE_BYTES = 1 << 29  # a whole file is held in memory; 100 megapixels of 32
 EXAMPLES, UNREADABLE_EXAMPLES = 3, 100  # more unreadable images are named, because people have to repair them
 EXAMPLE_CHARACTERS = 200
 
-# Names, in lower case, that operating systems and programs put beside the images. Names that begin with . or
+# Names, in lower case, of files that systems and programs put next to the images. Names that begin with . or
 # @ or end with ~ count too.
 SYSTEM_NAMES = {
     "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
@@ -136,7 +136,7 @@ class Sieve:
 
 
 def is_system(name: str) -> bool:
-    """Whether the name is one that an operating system or a program puts beside images."""
+    """Whether it is the name of a file that an operating system or a program puts next to images."""
     return name.startswith((".", "@")) or name.endswith("~") or name.lower() in SYSTEM_NAMES
 
 

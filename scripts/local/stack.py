@@ -1,4 +1,4 @@
-"""Start, watch and stop the local servers. supervisord runs them, and restarts those that end."""
+"""Start, watch and stop the local servers. supervisord runs them, and restarts those that crash."""
 
 import fcntl
 import hashlib
@@ -58,7 +58,7 @@ def stop(state: Path) -> bool:
 
 
 def end_left_behind(state: Path) -> bool:
-    """End what a killed supervisord left running; returns whether anything ran."""
+    """End the processes that a killed supervisord left running; returns whether there were any."""
     if not (found := left_behind(state)):
         return False
     for process in found:

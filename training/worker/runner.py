@@ -181,7 +181,7 @@ class Runner:
             self.stopping.wait(0.1)
 
     def _sweep(self) -> None:
-        """Remove the checkpoints of ended runs, and what killed processes have left unpublished."""
+        """Remove the checkpoints of ended runs, and unpublished folders of killed processes."""
         for folder in self.models.glob(".partial-*"):
             with suppress(OSError):
                 if time.time() - folder.stat().st_mtime > PARTIAL_SECONDS:
