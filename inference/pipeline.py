@@ -157,4 +157,6 @@ def settle(request: Any, value: str | Exception, runtime: float = 0.0) -> None:
     try:
         raise value
     except type(value):
-        request.on_failure(ExceptionInfo())
+        info: Any = ExceptionInfo()
+        info.exception = value  # as Celery's own tracer does: Flower would show the name of the wrapper
+        request.on_failure(info)
