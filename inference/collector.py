@@ -89,13 +89,14 @@ class Collector:
         """The next batch, if one may start. `is_idle`: no other batch is in progress.
 
         A redelivered prediction runs while no other batch is in progress. If it ends the worker again, only
-        its own attempts count. Redelivered predictions and batches of first deliveries take turns.
+        its own attempts count. Redelivered predictions take turns with batches of interactive ones, which
+        therefore wait for one redelivered prediction at most. Bulk waits for all of them.
         """
         if not self._redelivered:
             return self._take_first_deliveries() if device_is_free or self._is_full() else None
         if not is_idle:
             return None
-        batch = self._take_first_deliveries() if self._last_was_redelivered else None
+        batch = self._take_interactive() if self._last_was_redelivered else None
         batch = batch or self._take_redelivered() or self._take_first_deliveries()
         self._last_was_redelivered = batch is not None and batch.is_redelivered
         return batch
@@ -103,6 +104,10 @@ class Collector:
     def _take_redelivered(self) -> Batch | None:
         parts = _take_from(self._redelivered, 1)
         return Batch(parts, is_redelivered=True) if parts else None
+
+    def _take_interactive(self) -> Batch | None:
+        parts = _take_from(self._interactive, self.max_batch_size)
+        return Batch(parts) if parts else None
 
     def _take_first_deliveries(self) -> Batch | None:
         """Interactive predictions first, then bulk. After BULK_TURN batches, one bulk message goes first."""

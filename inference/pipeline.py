@@ -13,11 +13,10 @@ from threading import Lock
 from typing import Any
 from uuid import UUID
 
-from billiard.einfo import ExceptionInfo
 from celery.worker import state
 from celery.worker.request import Request
 
-from celery_worker.task import WorkerTask
+from celery_worker.task import WorkerTask, fail
 from inference import messages
 from inference.collector import Batch, Collector, Group
 from inference.errors import DeviceLost
@@ -174,8 +173,5 @@ def settle(request: Any, value: str | Exception, runtime: float = 0.0) -> None:
     """Acknowledge Celery's request. It succeeded with a text or failed with an exception."""
     if isinstance(value, str):
         request.on_success((False, value, runtime))
-        return
-    try:
-        raise value
-    except type(value):
-        request.on_failure(ExceptionInfo())
+    else:
+        fail(request, value)

@@ -113,14 +113,16 @@ def test_a_redelivered_prediction_runs_alone_and_only_while_no_other_batch_is_in
     assert take(collector, is_idle=False) == []
 
 
-def test_redelivered_predictions_and_first_deliveries_take_turns(collector: Collector) -> None:
+def test_redelivered_predictions_take_turns_with_interactive_ones_before_bulk(collector: Collector) -> None:
     redelivered = group(4, is_redelivered=True)
     collector.add(redelivered)
     alone = [[id] for id in redelivered.request_ids]
+    bulk = add(collector, 1, is_bulk=True)
     first, second = [add(collector, *[1] * SIZE) for _ in range(2)]
-    batches = [collector.take(is_idle=True, device_is_free=True) for _ in range(6)]
-    assert [batch and ids_of(batch) for batch in batches] == [alone[0], first, alone[1], second, *alone[2:]]
-    assert [batch and batch.is_redelivered for batch in batches] == [True, False, True, False, True, True]
+    expected = [alone[0], first, alone[1], second, *alone[2:], bulk]
+    batches = [collector.take(is_idle=True, device_is_free=True) for _ in expected]
+    assert [batch and ids_of(batch) for batch in batches] == expected
+    assert [batch and batch.is_redelivered for batch in batches] == [ids in alone for ids in expected]
     assert not collector
 
 

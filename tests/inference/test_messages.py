@@ -13,8 +13,9 @@ from kombu.message import Message
 from celery_worker.consumer import Consumer
 from celery_worker.task import start
 from inference.collector import Group
+from inference.errors import ClassificationError
 from inference.messages import BULK, INTERACTIVE, MAX_PREDICTIONS
-from inference.pipeline import BatchTask, count_prefetches
+from inference.pipeline import BatchTask, count_prefetches, settle
 from scripts.local.config import REPOSITORY
 
 ID = str(uuid4())
@@ -32,7 +33,9 @@ class Worker:
         app = Celery("test", broker="memory://", set_as_current=False)
         task = Task()
         app.register_task(task)
-        consumer = MagicMock(hostname="test", event_dispatcher=None, connection_errors=())
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        events = MagicMock(enabled=True, send=lambda kind, **fields: self.events.append((kind, fields)))
+        consumer = MagicMock(hostname="test", event_dispatcher=events, connection_errors=())
         consumer.controller.state.revoked = set()
         self.groups: list[Group] = []
         self.settled: list[str] = []
@@ -129,6 +132,15 @@ def test_ids_that_are_not_uuids_fail_the_task(bad: Any, worker: Worker) -> None:
     worker.deliver([[ID, bad]])
     assert worker.groups == []
     assert worker.settled == ["acknowledged"]
+
+
+def test_flower_is_told_in_words_why_a_task_failed(worker: Worker) -> None:
+    worker.deliver([[ID]])
+    (group,) = worker.groups
+    settle(group.request, ClassificationError("12 predictions: 11 succeeded, 1 failed"))
+    kind, fields = worker.events[-1]
+    assert kind == "task-failed"
+    assert fields["exception"] == "ClassificationError('12 predictions: 11 succeeded, 1 failed')"
 
 
 def test_lone_uploads_fill_each_stage_and_the_next_batch_and_bulk_has_sixteen_messages() -> None:

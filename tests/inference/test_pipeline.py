@@ -35,7 +35,7 @@ class Request:
         self.ended.append(f"succeeded {outcome[1]}")
 
     def on_failure(self, info: Any) -> None:
-        self.ended.append(f"failed {info.exception.exc}")
+        self.ended.append(f"failed {info.exception}")
 
     def reject(self, *, requeue: bool) -> None:
         self.ended.append("requeued" if requeue else "rejected")

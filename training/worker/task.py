@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from billiard.einfo import ExceptionInfo
 from celery.worker import state
 from celery.worker.request import Request
 
-from celery_worker.task import WorkerTask
+from celery_worker.task import WorkerTask, fail
 from training.worker.runner import Runner
 
 logger = logging.getLogger(__name__)
@@ -61,8 +60,8 @@ class Train(WorkerTask):
         try:
             value = self.runner.run(_parse_id(request.args))
             request.on_success((False, value, time.monotonic() - started))
-        except Exception:
-            request.on_failure(ExceptionInfo())
+        except Exception as error:
+            fail(request, error)
         finally:
             self.consumer.hub.call_soon(self.resume)
             if state.should_stop is not None:  # the loop, which sends events, may have ended
