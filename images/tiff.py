@@ -108,6 +108,6 @@ def _describe(directory: Directory) -> str:
     kind = KINDS.get(directory.number(SAMPLE_FORMAT, 1), "unknown")
     samples = directory.number(SAMPLES, 1)
     extra = len(directory.tags.get(EXTRA_SAMPLES, ()))
-    alpha = f", {extra} of them extra channels" if extra else ""
+    alpha = f", {extra} of them extra" if extra else ""
     number = "a sample" if samples == 1 else f"{samples} samples"
     return f"{number} of {'/'.join(map(str, sorted(set(bits))))} bits ({kind}) a pixel{alpha}"
