@@ -14,7 +14,8 @@ MAX_MISSED = 1000  # missed or unfinished predictions that a stream sends at its
 # before it, is still stored. (A crash of PostgreSQL can lose the last claims of a worker.) Otherwise no
 # prediction is returned. There is always at least one row; it holds nulls if there are no such events. A
 # prediction that was removed has no `id`.
-# The upper bound, 30 years later, excludes nothing. With it PostgreSQL expects few events and uses the index.
+# The upper bound, the largest bigint, excludes nothing. With it PostgreSQL expects few events and uses the
+# index.
 READ_AFTER = f"""
 SELECT state.latest, state.kept, event.number, event.prediction_id, {COLUMNS}
 FROM (SELECT (SELECT max(number) FROM events) AS latest,
@@ -22,7 +23,7 @@ FROM (SELECT (SELECT max(number) FROM events) AS latest,
                      WHERE number BETWEEN CAST(:after AS bigint) - 5000000 AND :after) AS kept) AS state
 LEFT JOIN LATERAL (
     SELECT prediction_id, max(number) AS number FROM events
-    WHERE state.kept AND number > :after AND number < CAST(:after AS bigint) + 1000000000000000
+    WHERE state.kept AND number > :after AND number < 9223372036854775807
     GROUP BY prediction_id ORDER BY max(number) LIMIT :most) AS event ON true
 LEFT JOIN predictions ON id = event.prediction_id
 ORDER BY event.number
