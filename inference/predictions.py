@@ -13,7 +13,9 @@ from celery_worker.database import Connection
 from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
 
 MAX_ATTEMPTS = 3
-PLAN_ONCE = "-c plan_cache_mode=force_generic_plan"  # planning for each batch took half the time of READ
+# Planning for each batch took half the time of READ. The one plan may be made while the table is empty, and
+# must use the indexes all the same.
+PLAN_ONCE = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 
 # Read the rows that no worker has claimed. Changes nothing.
 READ = """
