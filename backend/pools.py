@@ -8,7 +8,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from backend.database import Pool
+from backend.database import COMMAND_SECONDS, CONNECT_SECONDS, SERVER_SETTINGS, Pool
 from backend.errors import DatabaseAway, SearchTooLong, TooManySearches
 
 SEARCH_CONNECTIONS = 2  # on two cores a third search would only slow down the others
@@ -17,7 +17,6 @@ SEARCH_WAIT_SECONDS = 2.0  # for a free connection, before the answer is 503
 EXPORT_SECONDS = 60  # for one page: a filter that matches few rows reads many
 EXPORT_WAIT_SECONDS = 10.0
 WAIT_SECONDS = 5.0
-COMMAND_SECONDS = 10
 CANCELED = "57014"  # SQLSTATE of a statement that timed out
 
 
@@ -86,8 +85,8 @@ def _build_engine(url: str, connections: int, wait_seconds: float, timeout_secon
         pool_timeout=wait_seconds,
         pool_use_lifo=True,
         connect_args={
-            "timeout": 5,
+            "timeout": CONNECT_SECONDS,
             "command_timeout": max(COMMAND_SECONDS, timeout_seconds + 5),
-            "server_settings": {"application_name": "backend", **(expensive if timeout_seconds else {})},
+            "server_settings": SERVER_SETTINGS | (expensive if timeout_seconds else {}),
         },
     )

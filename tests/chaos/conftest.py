@@ -19,6 +19,18 @@ async def upload(client: httpx.AsyncClient, count: int = len(IMAGES), **headers:
     return answer.json()["predictions"]
 
 
+async def is_known_to_flower(system: Config, client: httpx.AsyncClient) -> bool:
+    """Flower, which may have just started, has shown a prediction."""
+    answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
+    return answer.status_code == 200 and len(await read_flower_tasks(system, client)) > 0
+
+
+async def read_flower_tasks(system: Config, client: httpx.AsyncClient) -> dict[str, Any]:
+    login = ("monitor", system.secrets["monitor"])
+    answer = await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)
+    return answer.json() if answer.status_code == 200 else {}
+
+
 @pytest.fixture
 async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=system.address, timeout=60) as client:

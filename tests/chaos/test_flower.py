@@ -3,39 +3,26 @@
 import ast
 from collections import Counter
 from functools import partial
-from typing import Any
 
 import asyncpg
 import httpx
 import psutil
 
 from scripts.local.config import Config
-from tests.chaos.conftest import IMAGES, upload
+from tests.chaos.conftest import IMAGES, is_known_to_flower, read_flower_tasks, upload
 from tests.conftest import eventually, pid_of
-
-
-async def is_heard(system: Config, client: httpx.AsyncClient) -> bool:
-    """Flower, which may have just started, has shown a prediction."""
-    await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
-    return bool(await read_tasks(system, client))
-
-
-async def read_tasks(system: Config, client: httpx.AsyncClient) -> dict[str, Any]:
-    login = ("monitor", system.secrets["monitor"])
-    answer = await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)
-    return answer.json() if answer.status_code == 200 else {}
 
 
 async def test_each_prediction_is_in_one_task_which_has_the_id_of_its_first_prediction(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(is_heard, system, client), 30)
+    await eventually(partial(is_known_to_flower, system, client), 30)
     ids = {prediction["id"] for prediction in await upload(client, Prefer="wait=60")}
 
     async def shown() -> bool:
         tasks = {
             id: ast.literal_eval(task["args"])[0]
-            for id, task in (await read_tasks(system, client)).items()
+            for id, task in (await read_flower_tasks(system, client)).items()
             if task["state"] == "SUCCESS" and task["name"] == "inference.classify"
         }
         times = Counter(id for group in tasks.values() for id in group)
@@ -50,10 +37,10 @@ async def test_each_prediction_is_in_one_task_which_has_the_id_of_its_first_pred
 async def test_a_lone_prediction_is_shown_under_its_id_once_it_is_received(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(is_heard, system, client), 30)
+    await eventually(partial(is_known_to_flower, system, client), 30)
 
     async def shown(id: str, states: set[str]) -> bool:
-        task = (await read_tasks(system, client)).get(id)
+        task = (await read_flower_tasks(system, client)).get(id)
         return task is not None and task["state"] in states
 
     worker = psutil.Process(pid_of(system, "inference"))
@@ -69,3 +56,18 @@ async def test_a_lone_prediction_is_shown_under_its_id_once_it_is_received(
         worker.resume()
         await database.close()
     await eventually(partial(shown, id, {"SUCCESS"}))
+
+
+async def test_flower_shows_a_lone_prediction_under_its_id_with_its_label(
+    system: Config, client: httpx.AsyncClient
+) -> None:
+    await eventually(partial(is_known_to_flower, system, client), 30)
+    answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
+    prediction = answer.json()
+
+    async def is_shown() -> bool:
+        task = (await read_flower_tasks(system, client)).get(prediction["id"])
+        expected = f"{prediction['prediction']} {prediction['confidence']:.1%}"
+        return task is not None and task["state"] == "SUCCESS" and task["result"].strip("'") == expected
+
+    await eventually(is_shown)

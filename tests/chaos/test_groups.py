@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 import uuid
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ import aio_pika
 import asyncpg
 import pytest
 
-from scripts.local.config import REPOSITORY, Config
+from scripts.local.config import Config
+from tests.chaos import worker_process
 from tests.chaos.device import KILLS, RAISES
 from tests.conftest import away, eventually
 
@@ -86,23 +85,11 @@ async def backend(servers: Config, database: asyncpg.Connection) -> AsyncGenerat
             await (await channel.get_queue(name, ensure=False)).purge()
 
 
-@contextmanager
-def run_worker(servers: Config, log: Path, seconds: float = 0.02) -> Generator[subprocess.Popen[bytes]]:
+def run_worker(
+    servers: Config, log: Path, seconds: float = 0.02
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """A worker whose device takes `seconds` for a batch."""
-    command = [f"{Path(sys.executable).parent}/celery", "-A", "tests.chaos.fake_worker", "worker"]
-    command += ["--loglevel", "WARNING", "-n", f"{uuid.uuid4()}@test", "--without-gossip", "--without-mingle"]
-    environment = os.environ | {
-        "DATABASE_URL": servers.database_url("worker"),
-        "BROKER_URL": servers.broker_url("worker"),
-        "DEVICE_SECONDS": str(seconds),
-    }
-    with log.open("ab") as file:
-        process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=file, stderr=file)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+    return worker_process.run(servers, "tests.chaos.fake_worker", log, DEVICE_SECONDS=str(seconds))
 
 
 async def stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Task messages in the whole system: in batches, malformed, and as Flower shows them."""
+"""Task messages in the whole system: in batches, and malformed."""
 
 import json
 import re
@@ -11,26 +11,14 @@ import httpx
 import pytest
 
 from scripts.local.config import Config
-from tests.chaos.conftest import IMAGES, upload
+from tests.chaos.conftest import IMAGES, is_known_to_flower, read_flower_tasks, upload
 from tests.conftest import eventually, pid_of
-
-
-async def is_heard_by_flower(system: Config, client: httpx.AsyncClient) -> bool:
-    """Flower, which may have just started, has shown a prediction."""
-    answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
-    return answer.status_code == 200 and len(await read_flower_s_tasks(system, client)) > 0
-
-
-async def read_flower_s_tasks(system: Config, client: httpx.AsyncClient) -> dict[str, Any]:
-    login = ("monitor", system.secrets["monitor"])
-    answer = await client.get("/flower/api/tasks", params={"limit": 10_000}, auth=login)
-    return answer.json() if answer.status_code == 200 else {}
 
 
 async def test_uploads_of_one_request_run_in_batches_and_flower_shows_them_all(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(is_heard_by_flower, system, client), 30)
+    await eventually(partial(is_known_to_flower, system, client), 30)
     predictions = await upload(client, Prefer="wait=60")
     assert {prediction["status"] for prediction in predictions} == {"succeeded"}
     sizes = [prediction["metrics"]["batch_size"] for prediction in predictions]
@@ -44,7 +32,7 @@ async def test_uploads_of_one_request_run_in_batches_and_flower_shows_them_all(
 
     async def shown() -> bool:
         """Each message is a task under the id of its first prediction, and says how many succeeded."""
-        tasks = await read_flower_s_tasks(system, client)
+        tasks = await read_flower_tasks(system, client)
         told = [
             re.search(r"(\d+) predictions: \1 succeeded$|%$", task["result"].strip("'"))
             for id, task in tasks.items()
@@ -112,7 +100,7 @@ async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
 async def test_a_message_of_ids_that_are_not_uuids_is_a_failed_task_and_the_worker_goes_on(
     ids: list[Any], system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(is_heard_by_flower, system, client), 30)
+    await eventually(partial(is_known_to_flower, system, client), 30)
     before = pid_of(system, "inference")
     task = str(uuid4())
     connection = await aio_pika.connect(system.broker_url("backend"))
@@ -125,25 +113,10 @@ async def test_a_message_of_ids_that_are_not_uuids_is_a_failed_task_and_the_work
         )
 
     async def is_shown_as_failed() -> bool:
-        tasks = await read_flower_s_tasks(system, client)
+        tasks = await read_flower_tasks(system, client)
         return task in tasks and tasks[task]["state"] == "FAILURE"
 
     await eventually(is_shown_as_failed)
     answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
     assert answer.json()["status"] == "succeeded"
     assert pid_of(system, "inference") == before
-
-
-async def test_flower_shows_a_lone_prediction_under_its_id_with_its_label(
-    system: Config, client: httpx.AsyncClient
-) -> None:
-    await eventually(partial(is_heard_by_flower, system, client), 30)
-    answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
-    prediction = answer.json()
-
-    async def is_shown() -> bool:
-        task = (await read_flower_s_tasks(system, client)).get(prediction["id"])
-        expected = f"{prediction['prediction']} {prediction['confidence']:.1%}"
-        return task is not None and task["state"] == "SUCCESS" and task["result"].strip("'") == expected
-
-    await eventually(is_shown)

@@ -7,7 +7,6 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -23,7 +22,8 @@ import pytest
 
 from backend.broker import Broker
 from backend.messages import classify
-from scripts.local.config import REPOSITORY, Config, find_free_ports
+from scripts.local.config import Config, find_free_ports
+from tests.chaos import worker_process
 from tests.conftest import SHIPPED_MODEL, activate, away, eventually
 
 FIRST, SECOND = "2026-01-01-first", "2026-01-02-second"
@@ -60,23 +60,12 @@ def run_worker(servers: Config, folder: Path) -> Generator[Worker]:
     models, log = folder / "models", folder / "worker.log"
     models.mkdir(exist_ok=True)
     (port,) = find_free_ports(1)
-    command = [f"{Path(sys.executable).parent}/celery", "-A", "inference.main", "worker"]
-    command += ["--loglevel", "WARNING", "-n", f"{uuid.uuid4()}@test", "--without-gossip", "--without-mingle"]
-    environment = os.environ | {
-        "DATABASE_URL": servers.database_url("worker"),
-        "BROKER_URL": servers.broker_url("worker"),
-        "MODELS_PATH": str(models),
-        "METRICS_ADDRESS": f"127.0.0.1:{port}",
-    }
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=file, stderr=file)
-        try:
-            yield Worker(process, models, log, f"http://127.0.0.1:{port}/metrics")
-            process.terminate()
-            assert process.wait(20) in (0, -signal.SIGTERM)
-        finally:
-            process.kill()
-            process.wait()
+    log.unlink(missing_ok=True)  # of a worker before this one
+    settings = {"MODELS_PATH": str(models), "METRICS_ADDRESS": f"127.0.0.1:{port}"}
+    with worker_process.run(servers, "inference.main", log, **settings) as process:
+        yield Worker(process, models, log, f"http://127.0.0.1:{port}/metrics")
+        process.terminate()
+        assert process.wait(20) in (0, -signal.SIGTERM)
 
 
 @pytest.fixture
