@@ -5,7 +5,7 @@ import math
 from PIL import Image, ImageOps
 
 from images.errors import UnsupportedVariant
-from images.orientation import turn
+from images.orientation import TURNS
 from images.picture import Picture
 
 INPUT_SIZE = 32  # pixels a side; schema.sql and the artifact's card hold the same number
@@ -17,7 +17,8 @@ def fit(picture: Picture) -> Image.Image:
     Converting and turning come after shrinking, so that the large image is rarely copied.
     """
     small = _to_rgb(picture)
-    return turn(small, picture.orientation)
+    turn = TURNS.get(picture.orientation)
+    return small if turn is None else small.transpose(turn)
 
 
 def _to_rgb(picture: Picture) -> Image.Image:

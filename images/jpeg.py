@@ -8,7 +8,6 @@ import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import reduce
 from io import BytesIO
 
 from PIL import Image, ImageChops, ImageFile
@@ -130,7 +129,8 @@ def _read_cut(jpeg: Jpeg) -> Image.Image:
         share = sum(map(len, _coefficients(jpeg).values())) / (64 * jpeg.components)
     else:
         share = _share_of_pixels(image)
-        share = share if share >= MIN_SHARE else max(share, _share_of_rows(jpeg))
+        if share < MIN_SHARE:
+            share = max(share, _share_of_rows(jpeg))
         share *= len(_coefficients(jpeg)) / jpeg.components  # each component may have its own scan
     if share < MIN_SHARE:
         raise DamagedImage(
@@ -142,15 +142,14 @@ def _read_cut(jpeg: Jpeg) -> Image.Image:
 def _share_of_pixels(image: Image.Image) -> float:
     """The share of a sequential image that was decoded. libjpeg leaves missing blocks middle grey."""
     width, height = image.size
-    corner = image.getpixel((width - 1, height - 1))
-    values = corner if isinstance(corner, tuple) else (corner,)
-    if any(value is None or not 126 <= value <= 129 for value in values):
+    corner = tuple(image.crop((width - 1, height - 1, width, height)).tobytes())  # a value for each channel
+    if not all(126 <= value <= 129 for value in corner):
         return 1
-    decoded = _find_other(image, values)
+    decoded = _find_other(image, corner)
     if decoded is None:
         return 0
     bottom = decoded[3]
-    last_row = _find_other(image.crop((0, bottom - 1, width, bottom)), values)
+    last_row = _find_other(image.crop((0, bottom - 1, width, bottom)), corner)
     return (bottom - 1 + (last_row[2] if last_row else 0) / width) / height
 
 
@@ -169,11 +168,9 @@ def _share_of_rows(jpeg: Jpeg) -> float:
     return decoded[3] / image.height if decoded else 0
 
 
-def _find_other(image: Image.Image, colour: tuple[float | None, ...]) -> tuple[int, int, int, int] | None:
+def _find_other(image: Image.Image, colour: tuple[int, ...]) -> tuple[int, int, int, int] | None:
     """The bounding box of all pixels of another colour; None if there are none."""
-    bands = zip(image.split(), colour, strict=True)
-    differences = [ImageChops.difference(band, Image.new("L", image.size, value)) for band, value in bands]
-    return reduce(ImageChops.lighter, differences).getbbox()
+    return ImageChops.difference(image, Image.new(image.mode, image.size, colour)).getbbox()
 
 
 def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:

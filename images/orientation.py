@@ -1,4 +1,4 @@
-"""Read the camera's orientation from EXIF, and turn pixels by it.
+"""Read the camera's orientation from EXIF.
 
 No other tag of EXIF is read: cameras and editors write values there that break readers.
 """
@@ -38,8 +38,3 @@ def read_orientation(exif: bytes) -> int:
     except (struct.error, LookupError, ImageError):
         pass
     return UPRIGHT
-
-
-def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """The image turned upright."""
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
