@@ -12,14 +12,6 @@ from celery_worker.errors import Stopped
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-TIMEOUTS: dict[str, int] = {
-    "connect_timeout": 5,
-    # These detect a server that no longer answers, even on a connection that sends nothing.
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 10_000,
-}
 
 
 def connect(url: str, name: str, options: str | None = None) -> psycopg.Connection[Any]:
@@ -33,7 +25,12 @@ def connect(url: str, name: str, options: str | None = None) -> psycopg.Connecti
         cursor_factory=psycopg.RawCursor,
         options=options,
         application_name=name,
-        **TIMEOUTS,  # pyright: ignore[reportArgumentType]
+        connect_timeout=5,
+        # These detect a server that no longer answers, even on a connection that sends nothing.
+        keepalives_idle=5,
+        keepalives_interval=5,
+        keepalives_count=2,
+        tcp_user_timeout=10_000,
     )
 
 

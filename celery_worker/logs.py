@@ -18,7 +18,7 @@ def configure(service: str) -> None:
     for package in (service, "celery_worker"):
         logging.getLogger(package).setLevel(logging.INFO)
     # Celery configures no logs if this signal has a receiver.
-    signals.setup_logging.connect(_ignore, weak=False)
+    signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.celeryd_init.connect(_hide_banner, weak=False)
 
 
@@ -34,10 +34,6 @@ def build_handler(stream: TextIO) -> logging.Handler:
         )
     )
     return handler
-
-
-def _ignore(**_: Any) -> None:
-    pass
 
 
 def _hide_banner(instance: Any, **_: Any) -> None:

@@ -23,6 +23,10 @@ READERS = {
     "AVIF": heif.read_avif,
     "PPM": ppm.read,
 }
+# The readers and their libraries raise all of these for files that end early or are damaged.
+DAMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, RuntimeError, struct.error,
+)  # fmt: skip
 
 # The readers check the caller's limit before they allocate pixels. Pillow's own limit is switched off.
 Image.MAX_IMAGE_PIXELS = None
@@ -40,13 +44,10 @@ def decode(data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> 
         raise
     except MemoryError as error:
         raise TooComplex("There is not enough memory to decode the image; scale it down.") from error
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, LookupError, struct.error) as error:
-        # Pillow raises all of these for files that end early or have false headers.
-        raise DamagedImage(_describe_damage(kind)) from error
     except Exception as error:
-        logger.exception("image decoder failed", extra={"format": kind, "bytes": len(data)})
-        raise DamagedImage(_describe_damage(kind)) from error
-
-
-def _describe_damage(kind: str) -> str:
-    return f"The {NAMES.get(kind, kind)} is cut short or damaged; open and save it again."
+        if not isinstance(error, DAMAGE) or isinstance(error, RecursionError):
+            logger.exception("image decoder failed", extra={"format": kind, "bytes": len(data)})
+        name = NAMES.get(kind, kind)
+        raise DamagedImage(
+            f"The {name} is cut short or damaged. Upload the whole file, or open and save it again."
+        ) from error

@@ -1,14 +1,4 @@
-"""Why a file gives no pixels.
-
-ImageError
-├── UnknownFormat        the content is not a supported image format
-├── UnsupportedVariant   a supported format, but a variant of it that is not decoded
-├── DamagedImage         an image that ends early or is damaged
-├── TooManyPixels        width times height over the limit
-└── TooComplex           decoding takes too much work or memory for the image's size
-
-The user reads the text. It says what is wrong with the file and what to do next.
-"""
+"""Why a file gives no pixels. The user reads the text: what is wrong with the file, and what to do next."""
 
 
 class ImageError(Exception):

@@ -5,7 +5,7 @@ import math
 from PIL import Image, ImageOps
 
 from images.errors import UnsupportedVariant
-from images.orientation import turn
+from images.orientation import TURNS
 from images.picture import Picture
 
 INPUT_SIZE = 32  # pixels a side; schema.sql and the artifact's card hold the same number
@@ -17,7 +17,8 @@ def fit(picture: Picture) -> Image.Image:
     Converting and turning come after shrinking, so that the large image is rarely copied.
     """
     small = _to_rgb(picture)
-    return turn(small, picture.orientation)
+    turn = TURNS.get(picture.orientation)
+    return small if turn is None else small.transpose(turn)
 
 
 def _to_rgb(picture: Picture) -> Image.Image:
@@ -28,7 +29,8 @@ def _to_rgb(picture: Picture) -> Image.Image:
         small = _shrink(image if image.mode in ("LA", "RGBA") else image.convert("RGBA")).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        grey = _scale(image, picture.white) if picture.white else _stretch(image)
+        low, high = (0, picture.white) if picture.white else _find_range(image)
+        grey = _scale(image, low, high)
         return (ImageOps.invert(grey) if picture.inverted else grey).convert("RGB")
     if image.mode not in ("L", "RGB", "RGBX"):
         image = image.convert("L" if image.mode == "1" else "RGB")
@@ -42,19 +44,19 @@ def _shrink(image: Image.Image) -> Image.Image:
     return ImageOps.fit(image, (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)  # antialiased
 
 
-def _scale(image: Image.Image, white: int) -> Image.Image:
-    """Scale grey values from 0..`white` to 0..255. `convert` alone would make all values over 255 white."""
-    scale = 255 / white
-    return _shrink(image.convert("I")).point(lambda value: value * scale + 0.5).convert("L")
-
-
-def _stretch(image: Image.Image) -> Image.Image:
-    """Scale grey values of unknown range: the darkest becomes 0, the brightest 255."""
-    image = image.convert("F")
+def _find_range(image: Image.Image) -> tuple[float, float]:
+    """The lowest and the highest grey value. Raises UnsupportedVariant if one is not finite."""
     low, high = image.getextrema()
-    if not (math.isfinite(low) and math.isfinite(high)):  # pyright: ignore[reportArgumentType]
+    assert isinstance(low, int | float) and isinstance(high, int | float)
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise UnsupportedVariant(
             "Some grey values are infinite or not a number; save the image as an 8-bit PNG."
         )
-    scale = 255 / (high - low) if high > low else 0  # pyright: ignore[reportOperatorIssue]
-    return _shrink(image).point(lambda value: value * scale - low * scale).convert("L")  # pyright: ignore
+    return low, high
+
+
+def _scale(image: Image.Image, low: float, high: float) -> Image.Image:
+    """Scale grey values from `low`..`high` to 0..255: `convert` alone would make values over 255 white."""
+    scale = 255 / (high - low) if high > low else 0
+    offset = 0.5 - low * scale  # rounds to the nearest value
+    return _shrink(image.convert("F")).point(lambda value: value * scale + offset).convert("L")

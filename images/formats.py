@@ -7,83 +7,42 @@ from images.errors import UnknownFormat
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
 NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}  # the names that users know
 
-SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",  # BigTIFF
-    b"MM\0+": "TIFF",
+# How the files of each format begin, and files that users upload by mistake. The first match counts.
+BEGINNINGS = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF....WEBP",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",  # with `+` a BigTIFF
+    "PPM": rb"P[1-6f]\s",
+    # HEIF and AVIF share some main brands. Then the compatible brands, which follow, tell them apart.
+    "AVIF": rb"....ftyp(avi[fs]|(mif[12]|msf1|miaf)....(....)*?avi[fs])",
+    "HEIF": rb"....ftyp(he[iv][cxms]|mif[12]|msf1|miaf)",
+    "a Canon raw photo (CR3)": rb"....ftypcrx ",
+    "a video": rb"....ftyp|\x1aE\xdf\xa3",
+    "a PDF document": rb"%PDF",
+    "a Photoshop document": rb"8BPS",
+    "a JPEG XL image": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "a JPEG 2000 image": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ",
+    "an icon (ICO)": rb"\0\0\x01\0",
+    "a cursor (CUR)": rb"\0\0\x02\0",
+    "an SVG drawing": rb"<svg",
+    "an XML file, perhaps an SVG drawing": rb"<\?xml",
+    "a ZIP archive or an office document": rb"PK\x03\x04",
+    "an OpenEXR image": rb"\x76\x2f\x31\x01",
+    "a Radiance HDR image": rb"#\?RADIANCE",
 }
-PPM = re.compile(rb"P[1-6f]\s")
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
-AVIF_BRANDS = (b"avif", b"avis")
-SHARED_BRANDS = (
-    b"mif1",
-    b"mif2",
-    b"msf1",
-    b"miaf",
-)  # used by HEIF and AVIF; the compatible brands tell them apart
-
-# Files that users upload by mistake: unsupported image formats, and other kinds of file.
-OTHERS = {
-    b"%PDF": "a PDF document",
-    b"8BPS": "a Photoshop document",
-    b"\xff\x0a": "a JPEG XL image",
-    b"\0\0\0\x0cJXL ": "a JPEG XL image",
-    b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
-    b"\xff\x4f\xff\x51": "a JPEG 2000 image",
-    b"\0\0\1\0": "an icon (ICO)",
-    b"\0\0\2\0": "a cursor (CUR)",
-    b"<svg": "an SVG drawing",
-    b"<?xml": "an XML file, perhaps an SVG drawing",
-    b"\x1aE\xdf\xa3": "a Matroska or WebM video",
-    b"PK\3\4": "a ZIP archive or an office document",
-    b"\x76\x2f\x31\x01": "an OpenEXR image",
-    b"#?RADIANCE": "a Radiance HDR image",
-}
+LONGEST_BEGINNING = 256  # bytes; a list of compatible brands is shorter
 
 
 def identify(data: bytes, formats: tuple[str, ...]) -> str:
     """The file's format, one of `formats`. Raises UnknownFormat."""
-    found = _find(data)
+    head = data[:LONGEST_BEGINNING]
+    found = next((name for name, start in BEGINNINGS.items() if re.match(start, head, re.DOTALL)), None)
     if found in formats:
         return found
     *names, last = (NAMES.get(name, name) for name in formats)
     supported = f"{', '.join(names)} or {last}"
-    other = _name_other(data)
-    found = f"{other}, not {supported}" if other else f"not {supported}"
+    found = f"{found}, not {supported}" if found else f"not {supported}"
     raise UnknownFormat(f"The file is {found}. Convert it to one of these formats.")
-
-
-def _find(data: bytes) -> str | None:
-    for signature, name in SIGNATURES.items():
-        if data.startswith(signature):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp":
-        return _find_by_brand(data)
-    if PPM.match(data):
-        return "PPM"
-    return None
-
-
-def _find_by_brand(data: bytes) -> str | None:
-    major = data[8:12]
-    size = int.from_bytes(data[:4])
-    compatible = [data[place : place + 4] for place in range(16, min(size, 256), 4)]
-    if major in AVIF_BRANDS or (major in SHARED_BRANDS and any(brand in AVIF_BRANDS for brand in compatible)):
-        return "AVIF"
-    if major in HEIF_BRANDS or major in SHARED_BRANDS:
-        return "HEIF"
-    return None
-
-
-def _name_other(data: bytes) -> str | None:
-    if data[4:8] == b"ftyp":
-        return "a Canon raw photo (CR3)" if data[8:12] == b"crx " else "a video"
-    return next((name for signature, name in OTHERS.items() if data.startswith(signature)), None)

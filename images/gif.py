@@ -5,7 +5,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from images.errors import DamagedImage, TooComplex
+from images.errors import TooComplex
 from images.picture import Picture, check_pixels, place
 
 EXTENSION, IMAGE = 0x21, 0x2C
@@ -19,27 +19,16 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
     Pillow reads a GIF of the frame's own size, written here without comments and other extensions.
     """
-    try:
-        width, height, flags = struct.unpack_from("<HHB", data, 6)
-        start = 13 + _palette_bytes(flags)
-        control, at = _find_frame(data, start)
-        left, top, frame_width, frame_height, frame_flags = struct.unpack_from("<HHHHB", data, at + 1)
-    except (struct.error, IndexError) as error:
-        raise DamagedImage(
-            "The GIF ends before its first frame; it is cut short. Upload the whole file again."
-        ) from error
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    start = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & HAS_PALETTE else 0)
+    control, at = _find_frame(data, start)
+    left, top, frame_width, frame_height, frame_flags = struct.unpack_from("<HHHHB", data, at + 1)
     canvas = (max(width, left + frame_width), max(height, top + frame_height))
     check_pixels(*canvas, max_pixels)
-    if not frame_width or not frame_height:
-        raise DamagedImage("The GIF's first frame has no pixels; open and save the image again.")
     head = data[:6] + struct.pack("<HH", frame_width, frame_height) + data[10:start]
     frame = struct.pack("<BHHHHB", IMAGE, 0, 0, frame_width, frame_height, frame_flags)
     image = Image.open(BytesIO(b"".join((head, control, frame, data[at + 10 :]))), formats=("GIF",))
     return Picture(place(image, (left, top), canvas))
-
-
-def _palette_bytes(flags: int) -> int:
-    return 3 * 2 ** ((flags & 7) + 1) if flags & HAS_PALETTE else 0
 
 
 def _find_frame(data: bytes, place: int) -> tuple[bytes, int]:

@@ -2,106 +2,102 @@
 
 import re
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
+from io import BytesIO
 
-from images.errors import DamagedImage, TooComplex
+from images.errors import TooComplex
 
 MAX_BOXES = 10_000
 # An `infe` entry: version and flags, id (two bytes, four in version 3), protection, type.
-METADATA = re.compile(rb"(infe(?:[\x00-\x02].{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
+METADATA = re.compile(rb"infe(?:[\x00-\x02].{7}|\x03.{9})(Exif|mime)", re.DOTALL)
 
 
-def find_description(data: bytes) -> tuple[int, int]:
-    """The offsets of the start and the end of the box `meta`. Raises DamagedImage."""
-    at = 0
-    while at + 8 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, at)
-        if size == 1 and at + 16 <= len(data):
-            (size,) = struct.unpack_from(">Q", data, at + 8)
-        end = at + size if size else len(data)
-        if name == b"meta":
-            return at, end
-        if end < at + 8:
-            break
-        at = end
-    raise DamagedImage(
-        "The file has no description of its image: it is cut short or damaged. Save the image again."
-    )
-
-
-def hide_metadata(data: bytes) -> bytes:
+def hide_metadata(data: bytes) -> BytesIO:
     """The same file, in which EXIF and XMP items have a type that decoders skip as unknown."""
-    start, end = find_description(data)
-    return data[:start] + METADATA.sub(rb"\1skip", data[start:end]) + data[end:]
+    file = BytesIO(data)
+    description = _find(file.getbuffer(), b"meta")
+    for found in METADATA.finditer(description):
+        description[found.start(1) : found.end(1)] = b"skip"
+    return file
 
 
 def count_tile_pixels(data: bytes) -> int:
     """The number of pixels in all tiles of the primary image; 0 if the image has no tiles.
 
-    Decoders unpack each tile in full, even if the image shows little of it. Raises ImageError.
+    Decoders unpack each tile in full, even if the image shows little of it. Raises TooComplex for nested
+    tiles and too many boxes.
     """
-    start, end = find_description(data)
-    boxes = dict(_split(data[start + 12 : end]))
-    links = _read_links(boxes.get(b"iref", b""))
-    primary = _number(boxes[b"pitm"], 4, wide=boxes[b"pitm"][0] > 0)
-    tiles = links.get(primary, ())
+    description = _find(memoryview(data), b"meta")[4:]
+    primary = _find(description, b"pitm")
+    (image,) = struct.unpack_from(">I" if primary[0] else ">H", primary, 4)
+    links = _read_links(description)
+    tiles = links.get(image, [])
     if any(tile in links for tile in tiles):
         raise TooComplex("The image's tiles consist of tiles; save it as JPEG.")
-    properties = list(_split(dict(_split(boxes[b"iprp"])).get(b"ipco", b"")))
-    owned = [_read_associations(content) for name, content in _split(boxes[b"iprp"]) if name == b"ipma"]
-    return sum(_area(properties, index) for tile in tiles for found in owned for index in found.get(tile, ()))
+    properties = _find(description, b"iprp")
+    pixels = _read_pixels(_find(properties, b"ipco"))
+    owned = _read_associations(properties)
+    return sum(pixels.get(number, 0) for tile in tiles for number in owned.get(tile, ()))
 
 
-def _split(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The name and content of each box inside a box."""
+def _split(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """The name and content of each box."""
     at = 0
     for _ in range(MAX_BOXES):
         if at + 8 > len(content):
             return
         size, name = struct.unpack_from(">I4s", content, at)
-        yield name, content[at + 8 : at + size]
-        at += max(8, size)
+        head = 8
+        if size == 1:
+            head, (size,) = 16, struct.unpack_from(">Q", content, at + 8)
+        end = at + max(head, size) if size else len(content)
+        yield name, content[at + head : end]
+        at = end
     raise TooComplex("The file has too many boxes; save the image as JPEG.")
 
 
-def _number(content: bytes, at: int, *, wide: bool) -> int:
-    return struct.unpack_from(">I" if wide else ">H", content, at)[0]
+def _find(content: memoryview, wanted: bytes) -> memoryview:
+    """The content of the first box of this name; empty if there is none."""
+    return next((inner for name, inner in _split(content) if name == wanted), memoryview(b""))
 
 
-def _read_links(content: bytes) -> dict[int, tuple[int, ...]]:
+def _read_links(description: memoryview) -> dict[int, list[int]]:
     """For each derived item, the ids of the items that it consists of."""
-    links: dict[int, tuple[int, ...]] = {}
-    wide = content[:1] > b"\0"
-    id_bytes, code = (4, "I") if wide else (2, "H")
-    for name, link in _split(content[4:]):
+    links: defaultdict[int, list[int]] = defaultdict(list)
+    references = _find(description, b"iref")
+    code = "I" if references and references[0] else "H"
+    for name, link in _split(references[4:]):
         if name == b"dimg":
-            (count,) = struct.unpack_from(">H", link, id_bytes)
-            targets = struct.unpack_from(f">{count}{code}", link, id_bytes + 2)
-            maker = _number(link, 0, wide=wide)
-            links[maker] = links.get(maker, ()) + targets
+            maker, count = struct.unpack_from(f">{code}H", link)
+            links[maker] += struct.unpack_from(f">{count}{code}", link, struct.calcsize(f">{code}H"))
     return links
 
 
-def _read_associations(content: bytes) -> dict[int, list[int]]:
-    """For each item, the indices of its properties."""
-    wide_ids, wide_indices = content[0] > 0, bool(content[3] & 1)
-    found: dict[int, list[int]] = {}
-    at = 8
-    for _ in range(min(_number(content, 4, wide=True), MAX_BOXES)):
-        item = _number(content, at, wide=wide_ids)
-        at += 4 if wide_ids else 2
-        count = content[at]
-        step = 2 if wide_indices else 1
-        indices = [int.from_bytes(content[at + 1 + n * step : at + 1 + (n + 1) * step]) for n in range(count)]
-        found.setdefault(item, []).extend(index & (0x7FFF if wide_indices else 0x7F) for index in indices)
-        at += 1 + count * step
-    return found
+def _read_pixels(properties: memoryview) -> dict[int, int]:
+    """For the number of each property that is a size, its width times height."""
+    pixels: dict[int, int] = {}
+    for number, (name, content) in enumerate(_split(properties), start=1):
+        if name == b"ispe":
+            width, height = struct.unpack_from(">II", content, 4)
+            pixels[number] = width * height
+    return pixels
 
 
-def _area(properties: list[tuple[bytes, bytes]], index: int) -> int:
-    """Width times height if the property is a size, else 0."""
-    name, content = properties[index - 1] if 0 < index <= len(properties) else (b"", b"")
-    if name != b"ispe":
-        return 0
-    width, height = struct.unpack_from(">II", content, 4)
-    return width * height
+def _read_associations(properties: memoryview) -> dict[int, list[int]]:
+    """For each item, the numbers of its properties."""
+    owned: defaultdict[int, list[int]] = defaultdict(list)
+    for name, content in _split(properties):
+        if name != b"ipma":
+            continue
+        head = ">IB" if content[0] else ">HB"
+        code, mask = ("H", 0x7FFF) if content[3] & 1 else ("B", 0x7F)
+        (entries,) = struct.unpack_from(">I", content, 4)
+        at = 8
+        for _ in range(min(entries, MAX_BOXES)):
+            item, count = struct.unpack_from(head, content, at)
+            at += struct.calcsize(head)
+            numbers = struct.unpack_from(f">{count}{code}", content, at)
+            at += struct.calcsize(f">{count}{code}")
+            owned[item] += (number & mask for number in numbers)
+    return owned

@@ -8,7 +8,6 @@ import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import reduce
 from io import BytesIO
 
 from PIL import Image, ImageChops, ImageFile
@@ -33,7 +32,6 @@ MAX_SEGMENTS = 10_000  # a 20 MB photo with much metadata has 500
 MAX_SCANNED_PIXELS = 1_000_000_000
 FEW_SCANS = 20
 MIN_SHARE = 0.9  # a file that is cut short is decoded if it holds this share of the image
-CUT_SHORT = "The JPEG is cut short: {share:.0%} of the image is there. Upload the whole file again."
 
 
 @dataclass
@@ -53,15 +51,12 @@ class Jpeg:
 def read(data: bytes, max_pixels: int) -> Picture:
     """The JPEG's first image, decoded at a fraction of its size if that is enough."""
     jpeg = _walk(data, max_pixels)
-    if not jpeg.scans:
-        raise DamagedImage("The JPEG ends before its pixels; it is cut short. Upload the whole file again.")
-    if not jpeg.ended:
-        return Picture(_read_cut(jpeg), jpeg.orientation)
-    return Picture(_open(b"".join(jpeg.parts)), jpeg.orientation)
+    image = _open(jpeg) if jpeg.ended else _read_cut(jpeg)
+    return Picture(image, jpeg.orientation)
 
 
-def _open(file: bytes) -> ImageFile.ImageFile:
-    image = Image.open(BytesIO(file), formats=("JPEG",))
+def _open(jpeg: Jpeg, end: bytes = b"\xff\xd9") -> ImageFile.ImageFile:
+    image = Image.open(BytesIO(b"".join((*jpeg.parts, end))), formats=("JPEG",))
     image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # decodes to near this size
     return image
 
@@ -75,16 +70,18 @@ def _walk(data: bytes, max_pixels: int) -> Jpeg:
         start = found.start() if found else len(data)
         if jpeg.scans:
             jpeg.parts.append(data[place:start])  # the pixels of a scan
-        marker = data[start + 1] if found else END
+        if not found:
+            return jpeg
+        marker = data[start + 1]
         if marker == START:
             place = start + 2
             continue
-        if found:
-            jpeg.whole_scans = len(jpeg.scans)
-            place = start + 2 + int.from_bytes(data[start + 2 : start + 4])
-        if marker == END or place > len(data):
-            jpeg.ended = found is not None and marker == END
-            jpeg.parts.append(b"\xff\xd9")
+        jpeg.whole_scans = len(jpeg.scans)
+        if marker == END:
+            jpeg.ended = True
+            return jpeg
+        place = start + 2 + int.from_bytes(data[start + 2 : start + 4])
+        if place > len(data):
             return jpeg
         if marker in APPLICATION:
             _take_application(jpeg, marker, data[start:place])
@@ -126,31 +123,33 @@ def _take_header(jpeg: Jpeg, marker: int, segment: bytes, max_pixels: int) -> No
 
 def _read_cut(jpeg: Jpeg) -> Image.Image:
     """Decode a JPEG without its end if almost all of the image is there. Raises DamagedImage if not."""
-    image = _open(b"".join(jpeg.parts))
+    image = _open(jpeg)
     image.load()
     if jpeg.frame in PROGRESSIVE:
         share = sum(map(len, _coefficients(jpeg).values())) / (64 * jpeg.components)
     else:
         share = _share_of_pixels(image)
-        share = share if share >= MIN_SHARE else max(share, _share_of_rows(jpeg))
+        if share < MIN_SHARE:
+            share = max(share, _share_of_rows(jpeg))
         share *= len(_coefficients(jpeg)) / jpeg.components  # each component may have its own scan
     if share < MIN_SHARE:
-        raise DamagedImage(CUT_SHORT.format(share=share))
+        raise DamagedImage(
+            f"The JPEG is cut short: {share:.0%} of the image is there. Upload the whole file again."
+        )
     return image
 
 
 def _share_of_pixels(image: Image.Image) -> float:
     """The share of a sequential image that was decoded. libjpeg leaves missing blocks middle grey."""
     width, height = image.size
-    corner = image.getpixel((width - 1, height - 1))
-    values = corner if isinstance(corner, tuple) else (corner,)
-    if any(value is None or not 126 <= value <= 129 for value in values):
+    corner = tuple(image.crop((width - 1, height - 1, width, height)).tobytes())  # a value for each channel
+    if not all(126 <= value <= 129 for value in corner):
         return 1
-    decoded = _find_other(image, values)
+    decoded = _find_other(image, corner)
     if decoded is None:
         return 0
     bottom = decoded[3]
-    last_row = _find_other(image.crop((0, bottom - 1, width, bottom)), values)
+    last_row = _find_other(image.crop((0, bottom - 1, width, bottom)), corner)
     return (bottom - 1 + (last_row[2] if last_row else 0) / width) / height
 
 
@@ -159,9 +158,9 @@ def _share_of_rows(jpeg: Jpeg) -> float:
 
     libjpeg decodes a block when eight bytes follow it.
     """
-    image = _open(b"".join((*jpeg.parts[:-1], bytes(8))))
+    image = _open(jpeg, end=bytes(8))
     unused = (1,) * len(image.getbands())
-    image.im = Image.new(image.mode, image.size, unused if len(unused) > 1 else 1).im
+    image.im = Image.new(image.mode, image.size, unused).im
     with suppress(OSError):  # the end marker is missing
         image.load()
     image.tile = []  # keeps the pixels decoded so far
@@ -169,11 +168,9 @@ def _share_of_rows(jpeg: Jpeg) -> float:
     return decoded[3] / image.height if decoded else 0
 
 
-def _find_other(image: Image.Image, colour: tuple[float | None, ...]) -> tuple[int, int, int, int] | None:
+def _find_other(image: Image.Image, colour: tuple[int, ...]) -> tuple[int, int, int, int] | None:
     """The bounding box of all pixels of another colour; None if there are none."""
-    bands = zip(image.split(), colour, strict=True)
-    differences = [ImageChops.difference(band, Image.new("L", image.size, value)) for band, value in bands]
-    return reduce(ImageChops.lighter, differences).getbbox()
+    return ImageChops.difference(image, Image.new(image.mode, image.size, colour)).getbbox()
 
 
 def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:

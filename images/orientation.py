@@ -1,4 +1,4 @@
-"""Read the camera's orientation from EXIF, and turn pixels by it.
+"""Read the camera's orientation from EXIF.
 
 No other tag of EXIF is read: cameras and editors write values there that break readers.
 """
@@ -6,9 +6,13 @@ No other tag of EXIF is read: cameras and editors write values there that break 
 import struct
 
 from PIL import Image
+from PIL.ExifTags import Base as Tag
+from PIL.TiffTags import SHORT
+
+from images.errors import ImageError
+from images.tiff_directory import read_tags
 
 UPRIGHT = 1
-TAG, SHORT = 0x0112, 3
 
 # For each value of the tag, the operation that turns the stored pixels upright.
 TURNS = {
@@ -23,27 +27,14 @@ TURNS = {
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block, 1 to 8.
+    """The orientation in an EXIF block or in a TIFF, 1 to 8.
 
     Returns 1 (upright) if the tag is missing, if its type is not one SHORT as in the standard, or if the
     block is damaged.
     """
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None:
-        return UPRIGHT
     try:
-        (start,) = struct.unpack_from(order + "I", exif, 4)
-        (count,) = struct.unpack_from(order + "H", exif, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, values, value = struct.unpack_from(order + "HHIH", exif, entry)
-            if tag == TAG:
-                return value if (kind, values) == (SHORT, 1) and value in TURNS else UPRIGHT
-    except struct.error:  # an offset or count points outside the block
+        for _, kind, values in read_tags(exif.removeprefix(b"Exif\0\0"), {Tag.Orientation}):
+            return values[0] if kind == SHORT and len(values) == 1 and values[0] in TURNS else UPRIGHT
+    except (struct.error, LookupError, ImageError):
         pass
     return UPRIGHT
-
-
-def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """The image turned upright."""
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image

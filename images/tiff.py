@@ -11,29 +11,16 @@ from dataclasses import replace
 from io import BytesIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
 from images.errors import DamagedImage, UnsupportedVariant
+from images.orientation import read_orientation
 from images.picture import Picture, check_pixels
-from images.tiff_blocks import check_blocks
-from images.tiff_directory import (
-    BITS,
-    COLOUR_MAP,
-    COMPRESSION,
-    EXTRA_SAMPLES,
-    LENGTH,
-    PHOTOMETRIC,
-    PLANAR,
-    SAMPLE_FORMAT,
-    SAMPLES,
-    SUBSAMPLING,
-    WIDTH,
-    Directory,
-    read_directory,
-    write,
-)
+from images.tiff_blocks import NOT_COMPRESSED, check_blocks
+from images.tiff_directory import Directory, read_directory, write
 
-NOT_COMPRESSED, OLD_JPEG = 1, 6
+OLD_JPEG = 6
 COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000)
 MIN_IS_WHITE, MIN_IS_BLACK, YCBCR = 0, 1, 6
 COLOURS = {4: "a mask", 8: "Lab colours", 9: "Lab colours", 10: "Lab colours", 32803: "raw sensor data"}
@@ -47,10 +34,7 @@ UNSIGNED = {"I;32N": "F;32"}
 
 def read(data: bytes, max_pixels: int) -> Picture:
     directory = read_directory(data)
-    width, height = directory.number(WIDTH, 0), directory.number(LENGTH, 0)
-    if not width or not height:
-        raise DamagedImage("The TIFF's directory has no size; open and save the image again.")
-    check_pixels(width, height, max_pixels)
+    check_pixels(directory.number(Tag.ImageWidth, 0), directory.number(Tag.ImageLength, 0), max_pixels)
     _check_variant(directory)
     directory = check_blocks(directory, data, max_pixels)
     return _open(directory, data)
@@ -58,29 +42,31 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 def _check_variant(directory: Directory) -> None:
     """Raise UnsupportedVariant, with the variant's name, for files that Pillow would decode wrongly."""
-    photometric = directory.number(PHOTOMETRIC, MIN_IS_WHITE)
-    compression = directory.number(COMPRESSION, NOT_COMPRESSED)
-    bits = directory.tags.get(BITS, (1,))
+    photometric = directory.number(Tag.PhotometricInterpretation, MIN_IS_WHITE)
+    compression = directory.number(Tag.Compression)
+    bits = directory.tags.get(Tag.BitsPerSample, (1,))
     if photometric in COLOURS or photometric > 8:
         what = COLOURS.get(photometric, f"colours of kind {photometric}")
         raise UnsupportedVariant(f"This is a TIFF with {what}; {ADVICE}")
     if compression not in COMPRESSIONS:
         what = "old-style JPEG" if compression == OLD_JPEG else f"number {compression}"
         raise UnsupportedVariant(f"This is a TIFF with a compression ({what}) that is not decoded; {ADVICE}")
-    if directory.number(PLANAR, 1) == 2 and max(bits) > 8 and directory.number(SAMPLES, 1) > 1:
+    has_planes = directory.number(Tag.PlanarConfiguration) == 2 and directory.number(Tag.SamplesPerPixel) > 1
+    if has_planes and max(bits) > 8:
         raise UnsupportedVariant(f"This is a TIFF of {max(bits)} bits with a plane for each colour; {ADVICE}")
-    subsampled = photometric == YCBCR and directory.tags.get(SUBSAMPLING, (2, 2)) != (1, 1)
+    subsampled = photometric == YCBCR and directory.tags.get(Tag.YCbCrSubSampling, (2, 2)) != (1, 1)
     if subsampled and compression == NOT_COMPRESSED:
         raise UnsupportedVariant(f"This is a TIFF with subsampled colours but no compression; {ADVICE}")
-    if photometric == 3 and COLOUR_MAP not in directory.tags:
+    if photometric == 3 and Tag.ColorMap not in directory.tags:
         raise DamagedImage("The TIFF's palette is missing; open and save the image again.")
 
 
 def _open(directory: Directory, data: bytes) -> Picture:
-    bits = directory.tags.get(BITS, (1,))[0]
-    inverted = directory.number(PHOTOMETRIC, MIN_IS_WHITE) == MIN_IS_WHITE and bits > 8
+    bits = directory.number(Tag.BitsPerSample)
+    inverted = directory.number(Tag.PhotometricInterpretation, MIN_IS_WHITE) == MIN_IS_WHITE and bits > 8
     if inverted:  # Pillow inverts only up to 8 bits
-        directory = directory.with_tag(PHOTOMETRIC, MIN_IS_BLACK)
+        tags = directory.tags | {Tag.PhotometricInterpretation: (MIN_IS_BLACK,)}
+        directory = replace(directory, tags=tags)
     if bits == 12:  # Pillow reads 12 bits only in this byte order; packed bits have no order
         directory = replace(directory, order="<")
     try:
@@ -88,13 +74,13 @@ def _open(directory: Directory, data: bytes) -> Picture:
     except UnidentifiedImageError as error:
         raise UnsupportedVariant(f"This is a TIFF with {_describe(directory)}; {ADVICE}") from error
     assert isinstance(image, TiffImageFile)
-    if directory.order == ">" and directory.number(COMPRESSION, NOT_COMPRESSED) != NOT_COMPRESSED:
+    if directory.order == ">" and directory.number(Tag.Compression) != NOT_COMPRESSED:
         image.tile = [_with_mode(tile, NATIVE) for tile in image.tile]
-    if image.mode == "I" and directory.number(SAMPLE_FORMAT, 1) == 1:
+    if image.mode == "I" and directory.number(Tag.SampleFormat) == 1:
         image._mode = "F"
         image.tile = [_with_mode(tile, UNSIGNED) for tile in image.tile]
     whites = {"I;16": 4095 if bits == 12 else 65_535, "I;16B": 65_535}
-    return Picture(image, directory.orientation, whites.get(image.mode), inverted)
+    return Picture(image, read_orientation(data), whites.get(image.mode), inverted)
 
 
 def _with_mode(tile: ImageFile._Tile, modes: Mapping[str, str]) -> ImageFile._Tile:
@@ -104,10 +90,10 @@ def _with_mode(tile: ImageFile._Tile, modes: Mapping[str, str]) -> ImageFile._Ti
 
 
 def _describe(directory: Directory) -> str:
-    bits = directory.tags.get(BITS, (1,))
-    kind = KINDS.get(directory.number(SAMPLE_FORMAT, 1), "unknown")
-    samples = directory.number(SAMPLES, 1)
-    extra = len(directory.tags.get(EXTRA_SAMPLES, ()))
+    bits = directory.tags.get(Tag.BitsPerSample, (1,))
+    kind = KINDS.get(directory.number(Tag.SampleFormat), "unknown")
+    samples = directory.number(Tag.SamplesPerPixel)
+    extra = len(directory.tags.get(Tag.ExtraSamples, ()))
     alpha = f", {extra} of them extra" if extra else ""
     number = "a sample" if samples == 1 else f"{samples} samples"
     return f"{number} of {'/'.join(map(str, sorted(set(bits))))} bits ({kind}) a pixel{alpha}"

@@ -5,7 +5,7 @@ import struct
 from PIL import Image, _webp
 
 from images.errors import DamagedImage, TooComplex
-from images.orientation import UPRIGHT, read_orientation
+from images.orientation import read_orientation
 from images.picture import Picture, check_pixels, place
 
 ALPHA = 0x10  # a flag of VP8X
@@ -18,22 +18,16 @@ def read(data: bytes, max_pixels: int) -> Picture:
     """The first frame on its canvas. libwebp reads only that frame, since it allocates the whole canvas."""
     chunks = _walk(memoryview(data)[12:])
     frame, position, canvas = chunks, (0, 0), None
-    try:
-        if b"ANMF" in chunks:
-            canvas = (_three(chunks[b"VP8X"], 4) + 1, _three(chunks[b"VP8X"], 7) + 1)
-            position = (2 * _three(chunks[b"ANMF"], 0), 2 * _three(chunks[b"ANMF"], 3))
-            frame = _walk(chunks[b"ANMF"][16:])
-        size = _read_size(frame)
-    except (LookupError, struct.error) as error:
-        raise DamagedImage(
-            "The WebP ends before its first image: it is cut short or damaged. Save the image again."
-        ) from error
+    if b"ANMF" in chunks:
+        canvas = (_three(chunks[b"VP8X"], 4) + 1, _three(chunks[b"VP8X"], 7) + 1)
+        position = (2 * _three(chunks[b"ANMF"], 0), 2 * _three(chunks[b"ANMF"], 3))
+        frame = _walk(chunks[b"ANMF"][16:])
+    size = _read_size(frame)
     canvas = canvas or size
     check_pixels(*size, max_pixels)
     check_pixels(*canvas, max_pixels)
-    image = _decode(_pack(frame, size))
-    orientation = read_orientation(bytes(chunks[b"EXIF"])) if b"EXIF" in chunks else UPRIGHT
-    return Picture(place(image, position, canvas), orientation)
+    image = place(_decode(_pack(frame, size)), position, canvas)
+    return Picture(image, read_orientation(bytes(chunks.get(b"EXIF", b""))))
 
 
 def _decode(file: bytes) -> Image.Image:
@@ -61,8 +55,7 @@ def _walk(content: memoryview) -> Chunks:
 
 def _three(content: memoryview, at: int) -> int:
     """A little-endian number of three bytes."""
-    (number,) = struct.unpack_from("<I", bytes(content[at : at + 3]) + b"\0")
-    return number
+    return int.from_bytes(content[at : at + 3], "little")
 
 
 def _read_size(frame: Chunks) -> tuple[int, int]:

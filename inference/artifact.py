@@ -12,6 +12,7 @@ import re
 import stat
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,8 @@ def last_change(folder: Path) -> float:
     """The Unix time at which the folder or one of its files changed last."""
     times = [0.0]
     for path in (folder, *(folder / name for name in (CARD_FILE, FLOAT_FILE, INT8_FILE, CHECK_FILE))):
-        try:
+        with suppress(OSError):
             times.append(path.lstat().st_mtime)
-        except OSError:
-            continue
     return max(times)
 
 

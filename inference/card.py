@@ -13,7 +13,6 @@ MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100
 JOINERS = "[\u200c\u200d]"
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Finite = Annotated[float, Field(gt=-1e30, lt=1e30)]
 
 
 def _can_be_shown(name: str) -> bool:
@@ -46,7 +45,7 @@ class Files(_Part):
 
 
 class Unfamiliar(_Part):
-    energy_threshold: Finite
+    energy_threshold: float
 
 
 class Data(_Part):

@@ -26,7 +26,6 @@ class Classifier:
         self.version = found.card.version
         self.classes = found.card.classes
         self.sha256 = found.card.files.float32.sha256
-        self.card = found.fields
         self.device_name = device_name
         self.fallback = fallback
         """Why the model runs in a slower way than intended. Empty: it runs as intended."""

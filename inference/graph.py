@@ -3,7 +3,7 @@
 Only the process of a trial imports this module, because the package `onnx` takes 60 MB of memory.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import onnx
 from google.protobuf.message import DecodeError, Message
@@ -11,12 +11,9 @@ from google.protobuf.message import DecodeError, Message
 from inference.card import INPUT_SIZE
 from inference.errors import ArtifactError
 
-IMAGES, PROBABILITIES, ENERGY = "images", "probabilities", "energy"
 STANDARD = ("", "ai.onnx")
 # The time that these take can depend on the image, so a trial says nothing about other images.
 CONTROL_FLOW = ("If", "Loop", "Scan")
-Value = tuple[str, tuple[int | None, ...]]
-"""A type and a shape. None stands for the batch, of any size."""
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.FLOAT: "float32"}
 
 
@@ -26,10 +23,10 @@ def check(content: bytes, classes: int) -> None:
         model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError) as error:
         raise ArtifactError(f"it is not an ONNX file: {error}") from error
-    size = INPUT_SIZE
-    _check_values("inputs", model.graph.input, {IMAGES: ("uint8", (None, size, size, 3))})
-    answers = {PROBABILITIES: ("float32", (None, classes)), ENERGY: ("float32", (None,))}
-    _check_values("outputs", model.graph.output, answers)
+    images = f"images uint8 (batch, {INPUT_SIZE}, {INPUT_SIZE}, 3)"
+    _check_values("inputs", model.graph.input, images)
+    probabilities = f"probabilities float32 (batch, {classes})"
+    _check_values("outputs", model.graph.output, probabilities, "energy float32 (batch)")
     for part in _walk(model):
         if isinstance(part, onnx.TensorProto) and part.data_location == onnx.TensorProto.EXTERNAL:
             raise ArtifactError(f"the tensor {part.name:.100} is in another file; put it into this one")
@@ -43,29 +40,20 @@ def check(content: bytes, classes: int) -> None:
                 raise ArtifactError(f"the operator {part.op_type} is control flow, which is not allowed")
 
 
-def _check_values(
-    what: str,
-    found: Sequence[onnx.ValueInfoProto],
-    expected: Mapping[str, Value],
-) -> None:
-    """Raises ArtifactError if inputs or outputs are not those expected."""
-    described = {value.name: _describe(value) for value in found}
-    if described != expected:
-        raise ArtifactError(f"its {what} are {_say(described):.200}; they must be {_say(expected)}")
+def _check_values(what: str, values: Sequence[onnx.ValueInfoProto], *expected: str) -> None:
+    """Raises ArtifactError if inputs or outputs are not those expected, in any order."""
+    found = [_describe(value) for value in values]
+    if sorted(found) != sorted(expected):
+        named = ", ".join(found) or "none"
+        raise ArtifactError(f"its {what} are {named:.200}; they must be {', '.join(expected)}")
 
 
-def _describe(value: onnx.ValueInfoProto) -> Value:
+def _describe(value: onnx.ValueInfoProto) -> str:
+    """Name, type and shape, in which `batch` stands for any size."""
     tensor = value.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
-    return TYPES.get(tensor.elem_type, f"type {tensor.elem_type}"), shape
-
-
-def _say(values: Mapping[str, Value]) -> str:
-    parts = [
-        f"{name} {kind} ({', '.join('batch' if side is None else str(side) for side in shape)})"
-        for name, (kind, shape) in values.items()
-    ]
-    return ", ".join(parts) or "none"
+    kind = TYPES.get(tensor.elem_type, f"type {tensor.elem_type}")
+    sides = [str(dim.dim_value) if dim.HasField("dim_value") else "batch" for dim in tensor.shape.dim]
+    return f"{value.name} {kind} ({', '.join(sides)})"
 
 
 def _walk(message: Message) -> Iterator[Message]:
