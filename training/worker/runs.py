@@ -5,7 +5,7 @@ and its reports wait in the pipe.
 """
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -34,15 +34,13 @@ WHERE id = $1
 RETURNING id, recipe, seed, epochs, data, activation, attempt, error_title, error_detail
 """
 
-# Returns a row if the run still belongs to this attempt.
+# Return a row if the run still belongs to this attempt. Every five seconds, record that its worker is alive.
 CHECK = """
+WITH seen AS (
+    UPDATE trainings SET seen_at = clock_timestamp()
+    WHERE id = $1 AND attempt = $2 AND status = 'running'
+        AND seen_at < clock_timestamp() - interval '5 seconds')
 SELECT id FROM trainings WHERE id = $1 AND attempt = $2 AND status = 'running'
-"""
-
-# The same, and record that the worker is alive.
-SEEN = """
-UPDATE trainings SET seen_at = clock_timestamp()
-WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
 # Store the number of epochs, the device and the phase that a run reports.
@@ -84,22 +82,21 @@ UPDATE trainings SET
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Put a run back into the queue. The attempt does not count. `seen_at` tells the relay that the message is
-# gone.
+# Put a run back into the queue. The attempt does not count. `seen_at` tells the relay that the run has no
+# message.
 HAND_BACK = """
 UPDATE trainings SET status = 'queued', phase = NULL, seen_at = clock_timestamp(), attempt = attempt - 1
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Which of these runs have not ended.
+# The runs that have not ended.
 UNFINISHED = """
-SELECT id FROM trainings WHERE id = ANY($1::uuid[]) AND status IN ('queued', 'running')
+SELECT id FROM trainings WHERE status IN ('queued', 'running')
 """
 
 STATEMENTS: dict[str, LiteralString] = {
     "CLAIM": CLAIM,
     "CHECK": CHECK,
-    "SEEN": SEEN,
     "DESCRIBE": DESCRIBE,
     "EPOCH": EPOCH,
     "ANNOUNCE": ANNOUNCE,
@@ -130,9 +127,6 @@ class Runs:
     def check(self, run: Run) -> None:
         self._execute_for(run, CHECK)
 
-    def seen(self, run: Run) -> None:
-        self._execute_for(run, SEEN)
-
     def describe(
         self, run: Run, epochs: int | None = None, device: str | None = None, phase: str | None = None
     ) -> None:
@@ -157,8 +151,8 @@ class Runs:
         rows = self._execute(MODEL, version)
         return Model(*rows[0]) if rows else None
 
-    def unfinished(self, ids: Collection[UUID]) -> set[UUID]:
-        return {id for (id,) in self._execute(UNFINISHED, list(ids))}
+    def unfinished(self) -> set[UUID]:
+        return {id for (id,) in self._execute(UNFINISHED)}
 
     def close(self) -> None:
         self._connection.close()
