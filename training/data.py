@@ -62,14 +62,14 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load(source: Path | None, cache: Path) -> Dataset:
+def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
     """Read the data set at `source`. Without a source, download CIFAR-10 to `cache`.
 
     `source` is a folder that holds `train/<class>/*` and `test/<class>/*`, or a .tar or .zip archive of such
-    a folder. Raises DataError, which says what to change.
+    a folder. The data set's name is `name`, or that of the file. Raises DataError, which says what to change.
     """
     if source is None:
-        return _download_cifar10(cache)
+        return _download_cifar10(cache, name or "CIFAR-10")
     if not source.exists():
         raise DataError(f"{source} does not exist. Give a folder or archive with train/ and test/.")
     root = _find_root(source if source.is_dir() else unpack(source, cache))
@@ -87,7 +87,7 @@ def load(source: Path | None, cache: Path) -> Dataset:
     _check_every_class(root / "test", classes, test.labels.tolist())
     if len(train) < MIN_TRAIN_IMAGES:
         raise DataError(f"{root} holds {len(train)} training images. At least {MIN_TRAIN_IMAGES} are needed.")
-    return Dataset(source.name, classes, train, test, sieve.left_out)
+    return Dataset(name or source.name, classes, train, test, sieve.left_out)
 
 
 def _find_root(folder: Path) -> Path:
@@ -111,7 +111,7 @@ def _list_folders(folder: Path) -> list[Path]:
         return []
 
 
-def _download_cifar10(cache: Path) -> Dataset:
+def _download_cifar10(cache: Path, name: str) -> Dataset:
     with locked(cache):
         from torchvision.datasets import CIFAR10  # here, because it takes four seconds
 
@@ -124,7 +124,7 @@ def _download_cifar10(cache: Path) -> Dataset:
     train_split, test_split = (
         Split(np.asarray(part.data), np.asarray(part.targets, np.int64)) for part in (train, test)
     )
-    return Dataset("CIFAR-10", list(train.classes), train_split, test_split)
+    return Dataset(name, list(train.classes), train_split, test_split)
 
 
 def _list_classes(sieve: Sieve, part: Path) -> dict[str, list[Path]]:
