@@ -18,9 +18,8 @@ from training.model import INPUT_SIZE
 MIN_TRAIN_IMAGES = 64
 MAX_UNREADABLE_SHARE = 0.01
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # the limits of a card (docs/model-artifact.md)
-JOINERS = (
-    "[\u200c\u200d]"  # words of some scripts, and emoji, hold them; Python does not count them as printable
-)
+# Characters inside the words of some scripts and inside emoji. Python does not count them as printable.
+JOINERS = "[\u200c\u200d]"
 DEPTH = 6  # folders that may be around train/ and test/, as in an archive of home/me/pictures/flowers
 
 Images = NDArray[np.uint8]
@@ -92,23 +91,15 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
 
 def _find_root(folder: Path) -> Path:
     """The folder that holds train/: `folder`, or the nearest one inside it. Raises DataError for two."""
-    level = [folder]
-    for _ in range(DEPTH + 1):
-        found = [place for place in level if (place / "train").is_dir()]
+    for depth in range(DEPTH + 1):
+        places = [path.parent for path in folder.glob("*/" * depth + "train") if path.is_dir()]
+        found = [place for place in places if not any(map(is_system, place.relative_to(folder).parts))]
         if len(found) > 1:
             names = ", ".join(str(place.relative_to(folder)) for place in sorted(found)[:3])
             raise DataError(f"{folder} holds more than one data set ({names}). Name one of these folders.")
         if found:
             return found[0]
-        level = [inner for place in level for inner in _list_folders(place)]
     return folder
-
-
-def _list_folders(folder: Path) -> list[Path]:
-    try:
-        return [entry for entry in folder.iterdir() if entry.is_dir() and not is_system(entry.name)]
-    except OSError:  # an unreadable folder does not hold the data set
-        return []
 
 
 def _download_cifar10(cache: Path, name: str) -> Dataset:
