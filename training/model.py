@@ -26,8 +26,9 @@ class ConvGroup(nn.Module):
         self.activation = nn.GELU()
         inputs = (channels_in, *(channels_out,) * (depth - 1))
         self.convs = nn.ModuleList(nn.Conv2d(n, channels_out, 3, padding="same", bias=False) for n in inputs)
-        self.norms = nn.ModuleList(_norm(channels_out) for _ in inputs)
-        for conv, channels in zip(self.convs, inputs, strict=True):
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels_out, eps=1e-12, momentum=0.4) for _ in inputs)
+        for conv, norm, channels in zip(self.convs, self.norms, inputs, strict=True):
+            norm.get_parameter("weight").requires_grad = False
             # Before training, the first filters pass their input through unchanged.
             # Source: Zagoruyko & Komodakis, "DiracNets", arXiv:1706.00388.
             nn.init.dirac_(conv.get_parameter("weight").data[:channels])
@@ -84,9 +85,3 @@ class Net(nn.Module):
         filters = (eigenvectors / (eigenvalues + epsilon).sqrt()).T  # (12, 12): each row is a filter
         filters = filters.flip(0).reshape(-1, 3, WHITEN_KERNEL, WHITEN_KERNEL)
         self.whiten.weight.data.copy_(torch.cat((filters, -filters)))
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
-    norm.weight.requires_grad = False
-    return norm

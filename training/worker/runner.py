@@ -13,7 +13,7 @@ from uuid import UUID
 from celery_worker.errors import Stopped
 from training.worker.child import Child
 from training.worker.errors import Lost, TrainingFailed
-from training.worker.run import Run
+from training.worker.run import MAX_ATTEMPTS, Run
 
 if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-settings (tests/gpu)
     from training.worker.runs import Runs
@@ -27,6 +27,10 @@ SERVE_SECONDS = 30.0
 PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
 END_SECONDS = 3.0  # for the child to end after it has published
 
+STOPPED_TOO_OFTEN = (
+    f"The worker stopped {MAX_ATTEMPTS} times during this training. Start another. "
+    "If the worker stops again, look at its log."
+)
 SKIPPED = "skipped: ended, deleted, or claimed by another worker"
 LOST = "lost: canceled, deleted, or claimed again"
 HANDED_BACK = "handed back: the worker shuts down"
@@ -65,14 +69,14 @@ class Runner:
         fields: dict[str, Any] = {"training_id": str(run.id), "attempt": run.attempt}
         started = time.monotonic()
         try:
-            if run.error_title is not None:
-                raise TrainingFailed(run.error_title, run.error_detail or "")
+            if run.attempt > MAX_ATTEMPTS:
+                raise TrainingFailed(f"Failed after {MAX_ATTEMPTS} attempts", STOPPED_TOO_OFTEN)
             logger.info("training started", extra=fields | {"recipe": run.recipe, "data": run.data})
             version = self._train(run)
             self.runs.succeed(run, version)
             outcome = f"published {version}"
         except TrainingFailed as failure:
-            with suppress(Lost):  # also if the claim has failed the run
+            with suppress(Lost):
                 self.runs.fail(run, failure.title, str(failure))
             logger.warning("training failed", extra=fields | {"error": failure.title, "detail": str(failure)})
             raise
