@@ -1,5 +1,6 @@
 """The optimizers, SGD and Muon, with their learning rates and look-ahead."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,13 +35,11 @@ class Optimizers:
         self.lookahead = Lookahead(net) if lookahead else None
         self._done, self._steps = 0, steps
 
-        def fall(step: int) -> float:
-            return 1 - step / steps
+        def fall(steps: int) -> Callable[[int], float]:
+            return lambda step: max(0.0, 1 - step / steps)
 
-        def fall_first(step: int) -> float:
-            return max(0.0, 1 - step / max(1, whiten_steps))
-
-        self._schedules = [LambdaLR(self.sgd, [fall_first, fall, fall]), LambdaLR(self.muon, fall)]
+        falls = [fall(whiten_steps), fall(steps), fall(steps)]  # one for each group
+        self._schedules = [LambdaLR(self.sgd, falls), LambdaLR(self.muon, fall(steps))]
 
     def step(self) -> None:
         """Change the weights by their gradients, and clear the gradients."""
