@@ -1,4 +1,4 @@
-"""Shuffled, augmented batches of the training images."""
+"""Shuffled and augmented batches of the training images."""
 
 import math
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from training.hardware import forward
 from training.model import INPUT_SIZE
 from training.outliers import make_training_outliers
 from training.plan import TrainingPlan
-from training.recipe import BATCH_SIZE, LABEL_SMOOTHING, MEAN, SMALL_BATCH_SIZE, STD, STEPS
+from training.recipe import BATCH_SIZE, LABEL_SMOOTHING, MEAN, OUTLIERS, SMALL_BATCH_SIZE, STD, STEPS
 
 
 class Batches:
-    """The batches of each epoch. The images stay on the device as uint8, padded by reflection.
+    """The batches of each epoch. The device holds all images as uint8, padded by reflection.
 
-    An epoch depends only on the seed and on its number, so a resumed run sees the same crops.
+    An epoch depends only on the seed and on the epoch's number, so a resumed run sees the same crops.
     """
 
     def __init__(self, plan: TrainingPlan, device: torch.device) -> None:
@@ -40,16 +40,16 @@ class Batches:
         return math.ceil(len(self.labels) / size)
 
     def sample(self, count: int) -> Tensor:
-        """The first images without augmentation, normalised: (count, 3, 32, 32)."""
+        """The first images, normalised and without augmentation: (count, 3, 32, 32)."""
         middle = slice(self.recipe.shift, self.recipe.shift + INPUT_SIZE)
         return normalise(self.images[:count, :, middle, middle])
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """This process's share of each batch, followed by its outliers.
+        """This process's share of each batch, followed by outliers.
 
         Yields normalised images (batch + outliers, 3, 32, 32), targets (batch + outliers, classes) and the
-        images' indices (batch,). Flips alternate: one random half is mirrored in even epochs, the other half
-        in odd ones, so two epochs together show each image both ways.
+        images' indices (batch,). Even epochs mirror one random half of the images, odd epochs the other half,
+        so two epochs together show each image both ways.
         """
         count, recipe, device = len(self.labels), self.recipe, self.device
         generator = torch.Generator().manual_seed(self._seed(number + 1))
@@ -68,25 +68,26 @@ class Batches:
             if recipe.cutout:
                 images = cut_out(images, holes[:, indices], recipe.cutout)
             targets = self._find_targets(images, indices)
-            outliers = make_training_outliers(math.ceil(recipe.outliers * len(images)), outlier_generator)
-            uniform = 1 / self.classes  # an outlier is to look like no class
+            outliers = make_training_outliers(math.ceil(OUTLIERS * len(images)), outlier_generator)
+            uniform = 1 / self.classes  # an outlier belongs to no class
             targets = F.pad(targets, (0, 0, 0, len(outliers)), value=uniform)
             yield torch.cat((images, normalise(outliers))), targets, indices
 
     def _find_targets(self, images: Tensor, indices: Tensor) -> Tensor:
         """The smoothed labels, or the teacher's probabilities for these crops: (batch, classes)."""
         if self.teacher is None:
-            return smooth(self.labels[indices], self.classes)
+            labels = F.one_hot(self.labels[indices], self.classes)
+            return labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / self.classes
         with torch.no_grad():
             return forward(self.teacher, images).softmax(1)
 
     def _seed(self, number: int) -> int:
-        """A seed of its own for the whole run (0) and for each epoch (from 1)."""
+        """The seed of the whole run (number 0) or of an epoch (from 1)."""
         return self.seed * 100_003 + number
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Pixels 0 to 255 (batch, 3, height, width) as normalised floats, channels last in memory."""
+    """Normalise pixels from 0 to 255 (batch, 3, height, width); returns floats, channels last in memory."""
     mean, std = _mean_and_std(images.device)
     return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -97,13 +98,8 @@ def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.tensor(MEAN).to(device).view(1, 3, 1, 1), torch.tensor(STD).to(device).view(1, 3, 1, 1)
 
 
-def smooth(labels: Tensor, classes: int) -> Tensor:
-    """Label smoothing: labels (images,) to targets (images, classes)."""
-    return F.one_hot(labels, classes) * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
-
-
 def cut_out(images: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Blank one square in each image; corners (2, batch): top rows and left columns."""
+    """Blank one square in each image. `corners` (2, batch) are the squares' top rows and left columns."""
     line = torch.arange(INPUT_SIZE, device=images.device)
     inside = (line >= corners[:, :, None]) & (line < corners[:, :, None] + side)  # (2, batch, 32)
     return images.masked_fill(inside[0, :, None, :, None] & inside[1, :, None, None, :], 0)

@@ -18,9 +18,8 @@ from training.model import INPUT_SIZE
 MIN_TRAIN_IMAGES = 64
 MAX_UNREADABLE_SHARE = 0.01
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100  # the limits of a card (docs/model-artifact.md)
-JOINERS = (
-    "[\u200c\u200d]"  # words of some scripts, and emoji, hold them; Python does not count them as printable
-)
+# Characters inside the words of some scripts and inside emoji. Python does not count them as printable.
+JOINERS = "[\u200c\u200d]"
 DEPTH = 6  # folders that may be around train/ and test/, as in an archive of home/me/pictures/flowers
 
 Images = NDArray[np.uint8]
@@ -62,14 +61,14 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load(source: Path | None, cache: Path) -> Dataset:
+def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
     """Read the data set at `source`. Without a source, download CIFAR-10 to `cache`.
 
     `source` is a folder that holds `train/<class>/*` and `test/<class>/*`, or a .tar or .zip archive of such
-    a folder. Raises DataError, which says what to change.
+    a folder. The data set's name is `name`, or that of the file. Raises DataError, which says what to change.
     """
     if source is None:
-        return _download_cifar10(cache)
+        return _download_cifar10(cache, name or "CIFAR-10")
     if not source.exists():
         raise DataError(f"{source} does not exist. Give a folder or archive with train/ and test/.")
     root = _find_root(source if source.is_dir() else unpack(source, cache))
@@ -87,31 +86,23 @@ def load(source: Path | None, cache: Path) -> Dataset:
     _check_every_class(root / "test", classes, test.labels.tolist())
     if len(train) < MIN_TRAIN_IMAGES:
         raise DataError(f"{root} holds {len(train)} training images. At least {MIN_TRAIN_IMAGES} are needed.")
-    return Dataset(source.name, classes, train, test, sieve.left_out)
+    return Dataset(name or source.name, classes, train, test, sieve.left_out)
 
 
 def _find_root(folder: Path) -> Path:
     """The folder that holds train/: `folder`, or the nearest one inside it. Raises DataError for two."""
-    level = [folder]
-    for _ in range(DEPTH + 1):
-        found = [place for place in level if (place / "train").is_dir()]
+    for depth in range(DEPTH + 1):
+        places = [path.parent for path in folder.glob("*/" * depth + "train") if path.is_dir()]
+        found = [place for place in places if not any(map(is_system, place.relative_to(folder).parts))]
         if len(found) > 1:
             names = ", ".join(str(place.relative_to(folder)) for place in sorted(found)[:3])
             raise DataError(f"{folder} holds more than one data set ({names}). Name one of these folders.")
         if found:
             return found[0]
-        level = [inner for place in level for inner in _list_folders(place)]
     return folder
 
 
-def _list_folders(folder: Path) -> list[Path]:
-    try:
-        return [entry for entry in folder.iterdir() if entry.is_dir() and not is_system(entry.name)]
-    except OSError:  # an unreadable folder does not hold the data set
-        return []
-
-
-def _download_cifar10(cache: Path) -> Dataset:
+def _download_cifar10(cache: Path, name: str) -> Dataset:
     with locked(cache):
         from torchvision.datasets import CIFAR10  # here, because it takes four seconds
 
@@ -124,7 +115,7 @@ def _download_cifar10(cache: Path) -> Dataset:
     train_split, test_split = (
         Split(np.asarray(part.data), np.asarray(part.targets, np.int64)) for part in (train, test)
     )
-    return Dataset("CIFAR-10", list(train.classes), train_split, test_split)
+    return Dataset(name, list(train.classes), train_split, test_split)
 
 
 def _list_classes(sieve: Sieve, part: Path) -> dict[str, list[Path]]:

@@ -3,6 +3,7 @@
 import io
 import os
 import time
+import timeit
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from training.hardware import forward
 from training.model import INPUT_SIZE
 
 Floats = NDArray[np.float32]
+BATCH_SIZE = 500
 BINS = 15
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60
 COST_ROUNDS, COST_IMAGES = 3, 32
@@ -40,10 +42,10 @@ class Engine:
         self.provider = self._session.get_providers()[0]
         """The provider that runs the model: the CPU's if `provider` cannot be used."""
 
-    def __call__(self, images: Images, batch_size: int = 500) -> tuple[Floats, Floats]:
+    def __call__(self, images: Images) -> tuple[Floats, Floats]:
         """Probabilities (count, classes) and energies (count,) of uint8 images (count, 32, 32, 3)."""
-        starts = tqdm(range(0, len(images), batch_size), desc="evaluating", unit="batch", disable=None)
-        parts = [self._session.run(None, {"images": images[i : i + batch_size]}) for i in starts]
+        starts = tqdm(range(0, len(images), BATCH_SIZE), desc="evaluating", unit="batch", disable=None)
+        parts = [self._session.run(None, {"images": images[i : i + BATCH_SIZE]}) for i in starts]
         probabilities, energies = zip(*parts, strict=True)
         return np.concatenate(probabilities), np.concatenate(energies)
 
@@ -54,13 +56,10 @@ class Engine:
         """Time for each image in a batch of this size: CPU time on a CPU, wall clock on a GPU."""
         clock = time.process_time if self.provider == "CPUExecutionProvider" else time.perf_counter
         batch = np.random.default_rng(0).integers(0, 256, (batch_size, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
-        rounds: list[float] = []
-        for _ in range(COST_ROUNDS):
-            started = clock()
-            for _ in range(max(1, COST_IMAGES // batch_size)):
-                self._session.run(None, {"images": batch})
-            rounds.append((clock() - started) / max(1, COST_IMAGES // batch_size) / batch_size)
-        return 1000 * min(rounds)  # the lowest: other processes share the machine
+        runs = max(1, COST_IMAGES // batch_size)
+        timer = timeit.Timer(lambda: self._session.run(None, {"images": batch}), timer=clock)
+        seconds = min(timer.repeat(COST_ROUNDS, runs))  # the lowest: other processes share the machine
+        return 1000 * seconds / runs / batch_size
 
 
 @dataclass(frozen=True)
@@ -88,20 +87,15 @@ class Answers:
     def confusion(self) -> NDArray[np.int64]:
         """Counts (classes, classes): row the true class, column the predicted one."""
         classes = self.probabilities.shape[1]
-        return np.bincount(self.labels * classes + self.predicted, minlength=classes**2).reshape(
-            classes, classes
-        )
+        counts = np.bincount(self.labels * classes + self.predicted, minlength=classes**2)
+        return counts.reshape(classes, classes)
 
     def reliability(self) -> list[tuple[float, float, int]]:
         """Mean confidence, accuracy and count of each non-empty bin; 15 bins of equal width."""
         bin_of = np.minimum((self.confidence * BINS).astype(int), BINS - 1)
         correct = self.predicted == self.labels
-        inside = [bin_of == number for number in range(BINS)]
-        return [
-            (float(self.confidence[b].mean()), float(correct[b].mean()), int(b.sum()))
-            for b in inside
-            if b.any()
-        ]
+        bins = [bin_of == number for number in np.unique(bin_of)]
+        return [(float(self.confidence[b].mean()), float(correct[b].mean()), int(b.sum())) for b in bins]
 
     def calibration_error(self) -> float:
         """Expected calibration error: the mean gap between confidence and accuracy.
@@ -112,15 +106,13 @@ class Answers:
         return sum(gaps) / len(self.labels)
 
 
-def predict(
-    logits: Callable[[Tensor], Tensor], images: Images, device: torch.device, batch_size: int = 500
-) -> Tensor:
+def predict(logits: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Tensor:
     """The logits (count, classes) of a torch model that takes uint8 (batch, 32, 32, 3)."""
     outputs: list[Tensor] = []
     with torch.inference_mode():
-        starts = range(0, len(images), batch_size)
+        starts = range(0, len(images), BATCH_SIZE)
         for start in tqdm(starts, desc="evaluating", unit="batch", disable=None):
-            batch = torch.from_numpy(images[start : start + batch_size]).to(device)
+            batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)
             outputs.append(forward(logits, batch).cpu())
     return torch.cat(outputs)
 
@@ -137,8 +129,8 @@ def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
     def averaged(images: Tensor) -> Tensor:
         side = images.shape[1]
-        chw = images.permute(0, 3, 1, 2).float()
-        padded = F.pad(chw, (1,) * 4, "reflect").to(torch.uint8).permute(0, 2, 3, 1)
+        reflected = [1, *range(side), side - 2]
+        padded = images[:, reflected][:, :, reflected]  # one pixel more on each side
         up_left, down_right = padded[:, :side, :side], padded[:, 2:, 2:]
         return mirrored(images) / 2 + (mirrored(up_left) + mirrored(down_right)) / 4
 

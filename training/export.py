@@ -13,13 +13,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
+from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -57,10 +51,8 @@ class Served(nn.Module):
         super().__init__()
         scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
         self.logits = logits
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", scale.view(1, 3, 1, 1))
-        self.register_buffer("shift", shift.view(1, 3, 1, 1))
+        self.scale = nn.Buffer(scale.view(1, 3, 1, 1))
+        self.shift = nn.Buffer(shift.view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.to_logits(images)
@@ -118,18 +110,18 @@ def quantise(model: Path, quantised: Path, images: Images) -> None:
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the quantiser prints
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(model, prepared, skip_symbolic_shape=True)
-        quantize_static(
+        quantization.quantize_static(
             prepared,
             quantised,
             _Batches(images[:CALIBRATION_IMAGES]),
-            quant_format=QuantFormat.QDQ,
+            quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "MaxPool"],
             nodes_to_exclude=_find_ends(prepared),
             per_channel=True,
             reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.Percentile,
         )
 
 
@@ -141,13 +133,12 @@ def _find_ends(path: Path) -> list[str]:
     return [node.name for n, node in enumerate(nodes) if n <= first or n >= last]
 
 
-class _Batches(CalibrationDataReader):
+class _Batches(quantization.CalibrationDataReader):
     """The quantiser's calibration images in batches."""
 
     def __init__(self, images: Images) -> None:
         starts = range(0, len(images), CALIBRATION_BATCH)
-        self._batches = iter([images[start : start + CALIBRATION_BATCH] for start in starts])
+        self._batches = iter([{IMAGES: images[start : start + CALIBRATION_BATCH]} for start in starts])
 
     def get_next(self) -> dict[str, Images] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        batch = next(self._batches, None)
-        return None if batch is None else {IMAGES: batch}
+        return next(self._batches, None)

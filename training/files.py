@@ -1,12 +1,10 @@
 """Decides which files of a data set are images, and notes which files are left out and why."""
 
 import mimetypes
-import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -89,7 +87,7 @@ class Sieve:
 
     def list_files(self, folder: Path) -> list[Path]:
         """All regular files below `folder`, without system files, in a fixed order. Raises DataError."""
-        files = self._walk(folder, frozenset(_identify(parent) for parent in folder.absolute().parents))
+        files = self._walk(folder, frozenset(folder.resolve().parents))
         return sorted(files, key=lambda file: (_normalise(str(file.parent)), _normalise(file.name)))
 
     def read_pixels(self, file: Path) -> bytes | None:
@@ -105,9 +103,9 @@ class Sieve:
             self._leave_out(UNREADABLE, file, f" ({error.strerror})")
         return None
 
-    def _walk(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    def _walk(self, folder: Path, above: frozenset[Path]) -> Iterator[Path]:
         """Follows links, but not into a folder that contains the link."""
-        here = _identify(folder)
+        here = folder.resolve()
         if here in above:
             self._leave_out(CIRCLE, folder)
             return
@@ -142,18 +140,12 @@ def is_system(name: str) -> bool:
 
 def _read(file: Path) -> bytes:
     """The file's content. Raises OSError; raises ImageError if the file is empty or too large."""
-    with file.open("rb") as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if size == 0:
-            raise UnknownFormat("The file is empty.")
-        if size > MAX_FILE_BYTES:
-            raise UnknownFormat(f"The file is larger than {MAX_FILE_BYTES >> 20} MiB.")
-        return opened.read()
-
-
-def _identify(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
+    size = file.stat().st_size
+    if size == 0:
+        raise UnknownFormat("The file is empty.")
+    if size > MAX_FILE_BYTES:
+        raise UnknownFormat(f"The file is larger than {MAX_FILE_BYTES >> 20} MiB.")
+    return file.read_bytes()
 
 
 def _normalise(text: str) -> str:
@@ -173,12 +165,6 @@ def _is_meant_as_image(file: Path, error: ImageError) -> bool:
     begins as an image; a file with the ending of another type does not, because a text may begin with "BM" or
     "P1".
     """
-    if file.suffix.lower() in _list_endings():
+    if Image.registered_extensions().get(file.suffix.lower()) in FORMATS:
         return True
     return not isinstance(error, UnknownFormat) and mimetypes.guess_type(file.name)[0] is None
-
-
-@cache
-def _list_endings() -> set[str]:
-    """The file name endings of the image formats."""
-    return {ending for ending, name in Image.registered_extensions().items() if name in FORMATS}

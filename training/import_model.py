@@ -12,7 +12,6 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -29,16 +28,11 @@ SEED = 0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make import-model", description=__doc__)
     parser.add_argument("--module", required=True, help="file.py:function that returns the module")
-    parser.add_argument("--data", type=Path, help="folder, .tar or .zip with train/ and test/ [CIFAR-10]")
-    parser.add_argument("--name", help="name of the data in the card [the file's name]")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="where versions are published")
-    parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
-    parser.add_argument("--activation", choices=("better", "always", "never"), default="better")
+    publish.add_options(parser)
     given = parser.parse_args()
     try:
-        artifact = import_model(
-            given.module, data.load(given.data, given.cache), given.models, given.activation, given.name
-        )
+        dataset = data.load(given.data, given.cache, given.name)
+        artifact = import_model(given.module, dataset, given.models, given.activation)
     except CommandError as error:
         print(f"import-model: {error}", file=sys.stderr)
         return 1
@@ -46,26 +40,25 @@ def main() -> int:
     return 0
 
 
-def import_model(
-    module: str, dataset: Dataset, models: Path, activation: str = "better", name: str | None = None
-) -> Path:
+def import_model(module: str, dataset: Dataset, models: Path, activation: str = "better") -> Path:
     """Publish a module as a version; returns the artifact's folder. Raises ModuleError."""
     net = load_module(module)
     check_shape(net, len(dataset.classes))
     held_out, _ = publish.hold_out(dataset.train, SEED)
     device = torch.device("cpu")
-    served, temperature = publish.calibrate(net, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), held_out, device)
+    served = publish.calibrate(net, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), held_out, device)
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     with publish.draft(models) as folder:
         try:
             card, answers = publish.write_files(served, dataset, held_out, created, folder, SEED)
         except OnnxExporterError as error:
             raise ModuleError(f"{module} cannot be exported to ONNX: {str(error)[:500]}") from error
-        card |= {
-            "activation": activation,
-            "temperature": float(f"{temperature:.4g}"),
-            "data": card["data"] | {"name": name or dataset.name},
-            "training": describe_import(module, device),
+        card["activation"] = activation
+        card["training"] = {
+            "recipe": "imported",
+            "source": Path(module).name,
+            "hardware": hardware.describe(device),
+            "versions": {name: version(name) for name in ("torch", "onnx", "numpy")},
         }
         return publish.publish(folder, card, pictures.draw(answers, dataset.classes, []), models)
 
@@ -93,15 +86,6 @@ def check_shape(net: nn.Module, classes: int) -> None:
             f"For two images the module returns the shape {tuple(logits.shape)}. "
             f"The data has {classes} classes, so the shape must be (2, {classes})."
         )
-
-
-def describe_import(module: str, device: torch.device) -> dict[str, Any]:
-    return {
-        "recipe": "imported",
-        "source": Path(module).name,
-        "hardware": hardware.describe(device),
-        "versions": {name: version(name) for name in ("torch", "onnx", "numpy")},
-    }
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ from training.report import Epoch, Report
 
 @dataclass
 class Fitted:
-    """A network and how it was trained; after each epoch it is the state of the run."""
+    """A network and how it was trained. A checkpoint keeps it after each epoch."""
 
     net: Net
     curve: list[Epoch]
-    seconds: float  # of training steps, over all attempts; without warm-up, validation and checkpoints
-    ended: str = ""  # when the last epoch ended, ISO 8601
+    seconds: float  # of the training steps of all attempts, without warm-up, validation and checkpoints
+    ended: str = ""  # when the last epoch ended, as ISO 8601
 
     def state_dict(self) -> dict[str, Any]:
         curve = [asdict(epoch) for epoch in self.curve]
@@ -43,9 +43,9 @@ class Fitted:
 
 
 def fit(plan: TrainingPlan, device: torch.device, report: Report, checkpoint: Path | None = None) -> Fitted:
-    """Train a fresh network, which is returned in evaluation mode.
+    """Train a new network, which is returned in evaluation mode.
 
-    `checkpoint` is written at the end of each epoch; if the file exists, the run resumes from it. Under
+    The file `checkpoint` is written at the end of each epoch. If it exists, the run resumes from it. Under
     torchrun each process trains on its share of every batch. Raises OtherRun, Diverged.
     """
     torch.backends.cudnn.benchmark = True
@@ -93,7 +93,7 @@ def fit(plan: TrainingPlan, device: torch.device, report: Report, checkpoint: Pa
 
 
 def build(plan: TrainingPlan, batches: Batches) -> Net:
-    """The plan's network before its first step."""
+    """The plan's network, before its first step."""
     recipe = plan.recipe
     net = Net(plan.classes, recipe.widths, recipe.depth, recipe.padding).to(batches.device)
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore
@@ -104,16 +104,13 @@ def build(plan: TrainingPlan, batches: Batches) -> Net:
 def train_epoch(
     net: Net, batches: Batches, number: int, optimizers: Optimizers, report: Report
 ) -> list[float]:
-    """Train for one epoch; returns the sum of the images' losses, the correct images, and all images."""
+    """Train for one epoch; returns the sum of the images' losses, the number of right images, and of all."""
     totals = torch.zeros(3, device=batches.device)
     net.train()
     for images, targets, indices in batches.epoch(number):
-        loss, logits = losses(net, images, targets)
-        loss.sum().backward()
-        distributed.synchronise(net)
-        optimizers.step()
-        count = len(indices)  # the outliers, which come after the images, do not count
-        totals[0] += loss.detach()[:count].sum()
+        losses, logits = step(net, optimizers, images, targets)
+        count = len(indices)  # the outliers after them do not count
+        totals[0] += losses[:count].sum()
         totals[1] += (logits[:count].argmax(1) == batches.labels[indices]).sum()
         totals[2] += count
         report.step()
@@ -121,14 +118,18 @@ def train_epoch(
     return totals.tolist()
 
 
-def losses(net: Net, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image's loss (batch,) and logits (batch, classes)."""
+def step(net: Net, optimizers: Optimizers, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Take one step; returns each image's loss (batch,) and logits (batch, classes) before the step."""
     logits = forward(net, images)
-    return F.cross_entropy(logits, targets, reduction="none"), logits
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    losses.sum().backward()
+    distributed.synchronise(net)
+    optimizers.step()
+    return losses.detach(), logits.detach()
 
 
 def accuracy(net: Net, split: Split, device: torch.device) -> float:
-    """The share of correct images."""
+    """The share of images that the network labels correctly."""
     net.eval()
     correct = 0
     with torch.inference_mode():
@@ -143,11 +144,8 @@ def accuracy(net: Net, split: Split, device: torch.device) -> float:
 def warm_up(plan: TrainingPlan, batches: Batches) -> None:
     """Take one step with a network that is thrown away.
 
-    On a GPU the first step takes seconds: libraries start, and cuDNN looks for its fastest algorithms.
+    On a GPU the first step takes seconds, because libraries start and cuDNN looks for its fastest algorithms.
     """
     net = build(plan, batches)
     images, targets, _ = next(batches.epoch(0))
-    loss, _ = losses(net, images, targets)
-    loss.sum().backward()
-    distributed.synchronise(net)
-    Optimizers(net, steps=1, whiten_steps=1).step()
+    step(net, Optimizers(net, steps=1, whiten_steps=1), images, targets)

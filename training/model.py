@@ -1,7 +1,7 @@
 """The CNN: a frozen whitening convolution, three convolution groups, a scaled linear head.
 
-The architecture is Keller Jordan's airbench (https://github.com/KellerJordan/cifar10-airbench; "94% on
-CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498). This is an implementation of its own.
+The architecture is that of Keller Jordan's airbench (https://github.com/KellerJordan/cifar10-airbench; "94%
+on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498). The code was written for this project.
 """
 
 import torch
@@ -14,9 +14,10 @@ INPUT_SIZE = 32
 
 
 class ConvGroup(nn.Module):
-    """Convolution, pooling, normalisation, GELU; then one more convolution, or two with a skip connection.
+    """A convolution with pooling, then one more convolution, or two with a skip connection.
 
-    Skip connections: He et al., "Deep residual learning", CVPR 2016.
+    A batch norm and GELU follow each convolution.
+    Source of the skip connection: He et al., "Deep residual learning", CVPR 2016.
     """
 
     def __init__(self, channels_in: int, channels_out: int, depth: int) -> None:
@@ -25,10 +26,11 @@ class ConvGroup(nn.Module):
         self.activation = nn.GELU()
         inputs = (channels_in, *(channels_out,) * (depth - 1))
         self.convs = nn.ModuleList(nn.Conv2d(n, channels_out, 3, padding="same", bias=False) for n in inputs)
-        self.norms = nn.ModuleList(_norm(channels_out) for _ in inputs)
-        for conv, channels in zip(self.convs, inputs, strict=True):
-            # Dirac initialisation (Zagoruyko & Komodakis, "DiracNets", arXiv:1706.00388): at first the first
-            # filters return their input unchanged.
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels_out, eps=1e-12, momentum=0.4) for _ in inputs)
+        for conv, norm, channels in zip(self.convs, self.norms, inputs, strict=True):
+            norm.get_parameter("weight").requires_grad = False
+            # Before training, the first filters pass their input through unchanged.
+            # Source: Zagoruyko & Komodakis, "DiracNets", arXiv:1706.00388.
             nn.init.dirac_(conv.get_parameter("weight").data[:channels])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,9 +48,10 @@ class ConvGroup(nn.Module):
 class Net(nn.Module):
     """Maps normalised float images (batch, 3, 32, 32) to logits (batch, classes).
 
-    widths: channels of the three groups. depth: convolutions in each, 2 or 3. padding: of the whitening, 0 or
-    1. Without padding the sides are 31, 15, 7 and 3, so each pooling drops a row and a column. With padding
-    they are 33, 16, 8 and 4.
+    `widths` are the channels of the three groups, `depth` is the number of convolutions in each, 2 or 3.
+    `padding` is that of the whitening convolution, 0 or 1. Without padding, images are 31, 15, 7 and 3 pixels
+    wide after the whitening and the groups, so each pooling drops a row and a column. With padding they are
+    33, 16, 8 and 4 pixels wide.
     """
 
     def __init__(self, classes: int, widths: tuple[int, int, int], depth: int, padding: int = 0) -> None:
@@ -72,19 +75,13 @@ class Net(nn.Module):
     def set_whitening(self, images: Tensor, epsilon: float = 5e-4) -> None:
         """Set the first convolution so that its outputs are uncorrelated and have unit variance.
 
-        images: normalised floats (count, 3, 32, 32); a few thousand are enough.
+        `images` are normalised floats (count, 3, 32, 32); a few thousand are enough.
         Source: David Page, "How to train your ResNet", 2019; Tysam Balsam's hlb-CIFAR10, 2023.
         """
         patches = F.unfold(images, WHITEN_KERNEL)  # (count, 12, positions)
         patches = patches.transpose(1, 2).reshape(-1, patches.shape[1])  # (count * positions, 12)
         covariance = patches.T @ patches / len(patches)
         eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
-        filters = (eigenvectors / (eigenvalues + epsilon).sqrt()).T  # one filter a row
+        filters = (eigenvectors / (eigenvalues + epsilon).sqrt()).T  # (12, 12): each row is a filter
         filters = filters.flip(0).reshape(-1, 3, WHITEN_KERNEL, WHITEN_KERNEL)
         self.whiten.weight.data.copy_(torch.cat((filters, -filters)))
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
-    norm.weight.requires_grad = False
-    return norm

@@ -1,52 +1,48 @@
-"""What changes the weights at each step: SGD, Muon, their learning rates, and look-ahead."""
+"""The optimizers, SGD and Muon, with their learning rates and look-ahead."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from training import recipe
 from training.model import Net
-from training.recipe import (
-    BIAS_LR,
-    FILTER_LR,
-    HEAD_LR,
-    LOOKAHEAD_STEPS,
-    MUON_MOMENTUM,
-    SGD_MOMENTUM,
-    WEIGHT_DECAY,
-)
 
 
 class Optimizers:
     """SGD for biases and head, Muon for the filters, and optionally look-ahead.
 
-    The learning rates fall linearly to zero: over `steps`, that of the whitening bias over `whiten_steps`.
+    The learning rates fall linearly to zero over `steps`, except that of the whitening bias, which falls over
+    `whiten_steps`.
     """
 
     def __init__(self, net: Net, steps: int, whiten_steps: int, *, lookahead: bool = False) -> None:
         def group(params: list[Any], lr: float) -> dict[str, Any]:
-            return {"params": params, "lr": lr, "weight_decay": WEIGHT_DECAY / lr}
+            return {"params": params, "lr": lr, "weight_decay": recipe.WEIGHT_DECAY / lr}
 
-        named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-        biases = group([p for name, p in named if "norm" in name], BIAS_LR)
-        groups = [group([net.whiten.bias], BIAS_LR), biases, group([net.head.weight], HEAD_LR)]
-        self.sgd = torch.optim.SGD(groups, momentum=SGD_MOMENTUM, nesterov=True)
-        self.muon = Muon([p for _, p in named if p.ndim == 4], lr=FILTER_LR, momentum=MUON_MOMENTUM)
-        self.filter_lr = FILTER_LR  # of the last step
+        filters = [p for p in net.groups.parameters() if p.ndim == 4]
+        biases = [p for p in net.groups.parameters() if p.ndim == 1 and p.requires_grad]
+        groups = [
+            group([net.whiten.bias], recipe.BIAS_LR),
+            group(biases, recipe.BIAS_LR),
+            group([net.head.weight], recipe.HEAD_LR),
+        ]
+        self.sgd = torch.optim.SGD(groups, momentum=recipe.SGD_MOMENTUM, nesterov=True)
+        self.muon = Muon(filters, lr=recipe.FILTER_LR, momentum=recipe.MUON_MOMENTUM)
+        self.filter_lr = recipe.FILTER_LR  # at the last step
         self.lookahead = Lookahead(net) if lookahead else None
         self._done, self._steps = 0, steps
 
-        def fall(step: int) -> float:
-            return 1 - step / steps
+        def fall(steps: int) -> Callable[[int], float]:
+            return lambda step: max(0.0, 1 - step / steps)
 
-        def fall_first(step: int) -> float:
-            return max(0.0, 1 - step / max(1, whiten_steps))
-
-        self._schedules = [LambdaLR(self.sgd, [fall_first, fall, fall]), LambdaLR(self.muon, fall)]
+        falls = [fall(whiten_steps), fall(steps), fall(steps)]  # one for each group
+        self._schedules = [LambdaLR(self.sgd, falls), LambdaLR(self.muon, fall(steps))]
 
     def step(self) -> None:
-        """Change the weights by their gradients, and clear these."""
+        """Change the weights by their gradients, and clear the gradients."""
         self.filter_lr = self.muon.param_groups[0]["lr"]
         for optimizer in (self.sgd, self.muon):
             optimizer.step()
@@ -54,7 +50,7 @@ class Optimizers:
         for schedule in self._schedules:
             schedule.step()
         self._done += 1
-        if self.lookahead and self._done % LOOKAHEAD_STEPS == 0:
+        if self.lookahead and self._done % recipe.LOOKAHEAD_STEPS == 0:
             self.lookahead.update(self._done / self._steps)
         if self.lookahead and self._done == self._steps:
             self.lookahead.finish()
@@ -74,15 +70,16 @@ class Optimizers:
         for schedule, saved in zip(self._schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         if self.lookahead:
-            slow = self.lookahead.slow
-            self.lookahead.slow = {name: value.to(slow[name].device) for name, value in state["slow"].items()}
+            for name, value in state["slow"].items():
+                self.lookahead.slow[name].copy_(value)
         self._done = state["done"]
 
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose update is replaced by the nearest semi-orthogonal matrix.
 
-    Each filter bank keeps a fixed norm, so the learning rate alone sets the angle of a step.
+    The filters of a convolution keep a fixed norm, so the learning rate alone decides by which angle a step
+    turns them.
     Source: Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024).
     """
 
@@ -117,7 +114,7 @@ def orthogonalise(matrix: Tensor, steps: int = 3, epsilon: float = 1e-7) -> Tens
 
 
 class Lookahead:
-    """Slow weights that follow the network's weights and pull them back, more strongly late in the run.
+    """Slow weights that follow the network's weights and pull them back, more strongly late in a run.
 
     Source: Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", NeurIPS 2019.
     """
@@ -127,11 +124,11 @@ class Lookahead:
         self.slow = {name: value.clone() for name, value in self._floats()}
 
     def update(self, share: float) -> None:
-        """`share`: how much of the run is done, 0 to 1."""
-        self._pull(0.95**LOOKAHEAD_STEPS * share**3)
+        """Let the slow weights follow, and pull the network back. `share` of the run is done, 0 to 1."""
+        self._pull(0.95**recipe.LOOKAHEAD_STEPS * share**3)
 
     def finish(self) -> None:
-        """End the run on the slow weights."""
+        """Set the network to the slow weights, at the end of the run."""
         self._pull(1.0)
 
     def _pull(self, decay: float) -> None:

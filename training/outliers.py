@@ -1,4 +1,4 @@
-"""Images that belong to no class: some to train on (outlier exposure), others to measure what is detected."""
+"""Outliers, which belong to no class: some to train on (outlier exposure), others to measure detection."""
 
 import math
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from training.data import Images
 from training.model import INPUT_SIZE
 
-GRIDS = (1, 2, 3, 5, 8, 16, 32)  # cells a side: from plain colours over blurred spots to noise
+GRIDS = (1, 2, 3, 5, 8, 16, 32)  # cells a side: 1 gives a plain colour, 32 gives noise
 MAX_TEST_OUTLIERS = 1000
 TILE = 8
-FAINT = 0.15  # share of the contrast that noise of 210 pixels a side keeps when it is scaled down: 32 / 210
+FAINT = 0.15  # 32 / 210: the share of its contrast that noise of 210 pixels a side keeps when scaled down
 
 
 def make_training_outliers(count: int, generator: torch.Generator) -> Tensor:
-    """Floats 0 to 255 (count, 3, 32, 32): grids of random colours, enlarged, with a random contrast each."""
+    """Grids of random colours, enlarged, each with a random contrast: floats 0 to 255 (count, 3, 32, 32)."""
     device, each = generator.device, math.ceil(count / len(GRIDS))
     chosen = torch.randperm(each * len(GRIDS), generator=generator, device=device)[:count]
     grids = [torch.randint(256, (each, 3, n, n), generator=generator, device=device) for n in GRIDS]
@@ -28,14 +28,14 @@ def make_training_outliers(count: int, generator: torch.Generator) -> Tensor:
 
 
 def make_test_outliers(images: Images, seed: int) -> dict[str, Images]:
-    """Four kinds of outliers by name, at most 1,000 images (32, 32, 3) each.
+    """Four kinds of outliers by name, each at most 1,000 images: uint8 (count, 32, 32, 3).
 
-    "faint noise" has the contrast of a large noise image that was scaled down. "shuffled tiles" are `images`
-    with their tiles of 8 by 8 pixels shuffled.
+    "faint noise" has the contrast of a large noise image that was scaled down. "shuffled tiles" are some of
+    `images`, cut into tiles of 8 by 8 pixels that are shuffled.
     """
     random = np.random.default_rng(seed)
     count, per_side = min(MAX_TEST_OUTLIERS, len(images)), INPUT_SIZE // TILE
-    chosen = images[random.permutation(len(images))[:count]]  # `images` may be sorted by class
+    chosen = images[random.permutation(len(images))[:count]]  # at random: `images` may be sorted by class
     tiles = chosen.reshape(count, per_side, TILE, per_side, TILE, 3).swapaxes(2, 3)
     tiles = tiles.reshape(count, per_side**2, TILE, TILE, 3)
     shuffled = np.stack([image[random.permutation(per_side**2)] for image in tiles])

@@ -4,9 +4,9 @@ The files are written to a hidden folder, measured there with ONNX Runtime, and 
 `docs/model-artifact.md` is the contract.
 """
 
+import argparse
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +35,20 @@ CUDA = "CUDAExecutionProvider"
 MIN_HELD_OUT, MAX_HELD_OUT = 20, 2000
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that publishes a version."""
+    parser.add_argument("--data", type=Path, help="folder, .tar or .zip with train/ and test/ [CIFAR-10]")
+    parser.add_argument("--name", help="name of the data in the card [the file's name]")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where versions are published")
+    parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
+    parser.add_argument(
+        "--activation",
+        choices=("better", "always", "never"),
+        default="better",
+        help="serve it: if it beats the active model on the same test images, always, or never [better]",
+    )
+
+
 def hold_out(train: Split, seed: int) -> tuple[Split, Split]:
     """Split training images into held-out ones and the rest."""
     order = np.random.default_rng(seed).permutation(len(train))
@@ -43,25 +57,22 @@ def hold_out(train: Split, seed: int) -> tuple[Split, Split]:
     return held_out, rest
 
 
+def calibrate(
+    net: nn.Module, mean: Sequence[float], std: Sequence[float], held_out: Split, device: torch.device
+) -> Served:
+    """The model to export. Its temperature is fitted on held-out images."""
+    model = Served(Calibrated(net, 1.0), mean, std).to(device).eval()
+    logits = evaluate.predict(model.to_logits, held_out.images, device)
+    model.logits.temperature = evaluate.fit_temperature(logits, held_out.labels)
+    return model
+
+
 @contextmanager
 def draft(models: Path) -> Generator[Path]:
     """A hidden folder for the files of an artifact. It is removed unless it is published."""
     models.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=models))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def calibrate(
-    net: nn.Module, mean: Sequence[float], std: Sequence[float], held_out: Split, device: torch.device
-) -> tuple[Served, float]:
-    """The model to export, and its temperature, which is fitted on held-out images."""
-    uncalibrated = Served(Calibrated(net, 1.0), mean, std).to(device).eval()
-    logits = evaluate.predict(uncalibrated.to_logits, held_out.images, device)
-    temperature = evaluate.fit_temperature(logits, held_out.labels)
-    return Served(Calibrated(net, temperature), mean, std).to(device).eval(), temperature
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=models, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def write_files(
@@ -75,19 +86,23 @@ def write_files(
     engine = Engine(folder / MODEL_FILE)
     write_check(engine, held_out, folder / CHECK_FILE)
     rejected = write_int8(engine, held_out, folder)
-    files, answers = measure_files(dataset.test, folder)
+    answers = engine.answer(dataset.test)
+    uploaded = Split(evaluate.as_uploaded(dataset.test.images), dataset.test.labels)
+    float32 = measure(folder / MODEL_FILE, answers, engine.answer(uploaded))
+    files = {MODEL_FILE: float32}
+    if not rejected:
+        int8 = Engine(folder / INT8_FILE)
+        files[INT8_FILE] = measure(folder / INT8_FILE, int8.answer(dataset.test), int8.answer(uploaded))
     confusion = answers.confusion()
-    figures = files[MODEL_FILE]
+    class_accuracy = confusion.diagonal() / np.maximum(1, confusion.sum(1))
     card = {
         "created": created,
         "classes": dataset.classes,
         "input_size": INPUT_SIZE,
         "parameters": sum(p.numel() for p in model.parameters()),
-        **{name: figures[name] for name in ("accuracy", "accuracy_after_upload", "calibration_error")},
-        "class_accuracy": {
-            name: round(float(row[index] / max(1, row.sum())), 4)
-            for index, (name, row) in enumerate(zip(dataset.classes, confusion, strict=True))
-        },
+        "temperature": float(f"{model.logits.temperature:.4g}"),
+        **{name: float32[name] for name in ("accuracy", "accuracy_after_upload", "calibration_error")},
+        "class_accuracy": dict(zip(dataset.classes, class_accuracy.round(4).tolist(), strict=True)),
         "confusion": confusion.tolist(),
         "files": files,
         "int8_rejected": rejected,
@@ -95,6 +110,19 @@ def write_files(
         "data": describe_data(dataset, held_out),
     }
     return card, answers
+
+
+def describe_data(dataset: Dataset, held_out: Split) -> dict[str, Any]:
+    """The training and test data, for the card."""
+    return {
+        "name": dataset.name,
+        "train_images": len(dataset.train),
+        "held_out": len(held_out),
+        "test_images": len(dataset.test),
+        "left_out": [asdict(note) for note in dataset.left_out],
+        "sha256": dataset.fingerprint(),
+        "test_sha256": dataset.test_fingerprint(),
+    }
 
 
 def write_check(engine: Engine, held_out: Split, path: Path) -> None:
@@ -113,32 +141,6 @@ def write_int8(engine: Engine, held_out: Split, folder: Path) -> str | None:
         return None
     path.unlink()
     return f"Its accuracy on the held-out images is {100 * loss:.1f} points lower than that of float32."
-
-
-def measure_files(test: Split, folder: Path) -> tuple[dict[str, Any], Answers]:
-    """Measure each model file in the folder; returns the figures, and the float32 model's answers."""
-    uploaded = Split(evaluate.as_uploaded(test.images), test.labels)
-    files: dict[str, Any] = {}
-    answers: list[Answers] = []
-    for name in (MODEL_FILE, INT8_FILE):
-        if (folder / name).exists():
-            engine = Engine(folder / name)
-            answers.append(engine.answer(test))
-            files[name] = measure(folder / name, answers[-1], engine.answer(uploaded))
-    return files, answers[0]
-
-
-def describe_data(dataset: Dataset, held_out: Split) -> dict[str, Any]:
-    """The training and test data, for the card."""
-    return {
-        "name": dataset.name,
-        "train_images": len(dataset.train),
-        "held_out": len(held_out),
-        "test_images": len(dataset.test),
-        "left_out": [asdict(note) for note in dataset.left_out],
-        "sha256": dataset.fingerprint(),
-        "test_sha256": dataset.test_fingerprint(),
-    }
 
 
 def measure(path: Path, test: Answers, uploaded: Answers) -> dict[str, Any]:
@@ -171,21 +173,20 @@ def judge_unfamiliar(engine: Engine, held_out: Split, test: Split, seed: int) ->
     def share_above(images: evaluate.Images) -> float:
         return round(float((engine(images)[1] > threshold).mean()), 4)
 
+    outliers = make_test_outliers(test.images, seed)
     return {
         "energy_threshold": round(threshold, 4),
         "flagged_test": share_above(test.images),
-        "detected": {
-            kind: share_above(images) for kind, images in make_test_outliers(test.images, seed).items()
-        },
+        "detected": {kind: share_above(images) for kind, images in outliers.items()},
     }
 
 
 def publish(folder: Path, card: Mapping[str, Any], pictures: Mapping[str, bytes], models: Path) -> Path:
     """Publish a draft in one rename; returns the artifact's folder.
 
-    The version is the day and the first eight digits of the SHA-256 of `model.onnx`. A run may have been
-    killed after it published and before it reported that. Its next attempt has the same `created`, the time
-    when the last epoch ended, and returns the folder that exists.
+    The version is the day and the first eight digits of the SHA-256 of `model.onnx`. If a run is killed after
+    it published and before it reported that, its next attempt has the same `created` (the time when the last
+    epoch ended) and returns the folder that exists.
     """
     if artifact := _find_published(models, card["created"]):
         return artifact

@@ -59,25 +59,21 @@ class Terminal(Report):
     """A progress bar of steps, and one line for each epoch."""
 
     def __init__(self) -> None:
-        self._name = ""
-        self._bar: tqdm[Any] | None = None
+        self._bar: tqdm[Any] = tqdm(disable=True)
 
-    def phase(self, name: str) -> None:
-        self._close()
-        self._name = name
+    def phase(self, name: str) -> None:  # noqa: ARG002
+        self._bar.close()
 
     def note(self, text: str) -> None:
         tqdm.write(text)
 
     def begin(self, epochs: int, steps: int, done: Sequence[Epoch], device: str) -> None:
-        tqdm.write(f"{self._name}: {epochs} epochs on {device}")
-        self._bar = tqdm(
-            total=epochs * steps, initial=len(done) * steps, desc=self._name, unit="step", disable=None
-        )
+        tqdm.write(f"training: {epochs} epochs on {device}")
+        total, initial = epochs * steps, len(done) * steps
+        self._bar = tqdm(desc="training", total=total, initial=initial, unit="step", disable=None)
 
     def step(self) -> None:
-        if self._bar is not None:
-            self._bar.update()
+        self._bar.update()
 
     def epoch(self, epoch: Epoch) -> None:
         tqdm.write(
@@ -86,21 +82,12 @@ class Terminal(Report):
             f"{epoch.images_per_second:,.0f} images/s, {epoch.seconds_left:.0f} s left"
         )
 
-    def publishing(self) -> None:
-        self.phase("publishing")
-
     def published(self, artifact: Path, card: dict[str, Any]) -> None:
-        self._close()
         print(f"published {artifact}: {card['accuracy']:.2%} of the test images, one view, as served")
 
     def failed(self, error: CommandError) -> None:
-        self._close()
+        self._bar.close()
         print(f"train: {error}", file=sys.stderr)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 class JsonLines(Report):

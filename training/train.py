@@ -8,10 +8,11 @@ import argparse
 import logging
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from argparse import Namespace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -24,22 +25,8 @@ from training.recipe import MEAN, RECIPES, STD
 from training.report import JsonLines, Report, Terminal
 from training.weights import WEIGHTS_FILE, read_teacher, write_weights
 
+MAX_EPOCHS, MAX_SEED = 1000, 2**31 - 1
 MAX_REASON = 300  # characters of PyTorch's message that are shown
-
-
-@dataclass(frozen=True)
-class Options:
-    data: Path | None
-    name: str | None
-    models: Path
-    cache: Path
-    recipe: str
-    epochs: int | None
-    seed: int
-    activation: Literal["better", "always", "never"]
-    teacher: Path | None
-    checkpoint: Path | None
-    report: Literal["terminal", "json"]
 
 
 def main() -> int:
@@ -68,40 +55,24 @@ def explain_memory(error: RuntimeError) -> OutOfMemory:
     return OutOfMemory(f"The GPU's memory is full: {said}. {advice}")
 
 
-def parse_options() -> Options:
+def parse_options() -> Namespace:
     parser = argparse.ArgumentParser(prog="make train", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder, .tar or .zip with train/ and test/ [CIFAR-10]")
-    parser.add_argument("--name", help="name of the data in the card [the file's name]")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="where versions are published")
-    parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
+    publish.add_options(parser)
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
-    parser.add_argument("--epochs", type=parse_count, help="[the recipe's own number]")
-    parser.add_argument("--seed", type=parse_seed, default=0)
-    parser.add_argument(
-        "--activation",
-        choices=("better", "always", "never"),
-        default="better",
-        help="serve it: if it beats the active model on the same test images, always, or never [better]",
-    )
+    parser.add_argument("--epochs", type=int, help="[the recipe's own number]")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teacher", type=Path, help="learn the answers of this published version")
     parser.add_argument("--checkpoint", type=Path, help="file to resume from [in models/, named by the run]")
     parser.add_argument("--report", choices=("terminal", "json"), default="terminal", help=argparse.SUPPRESS)
-    return Options(**vars(parser.parse_args()))
+    options = parser.parse_args()
+    if options.epochs is not None and not 1 <= options.epochs <= MAX_EPOCHS:
+        parser.error(f"--epochs: give a number from 1 to {MAX_EPOCHS}")
+    if not 0 <= options.seed <= MAX_SEED:
+        parser.error(f"--seed: give a number from 0 to {MAX_SEED}")
+    return options
 
 
-def parse_count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError("give a number from 1 to 1000")
-    return int(text)
-
-
-def parse_seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"give a number from 0 to {2**31 - 1}")
-    return int(text)
-
-
-def run(options: Options, report: Report) -> Path | None:
+def run(options: Namespace, report: Report) -> Path | None:
     """Train, measure and publish.
 
     Returns the artifact's folder; under torchrun only in the first process, in the others None. Raises
@@ -112,7 +83,7 @@ def run(options: Options, report: Report) -> Path | None:
         if not is_first:
             report = Report()
         report.phase("reading")
-        dataset = data.load(options.data, options.cache)
+        dataset = data.load(options.data, options.cache, options.name)
         for left_out in dataset.left_out:
             report.note(f"left out, {left_out}")
         plan = make_plan(options, dataset)
@@ -120,14 +91,15 @@ def run(options: Options, report: Report) -> Path | None:
         try:
             fitted = loop.fit(plan, device, report, checkpoint)
         except Diverged:  # a resumed run would diverge again
-            if options.checkpoint is None:
-                checkpoint.unlink(missing_ok=True)
+            checkpoint.unlink(missing_ok=True)
             raise
         if not is_first:
             return None
         report.phase("evaluating")
         with publish.draft(options.models) as folder:
-            card, answers = finish(fitted, plan, dataset, options, device, folder)
+            card, answers = write_artifact(fitted, plan, dataset, device, folder)
+            card["activation"] = options.activation
+            card["training"] = describe_training(fitted, plan, options, device)
             drawings = pictures.draw(answers, dataset.classes, fitted.curve)
             report.publishing()
             artifact = publish.publish(folder, card, drawings, options.models)
@@ -137,7 +109,7 @@ def run(options: Options, report: Report) -> Path | None:
         return artifact
 
 
-def make_plan(options: Options, dataset: Dataset) -> TrainingPlan:
+def make_plan(options: Namespace, dataset: Dataset) -> TrainingPlan:
     """Hold images out, and plan to train on the rest. Raises TeacherError."""
     held_out, train = publish.hold_out(dataset.train, options.seed)
     recipe = RECIPES[options.recipe]
@@ -153,45 +125,34 @@ def make_plan(options: Options, dataset: Dataset) -> TrainingPlan:
     )
 
 
-def finish(
-    fitted: loop.Fitted,
-    plan: TrainingPlan,
-    dataset: Dataset,
-    options: Options,
-    device: torch.device,
-    folder: Path,
+def write_artifact(
+    fitted: loop.Fitted, plan: TrainingPlan, dataset: Dataset, device: torch.device, folder: Path
 ) -> tuple[dict[str, Any], Answers]:
     """Write the artifact's files into `folder`; returns its card and the answers to the test images."""
-    model, temperature = publish.calibrate(export.fold(fitted.net), MEAN, STD, plan.validation, device)
-    card, answers = publish.write_files(model, dataset, plan.validation, fitted.ended, folder, options.seed)
-    write_weights(fitted.net, temperature, dataset.classes, folder / WEIGHTS_FILE)
+    model = publish.calibrate(export.fold(fitted.net), MEAN, STD, plan.validation, device)
+    card, answers = publish.write_files(model, dataset, plan.validation, fitted.ended, folder, plan.seed)
+    write_weights(fitted.net, model.logits.temperature, dataset.classes, folder / WEIGHTS_FILE)
     six_views = evaluate.predict(evaluate.six_views(model.to_logits), dataset.test.images, device)
-    return {
-        **card,
-        "activation": options.activation,
-        "temperature": float(f"{temperature:.4g}"),
-        "accuracy_six_views": round(Answers(six_views.softmax(1).numpy(), dataset.test).accuracy(), 4),
-        "data": card["data"] | {"name": options.name or dataset.name},
-        "training": describe_training(fitted, plan, options, device),
-    }, answers
+    accuracy = Answers(six_views.softmax(1).numpy(), dataset.test).accuracy()
+    return card | {"accuracy_six_views": round(accuracy, 4)}, answers
 
 
 def describe_training(
-    fitted: loop.Fitted, plan: TrainingPlan, options: Options, device: torch.device
+    fitted: loop.Fitted, plan: TrainingPlan, options: Namespace, device: torch.device
 ) -> dict[str, Any]:
     """How the model was trained, for its card."""
+    libraries = {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "onnx")}
     return {
-        "recipe": options.recipe,
+        "recipe": plan.recipe.name,
         "source": "airbench (Keller Jordan), https://github.com/KellerJordan/cifar10-airbench",
         "teacher": options.teacher and options.teacher.resolve().name,
         "epochs": plan.epochs,
-        "seed": options.seed,
+        "seed": plan.seed,
         "seconds": round(fitted.seconds, 1),
         "precision": "bfloat16" if hardware.has_fast_bfloat16(device) else "float32",
         "hardware": hardware.describe(device),
         "processes": distributed.size(),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "onnx")}
-        | {"python": platform.python_version()},
+        "versions": libraries | {"python": platform.python_version()},
         "curve": [asdict(epoch) for epoch in fitted.curve],
     }
 

@@ -1,6 +1,6 @@
 """The training worker's table of runs, in memory: what `training.worker.runner` asks of `Runs`."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -30,9 +30,6 @@ class MemoryRuns:
     def check(self, run: Run) -> None:
         if self.is_canceled:
             raise Lost(f"{run.id} is canceled")
-
-    def seen(self, run: Run) -> None:
-        self.check(run)
 
     def describe(
         self, run: Run, epochs: int | None = None, device: str | None = None, phase: str | None = None
@@ -67,6 +64,6 @@ class MemoryRuns:
         """An inference worker found the model at once, and it need not serve it."""
         return Model(error=None, awaited=False)
 
-    def unfinished(self, ids: Collection[UUID]) -> set[UUID]:
+    def unfinished(self) -> set[UUID]:
         has_ended = self.is_canceled or self.version or self.failure
-        return set() if has_ended else {self.run.id} & set(ids)
+        return set() if has_ended else {self.run.id}

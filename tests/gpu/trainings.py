@@ -77,7 +77,7 @@ class Trainings:
         fitted = loop.fit(plan, self.device, clock)
         peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
         started = time.monotonic()
-        served, temperature = publish.calibrate(export.fold(fitted.net), MEAN, STD, held_out, self.device)
+        served = publish.calibrate(export.fold(fitted.net), MEAN, STD, held_out, self.device)
         one = self.measure(served.to_logits)
         six_started = time.monotonic()
         six = self.measure(evaluate.six_views(served.to_logits))  # its answers come from the device
@@ -90,7 +90,7 @@ class Trainings:
             six_views=six.accuracy(),
             calibration_error=one.calibration_error(),
             peak_mib=peak / 2**20,
-            network=Calibrated(served.logits.net, temperature),
+            network=served.logits,
         )
 
     def measure(self, logits: Callable[[Tensor], Tensor]) -> Answers:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,13 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "draw", lambda *_: {})
 
 
-def options(data: Path, models: Path, **changes: Any) -> train.Options:
+def options(data: Path, models: Path, **changes: Any) -> Namespace:
     given: dict[str, Any] = {
         "data": data, "name": "two colours", "models": models, "cache": models / ".cache",
         "recipe": "fast", "epochs": 4, "seed": 1, "activation": "better",
         "teacher": None, "checkpoint": None, "report": "terminal",
     }  # fmt: skip
-    return train.Options(**given | changes)
+    return Namespace(**given | changes)
 
 
 @pytest.fixture(scope="module")

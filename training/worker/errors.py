@@ -1,18 +1,13 @@
 """The errors that end an attempt of a run.
 
-AttemptEnded
-├── TrainingFailed  the run fails, with a title and a detail for its user
-└── Lost            the run is canceled, deleted, or claimed by another attempt
+TrainingFailed  the run fails, with a title and a detail for its user
+Lost            the run is canceled, deleted, or claimed by another attempt
 
 `celery_worker.errors.Stopped` also ends an attempt: the worker shuts down, and the run returns to the queue.
 """
 
 
-class AttemptEnded(Exception):
-    """Base class of the two."""
-
-
-class TrainingFailed(AttemptEnded):
+class TrainingFailed(Exception):
     """The run fails. `title` says what happened, the text says why and what to do."""
 
     def __init__(self, title: str, detail: str) -> None:
@@ -20,5 +15,5 @@ class TrainingFailed(AttemptEnded):
         self.title = title
 
 
-class Lost(AttemptEnded):
+class Lost(Exception):
     """The row no longer belongs to this attempt, which must not change it."""

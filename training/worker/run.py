@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+MAX_ATTEMPTS = 3
+
 
 @dataclass(frozen=True)
 class Run:
@@ -15,9 +17,7 @@ class Run:
     data: str | None
     activation: str
     attempt: int
-    error_title: str | None = None
-    """Set if no attempt is left: the claim has failed the run."""
-    error_detail: str | None = None
+    """From 1. A run whose attempt would be above MAX_ATTEMPTS fails."""
 
 
 @dataclass(frozen=True)

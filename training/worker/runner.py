@@ -13,7 +13,7 @@ from uuid import UUID
 from celery_worker.errors import Stopped
 from training.worker.child import Child
 from training.worker.errors import Lost, TrainingFailed
-from training.worker.run import Run
+from training.worker.run import MAX_ATTEMPTS, Run
 
 if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-settings (tests/gpu)
     from training.worker.runs import Runs
@@ -22,12 +22,15 @@ if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-s
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5  # after a cancel the child is ended within this time
-SEEN_SECONDS = 5.0
 NO_WORKER_SECONDS = 10.0  # if no inference worker has found the model by then, none is running
 SERVE_SECONDS = 30.0
 PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
 END_SECONDS = 3.0  # for the child to end after it has published
 
+STOPPED_TOO_OFTEN = (
+    f"The worker stopped {MAX_ATTEMPTS} times during this training. Start another. "
+    "If the worker stops again, look at its log."
+)
 SKIPPED = "skipped: ended, deleted, or claimed by another worker"
 LOST = "lost: canceled, deleted, or claimed again"
 HANDED_BACK = "handed back: the worker shuts down"
@@ -66,16 +69,15 @@ class Runner:
         fields: dict[str, Any] = {"training_id": str(run.id), "attempt": run.attempt}
         started = time.monotonic()
         try:
-            if run.error_title is not None:
-                raise TrainingFailed(run.error_title, run.error_detail or "")
+            if run.attempt > MAX_ATTEMPTS:
+                raise TrainingFailed(f"Failed after {MAX_ATTEMPTS} attempts", STOPPED_TOO_OFTEN)
             logger.info("training started", extra=fields | {"recipe": run.recipe, "data": run.data})
             version = self._train(run)
             self.runs.succeed(run, version)
             outcome = f"published {version}"
         except TrainingFailed as failure:
-            if run.error_title is None:
-                with suppress(Lost):
-                    self.runs.fail(run, failure.title, str(failure))
+            with suppress(Lost):
+                self.runs.fail(run, failure.title, str(failure))
             logger.warning("training failed", extra=fields | {"error": failure.title, "detail": str(failure)})
             raise
         except Lost:
@@ -90,10 +92,9 @@ class Runner:
 
     def _train(self, run: Run) -> str:
         """Train and publish; returns the version when it is served. Raises TrainingFailed, Lost, Stopped."""
-        watch = _Watch(run, self.runs, self.stopping)
         try:
             with Child(self._build_command(run), run.id) as child:
-                version = self._follow(run, child, watch)
+                version = self._follow(run, child)
                 child.wait(END_SECONDS)
         except (TrainingFailed, Lost, Stopped):
             raise
@@ -102,7 +103,7 @@ class Runner:
             detail = f"The worker cannot follow the training process: {error!r}."
             raise TrainingFailed("Training crashed", detail) from error
         with suppress(Stopped):  # the model is published, so the run need not be handed back
-            self._wait_until_served(version, watch)
+            self._wait_until_served(run, version)
         return version
 
     def _build_command(self, run: Run) -> list[str]:
@@ -135,12 +136,12 @@ class Runner:
             "there, or name no data set to train on CIFAR-10.",
         )
 
-    def _follow(self, run: Run, child: Child, watch: "_Watch") -> str:
+    def _follow(self, run: Run, child: Child) -> str:
         """Store the child's reports; returns the version that it has published."""
         while True:
             message = child.read(CHECK_SECONDS)
             if message is None or "published" not in message:  # a published run succeeds in any case
-                watch.check()
+                self._check(run)
             match message:
                 case None:
                     pass
@@ -161,7 +162,13 @@ class Runner:
                 case _:
                     logger.warning("unknown report: %.200r", message, extra={"training_id": str(run.id)})
 
-    def _wait_until_served(self, version: str, watch: "_Watch") -> None:
+    def _check(self, run: Run) -> None:
+        """Check that the attempt may go on. Raises Stopped, Lost."""
+        if self.stopping.is_set():
+            raise Stopped
+        self.runs.check(run)
+
+    def _wait_until_served(self, run: Run, version: str) -> None:
         """Wait until this model answers the next prediction, unless it is not to be served.
 
         Raises TrainingFailed if the inference workers refuse the model.
@@ -169,7 +176,7 @@ class Runner:
         started = time.monotonic()
         self.runs.announce()
         while True:
-            watch.check()
+            self._check(run)
             model, waited = self.runs.find_model(version), time.monotonic() - started
             if model is not None and model.error is not None:
                 raise TrainingFailed("Model refused", model.error)
@@ -186,37 +193,9 @@ class Runner:
             with suppress(OSError):
                 if time.time() - folder.stat().st_mtime > PARTIAL_SECONDS:
                     shutil.rmtree(folder)
-        kept: dict[UUID, list[Path]] = {}
-        for path in self.checkpoints.glob("*.checkpoint*"):
-            with suppress(ValueError):
-                kept.setdefault(UUID(path.name.split(".")[0]), []).append(path)
-        if not kept:
-            return
-        for id in kept.keys() - self.runs.unfinished(kept):
-            for path in kept[id]:
+        # `make train` keeps checkpoints here, too. Only the names of a worker's begin with a UUID.
+        checkpoints = list(self.checkpoints.glob("*-*-*-*-*.checkpoint*"))
+        unfinished = {str(id) for id in self.runs.unfinished()}  # read later: each file's run has a row
+        for path in checkpoints:
+            if path.name.split(".")[0] not in unfinished:
                 path.unlink(missing_ok=True)
-
-
-class _Watch:
-    """Checks that an attempt may go on, and records that its worker is alive."""
-
-    def __init__(self, run: Run, runs: "Runs", stopping: threading.Event) -> None:
-        self._run = run
-        self._runs = runs
-        self._stopping = stopping
-        self._check_at = 0.0
-        self._seen_at = time.monotonic() + SEEN_SECONDS  # the claim has just recorded it
-
-    def check(self) -> None:
-        """Raises Stopped, Lost."""
-        if self._stopping.is_set():
-            raise Stopped
-        now = time.monotonic()
-        if now >= self._seen_at:
-            self._runs.seen(self._run)
-            self._seen_at = now + SEEN_SECONDS
-        elif now >= self._check_at:
-            self._runs.check(self._run)
-        else:
-            return
-        self._check_at = now + CHECK_SECONDS

@@ -5,44 +5,33 @@ and its reports wait in the pipe.
 """
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
 from celery_worker.database import Connection
 from training.worker.errors import Lost
-from training.worker.run import Model, Run
+from training.worker.run import MAX_ATTEMPTS, Model, Run
 
-MAX_ATTEMPTS = 3
 STALE_SECONDS = 15.0  # a worker that has not updated `seen_at` for so long has lost its run
 
-# Claim a run that is queued, or whose worker is silent. A run without an attempt left fails instead.
+# Claim a run that is queued, or whose worker is silent.
 CLAIM = """
 UPDATE trainings SET
-    status = (CASE WHEN attempt < $2 THEN 'running' ELSE 'failed' END)::training_status,
-    phase = NULL,
-    started_at = coalesce(started_at, clock_timestamp()),
-    seen_at = clock_timestamp(),
-    completed_at = CASE WHEN attempt < $2 THEN NULL ELSE clock_timestamp() END,
-    error_title = CASE WHEN attempt < $2 THEN NULL ELSE 'Failed after ' || $2 || ' attempts' END,
-    error_detail = CASE WHEN attempt < $2 THEN NULL
-        ELSE 'The worker stopped ' || attempt || ' times during this training. Start another. '
-             'If the worker stops again, look at its log.' END,
-    attempt = least(attempt + 1, $2)
+    status = 'running', phase = NULL, started_at = coalesce(started_at, clock_timestamp()),
+    seen_at = clock_timestamp(), attempt = attempt + 1
 WHERE id = $1
-    AND (status = 'queued' OR status = 'running' AND seen_at < clock_timestamp() - $3 * interval '1 second')
-RETURNING id, recipe, seed, epochs, data, activation, attempt, error_title, error_detail
+    AND (status = 'queued' OR status = 'running' AND seen_at < clock_timestamp() - $2 * interval '1 second')
+RETURNING id, recipe, seed, epochs, data, activation, attempt
 """
 
-# Returns a row if the run still belongs to this attempt.
+# Return a row if the run still belongs to this attempt. Every five seconds, record that its worker is alive.
 CHECK = """
+WITH seen AS (
+    UPDATE trainings SET seen_at = clock_timestamp()
+    WHERE id = $1 AND attempt = $2 AND status = 'running'
+        AND seen_at < clock_timestamp() - interval '5 seconds')
 SELECT id FROM trainings WHERE id = $1 AND attempt = $2 AND status = 'running'
-"""
-
-# The same, and record that the worker is alive.
-SEEN = """
-UPDATE trainings SET seen_at = clock_timestamp()
-WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
 # Store the number of epochs, the device and the phase that a run reports.
@@ -76,30 +65,30 @@ SELECT error, activated_at IS NOT NULL AND (served_at IS NULL OR served_at < act
 FROM models WHERE version = $1
 """
 
-# Store a run's outcome: the published version, or an error.
+# Store a run's outcome: the published version, or an error. A claim after the last attempt does not count.
 FINISH = """
 UPDATE trainings SET
     status = (CASE WHEN $3::text IS NULL THEN 'failed' ELSE 'succeeded' END)::training_status,
-    model = $3, error_title = $4, error_detail = $5, phase = NULL, completed_at = clock_timestamp()
+    model = $3, error_title = $4, error_detail = $5, phase = NULL, completed_at = clock_timestamp(),
+    attempt = least(attempt, $6)
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Put a run back into the queue. The attempt does not count. `seen_at` tells the relay that the message is
-# gone.
+# Put a run back into the queue. The attempt does not count. `seen_at` tells the relay that the run has no
+# message.
 HAND_BACK = """
 UPDATE trainings SET status = 'queued', phase = NULL, seen_at = clock_timestamp(), attempt = attempt - 1
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Which of these runs have not ended.
+# The runs that have not ended.
 UNFINISHED = """
-SELECT id FROM trainings WHERE id = ANY($1::uuid[]) AND status IN ('queued', 'running')
+SELECT id FROM trainings WHERE status IN ('queued', 'running')
 """
 
 STATEMENTS: dict[str, LiteralString] = {
     "CLAIM": CLAIM,
     "CHECK": CHECK,
-    "SEEN": SEEN,
     "DESCRIBE": DESCRIBE,
     "EPOCH": EPOCH,
     "ANNOUNCE": ANNOUNCE,
@@ -124,14 +113,11 @@ class Runs:
 
     def claim(self, id: UUID) -> Run | None:
         """Claim a run; None if it has ended or belongs to another worker."""
-        rows = self._execute(CLAIM, id, MAX_ATTEMPTS, STALE_SECONDS)
+        rows = self._execute(CLAIM, id, STALE_SECONDS)
         return Run(*rows[0]) if rows else None
 
     def check(self, run: Run) -> None:
         self._execute_for(run, CHECK)
-
-    def seen(self, run: Run) -> None:
-        self._execute_for(run, SEEN)
 
     def describe(
         self, run: Run, epochs: int | None = None, device: str | None = None, phase: str | None = None
@@ -142,10 +128,10 @@ class Runs:
         self._execute_for(run, EPOCH, int(epoch["number"]), *(float(epoch[name]) for name in FIGURES))
 
     def succeed(self, run: Run, version: str) -> None:
-        self._execute_for(run, FINISH, version, None, None)
+        self._execute_for(run, FINISH, version, None, None, MAX_ATTEMPTS)
 
     def fail(self, run: Run, title: str, detail: str) -> None:
-        self._execute_for(run, FINISH, None, title, detail)
+        self._execute_for(run, FINISH, None, title, detail, MAX_ATTEMPTS)
 
     def hand_back(self, run: Run) -> None:
         self._execute_for(run, HAND_BACK)
@@ -157,8 +143,8 @@ class Runs:
         rows = self._execute(MODEL, version)
         return Model(*rows[0]) if rows else None
 
-    def unfinished(self, ids: Collection[UUID]) -> set[UUID]:
-        return {id for (id,) in self._execute(UNFINISHED, list(ids))}
+    def unfinished(self) -> set[UUID]:
+        return {id for (id,) in self._execute(UNFINISHED)}
 
     def close(self) -> None:
         self._connection.close()

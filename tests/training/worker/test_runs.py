@@ -16,7 +16,6 @@ from training.worker.runs import FIGURES, Runs
 Update = Callable[[Runs, Run], None]
 UPDATES: dict[str, Update] = {
     "check": lambda runs, run: runs.check(run),
-    "seen": lambda runs, run: runs.seen(run),
     "describe": lambda runs, run: runs.describe(run, epochs=7, device="another", phase="reading"),
     "epoch": lambda runs, run: runs.add_epoch(run, {"number": 1} | dict.fromkeys(FIGURES, 1.0)),
     "succeed": lambda runs, run: runs.succeed(run, "2026-01-01-00000000"),
@@ -67,6 +66,18 @@ async def test_an_attempt_that_has_lost_its_run_changes_nothing(
     with pytest.raises(Lost):
         UPDATES[update](runs, run)
     assert before is None or await everything(trainings, id) == before
+
+
+async def test_a_check_records_every_five_seconds_that_the_worker_is_alive(
+    runs: Runs, trainings: Trainings
+) -> None:
+    id, run = await claim(runs, trainings)
+    claimed_at = (await trainings.row(id))["seen_at"]
+    runs.check(run)
+    assert (await trainings.row(id))["seen_at"] == claimed_at
+    await trainings.database.execute("UPDATE trainings SET seen_at = seen_at - interval '6 s'")
+    runs.check(run)
+    assert (await trainings.row(id))["seen_at"] >= claimed_at
 
 
 async def test_a_run_that_belongs_to_another_worker_is_not_claimed(runs: Runs, trainings: Trainings) -> None:
