@@ -16,6 +16,7 @@ import aiohttp
 from aiodocker.containers import DockerContainer
 from pydantic import TypeAdapter, ValidationError
 
+from backend.errors import Unavailable
 from backend.schemas.health import Container, ContainerState
 
 logger = logging.getLogger(__name__)
@@ -25,10 +26,6 @@ ENGINE_SECONDS = 5.0  # for one call; the health report waits for a shorter time
 
 _state = TypeAdapter[ContainerState](ContainerState)
 _moment = TypeAdapter(datetime)
-
-
-class ContainersUnavailable(Exception):
-    """No container can be listed. The text says why, for people."""
 
 
 class Containers:
@@ -61,19 +58,19 @@ class Containers:
             await self._docker.close()
 
     async def read(self) -> list[Container]:
-        """Every container of this deployment, by name. Raises ContainersUnavailable."""
+        """Every container of this deployment, by name. Raises Unavailable."""
         try:
             found = await self._find()
             described = await asyncio.gather(*(self._read_one(container) for container in found))
         except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ContainersUnavailable(f"Docker does not answer: {error or type(error).__name__}") from error
+            raise Unavailable(f"Docker does not answer: {error or type(error).__name__}") from error
         if not found:
-            raise ContainersUnavailable(f"Docker has no container with the label {self._label}")
+            raise Unavailable(f"Docker has no container with the label {self._label}")
         return sorted(filter(None, described), key=lambda container: container.name)
 
     async def _find(self) -> list[DockerContainer]:
         if self._docker is None:
-            raise ContainersUnavailable("the services run without Docker (DOCKER_URL is not set)")
+            raise Unavailable("the services run without Docker (DOCKER_URL is not set)")
         filters = json.dumps({"label": [self._label]})
         return await self._docker.containers.list(all=1, filters=filters)
 
@@ -104,7 +101,7 @@ class Containers:
                 found = await self._find()
                 figures = await asyncio.gather(*(_measure(container) for container in found))
                 self._figures = {c.id: f for c, f in zip(found, figures, strict=True) if f}
-            except (ContainersUnavailable, aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
+            except (Unavailable, aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
                 self._figures = {}  # the next report gives the reason
             except Exception:
                 self._figures = {}

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pynvml
 from pynvml import NVMLError
 
+from backend.errors import Unavailable
 from backend.schemas.health import Gpu, GpuProcess, MigDevice
 
 T = TypeVar("T")
@@ -30,10 +31,6 @@ DRIVER_LOST = {
 GPU_LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
 
 
-class GpusUnavailable(Exception):
-    """No GPU can be read. The text says why, for people."""
-
-
 class Gpus:
     """Reads all GPUs, one read at a time.
 
@@ -46,7 +43,7 @@ class Gpus:
         self._reading: asyncio.Future[list[Gpu]] | None = None
 
     async def read(self) -> list[Gpu]:
-        """All GPUs by index, at least one. Raises GpusUnavailable.
+        """All GPUs by index, at least one. Raises Unavailable.
 
         This takes as long as NVML does. The caller sets a deadline and may cancel. Concurrent calls share a
         read.
@@ -72,7 +69,7 @@ class Nvml:
         self._running = False
 
     def read(self) -> list[Gpu]:
-        """All GPUs by index, at least one. Blocks. Raises GpusUnavailable."""
+        """All GPUs by index, at least one. Blocks. Raises Unavailable."""
         try:
             self._start()
             devices = [Device(index) for index in range(pynvml.nvmlDeviceGetCount())]
@@ -80,11 +77,11 @@ class Nvml:
         except NVMLError as error:
             reason = self._explain(error)
             self.stop()
-            raise GpusUnavailable(reason) from error
+            raise Unavailable(reason) from error
         if any(device.trouble for device in devices):
             self.stop()  # the next read starts NVML again
         if not gpus:
-            raise GpusUnavailable("the NVIDIA driver answers but shows no GPU")
+            raise Unavailable("the NVIDIA driver answers but shows no GPU")
         return gpus
 
     def stop(self) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from backend.broker import Broker, BrokerAway
-from backend.containers import Containers, ContainersUnavailable
+from backend.containers import Containers
 from backend.database import PING, Pool
-from backend.errors import DatabaseAway
+from backend.errors import DatabaseAway, Unavailable
 from backend.events import Changes
-from backend.gpus import Gpus, GpusUnavailable
+from backend.gpus import Gpus
 from backend.messages import BULK, INFERENCE
 from backend.relay import Relay
 from backend.schemas.health import (
@@ -32,10 +32,6 @@ FRESH_SECONDS = 1.0
 SLICE_SECONDS = 0.05
 
 T = TypeVar("T")
-
-
-class Unavailable(Exception):
-    """A part did not answer. The text says why, for people."""
 
 
 class Question(Generic[T]):
@@ -67,7 +63,7 @@ class Question(Generic[T]):
             raise Unavailable(f"no answer for {seconds:.1f} s")
         try:
             return asking.result(), round(seconds * 1000, 2)
-        except (DatabaseAway, BrokerAway, ContainersUnavailable, GpusUnavailable) as error:
+        except (DatabaseAway, BrokerAway, Unavailable) as error:
             raise Unavailable(str(error)) from error
         except Exception as error:
             logger.exception("a part of the health report failed unexpectedly")

@@ -9,13 +9,14 @@ import json
 import sys
 from typing import Any
 
-from backend.gpus import Gpus, GpusUnavailable
+from backend.errors import Unavailable
+from backend.gpus import Gpus
 
 
 async def read(gpus: Gpus) -> list[dict[str, Any]] | str:
     try:
         return [gpu.model_dump() for gpu in await gpus.read()]
-    except GpusUnavailable as reason:
+    except Unavailable as reason:
         return str(reason)
 
 
