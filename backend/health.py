@@ -176,40 +176,31 @@ class Checks:
     def _check_inference(self) -> InferenceHealth:
         workers = self._workers.report()
         alive = [worker for worker in workers if worker.status == "ok"]
+        detail = next((f"{worker.name}: {worker.detail}" for worker in alive if worker.detail), None)
         if not alive:
             detail = "no worker sends heartbeats; uploads are stored and wait for a worker"
-            return InferenceHealth(
-                status="down",
-                unfinished=self._relay.unfinished,
-                model=None,
-                device=None,
-                last_seen=None,
-                workers=workers,
-                detail=detail,
-            )
-        detail = next((f"{worker.name}: {worker.detail}" for worker in alive if worker.detail), None)
-        if silent := len(workers) - len(alive):
+        elif silent := len(workers) - len(alive):
             detail = f"{silent} of {len(workers)} workers are silent"
         return InferenceHealth(
-            status="degraded" if detail else "ok",
+            status="down" if not alive else "degraded" if detail else "ok",
             unfinished=self._relay.unfinished,
-            model=max(worker.model for worker in alive),
-            device=alive[0].device,
-            last_seen=alive[0].last_seen,
+            model=max((worker.model for worker in alive), default=None),
+            device=alive[0].device if alive else None,
+            last_seen=alive[0].last_seen if alive else None,
             workers=workers,
             detail=detail,
         )
 
     def _check_training(self) -> TrainingHealth:
         workers = self._workers.report_training()
-        silent = sum(worker.status == "silent" for worker in workers)
-        if silent:
-            detail = f"{silent} of {len(workers)} workers are silent"
-            return TrainingHealth(status="degraded", workers=workers, detail=detail)
+        detail = None
         if not workers:
             detail = "no worker sends heartbeats; trainings wait for a worker"
-            return TrainingHealth(status="down", workers=[], detail=detail)
-        return TrainingHealth(status="ok", workers=workers)
+        elif silent := sum(worker.status == "silent" for worker in workers):
+            detail = f"{silent} of {len(workers)} workers are silent"
+        return TrainingHealth(
+            status="down" if not workers else "degraded" if detail else "ok", workers=workers, detail=detail
+        )
 
 
 async def _list(question: Question[list[T]]) -> tuple[list[T], str | None]:
