@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from backend.errors import BadParameter, NothingAccepted, ServiceError
 from backend.header_fields import read_list
-from backend.openapi import describe_header, describe_problems
+from backend.openapi import describe_problems
 from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction, PredictionBatch
 from backend.services import services
@@ -38,19 +38,18 @@ router = APIRouter(route_class=PlainRoute)
 
 REQUEST = {
     "parameters": [
-        describe_header(
-            "Prefer",
-            "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
-            type="array",
-            items={"type": "string"},
-        ),
-        describe_header(
-            "Idempotency-Key",
-            "A request that is repeated with the same key and images stores no second row.",
-            type="string",
-            minLength=1,
-            maxLength=MAX_KEY_CHARACTERS,
-        ),
+        {
+            "name": "prefer",
+            "in": "header",
+            "description": "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
+            "schema": {"type": "array", "items": {"type": "string"}},
+        },
+        {
+            "name": "idempotency-key",
+            "in": "header",
+            "description": "A request that is repeated with the same key and images stores no second row.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+        },
     ],
     "requestBody": {
         "required": True,
