@@ -148,23 +148,13 @@ def create_database(config: Config) -> None:
         return
     password_file = config.state / "run/postgres-password"
     data.mkdir(exist_ok=True)
-    password_file.touch(mode=0o600)
-    password_file.write_text(config.secrets["postgres"])
+    configuration.write_private(password_file, config.secrets["postgres"])
     if os.geteuid() == 0:
         run(["chown", "postgres:", str(data), str(password_file)], "chown")
+    initdb = [*programs.as_postgres(config.state), programs.postgres_program("initdb"), "-D", str(data)]
     options = ["--username=cifar", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
     try:
-        run(
-            [
-                *programs.as_postgres(config.state),
-                programs.postgres_program("initdb"),
-                *options,
-                f"--pwfile={password_file}",
-                "-D",
-                str(data),
-            ],
-            "initdb",
-        )
+        run([*initdb, *options, f"--pwfile={password_file}"], "initdb")
     finally:
         password_file.unlink()
 
