@@ -7,28 +7,21 @@ environment variables and labels.
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import aiodocker
 import aiohttp
 from aiodocker.containers import DockerContainer
-from pydantic import TypeAdapter, ValidationError
 
-from backend.schemas.health import Container, ContainerState
+from backend.errors import Unavailable
+from backend.schemas.health import Container
 
 logger = logging.getLogger(__name__)
 
 MEASURE_SECONDS = 5.0
 ENGINE_SECONDS = 5.0  # for one call; the health report waits for a shorter time
 
-_state = TypeAdapter[ContainerState](ContainerState)
-_moment = TypeAdapter(datetime)
-
-
-class ContainersUnavailable(Exception):
-    """No container can be listed. The text says why, for people."""
+FAILURES = (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Containers:
@@ -61,19 +54,19 @@ class Containers:
             await self._docker.close()
 
     async def read(self) -> list[Container]:
-        """Every container of this deployment, by name. Raises ContainersUnavailable."""
+        """Every container of this deployment, by name. Raises Unavailable."""
         try:
             found = await self._find()
             described = await asyncio.gather(*(self._read_one(container) for container in found))
-        except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ContainersUnavailable(f"Docker does not answer: {error or type(error).__name__}") from error
+        except FAILURES as error:
+            raise Unavailable(f"Docker does not answer: {error or type(error).__name__}") from error
         if not found:
-            raise ContainersUnavailable(f"Docker has no container with the label {self._label}")
+            raise Unavailable(f"Docker has no container with the label {self._label}")
         return sorted(filter(None, described), key=lambda container: container.name)
 
     async def _find(self) -> list[DockerContainer]:
         if self._docker is None:
-            raise ContainersUnavailable("the services run without Docker (DOCKER_URL is not set)")
+            raise Unavailable("the services run without Docker (DOCKER_URL is not set)")
         filters = json.dumps({"label": [self._label]})
         return await self._docker.containers.list(all=1, filters=filters)
 
@@ -90,7 +83,7 @@ class Containers:
         return Container(
             name=described["Name"].lstrip("/"),
             service=labels.get("com.docker.swarm.service.name") or labels.get("com.docker.compose.service"),
-            state=_state.validate_python(state["Status"]),
+            state=state["Status"],
             health=state.get("Health", {}).get("Status"),
             started_at=state["StartedAt"] if state["Running"] else None,
             restarts=described["RestartCount"],
@@ -104,7 +97,7 @@ class Containers:
                 found = await self._find()
                 figures = await asyncio.gather(*(_measure(container) for container in found))
                 self._figures = {c.id: f for c, f in zip(found, figures, strict=True) if f}
-            except (ContainersUnavailable, aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
+            except (Unavailable, *FAILURES):
                 self._figures = {}  # the next report gives the reason
             except Exception:
                 self._figures = {}
@@ -117,17 +110,11 @@ async def _measure(container: DockerContainer) -> tuple[float, int] | None:
     container does not run."""
     try:
         (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # else no timeout, for streams
-        seconds = (
-            _moment.validate_python(stats["read"]) - _moment.validate_python(stats["preread"])
-        ).total_seconds()
-        used = (
-            stats["cpu_stats"]["cpu_usage"]["total_usage"] - stats["precpu_stats"]["cpu_usage"]["total_usage"]
-        )
-        memory: Mapping[str, Any] = stats["memory_stats"]
+        period = datetime.fromisoformat(stats["read"]) - datetime.fromisoformat(stats["preread"])
+        before, now = (stats[name]["cpu_usage"]["total_usage"] for name in ("precpu_stats", "cpu_stats"))
+        memory = stats["memory_stats"]
         details = memory.get("stats", {})
         cache = details.get("inactive_file", details.get("total_inactive_file", 0))
-        return round(used / 1e7 / seconds, 2), memory["usage"] - cache
-    except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
-        return None
-    except (KeyError, ValidationError, ZeroDivisionError):  # the container stopped meanwhile
+        return round((now - before) / 1e7 / period.total_seconds(), 2), memory["usage"] - cache
+    except (*FAILURES, KeyError, ValueError, ZeroDivisionError):  # a container that stopped has no figures
         return None

@@ -32,6 +32,8 @@ ServiceError
 └── DatabaseAway           503  the database does not answer
 
 `title` is fixed for a class. `detail` says what happened and what to do next.
+
+Unavailable is not an answer: the health report shows its text.
 """
 
 from typing import Any, ClassVar
@@ -48,6 +50,10 @@ class ServiceError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.members = members
+
+
+class Unavailable(Exception):
+    """A part of the system did not answer. The text says why, for people."""
 
 
 class UploadError(ServiceError):

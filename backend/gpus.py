@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pynvml
 from pynvml import NVMLError
 
+from backend.errors import Unavailable
 from backend.schemas.health import Gpu, GpuProcess, MigDevice
 
 T = TypeVar("T")
@@ -30,65 +31,58 @@ DRIVER_LOST = {
 GPU_LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
 
 
-class GpusUnavailable(Exception):
-    """No GPU can be read. The text says why, for people."""
-
-
 class Gpus:
-    """Reads all GPUs, one read at a time.
+    """All GPUs, read one read at a time. NVML starts at the first read, and again after a failure.
 
-    A call into a faulty driver can block for ever. So each read runs in a daemon thread, which does not delay
-    the exit, and no read starts while another one hangs.
+    A call into a faulty driver can block for ever. So NVML is used in daemon threads, which do not delay the
+    exit. The caller must not start a read while another one hangs: each would keep a thread.
     """
 
     def __init__(self) -> None:
-        self._nvml = Nvml()
-        self._reading: asyncio.Future[list[Gpu]] | None = None
+        self._running = False
+        self._turn = threading.Lock()
 
     async def read(self) -> list[Gpu]:
-        """All GPUs by index, at least one. Raises GpusUnavailable.
-
-        This takes as long as NVML does. The caller sets a deadline and may cancel. Concurrent calls share a
-        read.
-        """
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.wrap_future(run_aside(self._nvml.read))
-            self._reading.add_done_callback(_look_at_error)
-        return await asyncio.shield(self._reading)
+        """All GPUs by index, at least one. Takes as long as NVML does. Raises Unavailable."""
+        return await asyncio.wrap_future(self._run_aside(self._read))
 
     def close(self) -> None:
         """Stop NVML within half a second. A read that hangs ends with the process."""
-        if self._reading is None or self._reading.done():
-            with suppress(TimeoutError):
-                run_aside(self._nvml.stop).result(CLOSE_SECONDS)
-        else:
-            self._reading.cancel()
+        with suppress(TimeoutError):
+            self._run_aside(self._stop).result(CLOSE_SECONDS)
 
+    def _run_aside(self, work: Callable[[], T]) -> Future[T]:
+        """Run blocking work in a daemon thread, after earlier work has ended."""
+        outcome: Future[T] = Future()
+        outcome.set_running_or_notify_cancel()
 
-class Nvml:
-    """NVML, started at the first read, and again at the next read after a failure."""
+        def run() -> None:
+            with self._turn:
+                try:
+                    outcome.set_result(work())
+                except Exception as error:
+                    outcome.set_exception(error)
 
-    def __init__(self) -> None:
-        self._running = False
+        threading.Thread(target=run, name="nvml", daemon=True).start()
+        return outcome
 
-    def read(self) -> list[Gpu]:
-        """All GPUs by index, at least one. Blocks. Raises GpusUnavailable."""
+    def _read(self) -> list[Gpu]:
         try:
             self._start()
             devices = [Device(index) for index in range(pynvml.nvmlDeviceGetCount())]
             gpus = [device.describe() for device in devices]
         except NVMLError as error:
             reason = self._explain(error)
-            self.stop()
-            raise GpusUnavailable(reason) from error
+            self._stop()
+            raise Unavailable(reason) from error
         if any(device.trouble for device in devices):
-            self.stop()  # the next read starts NVML again
+            self._stop()  # the next read starts NVML again
         if not gpus:
-            raise GpusUnavailable("the NVIDIA driver answers but shows no GPU")
+            raise Unavailable("the NVIDIA driver answers but shows no GPU")
         return gpus
 
-    def stop(self) -> None:
-        """Stop NVML, in any state. Blocks."""
+    def _stop(self) -> None:
+        """Stop NVML, in any state."""
         if self._running:
             self._running = False
             with suppress(NVMLError):
@@ -181,21 +175,6 @@ class Device:
             return None
 
 
-def run_aside(work: Callable[[], T]) -> Future[T]:
-    """Run blocking work in a daemon thread. The future cannot be canceled."""
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except Exception as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="nvml", daemon=True).start()
-    return outcome
-
-
 def code(error: NVMLError) -> int:
     """The NVML_ERROR_ constant of an error. Type checkers miss it: pynvml creates classes at run time."""
     return error.value  # pyright: ignore
@@ -203,9 +182,3 @@ def code(error: NVMLError) -> int:
 
 def _describe_process(process: Any) -> GpuProcess:
     return GpuProcess(pid=process.pid, memory_used_bytes=process.usedGpuMemory)
-
-
-def _look_at_error(reading: asyncio.Future[list[Gpu]]) -> None:
-    """Mark the error as seen: all callers may have timed out, and asyncio would log a warning."""
-    if not reading.cancelled():
-        reading.exception()

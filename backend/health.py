@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from backend.broker import Broker, BrokerAway
-from backend.containers import Containers, ContainersUnavailable
+from backend.containers import Containers
 from backend.database import PING, Pool
-from backend.errors import DatabaseAway
+from backend.errors import DatabaseAway, Unavailable
 from backend.events import Changes
-from backend.gpus import Gpus, GpusUnavailable
+from backend.gpus import Gpus
 from backend.messages import BULK, INFERENCE
 from backend.relay import Relay
 from backend.schemas.health import (
@@ -32,10 +32,6 @@ FRESH_SECONDS = 1.0
 SLICE_SECONDS = 0.05
 
 T = TypeVar("T")
-
-
-class Unavailable(Exception):
-    """A part did not answer. The text says why, for people."""
 
 
 class Question(Generic[T]):
@@ -67,7 +63,7 @@ class Question(Generic[T]):
             raise Unavailable(f"no answer for {seconds:.1f} s")
         try:
             return asking.result(), round(seconds * 1000, 2)
-        except (DatabaseAway, BrokerAway, ContainersUnavailable, GpusUnavailable) as error:
+        except (DatabaseAway, BrokerAway, Unavailable) as error:
             raise Unavailable(str(error)) from error
         except Exception as error:
             logger.exception("a part of the health report failed unexpectedly")
@@ -180,40 +176,31 @@ class Checks:
     def _check_inference(self) -> InferenceHealth:
         workers = self._workers.report()
         alive = [worker for worker in workers if worker.status == "ok"]
+        detail = next((f"{worker.name}: {worker.detail}" for worker in alive if worker.detail), None)
         if not alive:
             detail = "no worker sends heartbeats; uploads are stored and wait for a worker"
-            return InferenceHealth(
-                status="down",
-                unfinished=self._relay.unfinished,
-                model=None,
-                device=None,
-                last_seen=None,
-                workers=workers,
-                detail=detail,
-            )
-        detail = next((f"{worker.name}: {worker.detail}" for worker in alive if worker.detail), None)
-        if silent := len(workers) - len(alive):
+        elif silent := len(workers) - len(alive):
             detail = f"{silent} of {len(workers)} workers are silent"
         return InferenceHealth(
-            status="degraded" if detail else "ok",
+            status="down" if not alive else "degraded" if detail else "ok",
             unfinished=self._relay.unfinished,
-            model=max(worker.model for worker in alive),
-            device=alive[0].device,
-            last_seen=alive[0].last_seen,
+            model=max((worker.model for worker in alive), default=None),
+            device=alive[0].device if alive else None,
+            last_seen=alive[0].last_seen if alive else None,
             workers=workers,
             detail=detail,
         )
 
     def _check_training(self) -> TrainingHealth:
         workers = self._workers.report_training()
-        silent = sum(worker.status == "silent" for worker in workers)
-        if silent:
-            detail = f"{silent} of {len(workers)} workers are silent"
-            return TrainingHealth(status="degraded", workers=workers, detail=detail)
+        detail = None
         if not workers:
             detail = "no worker sends heartbeats; trainings wait for a worker"
-            return TrainingHealth(status="down", workers=[], detail=detail)
-        return TrainingHealth(status="ok", workers=workers)
+        elif silent := sum(worker.status == "silent" for worker in workers):
+            detail = f"{silent} of {len(workers)} workers are silent"
+        return TrainingHealth(
+            status="down" if not workers else "degraded" if detail else "ok", workers=workers, detail=detail
+        )
 
 
 async def _list(question: Question[list[T]]) -> tuple[list[T], str | None]:

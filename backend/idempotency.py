@@ -32,8 +32,6 @@ WHERE upload_key >= CAST(:first AS bytea) AND upload_key <= CAST(:last AS bytea)
 # Remove the rows that this request has stored.
 TAKE_BACK = "DELETE FROM predictions WHERE id = ANY(CAST(:ids AS uuid[]))"
 
-STATEMENTS = {"INSERT_ONCE": INSERT_ONCE, "READ_KEYED": READ_KEYED, "TAKE_BACK": TAKE_BACK}
-
 
 async def insert_once(
     pool: Pool, rows: Sequence[NewPrediction], client_key: str

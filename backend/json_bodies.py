@@ -1,8 +1,8 @@
-"""JSON bodies: those of requests, read under a limit and checked, and those of answers."""
+"""JSON bodies of requests, read under a limit and checked."""
 
 from typing import TypeVar
 
-from fastapi import Request, Response
+from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from backend.errors import BadParameter, RequestTooLarge
@@ -26,9 +26,3 @@ async def read_json(request: Request, shape: type[Body]) -> Body:
     except ValidationError as error:
         found = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
         raise BadParameter(f"{'; '.join(found)}. See /docs for what is accepted.") from error
-
-
-def as_json(content: BaseModel | str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer with a model, or with JSON that is encoded already."""
-    text = content if isinstance(content, str) else content.model_dump_json()
-    return Response(text, status, headers, "application/json")

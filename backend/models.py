@@ -49,8 +49,6 @@ UPDATE models SET activated_at = GREATEST(
 WHERE version = :version AND error IS NULL AND version IS DISTINCT FROM ({ACTIVE.strip()})
 """
 
-STATEMENTS = {"ACTIVE": ACTIVE, "LIST": LIST, "READ": READ, "ACTIVATE": ACTIVATE}
-
 NUMBER = TypeAdapter[float](Annotated[float, Field(strict=True, allow_inf_nan=False)])
 TEXTS = TypeAdapter(list[str])
 MEMBERS = TypeAdapter(dict[str, JsonValue])

@@ -35,17 +35,6 @@ def describe_body(shape: type[BaseModel], description: str, *, required: bool) -
     return {"requestBody": {"description": description, "required": required, "content": content}}
 
 
-def describe_header(name: str, description: str, **schema: Any) -> dict[str, Any]:
-    """An optional header."""
-    return {
-        "name": name.lower(),
-        "in": "header",
-        "required": False,
-        "schema": {"anyOf": [schema, {"type": "null"}], "description": description, "title": name},
-        "description": description,
-    }
-
-
 def describe_stream(description: str) -> dict[str, Any]:
     """A stream of server-sent events."""
     members = {name: {"type": "string"} for name in ("event", "id", "data")}

@@ -37,8 +37,6 @@ WITH removed AS (
 SELECT id, count(*) OVER () AS count FROM removed ORDER BY id DESC LIMIT 1
 """
 
-STATEMENTS = {"LOCK": LOCK, "REMOVE_OLD": REMOVE_OLD}
-
 
 class Retention:
     def __init__(self, database_url: str, days: int) -> None:

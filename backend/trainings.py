@@ -74,16 +74,6 @@ WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds' AND CAST(
 ORDER BY id
 """
 
-STATEMENTS = {
-    "INSERT": INSERT,
-    "READ": READ,
-    "READ_EPOCHS": READ_EPOCHS,
-    "LIST": LIST,
-    "CANCEL": CANCEL,
-    "COUNT_UNFINISHED": COUNT_UNFINISHED,
-    "LOST": LOST,
-}
-
 MAX_UNFINISHED = 20
 
 

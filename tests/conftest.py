@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from scripts.local import files, programs, stack
-from scripts.local.config import PROGRAMS, REPOSITORY, Config, find_free_ports, port_is_free, prepare
+from scripts.local.config import REPOSITORY, Config, find_free_ports, port_is_free, prepare
 
 SAMPLES = REPOSITORY / "ui/public/samples"
 
@@ -41,16 +41,16 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
     """The whole system, healthy. It has its own models folder."""
     state = tmp_path_factory.mktemp("system")
     shutil.copytree(SHIPPED_MODEL, state / "models" / SHIPPED_MODEL.name)
-    for config in run_stack(state, PROGRAMS):
+    for config in run_stack(state, programs.PROGRAMS):
         stack.wait_until(
             lambda config=config: stack.fetch_health(config).get("status") == "ok", 120, "the system"
         )
         yield config
 
 
-def run_stack(state: Path, programs: tuple[str, ...]) -> Generator[Config]:
+def run_stack(state: Path, names: Collection[str]) -> Generator[Config]:
     (port,) = find_free_ports(1)
-    config = stack.start(state, port, programs)
+    config = stack.start(state, port, names)
     try:
         yield config
     finally:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request, Response
 
-from backend.json_bodies import as_json
 from backend.openapi import describe_problems
 from backend.pictures import NAMES
 from backend.schemas.models import ModelDetail, ModelList
@@ -19,38 +18,35 @@ router = APIRouter(prefix="/models", tags=["models"])
 @router.get(
     "",
     summary="List models, the latest found first",
-    response_model=ModelList,
     responses=describe_problems(503),
 )
-async def list_models(request: Request) -> Response:
+async def list_models(request: Request) -> ModelList:
     """Lists every version that an inference worker has found, including refused ones."""
-    return as_json(ModelList(results=await services(request).models.read_all()))
+    return ModelList(results=await services(request).models.read_all())
 
 
 @router.get(
     "/{version}",
     summary="Read one model with its card",
-    response_model=ModelDetail,
     responses=describe_problems(404, 422, 503),
 )
-async def read_model(version: str, request: Request) -> Response:
-    return as_json(await services(request).models.read(version))
+async def read_model(version: str, request: Request) -> ModelDetail:
+    return await services(request).models.read(version)
 
 
 @router.post(
     "/{version}/activate",
     summary="Activate a model",
-    response_model=ModelDetail,
     responses=describe_problems(404, 409, 422, 503),
 )
-async def activate_model(version: str, request: Request) -> Response:
+async def activate_model(version: str, request: Request) -> ModelDetail:
     """Workers load the model while they serve the current one, and swap them between two batches.
 
     `served_at` is the time at which the first worker serves it.
     """
     model = await services(request).models.activate(version)
     logger.info("model activated", extra={"model": version})
-    return as_json(model)
+    return model
 
 
 @router.get(

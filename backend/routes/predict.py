@@ -10,8 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from backend.errors import BadParameter, NothingAccepted, ServiceError
 from backend.header_fields import read_list
-from backend.json_bodies import as_json
-from backend.openapi import describe_header, describe_problems
+from backend.openapi import describe_problems
 from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction, PredictionBatch
 from backend.services import services
@@ -39,19 +38,18 @@ router = APIRouter(route_class=PlainRoute)
 
 REQUEST = {
     "parameters": [
-        describe_header(
-            "Prefer",
-            "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
-            type="array",
-            items={"type": "string"},
-        ),
-        describe_header(
-            "Idempotency-Key",
-            "A request that is repeated with the same key and images stores no second row.",
-            type="string",
-            minLength=1,
-            maxLength=MAX_KEY_CHARACTERS,
-        ),
+        {
+            "name": "prefer",
+            "in": "header",
+            "description": "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
+            "schema": {"type": "array", "items": {"type": "string"}},
+        },
+        {
+            "name": "idempotency-key",
+            "in": "header",
+            "description": "A request that is repeated with the same key and images stores no second row.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+        },
     ],
     "requestBody": {
         "required": True,
@@ -110,9 +108,12 @@ async def predict(request: Request) -> Response:
     predictions = [entry for entry in entries if isinstance(entry, Prediction)]
     status = 200 if all(prediction.status in TERMINAL for prediction in predictions) else 202
     if len(uploads) > 1:
-        return as_json(f'{{"predictions":[{",".join(entry.encoded for entry in entries)}]}}', status, headers)
-    (prediction,) = predictions
-    return as_json(prediction.encoded, status, headers | {"Location": prediction.urls.self})
+        content = f'{{"predictions":[{",".join(entry.encoded for entry in entries)}]}}'
+    else:
+        (prediction,) = predictions
+        content = prediction.encoded
+        headers["Location"] = prediction.urls.self
+    return Response(content, status, headers, "application/json")
 
 
 def parse_wait(prefer: list[str]) -> int:

@@ -16,7 +16,7 @@ from backend.csv_export import MEDIA_TYPE
 from backend.filenames import as_seen
 from backend.header_fields import choose_media_type
 from backend.history import time_bound
-from backend.json_bodies import as_json, read_json
+from backend.json_bodies import read_json
 from backend.openapi import describe_body, describe_problems
 from backend.schemas import QueryParameters, Status
 from backend.schemas.predictions import Feedback, Prediction, PredictionPage
@@ -72,7 +72,9 @@ class HistoryQuery(Filters):
     response_model=PredictionPage,
     responses={200: {"content": {"text/csv": {}}}, **describe_problems(422, 503)},
 )
-async def list_predictions(request: Request, query: Annotated[HistoryQuery, Query()]) -> Response:
+async def list_predictions(
+    request: Request, response: Response, query: Annotated[HistoryQuery, Query()]
+) -> PredictionPage | Response:
     """Returns one page as JSON, or all matching predictions as CSV. `limit` and `cursor` apply to JSON only.
 
     A search that takes longer than five seconds is answered with 503. A search for at least three consecutive
@@ -84,19 +86,18 @@ async def list_predictions(request: Request, query: Annotated[HistoryQuery, Quer
         pieces = await history.export(query.parameters())
         headers = {"Content-Disposition": 'attachment; filename="predictions.csv"', "Vary": "Accept"}
         return StreamingResponse(pieces, headers=headers, media_type=MEDIA_TYPE)
-    page = await history.read_page(query.limit, query.cursor, query.parameters())
-    return as_json(page, headers={"Vary": "Accept"})
+    response.headers["Vary"] = "Accept"
+    return await history.read_page(query.limit, query.cursor, query.parameters())
 
 
 @router.get(
     "/{id}",
     summary="Read one prediction",
-    response_model=Prediction,
     responses=describe_problems(404, 422, 503),
 )
-async def read_prediction(id: UUID, request: Request) -> Response:
+async def read_prediction(id: UUID, request: Request) -> Prediction:
     prediction, _ = await services(request).predictions.read(id)
-    return as_json(prediction)
+    return prediction
 
 
 @router.delete(
@@ -116,31 +117,28 @@ async def delete_prediction(id: UUID, request: Request) -> Response:
 @router.post(
     "/{id}/cancel",
     summary="Cancel one prediction",
-    response_model=Prediction,
     responses=describe_problems(404, 409, 422, 503),
 )
-async def cancel_prediction(id: UUID, request: Request) -> Response:
+async def cancel_prediction(id: UUID, request: Request) -> Prediction:
     """Cancels the prediction immediately and discards a later outcome. Repeating the request has no further
     effect.
     """
     prediction = await services(request).predictions.cancel(id)
     logger.info("prediction canceled", extra={"prediction_id": str(id)})
-    return as_json(prediction)
+    return prediction
 
 
 @router.put(
     "/{id}/feedback",
     summary="Set the right label",
-    response_model=Prediction,
     responses=describe_problems(404, 413, 422, 503),
     openapi_extra=describe_body(
         Feedback, "The right label. It need not be a class of the model.", required=True
     ),
 )
-async def set_feedback(id: UUID, request: Request) -> Response:
+async def set_feedback(id: UUID, request: Request) -> Prediction:
     feedback = await read_json(request, Feedback)
-    prediction = await services(request).predictions.set_feedback(id, feedback.label)
-    return as_json(prediction)
+    return await services(request).predictions.set_feedback(id, feedback.label)
 
 
 @router.get(

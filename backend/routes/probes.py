@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Request, Response
 
 from backend.errors import DatabaseAway
-from backend.json_bodies import as_json
 from backend.openapi import describe_problems
 from backend.schemas.health import Health
 from backend.services import services
@@ -14,12 +13,13 @@ router = APIRouter(prefix="/health", tags=["health"])
 @router.get(
     "",
     summary="Read the health report",
-    response_model=Health,
     responses={503: {"model": Health, "description": "Predictions cannot be served."}},
 )
-async def read_health(request: Request) -> Response:
+async def read_health(request: Request, response: Response) -> Health:
     report = await services(request).checks.report()
-    return as_json(report, 503 if report.status == "down" else 200, {"Cache-Control": "no-store"})
+    response.status_code = 503 if report.status == "down" else 200
+    response.headers["Cache-Control"] = "no-store"
+    return report
 
 
 @router.get("/live", summary="Check that the process answers")

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from backend import logs
 from backend.history import decode_cursor, encode_cursor
-from backend.json_bodies import as_json, read_json
+from backend.json_bodies import read_json
 from backend.messages import TRAINING
 from backend.openapi import describe_body, describe_problems, describe_stream
 from backend.routes.streams import ENDED_OR_UNKNOWN, LastEventId, NothingNew
@@ -30,17 +30,17 @@ BODY = describe_body(TrainingRequest, "Optional. Without it every member has its
     "",
     summary="Start a training",
     status_code=202,
-    response_model=Training,
     responses=describe_problems(413, 422, 429, 503),
     openapi_extra=BODY,
 )
-async def start_training(request: Request) -> Response:
+async def start_training(request: Request, response: Response) -> Training:
     """Queues a training. The published model is registered, and activated as `activation` says."""
     serve = services(request)
     training = await serve.trainings.insert(await read_json(request, TrainingRequest))
     serve.relay.publish_soon(TRAINING, [(training.id, logs.request_id.get())])
     logger.info("training accepted", extra={"training_id": str(training.id)})
-    return as_json(training, 202, {"Location": training.urls.self})
+    response.headers["Location"] = training.urls.self
+    return training
 
 
 class PageQuery(QueryParameters):
@@ -51,41 +51,38 @@ class PageQuery(QueryParameters):
 @router.get(
     "",
     summary="List trainings, newest first",
-    response_model=TrainingPage,
     responses=describe_problems(422, 503),
 )
-async def list_trainings(request: Request, query: Annotated[PageQuery, Query()]) -> Response:
+async def list_trainings(request: Request, query: Annotated[PageQuery, Query()]) -> TrainingPage:
     older = decode_cursor(query.cursor)[1] if query.cursor else None
     found = await services(request).trainings.read_page(query.limit + 1, older)
     page = found[: query.limit]
     after = encode_cursor("older", page[-1].id) if len(found) > query.limit else None
-    return as_json(TrainingPage(results=page, next=after))
+    return TrainingPage(results=page, next=after)
 
 
 @router.get(
     "/{id}",
     summary="Read one training with its curve",
-    response_model=TrainingDetail,
     responses=describe_problems(404, 422, 503),
 )
-async def read_training(id: UUID, request: Request) -> Response:
+async def read_training(id: UUID, request: Request) -> TrainingDetail:
     reading = await services(request).trainings.read(id)
-    return as_json(TrainingDetail(**dict(reading.training), curve=reading.epochs))
+    return TrainingDetail(**dict(reading.training), curve=reading.epochs)
 
 
 @router.post(
     "/{id}/cancel",
     summary="Cancel one training",
-    response_model=Training,
     responses=describe_problems(404, 409, 422, 503),
 )
-async def cancel_training(id: UUID, request: Request) -> Response:
+async def cancel_training(id: UUID, request: Request) -> Training:
     """Cancels the training immediately; its worker stops within a second. Repeating the request has no
     further effect.
     """
     training = await services(request).trainings.cancel(id)
     logger.info("training canceled", extra={"training_id": str(id)})
-    return as_json(training)
+    return training
 
 
 async def open_training(

@@ -1,6 +1,6 @@
 """The models of requests and answers, a module for each part of the API. This module holds shared ones."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -21,8 +21,8 @@ class Problem(BaseModel):
     type: Literal["about:blank"]
     title: str
     status: int
-    detail: Annotated[str, Field(description="What happened, and what to do next.")]
-    request_id: Annotated[str, Field(description="The log has the same id.")]
+    detail: str = Field(description="What happened, and what to do next.")
+    request_id: str = Field(description="The log has the same id.")
 
 
 class QueryParameters(BaseModel):

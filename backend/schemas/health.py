@@ -1,7 +1,7 @@
 """The models of the health report."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -9,18 +9,17 @@ from pydantic import BaseModel, Field
 class DatabaseHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
-    listening: Annotated[bool, Field(description="If false, live status is up to 5 s late.")]
+    listening: bool = Field(description="If false, live status is up to 5 s late.")
     detail: str | None = None
 
 
 class BrokerHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
-    queue_depth: Annotated[
-        int | None,
-        Field(description="Messages that no worker has received. Each holds up to 64 predictions."),
-    ]
-    consumers: Annotated[int | None, Field(description="Workers that consume from both queues.")]
+    queue_depth: int | None = Field(
+        description="Messages that no worker has received. Each holds up to 64 predictions."
+    )
+    consumers: int | None = Field(description="Workers that consume from both queues.")
     detail: str | None = None
 
 
@@ -29,21 +28,16 @@ class Worker(BaseModel):
     status: Literal["ok", "silent"]
     model: str
     device: str
-    detail: Annotated[str | None, Field(description="Why the worker uses a fallback.")] = None
+    detail: str | None = Field(None, description="Why the worker uses a fallback.")
     last_seen: datetime
-    predictions_per_second: Annotated[float, Field(description="Over the last ten seconds.")]
+    predictions_per_second: float = Field(description="Over the last ten seconds.")
     batches_per_second: float
 
 
 class InferenceHealth(BaseModel):
     status: Literal["ok", "degraded", "down"]
-    unfinished: Annotated[
-        int,
-        Field(description="Unfinished predictions; an estimate from 5,000 on."),
-    ]
-    model: Annotated[
-        str | None, Field(description="The version that workers serve; the newest if they differ.")
-    ]
+    unfinished: int = Field(description="Unfinished predictions; an estimate from 5,000 on.")
+    model: str | None = Field(description="The version that workers serve; the newest if they differ.")
     device: str | None
     last_seen: datetime | None
     workers: list[Worker]
@@ -71,12 +65,10 @@ class Container(BaseModel):
     name: str
     service: str | None
     state: ContainerState
-    health: Annotated[
-        str | None, Field(description="starting, healthy or unhealthy; null without a health check.")
-    ]
+    health: str | None = Field(description="starting, healthy or unhealthy; null without a health check.")
     started_at: datetime | None
     restarts: int
-    cpu_percent: Annotated[float | None, Field(description="100 is one core.")]
+    cpu_percent: float | None = Field(description="100 is one core.")
     memory_bytes: int | None
 
 
@@ -98,24 +90,19 @@ class Gpu(BaseModel):
 
     index: int
     name: str | None
-    memory_used_bytes: Annotated[int | None, Field(description="Includes the memory of the driver itself.")]
+    memory_used_bytes: int | None = Field(description="Includes the memory of the driver itself.")
     memory_total_bytes: int | None
-    utilization_percent: Annotated[
-        int | None, Field(description="Share of recent time in which a kernel ran; null in MIG mode.")
-    ]
+    utilization_percent: int | None = Field(
+        description="Share of recent time in which a kernel ran; null in MIG mode."
+    )
     temperature_c: int | None
     power_w: float | None
-    processes: Annotated[list[GpuProcess] | None, Field(description="Processes that compute.")]
-    mig_mode: Annotated[
-        Literal["on", "off"] | None,
-        Field(description="Multi-Instance GPU; null if the GPU does not support it."),
-    ]
-    mig_devices: Annotated[
-        list[MigDevice], Field(description="The parts of the GPU in MIG mode; empty otherwise.")
-    ]
-    detail: Annotated[str | None, Field(description="What is wrong with this GPU; null if nothing is.")] = (
-        None
+    processes: list[GpuProcess] | None = Field(description="Processes that compute.")
+    mig_mode: Literal["on", "off"] | None = Field(
+        description="Multi-Instance GPU; null if the GPU does not support it."
     )
+    mig_devices: list[MigDevice] = Field(description="The parts of the GPU in MIG mode; empty otherwise.")
+    detail: str | None = Field(None, description="What is wrong with this GPU; null if nothing is.")
 
 
 class Components(BaseModel):
@@ -124,9 +111,9 @@ class Components(BaseModel):
     inference: InferenceHealth
     training: TrainingHealth
     containers: list[Container]
-    containers_unavailable: Annotated[str | None, Field(description="Why the list is empty.")] = None
+    containers_unavailable: str | None = Field(None, description="Why the list is empty.")
     gpus: list[Gpu]
-    gpus_unavailable: Annotated[str | None, Field(description="Why the list is empty.")] = None
+    gpus_unavailable: str | None = Field(None, description="Why the list is empty.")
 
 
 class Health(BaseModel):

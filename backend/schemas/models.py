@@ -1,19 +1,19 @@
 """The models of the API for published versions."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 
 class Picture(BaseModel):
-    name: Annotated[str, Field(description="learning-curve, confusion, reliability or mistakes.")]
+    name: str = Field(description="learning-curve, confusion, reliability or mistakes.")
     url: str
 
 
 class ModelUrls(BaseModel):
     self: str
-    card: Annotated[str, Field(description="The same address as `self`, whose answer includes the card.")]
+    card: str = Field(description="The same address as `self`, whose answer includes the card.")
     activate: str
 
 
@@ -21,23 +21,20 @@ class Model(BaseModel):
     """One published version. Members that its card lacks, or that are malformed there, are null."""
 
     version: str
-    active: Annotated[bool, Field(description="The version that workers serve or are about to load.")]
-    error: Annotated[str | None, Field(description="Why the model cannot be served.")]
+    active: bool = Field(description="The version that workers serve or are about to load.")
+    error: str | None = Field(description="Why the model cannot be served.")
     found_at: datetime
-    activated_at: Annotated[datetime | None, Field(description="When the model was last activated.")]
-    served_at: Annotated[datetime | None, Field(description="When a worker last began to serve the model.")]
-    accuracy: Annotated[
-        float | None, Field(description="Accuracy on the test images, with one view an image, as served.")
-    ]
-    calibration_error: Annotated[
-        float | None, Field(description="Mean difference between confidence and accuracy.")
-    ]
+    activated_at: datetime | None = Field(description="When the model was last activated.")
+    served_at: datetime | None = Field(description="When a worker last began to serve the model.")
+    accuracy: float | None = Field(
+        description="Accuracy on the test images, with one view an image, as served."
+    )
+    calibration_error: float | None = Field(description="Mean difference between confidence and accuracy.")
     classes: list[str] | None
-    training: Annotated[
-        dict[str, Any] | None,
-        Field(description="How the model was trained, from its card, without the curve."),
-    ]
-    data: Annotated[dict[str, Any] | None, Field(description="The training and test images, from its card.")]
+    training: dict[str, Any] | None = Field(
+        description="How the model was trained, from its card, without the curve."
+    )
+    data: dict[str, Any] | None = Field(description="The training and test images, from its card.")
     pictures: list[Picture]
     urls: ModelUrls
 
@@ -45,7 +42,7 @@ class Model(BaseModel):
 class ModelDetail(Model):
     """One published version with its whole card."""
 
-    card: Annotated[Any, Field(description="The published card.json; null if it cannot be shown.")]
+    card: Any = Field(description="The published card.json; null if it cannot be shown.")
 
 
 class ModelList(BaseModel):

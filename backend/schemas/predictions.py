@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,15 +22,13 @@ class Entry(BaseModel):
 
 class LabelProbability(BaseModel):
     label: str
-    probability: Annotated[float, Field(ge=0, le=1)]
+    probability: float = Field(ge=0, le=1)
 
 
 class PredictionMetrics(BaseModel):
-    queue_ms: Annotated[
-        float | None, Field(description="From acceptance to the start of the latest attempt.")
-    ]
-    batch_size: Annotated[int | None, Field(description="Number of images in the batch.")]
-    predict_ms: Annotated[float | None, Field(description="Time of the forward pass of the batch.")]
+    queue_ms: float | None = Field(description="From acceptance to the start of the latest attempt.")
+    batch_size: int | None = Field(description="Number of images in the batch.")
+    predict_ms: float | None = Field(description="Time of the forward pass of the batch.")
 
 
 class Urls(BaseModel):
@@ -43,27 +40,25 @@ class Urls(BaseModel):
 class Prediction(Entry):
     """One uploaded image and its outcome."""
 
-    id: Annotated[UUID, Field(description="UUID version 7, sorts by time.")]
+    id: UUID = Field(description="UUID version 7, sorts by time.")
     filename: str
     status: Status
-    prediction: Annotated[str | None, Field(description="The label with the highest probability.")]
-    confidence: Annotated[float | None, Field(ge=0, le=1, description="The probability of that label.")]
-    probabilities: Annotated[list[LabelProbability], Field(description="Every label, highest first.")]
-    model: Annotated[str | None, Field(description="The version of the model that classified the image.")]
-    energy: Annotated[
-        float | None,
-        Field(description="Minus the log-sum-exp of the logits. Higher values are less familiar."),
-    ]
-    unfamiliar: Annotated[
-        bool | None,
-        Field(description="Probably none of the classes; null if the model has no threshold."),
-    ]
+    prediction: str | None = Field(description="The label with the highest probability.")
+    confidence: float | None = Field(ge=0, le=1, description="The probability of that label.")
+    probabilities: list[LabelProbability] = Field(description="Every label, highest first.")
+    model: str | None = Field(description="The version of the model that classified the image.")
+    energy: float | None = Field(
+        description="Minus the log-sum-exp of the logits. Higher values are less familiar."
+    )
+    unfamiliar: bool | None = Field(
+        description="Probably none of the classes; null if the model has no threshold."
+    )
     error: Failure | None
-    timestamp: Annotated[datetime, Field(description="When the upload was accepted.")]
+    timestamp: datetime = Field(description="When the upload was accepted.")
     started_at: datetime | None
     completed_at: datetime | None
     metrics: PredictionMetrics
-    feedback: Annotated[str | None, Field(description="The label that a person says is right.")]
+    feedback: str | None = Field(description="The label that a person says is right.")
     urls: Urls
 
     model_config = ConfigDict(
@@ -102,15 +97,9 @@ class Prediction(Entry):
 class Feedback(BaseModel):
     """Feedback of a person on a prediction."""
 
-    label: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=100,
-            pattern=r"^[^\x00-\x1f\x7f]*$",
-            description="Null removes the feedback.",
-        ),
-    ]
+    label: str | None = Field(
+        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$", description="Null removes the feedback."
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"label": "cat"}]}, extra="forbid")
 
@@ -132,5 +121,5 @@ class PredictionPage(BaseModel):
     """A page of the history, newest first."""
 
     results: list[Prediction]
-    next: Annotated[str | None, Field(description="The `cursor` of the page with older predictions.")]
-    previous: Annotated[str | None, Field(description="The `cursor` of the page with newer predictions.")]
+    next: str | None = Field(description="The `cursor` of the page with older predictions.")
+    previous: str | None = Field(description="The `cursor` of the page with newer predictions.")

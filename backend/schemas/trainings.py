@@ -1,7 +1,7 @@
 """The models of trainings."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.schemas import Failure, Status
 
 MAX_EPOCHS = 1000
-NAME = (
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a data set or a version of a model: a file name without a path
-)
+# The name of a data set, or the version of a model: a file name without a path.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 EXAMPLE_ID = "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
 
@@ -22,26 +21,19 @@ Activation = Literal["better", "always", "never"]
 class TrainingRequest(BaseModel):
     """What to train. Every member is optional."""
 
-    recipe: Annotated[
-        Recipe, Field(description="`balanced` and `accurate` take longer and are more accurate.")
-    ] = "fast"
-    seed: Annotated[
-        int, Field(ge=0, lt=2**31, description="Trainings with the same seed start from the same weights.")
-    ] = 0
-    epochs: Annotated[
-        int | None, Field(ge=1, le=MAX_EPOCHS, description="Null: the number of the recipe.")
-    ] = None
-    data: Annotated[
-        str | None,
-        Field(
-            pattern=NAME,
-            description="The name of a data set in the data folder of the worker. Null: CIFAR-10.",
-        ),
-    ] = None
-    activation: Annotated[
-        Activation,
-        Field(description="Activate the model if it is `better` than the active one, `always` or `never`."),
-    ] = "better"
+    recipe: Recipe = Field("fast", description="`balanced` and `accurate` take longer and are more accurate.")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Trainings with the same seed start from the same weights."
+    )
+    epochs: int | None = Field(None, ge=1, le=MAX_EPOCHS, description="Null: the number of the recipe.")
+    data: str | None = Field(
+        None,
+        pattern=NAME,
+        description="The name of a data set in the data folder of the worker. Null: CIFAR-10.",
+    )
+    activation: Activation = Field(
+        "better", description="Activate the model if it is `better` than the active one, `always` or `never`."
+    )
 
     model_config = ConfigDict(
         extra="forbid",
@@ -54,31 +46,25 @@ class TrainingUrls(BaseModel):
     self: str
     events: str
     cancel: str
-    model: Annotated[str | None, Field(description="The published model.")]
+    model: str | None = Field(description="The published model.")
 
 
 class Training(BaseModel):
     """One training."""
 
-    id: Annotated[UUID, Field(description="UUID version 7, sorts by time.")]
+    id: UUID = Field(description="UUID version 7, sorts by time.")
     recipe: str
     seed: int
-    epochs: Annotated[
-        int | None, Field(description="The total number of epochs; null until a worker knows it.")
-    ]
-    data: Annotated[str | None, Field(description="The name of the data set. Null: CIFAR-10.")]
+    epochs: int | None = Field(description="The total number of epochs; null until a worker knows it.")
+    data: str | None = Field(description="The name of the data set. Null: CIFAR-10.")
     activation: Activation
     status: Status
-    phase: Annotated[
-        str | None, Field(description="What the training does: reading, training, evaluating, …")
-    ]
-    device: Annotated[str | None, Field(description="The device that trains.")]
-    silent: Annotated[
-        bool, Field(description="The worker has sent nothing for 20 s. Another worker resumes the run.")
-    ]
-    model: Annotated[str | None, Field(description="The version of the published model.")]
+    phase: str | None = Field(description="What the training does: reading, training, evaluating, …")
+    device: str | None = Field(description="The device that trains.")
+    silent: bool = Field(description="The worker has sent nothing for 20 s. Another worker resumes the run.")
+    model: str | None = Field(description="The version of the published model.")
     error: Failure | None
-    timestamp: Annotated[datetime, Field(description="When the training was accepted.")]
+    timestamp: datetime = Field(description="When the training was accepted.")
     started_at: datetime | None
     completed_at: datetime | None
     urls: TrainingUrls
@@ -117,24 +103,24 @@ class Training(BaseModel):
 class Epoch(BaseModel):
     """One measured pass over the training images."""
 
-    number: Annotated[int, Field(description="From 1.")]
-    loss: Annotated[float, Field(description="Mean cross-entropy of the images that were trained on.")]
-    accuracy: Annotated[float, Field(description="On the augmented images that were trained on.")]
-    validation_accuracy: Annotated[float, Field(description="On the held-out images.")]
-    learning_rate: Annotated[float, Field(description="At the end of the epoch.")]
+    number: int = Field(description="From 1.")
+    loss: float = Field(description="Mean cross-entropy of the images that were trained on.")
+    accuracy: float = Field(description="On the augmented images that were trained on.")
+    validation_accuracy: float = Field(description="On the held-out images.")
+    learning_rate: float = Field(description="At the end of the epoch.")
     images_per_second: float
-    seconds_left: Annotated[float, Field(description="Estimated time until the end of the last epoch.")]
+    seconds_left: float = Field(description="Estimated time until the end of the last epoch.")
     timestamp: datetime
 
 
 class TrainingDetail(Training):
     """One training with its curve."""
 
-    curve: Annotated[list[Epoch], Field(description="The epochs so far, in order.")]
+    curve: list[Epoch] = Field(description="The epochs so far, in order.")
 
 
 class TrainingPage(BaseModel):
     """A page of the trainings, newest first."""
 
     results: list[Training]
-    next: Annotated[str | None, Field(description="The `cursor` of the page with older trainings.")]
+    next: str | None = Field(description="The `cursor` of the page with older trainings.")

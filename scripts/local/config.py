@@ -33,7 +33,6 @@ PORTS = (
     "flower",
     "supervisor",
 )
-PROGRAMS = ("epmd", "postgres", "rabbitmq", "backend", "inference", "training", "flower", "nginx")
 
 
 class SetupError(Exception):

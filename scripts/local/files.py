@@ -4,27 +4,19 @@ import ipaddress
 import os
 import re
 import resource
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from configparser import RawConfigParser
 from io import StringIO
 from pathlib import Path
 from string import Template
 
-from scripts.local.config import (
-    MAX_REQUEST_BYTES,
-    PROGRAMS,
-    REPOSITORY,
-    Config,
-    SetupError,
-    has_ipv6,
-    write_private,
-)
-from scripts.local.programs import describe
+from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY, Config, SetupError, has_ipv6, write_private
+from scripts.local.programs import PROGRAMS
 
 MARK = "CIFAR_STATE"  # the variable that names the state folder, in the environment of every program
 
 
-def write_files(config: Config, programs: tuple[str, ...]) -> Path:
+def write_files(config: Config, programs: Collection[str]) -> Path:
     """Write the configuration of every server; returns the path of supervisord's."""
     for folder in ("log", "run", "rabbitmq", "nginx", "data-sets"):
         (config.state / folder).mkdir(exist_ok=True)
@@ -132,7 +124,7 @@ def trust(proxies: str) -> dict[str, str]:
     }
 
 
-def _write_supervisor(config: Config, programs: tuple[str, ...]) -> Path:
+def _write_supervisor(config: Config, programs: Collection[str]) -> Path:
     state, address = config.state, f"127.0.0.1:{config.ports['supervisor']}"
     login = {"username": "local", "password": config.secrets["supervisor"]}
     file = RawConfigParser()
@@ -149,9 +141,9 @@ def _write_supervisor(config: Config, programs: tuple[str, ...]) -> Path:
         "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
     }
     file["supervisorctl"] = {"serverurl": f"http://{address}", **login}
-    for priority, name in enumerate(PROGRAMS):
+    for priority, (name, describe) in enumerate(PROGRAMS.items()):
         if name in programs:
-            program = describe(config, name)
+            program = describe(config)
             file[f"program:{name}"] = {
                 "command": " ".join(program.command),
                 "environment": ",".join(f'{key}="{value}"' for key, value in program.environment.items()),

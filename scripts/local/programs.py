@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,20 +68,6 @@ def as_postgres(state: Path) -> list[str]:
     if subprocess.run([*user, "test", "-x", str(state)], check=False).returncode == 0:
         return user
     return [*user, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-
-
-def describe(config: Config, name: str) -> Program:
-    """How to run one of PROGRAMS. Raises SetupError if its server is not installed."""
-    return {
-        "epmd": _epmd,
-        "postgres": _postgres,
-        "rabbitmq": _rabbitmq,
-        "backend": _backend,
-        "inference": _inference,
-        "training": _training,
-        "flower": _flower,
-        "nginx": _nginx,
-    }[name](config)
 
 
 def _epmd(config: Config) -> Program:
@@ -170,3 +156,16 @@ def _nginx(config: Config) -> Program:
 def _installed(name: str) -> str:
     """A command of this virtual environment."""
     return str(Path(sys.executable).parent / name)
+
+
+# How to run each program, in the order of their start. Raises SetupError if its server is not installed.
+PROGRAMS: Mapping[str, Callable[[Config], Program]] = {
+    "epmd": _epmd,
+    "postgres": _postgres,
+    "rabbitmq": _rabbitmq,
+    "backend": _backend,
+    "inference": _inference,
+    "training": _training,
+    "flower": _flower,
+    "nginx": _nginx,
+}

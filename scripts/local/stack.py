@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import psutil
 
 from scripts.local import config as configuration
 from scripts.local import files, programs
-from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError
+from scripts.local.config import REPOSITORY, Config, SetupError
+from scripts.local.programs import PROGRAMS
 
 SCHEMA = REPOSITORY / "schema.sql"
 # Local addresses have no TLS. An empty context saves each request the 20 ms of loading CA certificates.
@@ -33,7 +34,7 @@ class SchemaChanged(SetupError):
     """The database runs, but another schema.sql made it."""
 
 
-def start(state: Path, http_port: int, names: tuple[str, ...] = PROGRAMS) -> Config:
+def start(state: Path, http_port: int, names: Collection[str] = PROGRAMS) -> Config:
     """Start supervisord with these programs, and create the database. Raises SetupError."""
     end_left_behind(state)
     config = configuration.prepare(state, http_port)
@@ -148,23 +149,13 @@ def create_database(config: Config) -> None:
         return
     password_file = config.state / "run/postgres-password"
     data.mkdir(exist_ok=True)
-    password_file.touch(mode=0o600)
-    password_file.write_text(config.secrets["postgres"])
+    configuration.write_private(password_file, config.secrets["postgres"])
     if os.geteuid() == 0:
         run(["chown", "postgres:", str(data), str(password_file)], "chown")
+    initdb = [*programs.as_postgres(config.state), programs.postgres_program("initdb"), "-D", str(data)]
     options = ["--username=cifar", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
     try:
-        run(
-            [
-                *programs.as_postgres(config.state),
-                programs.postgres_program("initdb"),
-                *options,
-                f"--pwfile={password_file}",
-                "-D",
-                str(data),
-            ],
-            "initdb",
-        )
+        run([*initdb, *options, f"--pwfile={password_file}"], "initdb")
     finally:
         password_file.unlink()
 

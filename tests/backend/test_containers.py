@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from backend.containers import Containers, ContainersUnavailable
+from backend.containers import Containers
+from backend.errors import Unavailable
 from tests.conftest import eventually
 
 LABEL = "com.docker.compose.project=cifar"
@@ -108,7 +109,7 @@ async def test_only_containers_of_this_deployment_are_requested(
     assert set(engine.asked) == {f'{{"label": ["{LABEL}"]}}'}
     other = Containers(str(engine.server.make_url("/")).rstrip("/"), "com.docker.compose.project=other")
     other.start()
-    with pytest.raises(ContainersUnavailable, match="no container with the label"):
+    with pytest.raises(Unavailable, match="no container with the label"):
         await other.read()
     await other.stop()
 
@@ -123,8 +124,8 @@ async def test_a_container_that_is_removed_meanwhile_is_left_out(
 async def test_an_unavailable_engine_gives_a_reason_and_no_error() -> None:
     away = Containers("http://127.0.0.1:1", LABEL)
     away.start()
-    with pytest.raises(ContainersUnavailable, match="does not answer"):
+    with pytest.raises(Unavailable, match="does not answer"):
         await away.read()
     await away.stop()
-    with pytest.raises(ContainersUnavailable, match="without Docker"):
+    with pytest.raises(Unavailable, match="without Docker"):
         await Containers("", LABEL).read()

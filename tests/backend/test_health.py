@@ -9,7 +9,8 @@ from typing import Any
 import aio_pika
 import pytest
 
-from backend.health import DEADLINE_SECONDS, Question, Unavailable
+from backend.errors import Unavailable
+from backend.health import DEADLINE_SECONDS, Question
 from backend.schemas.health import Container, ContainerState, Gpu
 from backend.settings import Settings
 from scripts.local.config import Config

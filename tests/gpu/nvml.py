@@ -6,7 +6,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from backend.gpus import Gpus, GpusUnavailable
+from backend.errors import Unavailable
+from backend.gpus import Gpus
 from backend.schemas.health import Gpu
 from tests.gpu.findings import judge, measured, not_here
 from tests.gpu.options import decode
@@ -131,7 +132,7 @@ async def run() -> None:
     gpus = Gpus()
     try:
         await gpus.read()
-    except GpusUnavailable as error:
+    except Unavailable as error:
         not_here("report", f"no GPU here: {error}")
         return
     if shutil.which("nvidia-smi") is None:

@@ -18,7 +18,8 @@ from uuid import uuid4
 
 import torch
 
-from backend.gpus import Gpus, GpusUnavailable
+from backend.errors import Unavailable
+from backend.gpus import Gpus
 from tests.gpu import device
 from tests.gpu.findings import judge, measured, not_here
 from tests.gpu.memory_runs import MemoryRuns
@@ -144,7 +145,7 @@ def read_used_mib() -> float | None:
     """Memory that is used on the first GPU, by NVML; None: no GPU here."""
     try:
         used = asyncio.run(Gpus().read())[0].memory_used_bytes
-    except GpusUnavailable:
+    except Unavailable:
         return None
     return None if used is None else used / 2**20
 

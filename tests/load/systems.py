@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import psutil
 
 from scripts.local import stack
-from scripts.local.config import PROGRAMS, REPOSITORY, Config, SetupError, find_free_ports
+from scripts.local.config import REPOSITORY, Config, SetupError, find_free_ports
 from tests.conftest import SHIPPED_MODEL
 from tests.load import cpu
 
@@ -77,7 +77,7 @@ def run_service(max_unfinished: int) -> Generator[tuple[System, Config]]:
     (port,) = find_free_ports(1)
     os.environ["MAX_UNFINISHED"] = str(max_unfinished)
     try:
-        config = stack.start(STATE, port, PROGRAMS)
+        config = stack.start(STATE, port)
         stack.wait_until(
             lambda: stack.fetch_health(config).get("status") == "ok", START_SECONDS, "the system"
         )

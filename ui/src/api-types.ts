@@ -1267,9 +1267,9 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description `wait=N`: wait up to N seconds for the outcome, 1 to 60. */
-                prefer?: string[] | null;
+                prefer?: string[];
                 /** @description A request that is repeated with the same key and images stores no second row. */
-                "idempotency-key"?: string | null;
+                "idempotency-key"?: string;
             };
             path?: never;
             cookie?: never;
