@@ -26,8 +26,6 @@ SERVER_SETTINGS = {"application_name": "backend"}
 # One plan for all values. A plan that is made while the tables are empty must use the indexes, too.
 PLAN_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
-STATEMENTS = {"PING": PING}
-
 
 class Pool:
     """Runs statements over pooled connections."""

@@ -50,8 +50,6 @@ TRIM = """
 DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC OFFSET :kept LIMIT 1)
 """
 
-STATEMENTS = {"READ_AFTER": READ_AFTER, "READ_UNFINISHED": READ_UNFINISHED, "TRIM": TRIM}
-
 
 @dataclass(frozen=True)
 class Reading:

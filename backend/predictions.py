@@ -75,16 +75,6 @@ WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds'
 ORDER BY id
 """
 
-STATEMENTS = {
-    "INSERT": INSERT,
-    "CANCEL": CANCEL,
-    "DELETE": DELETE,
-    "SET_FEEDBACK": SET_FEEDBACK,
-    "READ": READ,
-    "READ_PIXELS": READ_PIXELS,
-    "COUNT_UNFINISHED": COUNT_UNFINISHED,
-    "LOST": LOST,
-}
 
 MAX_ROWS_PER_INSERT = 512
 GATHER_SECONDS = 0.01

@@ -6,7 +6,7 @@ The messages stay unacknowledged meanwhile, so no prediction is lost and no mess
 
 import threading
 from collections.abc import Collection, Sequence
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 from celery_worker.database import Connection
@@ -72,12 +72,6 @@ WHERE predictions.id = outcome.id AND predictions.attempt = outcome.attempt
     AND predictions.status = (CASE outcome.attempt WHEN 0 THEN 'queued' ELSE 'running' END)::prediction_status
 RETURNING predictions.id
 """
-
-STATEMENTS: dict[str, LiteralString] = {
-    "READ": READ,
-    "CLAIM": CLAIM,
-    "WRITE": WRITE,
-}
 
 
 class Predictions:

@@ -69,16 +69,6 @@ WHERE version = (SELECT version FROM models WHERE error IS NULL ORDER BY found_a
 # Record that a worker serves the version.
 MARK_SERVED = "UPDATE models SET served_at = GREATEST(clock_timestamp(), activated_at) WHERE version = $1"
 
-STATEMENTS: dict[str, LiteralString] = {
-    "LOOK": LOOK,
-    "TAKE_TURNS": TAKE_TURNS,
-    "REGISTER": REGISTER,
-    "REGISTER_REFUSED": REGISTER_REFUSED,
-    "REFUSE": REFUSE,
-    "ACTIVATE_LATEST": ACTIVATE_LATEST,
-    "MARK_SERVED": MARK_SERVED,
-}
-
 
 @dataclass(frozen=True)
 class View:

@@ -86,17 +86,6 @@ UNFINISHED = """
 SELECT id FROM trainings WHERE status IN ('queued', 'running')
 """
 
-STATEMENTS: dict[str, LiteralString] = {
-    "CLAIM": CLAIM,
-    "CHECK": CHECK,
-    "DESCRIBE": DESCRIBE,
-    "EPOCH": EPOCH,
-    "ANNOUNCE": ANNOUNCE,
-    "MODEL": MODEL,
-    "FINISH": FINISH,
-    "HAND_BACK": HAND_BACK,
-    "UNFINISHED": UNFINISHED,
-}
 
 FIGURES = ("loss", "accuracy", "validation_accuracy", "learning_rate", "images_per_second", "seconds_left")
 
