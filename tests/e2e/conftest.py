@@ -1,7 +1,7 @@
-"""A browser on the running system."""
+"""A browser and a client of the running system, and a proxy without servers."""
 
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from scripts.local.config import Config
+from tests.conftest import run_proxy
 
 OFF_THE_NETWORK = [
     "--no-sandbox",
@@ -58,3 +59,11 @@ async def page(system: Config, complaints: list[str]) -> AsyncGenerator[Page]:
 async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=system.address, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def proxy_without_servers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
+    """A proxy whose servers do not exist, limited to one upload a second."""
+    changes = {"RATE_LIMIT_PER_SECOND": "1", "FLOWER_ADDRESS": "flower:5555"}
+    with run_proxy(tmp_path_factory.mktemp("proxy"), **changes) as config:
+        yield config
