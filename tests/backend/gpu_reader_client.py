@@ -1,4 +1,4 @@
-"""A process that reads GPUs from the stand-in for NVIDIA's library, `nvml_stand_in.c`."""
+"""Starts `gpu_reader.py` with the stand-in for NVIDIA's library, `nvml_stand_in.c`, and asks it for GPUs."""
 
 import asyncio
 import json

@@ -9,7 +9,7 @@ import pynvml
 import pytest
 
 from backend.gpus import Gpus
-from tests.backend.nvml_process import ANSWER_SECONDS, LIBRARY, Reader
+from tests.backend.gpu_reader_client import ANSWER_SECONDS, LIBRARY, Reader
 from tests.conftest import eventually
 
 GIB = 2**30
