@@ -100,7 +100,7 @@ def test_the_command_ends_when_the_program_that_started_it_does(two_colours: Pat
 def test_the_same_command_resumes_an_interrupted_run(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = command(two_colours, tmp_path, "--epochs", "40")
+    run = command(two_colours, tmp_path, "--epochs", "15")
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
     child = subprocess.Popen(
         run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=ONE_THREAD
@@ -117,9 +117,9 @@ def test_the_same_command_resumes_an_interrupted_run(
     assert train.main() == 0
     written = capsys.readouterr().out
     assert "epoch   1:" not in written
-    assert "epoch  40:" in written
+    assert "epoch  15:" in written
     (artifact,) = [entry for entry in tmp_path.iterdir() if not entry.name.startswith(".")]
-    assert len(read_card(artifact)["training"]["curve"]) == 40
+    assert len(read_card(artifact)["training"]["curve"]) == 15
 
 
 def test_bad_data_ends_the_command_with_a_reason(
