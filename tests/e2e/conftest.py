@@ -1,8 +1,11 @@
-"""A browser and a client of the running system, and a proxy without servers."""
+"""A browser and a client of the running system, its logs, and a proxy without servers."""
 
+import json
 import shutil
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -67,3 +70,9 @@ def proxy_without_servers(tmp_path_factory: pytest.TempPathFactory) -> Generator
     changes = {"RATE_LIMIT_PER_SECOND": "1", "FLOWER_ADDRESS": "flower:5555"}
     with run_proxy(tmp_path_factory.mktemp("proxy"), **changes) as config:
         yield config
+
+
+def read_log(system: Config, name: str) -> list[dict[str, Any]]:
+    """Every line of a service's log. Each is JSON, except what Celery prints when it is stopped."""
+    lines = Path(system.state / f"log/{name}.log").read_text().splitlines()
+    return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]

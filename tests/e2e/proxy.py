@@ -89,6 +89,7 @@ def assert_is_problem(answer: httpx.Response, status: int, title: str) -> None:
 
 
 async def upload(config: Config, host: str, **headers: str) -> httpx.Response:
+    """Send an upload of one byte. An underscore in the name of a header stands for a hyphen."""
     lines = {"Host": host, "Content-Length": "1", "Connection": "close", **headers}
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
     return await send(config, f"POST /api/predict HTTP/1.1\r\n{head}\r\nx".encode())
