@@ -14,7 +14,7 @@ async def test_a_lone_upload_does_not_wait_for_a_backlog_of_bulk(
 ) -> None:
     for _ in range(40):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
-    with run_worker(servers, log, seconds=0.1):
+    with run_worker(servers, log, seconds=0.05):
 
         async def has_begun() -> bool:
             return await backend.count("completed_at IS NOT NULL") > 0
@@ -30,7 +30,7 @@ async def test_a_lone_upload_does_not_wait_for_a_backlog_of_bulk(
 async def test_a_lone_upload_does_not_wait_for_all_redelivered_predictions(
     servers: Config, backend: Backend, log: Path
 ) -> None:
-    for _ in range(8):
+    for _ in range(5):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
 
     async def has_begun() -> bool:
@@ -57,7 +57,7 @@ async def test_bulk_does_not_starve_behind_lone_uploads(servers: Config, backend
     bulk = await backend.upload(*[FINE] * BATCH, queue=BULK)
     lone = await backend.store(*[FINE] * 20 * BATCH)
     await asyncio.gather(*[backend.publish([id]) for id in lone])
-    with run_worker(servers, log, seconds=0.1):
+    with run_worker(servers, log, seconds=0.05):
         await eventually(backend.all_finished, 60)
         rows = await backend.rows()
         last = max(rows[id]["completed_at"] for id in bulk)
