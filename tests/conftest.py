@@ -1,7 +1,9 @@
 """Fixtures that start private servers, each in its own folder."""
 
 import asyncio
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -34,6 +36,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
     for config in run_stack(tmp_path_factory.mktemp("servers"), ("epmd", "postgres", "rabbitmq")):
         stack.wait_until(lambda port=config.ports["amqp"]: not port_is_free(port), 60, "RabbitMQ")
         yield config
+        stop_without_rabbitmq(config)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,14 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
             lambda config=config: stack.fetch_health(config).get("status") == "ok", 120, "the system"
         )
         yield config
+
+
+def stop_without_rabbitmq(config: Config) -> None:
+    """Have supervisord stop everything, and kill RabbitMQ, whose orderly end takes 8 seconds."""
+    rabbitmq, supervisor = pid_of(config, "rabbitmq"), stack.find_supervisor(config.state)
+    assert supervisor
+    supervisor.terminate()
+    os.kill(rabbitmq, signal.SIGKILL)
 
 
 def run_stack(state: Path, names: Collection[str]) -> Generator[Config]:
@@ -64,9 +75,10 @@ def run_proxy(state: Path, **changes: str) -> Generator[Config]:
     config = prepare(state, port)
     for folder in ("log", "nginx", "run"):
         (state / folder).mkdir()
+    changes = {"ACCESS_LOG": "/dev/stdout json", **changes}  # without a buffer, so that tests need not wait
     command = [programs.find_nginx(), "-c", str(files.write_nginx(config, **changes)), "-p", str(state)]
     with (
-        (state / "log/nginx.log").open("wb") as log,
+        (state / "log/nginx.log").open("ab") as log,
         subprocess.Popen(command, stdout=log, stderr=log) as process,
     ):
         try:

@@ -1,4 +1,4 @@
-"""The lines that PostgreSQL writes, compared with the same rules in Python."""
+"""The history as CSV: its rows, file names that look like formulas, and each line against Python's rules."""
 
 import csv
 import re
@@ -6,12 +6,12 @@ from io import StringIO
 from random import Random
 
 import asyncpg
+import httpx
 import pytest
 
 from backend import history
 from backend.csv_export import HEAD, SIGNS
-from tests.backend.conftest import Api
-from tests.backend.test_history import insert
+from tests.backend.conftest import Api, insert
 
 FORMULA = re.compile(rf"(^|;)(?=\s*[{SIGNS}])|^(?=\s)")
 TEXTS = ("filename", "status", "prediction", "feedback", "model", "error_title")
@@ -65,3 +65,70 @@ async def test_every_line_equals_the_line_that_python_writes(
     answer = await api.client.get("/api/predictions?format=csv")
     assert answer.content == HEAD + write_lines(await database.fetch(query)).encode()
     assert answer.content.startswith(b"\xef\xbb\xbfid,filename,status,prediction,confidence,unfamiliar,")
+
+
+async def test_the_history_is_csv_if_accept_prefers_csv(api: Api) -> None:
+    lines = [("Accept", "application/json;q=0.5"), ("accept", "Text/CSV")]
+    answer = await api.client.get("/api/predictions", headers=lines)
+    assert answer.headers["content-type"].startswith("text/csv")
+    refused = await api.client.get("/api/predictions", headers={"Accept": "text/csv;q=0"})
+    assert refused.headers["content-type"] == "application/json"
+
+
+async def read_csv(answer: httpx.Response) -> list[dict[str, str]]:
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert "predictions.csv" in answer.headers["content-disposition"]
+    assert answer.content.startswith(b"\xef\xbb\xbf") and answer.text.count("\ufeff") == 1
+    return list(csv.DictReader(StringIO(answer.content.decode("utf-8-sig"))))
+
+
+async def test_the_history_is_exported_as_csv_filtered_or_whole(
+    api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGE", 2)
+    for minute in range(5):
+        await insert(database, minute, "cat" if minute else "dog", 0.5)
+    rows = await read_csv(await api.client.get("/api/predictions", params={"format": "csv", "limit": 1}))
+    assert [row["filename"] for row in rows] == [f"image_{minute}%.png" for minute in (4, 3, 2, 1, 0)]
+    assert (rows[4]["prediction"], rows[4]["confidence"], rows[4]["status"]) == ("dog", "0.5", "succeeded")
+    assert (rows[4]["timestamp"], rows[4]["error"]) == ("2026-01-01T00:00:00Z", "")
+    accept = {"Accept": "text/csv"}
+    rows = await read_csv(await api.client.get("/api/predictions", params={"label": "dog"}, headers=accept))
+    assert [row["filename"] for row in rows] == ["image_0%.png"]
+    answer = await api.client.get("/api/predictions", params={"format": "json"}, headers=accept)
+    assert len(answer.json()["results"]) == 5
+    nothing = await api.client.get("/api/predictions", params={"format": "csv", "label": "house"})
+    assert await read_csv(nothing) == [] and nothing.text.startswith("\ufeffid,filename,")
+
+
+async def test_a_file_name_cannot_be_a_formula(api: Api, cat: bytes) -> None:
+    for name in ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "with a comma, and 'quotes'.png"):
+        await api.client.post("/api/predict", files={"file": (name, cat)})
+    rows = await read_csv(await api.client.get("/api/predictions?format=csv"))
+    names = [row["filename"] for row in rows]
+    assert names[0] == "with a comma, and 'quotes'.png"
+    assert all(name.startswith("'") for name in names[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        *((f"{sign}1+1", f"'{sign}1+1") for sign in "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\u2212\u207c"),
+        *((f"{space}=1", f"'{space}=1") for space in (" ", "\t", "\n", "\r", "\u00a0", "\u3000")),
+        ("a;=1+1.png", "a;'=1+1.png"),
+        ("a; \uff1d1.png", "a;' \uff1d1.png"),
+        ("a=1;b-2.png", "a=1;b-2.png"),
+        ("IMG-1.png", "IMG-1.png"),
+        ("\u732b.png", "\u732b.png"),
+    ],
+)
+async def test_no_cell_begins_with_a_character_that_may_begin_a_formula(
+    name: str, written: str, api: Api, database: asyncpg.Connection
+) -> None:
+    id = await insert(database, 0, "cat", 0.0000125)
+    await database.execute("UPDATE predictions SET filename = $1", name)
+    (row,) = await read_csv(await api.client.get("/api/predictions?format=csv"))
+    assert row["filename"] == written
+    assert row["id"].replace("-", "") == id
+    assert float(row["confidence"]) == pytest.approx(0.0000125)

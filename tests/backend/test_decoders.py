@@ -21,8 +21,7 @@ from backend.settings import Settings
 from images.decode import decode
 from images.errors import DamagedImage, ImageError, TooManyPixels, UnknownFormat
 from scripts.local.config import REPOSITORY, Config, find_free_ports
-from tests.backend.conftest import Api, Serve
-from tests.backend.test_predict import assert_problem
+from tests.backend.conftest import Api, Serve, assert_problem
 from tests.conftest import eventually
 from tests.images.files import encode
 

@@ -1,27 +1,18 @@
 """GPUs are read with pynvml and a fake of NVIDIA's library, in a process that finds the fake."""
 
-import asyncio
 import ctypes
-import json
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
 
 from backend.gpus import Gpus
-from scripts.local.config import REPOSITORY
+from tests.backend.gpu_reader_client import ANSWER_SECONDS, LIBRARY, Reader
 from tests.conftest import eventually
 
-LIBRARY = "libnvidia-ml.so.1"
 GIB = 2**30
-ANSWER_SECONDS = 30
-"""Far longer than any answer takes, so that tests pass on a busy machine."""
 
 HANG_SECONDS = 0.2
 """The wait for an answer that must not come."""
@@ -56,77 +47,6 @@ SECOND = {
     "detail": None,
 }
 LOST = {**dict.fromkeys(FIRST), "mig_devices": []}
-
-
-class Reader:
-    """A process that reads the GPUs, and the first folder of its library path."""
-
-    def __init__(self, folder: Path, library: Path) -> None:
-        self._library = library
-        self._place = folder / LIBRARY
-        self._behaviour = folder / "behaviour"
-        self._calls = folder / "behaviour.calls"
-        # In front of a real driver's, an empty file is no library either.
-        self._place.touch()
-        self._calls.touch()
-        self.behave()
-
-    async def start(self) -> None:
-        environment = {
-            "LD_LIBRARY_PATH": str(self._place.parent),
-            "NVML_STAND_IN": str(self._behaviour),
-        }
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", "tests.backend.gpu_reader"),
-            cwd=REPOSITORY,
-            env=os.environ | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def install_driver(self) -> None:
-        new = self._place.with_suffix(".new")
-        shutil.copy(self._library, new)
-        new.replace(self._place)
-
-    def behave(self, *rules: str) -> None:
-        """Write the rules of nvml_stand_in.c. Without rules every call succeeds."""
-        new = self._behaviour.with_suffix(".new")
-        new.write_text("\n".join(rules))
-        new.replace(self._behaviour)
-
-    def count_calls(self, function: str) -> int:
-        return self._calls.read_text().split().count(function)
-
-    async def wait_for_calls(self, count: int, function: str) -> None:
-        async def called() -> bool:
-            return self.count_calls(function) == count
-
-        await eventually(called, ANSWER_SECONDS)
-
-    async def read(self, count: int = 1, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
-        """The outcomes of so many reads together."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(f"{count} {deadline_seconds}\n".encode())
-        async with asyncio.timeout(ANSWER_SECONDS + deadline_seconds):
-            return json.loads(await self.process.stdout.readline())
-
-    async def read_one(self) -> Any:
-        return (await self.read())[0]
-
-    async def end(self) -> tuple[int | None, str]:
-        """The exit status and the standard error."""
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                _, complaints = await self.process.communicate(b"")
-        except TimeoutError:
-            self.process.kill()
-            await self.process.communicate()
-            raise
-        return self.process.returncode, complaints.decode()
-
-
 StartReader = Callable[..., Awaitable[Reader]]
 
 

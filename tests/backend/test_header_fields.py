@@ -1,4 +1,4 @@
-"""Header fields that hold a list. test_predict.py tests `Prefer`."""
+"""Header fields that hold a list. test_prefer_wait.py tests `Prefer`."""
 
 import pytest
 

@@ -14,8 +14,7 @@ from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from backend.middleware import RequestMiddleware
-from tests.backend.conftest import Api
-from tests.backend.test_predict import assert_problem
+from tests.backend.conftest import Api, assert_problem
 from tests.conftest import eventually
 
 PER_ANSWER = {"date", "x-request-id", "server", "transfer-encoding"}

@@ -12,8 +12,7 @@ from PIL import Image
 
 from backend.pictures import MAX_BYTES, NAMES
 from backend.settings import Settings
-from tests.backend.conftest import Api, Serve
-from tests.backend.test_predict import assert_problem
+from tests.backend.conftest import Api, Serve, assert_problem
 
 CARD = {
     "version": "m-1",
@@ -23,7 +22,6 @@ CARD = {
     "data": {"name": "CIFAR-10", "train_images": 50000, "test_sha256": "ab"},
     "training": {"recipe": "fast", "seconds": 12.5, "curve": [{"number": 1, "loss": 2.1}]},
 }
-
 Add = Callable[..., Awaitable[None]]
 
 

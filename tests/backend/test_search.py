@@ -16,9 +16,7 @@ from backend.history import history_statement
 from backend.routes.predictions import Filters
 from backend.settings import Settings
 from scripts.local.config import Config
-from tests.backend.conftest import Api, Serve
-from tests.backend.test_history import insert, minutes
-from tests.backend.test_predict import assert_problem
+from tests.backend.conftest import Api, Serve, assert_problem, insert, minutes
 
 NAMES = ["100%_cat.png", "100 cats.png", "a_b.png", "axb.png", "back\\slash.png", "🐈.png", "Ä.gif", "x.ab"]
 TERMS = [

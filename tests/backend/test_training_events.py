@@ -7,8 +7,7 @@ import asyncpg
 import pytest
 from httpx_sse import ServerSentEvent
 
-from tests.backend.conftest import Api, Reader, cut_listeners
-from tests.backend.test_predict import assert_problem
+from tests.backend.conftest import Api, Reader, assert_problem, cut_listeners
 from tests.backend.test_trainings import CLAIM, EPOCH, FAIL, SUCCEED, start
 from tests.conftest import eventually
 

@@ -11,8 +11,7 @@ import pytest
 
 from backend.settings import Settings
 from backend.trainings import MAX_UNFINISHED
-from tests.backend.conftest import Api, Serve
-from tests.backend.test_predict import assert_problem
+from tests.backend.conftest import Api, Serve, assert_problem
 from tests.conftest import eventually
 
 CLAIM = """UPDATE trainings SET status = 'running', phase = 'training', device = 'CPU', epochs = 8,

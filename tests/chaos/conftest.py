@@ -1,12 +1,16 @@
-"""A client of the whole system."""
+"""A client of the whole system, and a stand-in for the backend."""
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
+import aio_pika
+import asyncpg
 import httpx
 import pytest
 
 from scripts.local.config import Config
+from tests.chaos.fake_backend import BULK, INTERACTIVE, Backend
 from tests.conftest import SAMPLES
 
 IMAGES = [sample.read_bytes() for sample in sorted(SAMPLES.glob("*.jpg"))] * 10
@@ -35,3 +39,19 @@ async def read_flower_tasks(system: Config, client: httpx.AsyncClient) -> dict[s
 async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=system.address, timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+async def backend(servers: Config, database: asyncpg.Connection) -> AsyncGenerator[Backend]:
+    async with await aio_pika.connect(servers.broker_url("backend")) as broker:
+        channel = await broker.channel()
+        yield Backend(database, channel)
+    async with await aio_pika.connect(servers.broker_url("worker")) as broker:  # the backend may not purge
+        channel = await broker.channel()
+        for name in (INTERACTIVE, BULK):
+            await (await channel.get_queue(name, ensure=False)).purge()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "worker.log"

@@ -140,13 +140,13 @@ async def test_predictions_finish_while_versions_are_swapped(
         copy_shipped(worker.models, FIRST)
         await wait_until_served(database, FIRST, 60)
         copy_shipped(worker.models, SECOND, activation="never")
-        await upload(publish, 3)  # because the first passes are slow
+        await upload(publish, 2)  # because the first passes are slow
         await eventually(partial(all_finished, database), 60)
         await database.execute("TRUNCATE predictions")
 
-        await upload(publish, 5)
+        await upload(publish, 3)
         await eventually(partial(all_finished, database), 60)
-        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 5 * A_SECOND
+        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 3 * A_SECOND
         quiet = await read_latencies_ms(database)
         await database.execute("TRUNCATE predictions")
 

@@ -1,11 +1,12 @@
 """Run a Celery worker as a process of the test."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from scripts.local.config import REPOSITORY, Config
@@ -25,3 +26,16 @@ def run(servers: Config, app: str, log: Path, **settings: str) -> Generator[subp
         finally:
             process.kill()
             process.wait()
+
+
+def run_worker(
+    servers: Config, log: Path, seconds: float = 0.02
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A worker whose device takes `seconds` for a batch."""
+    return run(servers, "tests.chaos.fake_worker", log, DEVICE_SECONDS=str(seconds))
+
+
+async def stop(process: subprocess.Popen[bytes]) -> None:
+    """Shut the worker down. It must exit with 0."""
+    process.terminate()
+    assert await asyncio.to_thread(process.wait, 20) == 0

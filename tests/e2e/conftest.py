@@ -1,14 +1,18 @@
-"""A browser on the running system."""
+"""A browser and a client of the running system, its logs, and a proxy without servers."""
 
+import json
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from playwright.async_api import Page, async_playwright
 
 from scripts.local.config import Config
+from tests.conftest import run_proxy
 
 OFF_THE_NETWORK = [
     "--no-sandbox",
@@ -58,3 +62,17 @@ async def page(system: Config, complaints: list[str]) -> AsyncGenerator[Page]:
 async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=system.address, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def proxy_without_servers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
+    """A proxy whose servers do not exist, limited to one upload a second."""
+    changes = {"RATE_LIMIT_PER_SECOND": "1", "FLOWER_ADDRESS": "flower:5555"}
+    with run_proxy(tmp_path_factory.mktemp("proxy"), **changes) as config:
+        yield config
+
+
+def read_log(system: Config, name: str) -> list[dict[str, Any]]:
+    """Every line of a service's log. Each is JSON, except what Celery prints when it is stopped."""
+    lines = Path(system.state / f"log/{name}.log").read_text().splitlines()
+    return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]

@@ -1,19 +1,12 @@
 """One request id is in every log of a prediction, and Prometheus counts the prediction."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from scripts.local.config import Config
 from tests.conftest import eventually
-
-
-def read_log(system: Config, name: str) -> list[dict[str, Any]]:
-    """Every line of a service's log. Each is JSON, except what Celery prints when it is stopped."""
-    lines = Path(system.state / f"log/{name}.log").read_text().splitlines()
-    return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]
+from tests.e2e.conftest import read_log
 
 
 async def test_one_request_id_is_on_the_log_lines_of_the_upload_and_its_outcome(

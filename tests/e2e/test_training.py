@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from httpx_sse import aconnect_sse
@@ -16,7 +17,7 @@ from playwright.async_api import Page, expect
 
 from scripts.local.config import Config
 from tests.conftest import eventually, pid_of
-from tests.e2e.test_story import read_log
+from tests.e2e.conftest import read_log
 from tests.two_colours import write_two_colours
 
 SECONDS = 300  # the training process loads torch, at low CPU priority
@@ -64,6 +65,15 @@ async def start(client: httpx.AsyncClient, **options: Any) -> dict[str, Any]:
     training = answer.json()
     assert answer.headers["location"].endswith(training["urls"]["self"])
     return training
+
+
+async def pass_time(system: Config, training: dict[str, Any]) -> None:
+    """Act as if the worker had been silent for the 20 seconds after which its run counts as lost."""
+    database = await asyncpg.connect(system.database_url("cifar"))
+    await database.execute(
+        "UPDATE trainings SET seen_at = seen_at - interval '20 s' WHERE id = $1", training["id"]
+    )
+    await database.close()
 
 
 async def follow(client: httpx.AsyncClient, training: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -169,6 +179,7 @@ async def test_a_training_resumes_after_its_worker_is_killed(
 
     await eventually(measured, SECONDS)
     os.kill(pid_of(system, "training"), signal.SIGKILL)
+    await pass_time(system, training)
     events = await follow(client, training)
     assert events[-1][1]["status"] == "succeeded", events[-1]
     assert [event["number"] for kind, event in events if kind == "epoch"] == [1, 2, 3, 4]

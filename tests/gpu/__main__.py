@@ -1,9 +1,9 @@
-"""`make gpu-check`: prove on a real GPU what was written without one.
+"""`make gpu-check`: measures and checks health, serving and training on a GPU.
 
-Each part runs in a process of its own, with its own time limit, so that a part that hangs or crashes fails
-alone and its GPU memory is freed. Prints a row for each figure and writes them to a JSON file; docs/gpu.md
-says what each part proves. Exit status: 0 if nothing failed, 1 if something did, and 2 if there is no GPU and
-the tiny version ran in its place.
+docs/gpu.md says what each part checks. Each part runs in a process of its own with a time limit. If a part
+hangs or crashes, the others still run, and its GPU memory is freed. Prints a row for each figure and writes
+all of them to a JSON file. Exit status: 0 if nothing failed, 1 if something failed, 2 if there is no GPU and
+the tiny version passed instead.
 """
 
 import ctypes
@@ -26,30 +26,32 @@ from tests.gpu.options import REPOSITORY, Options, parse
 
 # Each part's limit in seconds. The last part may take what is left of ten minutes.
 PARTS = {"nvml": 40, "serving": 150, "worker_loop": 60, "training_run": 110, "training": 600}
-NO_GPU = 2
+NO_GPU_STATUS = 2
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # for small networks more threads cost time
 
 
 def main() -> int:
-    options = asked = parse(list(PARTS))
-    if not asked.tiny and not has_gpu():
+    given = parse(list(PARTS))
+    options = given
+    if not given.tiny and not has_gpu():
         print("no GPU here: the tiny version runs, on the CPU")
-        options = replace(asked, tiny=True)
+        options = replace(given, tiny=True)
     started = time.monotonic()
     found: dict[str, list[Finding]] = {}
     for part in options.parts:
-        left = options.seconds - (time.monotonic() - started)
-        limit = left if options.tiny else min(left, PARTS[part])  # a CPU may be busy
+        seconds_left = options.seconds - (time.monotonic() - started)
+        # The tiny version has no limit for each part, because other programs may use the CPU.
+        limit = seconds_left if options.tiny else min(seconds_left, PARTS[part])
         print(f"\n{part} (at most {limit:.0f} s)", flush=True)
         part_started = time.monotonic()
         found[part] = run_part(part, options, limit)
         print(f"          {time.monotonic() - part_started:.1f} s", flush=True)
-    status = conclude(found, options, time.monotonic() - started)
-    return status or (0 if options is asked else NO_GPU)
+    status = write_report(found, options, time.monotonic() - started)
+    return status or (0 if options is given else NO_GPU_STATUS)
 
 
 def has_gpu() -> bool:
-    """Whether NVIDIA's driver starts and shows a GPU."""
+    """Whether NVIDIA's driver can be loaded and finds a GPU."""
     count = ctypes.c_int()
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -69,12 +71,12 @@ def run_part(part: str, options: Options, seconds: float) -> list[Finding]:
             command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=log, encoding="utf-8", errors="replace", process_group=0,
         )  # fmt: skip
-        clock = Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
-        clock.start()
+        timer = Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
+        timer.start()
         assert process.stdout is not None
         found = [show(finding) for line in process.stdout if (finding := findings.read(line))]
         status = process.wait()
-        clock.cancel()
+        timer.cancel()
         if status:
             found.append(show(explain(part, status, seconds, log)))
     return found
@@ -86,7 +88,7 @@ def show(finding: Finding) -> Finding:
 
 
 def explain(part: str, status: int, seconds: float, log: IO[str]) -> Finding:
-    """Why a part's process ended early; its last lines go to standard error."""
+    """A finding that says why a part's process failed. Its last lines go to standard error."""
     log.seek(0)
     lines = [line for line in log.read().splitlines() if line.strip()]
     print("\n".join(lines[-20:]), file=sys.stderr)
@@ -98,9 +100,10 @@ def explain(part: str, status: int, seconds: float, log: IO[str]) -> Finding:
     return Finding(part, "failed", f"It ended with status {status}: {last:.300}")
 
 
-def conclude(found: dict[str, list[Finding]], options: Options, seconds: float) -> int:
+def write_report(found: dict[str, list[Finding]], options: Options, seconds: float) -> int:
+    """Write the JSON file and print the failures; returns 1 if something failed, else 0."""
     rows = [finding for part in found.values() for finding in part]
-    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in findings.SIGNS}
+    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in findings.MARKS}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     report = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,11 +113,11 @@ def conclude(found: dict[str, list[Finding]], options: Options, seconds: float) 
         "parts": {part: [asdict(finding) for finding in each] for part, each in found.items()},
     }
     options.json.write_text(json.dumps(report, indent=2) + "\n")
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    print(f"\n{told} in {seconds:.0f} s: {options.json}")
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    print(f"\n{summary} in {seconds:.0f} s: {options.json}")
     for row in rows:
         if row.outcome == "failed":
-            print(f"failed: {row.what}: {row.says}")
+            print(f"failed: {row.what}: {row.text}")
     return 1 if counts["failed"] else 0
 
 

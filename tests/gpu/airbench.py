@@ -15,56 +15,58 @@ from pathlib import Path
 
 import torch
 
-from tests.gpu.findings import judge
-from tests.gpu.trainings import Trained
+from tests.gpu.findings import report_check
+from tests.gpu.recipe_runs import Trained
 from training.data import Dataset, Split
 
 SCRIPTS = {"fast": "airbench94_muon.py", "accurate": "airbench96_faster.py"}
-RUNS = "range(200)"
+LOOP = "range(200)"  # the runs, in the code of the scripts
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What the script's rows say, as means."""
+class Reference:
+    """The means of the runs of airbench's script."""
 
     seconds: float
     six_views: float
 
 
-def run(script: Path, dataset: Dataset, runs: int) -> Beside:
-    """Raises ValueError if the script is not one that is known, CalledProcessError if it fails."""
+def run(script: Path, dataset: Dataset, runs: int) -> Reference:
+    """Raises ValueError if the script has no loop of 200 runs, CalledProcessError if it fails."""
     code = script.read_text()
-    if code.count(RUNS) != 1:
-        raise ValueError(f"{script} does not hold {RUNS} once")
+    if code.count(LOOP) != 1:
+        raise ValueError(f"{script} does not hold {LOOP} once")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "cifar10").mkdir()
         for name, part in (("train", dataset.train), ("test", dataset.test)):
             write(part, dataset.classes, Path(folder, "cifar10", f"{name}.pt"))
-        Path(folder, script.name).write_text(code.replace(RUNS, f"range({runs + 1})"))
+        Path(folder, script.name).write_text(code.replace(LOOP, f"range({runs + 1})"))
         command = [sys.executable, script.name]
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
     return read(done.stdout, runs)
 
 
 def write(split: Split, classes: Sequence[str], path: Path) -> None:
-    """Write images as airbench's loader keeps them."""
+    """Write images in the format of airbench's loader."""
     images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
     torch.save({"images": images, "labels": labels, "classes": list(classes)}, path)
 
 
-def read(output: str, runs: int) -> Beside:
-    """The last two columns of the last rows that say `eval`: accuracy by six views, and seconds."""
+def read(output: str, runs: int) -> Reference:
+    """The means of the last `eval` rows, whose last columns are the accuracy by six views and the seconds."""
     rows = [line.strip("|").split("|") for line in output.splitlines() if re.match(r"\|.*\beval\b", line)]
     accuracies, seconds = zip(*((float(row[-2]), float(row[-1])) for row in rows[-runs:]), strict=True)
-    return Beside(statistics.mean(seconds), statistics.mean(accuracies))
+    return Reference(statistics.mean(seconds), statistics.mean(accuracies))
 
 
-def compare(recipe: str, runs: Sequence[Trained], theirs: Beside) -> None:
-    """Whether a recipe is as accurate and no slower, by the same timer rules."""
+def compare(recipe: str, runs: Sequence[Trained], reference: Reference) -> None:
+    """Check that a recipe is as accurate as the reference and no slower. Both time the same steps."""
     seconds = statistics.mean(run.training + run.six_views_seconds for run in runs)
     six_views = statistics.mean(run.six_views for run in runs)
-    ours = f"{seconds:.2f} s to {six_views:.2%} by six views"
-    says = f"{ours}, {SCRIPTS[recipe]} {theirs.seconds:.2f} s to {theirs.six_views:.2%}"
-    passed = seconds <= theirs.seconds and six_views >= theirs.six_views
-    values = {"seconds": seconds, "six_views": six_views, "airbench": vars(theirs)}
-    judge(f"{recipe} beside airbench", says, "as accurate and no slower", passed=passed, **values)
+    own = f"{seconds:.2f} s to {six_views:.2%} by six views"
+    text = f"{own}, {SCRIPTS[recipe]} {reference.seconds:.2f} s to {reference.six_views:.2%}"
+    passed = seconds <= reference.seconds and six_views >= reference.six_views
+    values = {"seconds": seconds, "six_views": six_views, "airbench": vars(reference)}
+    report_check(
+        f"{recipe} compared with airbench", text, "as accurate and no slower", passed=passed, **values
+    )

@@ -1,4 +1,4 @@
-"""The GPU as PyTorch sees it, or the CPU in its place."""
+"""The GPU in PyTorch, or the CPU if there is no GPU."""
 
 import time
 from collections.abc import Generator
@@ -25,7 +25,7 @@ def describe_software() -> str:
 
 
 def matrix_teraflops(kind: torch.dtype, side: int, device: torch.device, repeats: int = 10) -> float:
-    """What the device reaches in a square matrix product, in 10^12 operations a second."""
+    """The speed of a square matrix product, in 10^12 operations a second."""
     a, b = (torch.randn(side, side, device=device, dtype=torch.float32).to(kind) for _ in range(2))
     for _ in range(3):
         torch.matmul(a, b)
@@ -38,7 +38,7 @@ def matrix_teraflops(kind: torch.dtype, side: int, device: torch.device, repeats
 
 
 @contextmanager
-def loaded(device: torch.device) -> Generator[None]:
+def under_load(device: torch.device) -> Generator[None]:
     """Keep the GPU busy with matrix products."""
     ending = Event()
 
@@ -50,7 +50,7 @@ def loaded(device: torch.device) -> Generator[None]:
 
     thread = Thread(target=multiply)
     thread.start()
-    time.sleep(1.5)  # NVML's utilization is a mean over up to a second
+    time.sleep(1.5)  # NVML's utilization is a mean of up to a second
     try:
         yield
     finally:

@@ -1,29 +1,30 @@
-"""What a part of the check found: rows of the table, as JSON lines on the way."""
+"""The results of the check. A part writes them as JSON lines, and the parent process prints them as rows."""
 
 import json
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Outcome = Literal["passed", "failed", "measured", "not here"]
-SIGNS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "measured": "", "not here": "not here"}
+Outcome = Literal["passed", "failed", "measured", "skipped"]
+MARKS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "measured": "", "skipped": "skipped"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One row. `values`: the figures as numbers, for the JSON file."""
+    """One row of the table."""
 
     what: str
     outcome: Outcome
-    says: str
-    """The figures in words; for a failure one sentence."""
+    text: str
+    """The figures in words, or one sentence on why it failed or was skipped."""
     values: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The figures as numbers, for the JSON file."""
 
     def __str__(self) -> str:
-        return f"{SIGNS[self.outcome]:9} {self.what:44} {self.says}"
+        return f"{MARKS[self.outcome]:9} {self.what:44} {self.text}"
 
 
-def tell(finding: Finding) -> None:
+def send(finding: Finding) -> None:
     """Write one finding to standard output, for the parent process."""
     print(json.dumps({"finding": asdict(finding)}), file=sys.stdout, flush=True)
 
@@ -36,15 +37,17 @@ def read(line: str) -> Finding | None:
         return None
 
 
-def measured(what: str, says: str, **values: Any) -> None:
-    tell(Finding(what, "measured", says, values))
+def report_figure(what: str, text: str, **values: Any) -> None:
+    """Report a figure that has no goal."""
+    send(Finding(what, "measured", text, values))
 
 
-def not_here(what: str, why: str) -> None:
-    tell(Finding(what, "not here", why))
+def report_skipped(what: str, why: str) -> None:
+    """Report a check that cannot run on this machine."""
+    send(Finding(what, "skipped", why))
 
 
-def judge(what: str, says: str, goal: str, *, passed: bool, **values: Any) -> None:
-    """A figure that has a goal."""
-    sentence = says if passed else f"{says}; the goal is {goal}"
-    tell(Finding(what, "passed" if passed else "failed", sentence, values))
+def report_check(what: str, text: str, goal: str, *, passed: bool, **values: Any) -> None:
+    """Report a figure that has a goal."""
+    sentence = text if passed else f"{text}; the goal is {goal}"
+    send(Finding(what, "passed" if passed else "failed", sentence, values))

@@ -19,8 +19,8 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         return arrays["images"], arrays["labels"]
 
 
-def read_or_check(path: Path | None, artifact: Artifact) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The file's images; without a file the few of the artifact's check, labelled by the answers there."""
+def read_images(path: Path | None, artifact: Artifact) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The file's images. Without a file: the artifact's reference images, with the model's own labels."""
     if path:
         return read(path)
     return artifact.check.images, artifact.check.probabilities.argmax(1)

@@ -1,4 +1,4 @@
-"""The training worker's table of runs, in memory: what `training.worker.runner` asks of `Runs`."""
+"""Replaces `training.worker.runs.Runs` by a run in memory, so that a check needs no database."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ class MemoryRuns:
         self.device = ""
         self.epochs: dict[int, Mapping[str, Any]] = {}
         self.reported: list[int] = []
-        """The epochs' numbers as the child reported them, those that a resumed run tells again included."""
+        """The numbers of the epochs that the child reported. A resumed run reports the earlier ones again."""
         self.failure: tuple[str, str] | None = None
 
     def claim(self, id: UUID) -> Run | None:
@@ -61,7 +61,7 @@ class MemoryRuns:
         pass
 
     def find_model(self, version: str) -> Model:  # noqa: ARG002
-        """An inference worker found the model at once, and it need not serve it."""
+        """Answer as if an inference worker had found the model. The run does not wait for it to be served."""
         return Model(error=None, awaited=False)
 
     def unfinished(self) -> set[UUID]:

@@ -1,4 +1,4 @@
-"""NVML: compares the health report's figures of each GPU with those of nvidia-smi, idle and under load."""
+"""The part `nvml`: compares the GPUs in the health report with nvidia-smi, idle and under load."""
 
 import asyncio
 import shutil
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backend.errors import Unavailable
 from backend.gpus import Gpus
 from backend.schemas.health import Gpu
-from tests.gpu.findings import judge, measured, not_here
+from tests.gpu.findings import report_check, report_figure, report_skipped
 from tests.gpu.options import decode
 
 QUERY = (
@@ -24,8 +24,8 @@ BUSY_PERCENT = 50
 
 
 @dataclass(frozen=True)
-class Smi:
-    """One GPU as nvidia-smi has it; None where it has no figure."""
+class SmiReading:
+    """The figures of one GPU in nvidia-smi. None: nvidia-smi has no figure."""
 
     name: str
     memory_total_mib: float | None
@@ -36,11 +36,11 @@ class Smi:
     power_w: float | None
 
 
-def parse_smi(text: str) -> list[Smi]:
+def parse_smi(text: str) -> list[SmiReading]:
     """The GPUs of `nvidia-smi --query-gpu=… --format=csv,noheader,nounits`."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
     return [
-        Smi(
+        SmiReading(
             name,
             parse_figure(total),
             parse_figure(used),
@@ -54,24 +54,24 @@ def parse_smi(text: str) -> list[Smi]:
 
 
 def parse_figure(cell: str) -> float | None:
-    """None for what nvidia-smi writes in place of a figure, as [N/A]."""
+    """The number in a cell. None if nvidia-smi has no figure and writes a text such as [N/A]."""
     try:
         return float(cell)
     except ValueError:
         return None
 
 
-def ask_smi() -> list[Smi]:
+def ask_smi() -> list[SmiReading]:
     command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
     return parse_smi(subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout)
 
 
-def compare(gpu: Gpu, smi: Smi) -> list[str]:
-    """How the report differs from nvidia-smi, in words."""
+def compare(gpu: Gpu, smi: SmiReading) -> list[str]:
+    """The differences between the report and nvidia-smi, in words."""
     power_margin = max(POWER_W, POWER_SHARE * (smi.power_w or 0))
     checks = (
         ("total memory in MiB", _mib(gpu.memory_total_bytes), smi.memory_total_mib, 1),
-        ("used memory in MiB", _mib(gpu.memory_used_bytes), find_nearest_used(gpu, smi), MEMORY_MIB),
+        ("used memory in MiB", _mib(gpu.memory_used_bytes), expect_used_mib(gpu, smi), MEMORY_MIB),
         ("temperature in °C", gpu.temperature_c, smi.temperature_c, TEMPERATURE_C),
         ("power in W", gpu.power_w, smi.power_w, power_margin),
         ("utilization in percent", gpu.utilization_percent, smi.utilization_percent, UTILIZATION_POINTS),
@@ -84,8 +84,8 @@ def compare(gpu: Gpu, smi: Smi) -> list[str]:
     ]
 
 
-def find_nearest_used(gpu: Gpu, smi: Smi) -> float | None:
-    """nvidia-smi's used memory in MiB; the report may count the driver's reserve, too (docs/gpu.md)."""
+def expect_used_mib(gpu: Gpu, smi: SmiReading) -> float | None:
+    """The used memory in MiB that the report should have, with or without the driver's reserve."""
     ours, used = _mib(gpu.memory_used_bytes), smi.memory_used_mib
     if ours is None or used is None:
         return used
@@ -114,13 +114,15 @@ async def check(when: str, gpus: Gpus, *, busy: bool) -> None:
         if not differences:
             break
         await asyncio.sleep(0.5)
-    says = "; ".join(differences) or "; ".join(_describe(gpu) for gpu in read)
+    text = "; ".join(differences) or "; ".join(_describe(gpu) for gpu in read)
     values = {"gpus": [gpu.model_dump() for gpu in read]}
-    judge(f"report, {when}", says, "nvidia-smi's figures", passed=not differences, **values)
+    report_check(f"report, {when}", text, "nvidia-smi's figures", passed=not differences, **values)
     if busy:
         percent = read[0].utilization_percent
         passed = percent is None or percent >= BUSY_PERCENT
-        judge("utilization under load", f"{percent}%", f"{BUSY_PERCENT}%", passed=passed, percent=percent)
+        report_check(
+            "utilization under load", f"{percent}%", f"{BUSY_PERCENT}%", passed=passed, percent=percent
+        )
 
 
 def _describe(gpu: Gpu) -> str:
@@ -133,20 +135,20 @@ async def run() -> None:
     try:
         await gpus.read()
     except Unavailable as error:
-        not_here("report", f"no GPU here: {error}")
+        report_skipped("report", f"no GPU here: {error}")
         return
     if shutil.which("nvidia-smi") is None:
-        not_here("report", "nvidia-smi is not installed here, so there is nothing to compare with")
+        report_skipped("report", "nvidia-smi is not installed here, so there is nothing to compare with")
         return
     from tests.gpu import device  # torch loads for seconds
 
     await check("idle", gpus, busy=False)
     if device.choose().type == "cuda":
-        measured("software", device.describe_software())
-        with device.loaded(device.choose()):
+        report_figure("software", device.describe_software())
+        with device.under_load(device.choose()):
             await check("under load", gpus, busy=True)
     else:
-        judge("load", "NVML shows a GPU, but CUDA finds none", "a GPU that computes", passed=False)
+        report_check("load", "NVML shows a GPU, but CUDA finds none", "a GPU that computes", passed=False)
     gpus.close()
 
 

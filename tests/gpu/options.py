@@ -1,4 +1,4 @@
-"""The options of the check, for people and for the processes of its parts."""
+"""The options of the command line, which the processes of the parts receive as JSON."""
 
 import argparse
 import json
@@ -34,18 +34,20 @@ def decode(text: str) -> Options:
 
 
 def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
-    parser = argparse.ArgumentParser(prog="make gpu-check", description="What it proves: docs/gpu.md.")
+    parser = argparse.ArgumentParser(
+        prog="make gpu-check", description="docs/gpu.md says what each part checks."
+    )
     add = parser.add_argument
-    add("--parts", nargs="+", choices=parts, default=parts, help="[all]")
+    add("--parts", nargs="+", choices=parts, default=parts, help="which parts run [all]")
     add("--model", type=Path, default=find_model(), help="folder of a published version [the one that ships]")
-    add("--images", type=Path, help=".npz of test images, from `python -m tests.gpu.image_file`")
+    add("--images", type=Path, help="test images: an .npz file from `python -m tests.gpu.image_file`")
     add("--data", type=Path, help="data set to train on: a folder, .tar or .zip with train/ and test/")
     add("--airbench", type=Path, help="folder with airbench's scripts, to compare with fast and accurate")
     add("--fast", type=int, default=10, help="trainings with the recipe fast [10]")
     add("--accurate", type=int, default=1, help="trainings with the recipe accurate [1]")
-    add("--balanced", type=int, default=1, help="trainings with balanced, accurate its teacher [1]")
-    add("--seconds", type=float, default=600, help="for all parts [600]")
-    add("--tiny", action="store_true", help="a few images; what runs where there is no GPU")
+    add("--balanced", type=int, default=1, help="trainings with balanced, whose teacher is accurate [1]")
+    add("--seconds", type=float, default=600, help="time limit for all parts [600]")
+    add("--tiny", action="store_true", help="few images and short trainings, as without a GPU")
     add("--json", type=Path, default=Path(".local/gpu-check.json"), help="where the figures are written")
     return Options(**vars(parser.parse_args(arguments)))
 

@@ -1,6 +1,6 @@
-"""The serving engine: the shipped model on the GPU, its answers and its speed.
+"""The part `serving`: the answers and the speed of the shipped model on the GPU.
 
-"As served" is what an inference worker does. Other ways are measured, too, to see what they would gain.
+The variant "as served" is what an inference worker does. The other variants show what a change would gain.
 Times include the copies to the device and back.
 """
 
@@ -19,25 +19,25 @@ from inference.artifact import Artifact
 from inference.classifier import Loader
 from inference.engine import CPU, CUDA, Engine, has_cuda
 from tests.gpu import device, image_file
-from tests.gpu.findings import judge, measured, not_here
+from tests.gpu.findings import report_check, report_figure, report_skipped
 from tests.gpu.options import Options, decode
-from tests.gpu.sessions import Answers, Bound, Images, Session, to_float16
+from tests.gpu.sessions import Answers, FixedBatchSession, Images, Session, to_float16
 from training.data import Split
-from training.evaluate import Answers as Measured
+from training.evaluate import Answers as LabelledAnswers
 from training.weights import read_teacher
 
 SAME_LABELS, LEAST_IMAGES, BATCH_1_MS, IMAGES_PER_SECOND = 0.998, 10_000, 0.5, 100_000
-SAME = 0.02  # what probabilities may differ by, as in inference/engine.py
+MAX_DIFFERENCE = 0.02  # of probabilities, as in inference/engine.py
 BATCHES, TINY_BATCHES = (1, 8, 64, 256, 1024), (1, 4)
 FIRST_BATCHES = (3, 5, 7)
 CHUNK = 500  # images in a pass when answers are compared
 MAX_BATCH = 64  # as a worker is set up
-Run = Callable[[Images], Answers]
+Variant = Callable[[Images], Answers]
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """What the device's own matrix product reaches, in 10^12 operations a second."""
+    """The speed of PyTorch's matrix product on the device, in 10^12 operations a second."""
 
     tf32: float
     half: float
@@ -45,66 +45,76 @@ class Peaks:
 
 def run(options: Options) -> None:
     classifier = Loader(cpu_threads=1, max_batch_size=8 if options.tiny else MAX_BATCH).load(options.model)
-    says = classifier.device_name + (f", because {classifier.fallback}" if classifier.fallback else "")
-    judge("device", says, "no fallback", passed=not classifier.fallback)
+    text = classifier.device_name + (f", because {classifier.fallback}" if classifier.fallback else "")
+    report_check("device", text, "no fallback", passed=not classifier.fallback)
     if classifier.fallback and has_cuda():
-        return  # CUDA does not work here, so there is nothing to measure
+        return  # CUDA does not work, so there is nothing to measure
     found = artifact.read(options.model)
-    images, labels = image_file.read_or_check(options.images, found)
+    images, labels = image_file.read_images(options.images, found)
     if not has_cuda():
         why = "no GPU here: this build of ONNX Runtime has no CUDA; the CPU runs what follows"
-        not_here("CUDA provider", why)
+        report_skipped("CUDA provider", why)
     reference = answer(Engine(found.float32, threads=0, provider=CPU), images)
-    ways: dict[str, Run] = {
+    variants: dict[str, Variant] = {
         "as served": Engine(found.float32, 1, CUDA if has_cuda() else CPU),
         "float32 without TF32": Session(found.float32, use_tf32="0"),
         "float16": Session(half := to_float16(found.float32)),
     }
     least = 1 if options.tiny else LEAST_IMAGES
-    for name, way in ways.items():
+    for name, variant in variants.items():
         compare(
             name,
-            answer(way, images),
+            answer(variant, images),
             reference,
             Split(images, labels),
             least if name == "as served" else None,
         )
     operations, peaks = count_operations(found, options), measure_peaks(tiny=options.tiny)
-    for name, way in ways.items():
+    for name, variant in variants.items():
         for count in TINY_BATCHES if options.tiny else BATCHES:
             peak = peaks.half if name == "float16" else peaks.tf32
             has_goals = name == "as served" and has_cuda()
-            time_batch(name, way, make_batch(count), operations / peak, has_goals=has_goals)
+            time_batch(name, variant, make_batch(count), operations / peak, has_goals=has_goals)
     time_first_passes("as served", Session(found.float32))
     time_first_passes("heuristic search", Session(found.float32, cudnn_conv_algo_search="HEURISTIC"))
     counts = TINY_BATCHES if options.tiny else BATCHES[:3]  # where launches may cost more than the work
     for count in counts:
-        time_graph("float32", found.float32, ways["as served"], make_batch(count), operations / peaks.tf32)
-        time_graph("float16", half, ways["float16"], make_batch(count), operations / peaks.half)
+        time_graph(
+            "float32", found.float32, variants["as served"], make_batch(count), operations / peaks.tf32
+        )
+        time_graph("float16", half, variants["float16"], make_batch(count), operations / peaks.half)
 
 
-def answer(way: Run, images: Images) -> Answers:
-    parts = [way(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
+def answer(variant: Variant, images: Images) -> Answers:
+    parts = [variant(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
     probabilities, energies = zip(*parts, strict=True)
     return np.concatenate(probabilities), np.concatenate(energies)
 
 
 def compare(name: str, answers: Answers, reference: Answers, split: Split, least: int | None) -> None:
-    """Compare answers with those of float32 on the CPU. `least`: images that must agree; None: no goal."""
-    ours, theirs = (Measured(given[0], split) for given in (answers, reference))
-    same = float((ours.predicted == theirs.predicted).mean())
+    """Compare answers with those of float32 on the CPU.
+
+    `least`: the number of images that a check needs. None: the answers are only measured.
+    """
+    labelled, expected = (LabelledAnswers(given[0], split) for given in (answers, reference))
+    same = float((labelled.predicted == expected.predicted).mean())
     worst = float(np.abs(answers[0] - reference[0]).max())
-    says = (
+    text = (
         f"{same:.2%} of {len(split):,} labels as float32 on the CPU, probabilities differ by {worst:.4f} "
-        f"at most, accuracy {ours.accuracy():.2%}, calibration error {ours.calibration_error():.2%}"
+        f"at most, accuracy {labelled.accuracy():.2%}, calibration error {labelled.calibration_error():.2%}"
     )
-    values = {"same": same, "worst": worst, "accuracy": ours.accuracy(), "error": ours.calibration_error()}
+    values = {
+        "same": same,
+        "worst": worst,
+        "accuracy": labelled.accuracy(),
+        "error": labelled.calibration_error(),
+    }
     if least is not None:
         goal = f"{SAME_LABELS:.1%} of {least:,} images or more (--images)"
         passed = same >= SAME_LABELS and len(split) >= least
-        judge(f"answers, {name}", says, goal, passed=passed, **values)
+        report_check(f"answers, {name}", text, goal, passed=passed, **values)
     else:
-        measured(f"answers, {name}", says, **values)
+        report_figure(f"answers, {name}", text, **values)
 
 
 def make_batch(count: int) -> Images:
@@ -124,67 +134,69 @@ def measure_peaks(*, tiny: bool) -> Peaks:
     torch.set_float32_matmul_precision("high")
     half = torch.float16 if here.type == "cuda" else torch.float32  # CPUs compute float16 slowly
     peaks = Peaks(*(device.matrix_teraflops(kind, side, here) for kind in (torch.float32, half)))
-    says = f"TF32 {peaks.tf32:.3g} TFLOP/s, float16 {peaks.half:.3g} TFLOP/s, {side} x {side} on {here.type}"
-    measured("the device's own matrix product", says, tf32=peaks.tf32, half=peaks.half)
+    text = f"TF32 {peaks.tf32:.3g} TFLOP/s, float16 {peaks.half:.3g} TFLOP/s, {side} x {side} on {here.type}"
+    report_figure("the device's own matrix product", text, tf32=peaks.tf32, half=peaks.half)
     return peaks
 
 
-def milliseconds(way: Run, batch: Images, seconds: float) -> float:
+def milliseconds(variant: Variant, batch: Images, seconds: float) -> float:
     """The median time of a pass."""
     for _ in range(3 if seconds else 1):  # cuDNN looks for its fastest algorithms
-        way(batch)
+        variant(batch)
     taken: list[float] = []
     ends = time.perf_counter() + seconds
     while not taken or time.perf_counter() < ends:
         started = time.perf_counter()
-        way(batch)
+        variant(batch)
         taken.append(1000 * (time.perf_counter() - started))
     return statistics.median(taken)
 
 
-def time_batch(name: str, way: Run, batch: Images, image_at_peak: float, *, has_goals: bool) -> None:
+def time_batch(name: str, variant: Variant, batch: Images, image_at_peak: float, *, has_goals: bool) -> None:
     """`image_at_peak`: the seconds that an image would take at the device's own peak."""
     count = len(batch)
-    ms = milliseconds(way, batch, 0.4 if has_cuda() else 0.0)
+    ms = milliseconds(variant, batch, 0.4 if has_cuda() else 0.0)
     rate = 1000 * count / ms
     share = rate * image_at_peak
     what = f"batch of {count}, {name}"
-    says = f"{ms:.3f} ms, {rate:,.0f} images/s, {share:.1%} of the matrix product's peak"
+    text = f"{ms:.3f} ms, {rate:,.0f} images/s, {share:.1%} of the matrix product's peak"
     values = {"ms": ms, "images_per_second": rate, "share": share}
     if has_goals and count == 1:
-        judge(what, says, f"under {BATCH_1_MS} ms", passed=ms < BATCH_1_MS, **values)
+        report_check(what, text, f"under {BATCH_1_MS} ms", passed=ms < BATCH_1_MS, **values)
     elif has_goals and count == BATCHES[-1]:
         goal = f"over {IMAGES_PER_SECOND:,} images/s"
-        judge(what, says, goal, passed=rate > IMAGES_PER_SECOND, **values)
+        report_check(what, text, goal, passed=rate > IMAGES_PER_SECOND, **values)
     else:
-        measured(what, says, **values)
+        report_figure(what, text, **values)
 
 
-def time_first_passes(name: str, way: Run) -> None:
+def time_first_passes(name: str, variant: Variant) -> None:
     """The first pass of batch sizes that the session has not seen: cuDNN searches its algorithms for each."""
     taken: list[float] = []
     for count in FIRST_BATCHES:
         batch = make_batch(count)
         started = time.perf_counter()
-        way(batch)
+        variant(batch)
         taken.append(1000 * (time.perf_counter() - started))
     sizes = ", ".join(map(str, FIRST_BATCHES))
-    measured(f"first passes, {name}", f"{max(taken):.1f} ms at most, batches of {sizes}", ms=taken)
+    report_figure(f"first passes, {name}", f"{max(taken):.1f} ms at most, batches of {sizes}", ms=taken)
 
 
-def time_graph(name: str, content: bytes, plain: Run, batch: Images, image_at_peak: float) -> None:
+def time_graph(name: str, content: bytes, plain: Variant, batch: Images, image_at_peak: float) -> None:
     """Time a pass as a CUDA graph, and compare its answers with those of `plain`."""
     what = f"{len(batch)}, graph, {name}"
     try:  # a session of its own: a graph is of one batch size
-        graph = Bound(Session(content, enable_cuda_graph="1"), batch, plain(batch)[0].shape[1])
+        graph = FixedBatchSession(Session(content, enable_cuda_graph="1"), batch, plain(batch)[0].shape[1])
         time_batch(f"graph, {name}", graph, batch, image_at_peak, has_goals=False)
         other = 255 - batch  # the graph must read the images given now, not those it was captured with
         worst = float(np.abs(graph(other)[0] - plain(other)[0]).max())
     except Exception as error:  # ONNX Runtime's exceptions have no common class
-        not_here(f"batch of {what}", f"ONNX Runtime refuses: {' '.join(str(error).split())[:200]}")
+        report_skipped(f"batch of {what}", f"ONNX Runtime refuses: {' '.join(str(error).split())[:200]}")
         return
-    says = f"probabilities differ by {worst:.4f} at most from those without"
-    judge(f"answers of {what}", says, f"{SAME} at most", passed=worst <= SAME, worst=worst)
+    text = f"probabilities differ by {worst:.4f} at most from those without"
+    report_check(
+        f"answers of {what}", text, f"{MAX_DIFFERENCE} at most", passed=worst <= MAX_DIFFERENCE, worst=worst
+    )
 
 
 if __name__ == "__main__":

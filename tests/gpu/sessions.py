@@ -1,4 +1,4 @@
-"""ONNX Runtime's sessions in the ways that are compared: precisions, and CUDA graphs."""
+"""Sessions of ONNX Runtime that differ from the worker's: other options, float16, CUDA graphs."""
 
 from typing import Any
 
@@ -33,10 +33,10 @@ class Session:
         return answers[0], answers[1]
 
 
-class Bound:
+class FixedBatchSession:
     """A session for one batch size, with its input and outputs at fixed places on the device.
 
-    CUDA graphs need that: after the first runs, the whole pass is one launch.
+    CUDA graphs need this. After the first runs, the whole pass is one launch.
     """
 
     def __init__(self, session: Session, images: Images, classes: int) -> None:

@@ -1,4 +1,4 @@
-"""The comparison of the health report with nvidia-smi, on texts as nvidia-smi writes them."""
+"""The comparison of the health report with examples of nvidia-smi's output."""
 
 from typing import Any
 
@@ -15,18 +15,18 @@ H100 = Gpu(
 )  # fmt: skip
 
 
-def test_readings_a_moment_apart_agree() -> None:
+def test_two_readings_that_differ_slightly_agree() -> None:
     (smi,) = parse_smi(TEXT)
     assert compare(H100, smi) == []
 
 
-def test_used_memory_may_be_with_or_without_the_drivers_reserve() -> None:
+def test_used_memory_may_include_the_driver_s_reserve() -> None:
     (smi,) = parse_smi(TEXT)
     assert compare(H100.model_copy(update={"memory_used_bytes": 1190 * MIB}), smi) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "difference"),
     [
         ({"name": "NVIDIA A100"}, "the name is 'NVIDIA A100', not 'NVIDIA H100 80GB HBM3'"),
         ({"memory_used_bytes": 100 * MIB}, "used memory in MiB is 100.0, not 1200.0"),
@@ -38,12 +38,12 @@ def test_used_memory_may_be_with_or_without_the_drivers_reserve() -> None:
         ({"power_w": 70.5}, "power in W is 70.5, not 612.53"),
     ],
 )
-def test_a_difference_is_said_with_both_figures(change: dict[str, Any], said: str) -> None:
+def test_a_difference_is_reported_with_both_figures(change: dict[str, Any], difference: str) -> None:
     (smi,) = parse_smi(TEXT)
-    assert compare(H100.model_copy(update=change), smi) == [said]
+    assert compare(H100.model_copy(update=change), smi) == [difference]
 
 
-def test_what_nvidia_smi_does_not_know_need_not_be_in_the_report() -> None:
+def test_a_figure_that_nvidia_smi_lacks_may_be_missing_in_the_report() -> None:
     (smi,) = parse_smi("NVIDIA H100 80GB HBM3, 81559, 1200, 511, [N/A], 54, [Not Supported]\n")
     assert compare(H100.model_copy(update={"utilization_percent": None, "power_w": None}), smi) == []
     assert len(compare(H100, smi)) == 2

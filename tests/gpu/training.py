@@ -1,4 +1,6 @@
-"""Training: each recipe on the GPU, torch.compile, and a student compared with the version that ships."""
+"""The part `training`: trains each recipe, also with torch.compile, and compares it with the shipped version
+and with airbench.
+"""
 
 import statistics
 import subprocess
@@ -10,9 +12,9 @@ from pathlib import Path
 
 from inference import artifact
 from tests.gpu import airbench, device
-from tests.gpu.findings import judge, measured, not_here
+from tests.gpu.findings import report_check, report_figure, report_skipped
 from tests.gpu.options import Options, decode
-from tests.gpu.trainings import Trained, Trainings, compiled, describe
+from tests.gpu.recipe_runs import RecipeRuns, Trained, compiled, describe
 from tests.two_colours import write_two_colours
 from training import data
 from training.data import Dataset
@@ -21,15 +23,16 @@ from training.errors import DataError
 DOWNLOADS = Path(".local/data")
 
 
-def judge_balanced(runs: Sequence[Trained], dataset: Dataset, options: Options) -> None:
-    """Whether `balanced` is better than the version that ships, on that version's test images."""
+def check_balanced(runs: Sequence[Trained], dataset: Dataset, options: Options) -> None:
+    """Check that `balanced` is more accurate than the shipped version, on the same test images."""
     card = artifact.read_card(options.model)[0]
-    what, accuracy = "balanced beside the version that ships", statistics.mean(run.accuracy for run in runs)
+    what = "balanced compared with the shipped version"
+    accuracy = statistics.mean(run.accuracy for run in runs)
     if card.accuracy is None or dataset.test_fingerprint() != card.data.test_sha256:
-        not_here(what, "these are not the test images that the shipped version was measured on")
+        report_skipped(what, "the shipped version was measured on other test images")
         return
     passed, goal = accuracy > card.accuracy, f"over {card.accuracy:.2%}"
-    judge(what, f"{accuracy:.2%}", goal, passed=passed, accuracy=accuracy)
+    report_check(what, f"{accuracy:.2%}", goal, passed=passed, accuracy=accuracy)
 
 
 def run(options: Options) -> None:
@@ -44,55 +47,62 @@ def run(options: Options) -> None:
         except DataError as error:
             if source:
                 raise
-            not_here("training", str(error))  # no --data, and no network
+            report_skipped("training", str(error))  # no --data, and no network
             return
         seconds = time.monotonic() - started
     counts = f"{len(dataset.train):,} and {len(dataset.test):,} images"
-    measured("loading the data", f"{seconds:.1f} s for {counts}", seconds=seconds)
-    train_all(Trainings(dataset, tiny=options.tiny), options)
+    report_figure("loading the data", f"{seconds:.1f} s for {counts}", seconds=seconds)
+    train_all(RecipeRuns(dataset, tiny=options.tiny), options)
 
 
-def train_all(trainings: Trainings, options: Options) -> None:
-    fast = trainings.repeat("fast", options.fast)
-    accurate = trainings.repeat("accurate", options.accurate)
+def train_all(recipe_runs: RecipeRuns, options: Options) -> None:
+    fast = recipe_runs.repeat("fast", options.fast)
+    accurate = recipe_runs.repeat("accurate", options.accurate)
     if accurate and options.balanced:
-        balanced = trainings.repeat("balanced", options.balanced, teacher=accurate[0].network)
-        judge_balanced(balanced, trainings.dataset, options)
+        balanced = recipe_runs.repeat("balanced", options.balanced, teacher=accurate[0].network)
+        check_balanced(balanced, recipe_runs.dataset, options)
     for recipe, runs in (("fast", fast), ("accurate", accurate)):
         if runs:
-            compare_with_airbench(recipe, runs, trainings.dataset, options.airbench)
-    if trainings.device.type != "cuda":
-        not_here("GPU memory and torch.compile", device.NO_GPU)
+            compare_with_airbench(recipe, runs, recipe_runs.dataset, options.airbench)
+    if recipe_runs.device.type != "cuda":
+        report_skipped("GPU memory and torch.compile", device.NO_GPU)
     elif fast:  # last, because compiling may take minutes
-        compile_fast(trainings, statistics.median(run.training for run in fast))
+        compile_fast(recipe_runs, statistics.median(run.training for run in fast))
 
 
-def compile_fast(trainings: Trainings, seconds: float) -> None:
+def compile_fast(recipe_runs: RecipeRuns, seconds: float) -> None:
     """Train `fast` with torch.compile; `seconds` is the time without."""
     try:
         with compiled():
-            run = trainings.train("fast", 0)
+            run = recipe_runs.train("fast", 0)
     except Exception as error:  # a slim image has no C compiler, which Triton needs
-        not_here("fast, compiled", f"torch.compile does not work here: {' '.join(str(error).split())[:200]}")
+        report_skipped(
+            "fast, compiled", f"torch.compile does not work here: {' '.join(str(error).split())[:200]}"
+        )
         return
-    says = f"{describe([run])}; it {'pays' if run.training < seconds else 'does not pay'}"
-    measured("fast, compiled", says, **run.figures)
+    text = f"{describe([run])}; it {'pays' if run.training < seconds else 'does not pay'}"
+    report_figure("fast, compiled", text, **run.figures)
 
 
 def compare_with_airbench(
     recipe: str, runs: Sequence[Trained], dataset: Dataset, folder: Path | None
 ) -> None:
     if folder is None:
-        not_here(f"{recipe} beside airbench", "its code was not given (--airbench)")
-        return
-    try:
-        theirs = airbench.run(folder / airbench.SCRIPTS[recipe], dataset, len(runs))
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        judge(
-            f"{recipe} beside airbench", f"it does not run here: {error}", "figures to compare", passed=False
+        report_skipped(
+            f"{recipe} compared with airbench", "the folder of its scripts was not given (--airbench)"
         )
         return
-    airbench.compare(recipe, runs, theirs)
+    try:
+        reference = airbench.run(folder / airbench.SCRIPTS[recipe], dataset, len(runs))
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        report_check(
+            f"{recipe} compared with airbench",
+            f"it does not run here: {error}",
+            "figures to compare",
+            passed=False,
+        )
+        return
+    airbench.compare(recipe, runs, reference)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The worker's own batch loop: Celery's messages in, outcomes out, with the database in memory.
+"""The part `worker_loop`: the worker's batch loop from message to outcome, without broker and database.
 
-The real Pipeline and task run in the pool's threads, as in a worker. Only the broker's connection and the
-database are replaced, so what is measured is the device and the worker's Python.
+The real Pipeline and task run in the pool's threads, as in a worker. Only the connection to the broker and
+the database are replaced, so the figures are those of the device and of the worker's Python code.
 """
 
 import sys
@@ -20,7 +20,7 @@ from inference.classifier import Classifier, Loader
 from inference.engine import has_cuda
 from inference.outcomes import Outcome, Row, Run
 from tests.gpu import image_file
-from tests.gpu.findings import judge, measured, not_here
+from tests.gpu.findings import report_check, report_figure, report_skipped
 from tests.gpu.options import Options, decode
 
 MAX_BATCH, TINY_MAX_BATCH = 64, 8
@@ -30,7 +30,7 @@ BUSY_SHARE = 0.5
 
 
 class MemoryPredictions:
-    """The table of predictions: each has one of the images."""
+    """Replaces the table of predictions. Each prediction has one of the images."""
 
     def __init__(self, pixels: Sequence[bytes]) -> None:
         self.pixels = pixels
@@ -45,8 +45,8 @@ class MemoryPredictions:
         return {outcome.row.id for outcome in outcomes}
 
 
-class Loop:
-    """Celery's consumer as the Pipeline uses it: a loop of callbacks, and the pool's threads."""
+class FakeConsumer:
+    """Replaces Celery's consumer: a loop that runs callbacks, and a pool of threads."""
 
     def __init__(self) -> None:
         self._callbacks: Queue[Callable[[], None]] = Queue()
@@ -62,8 +62,8 @@ class Loop:
         self._pool.shutdown()
 
 
-class Request:
-    """A message's request; counts down when it is settled."""
+class FakeRequest:
+    """Replaces Celery's request of a message. Calls `settle` when the message is settled."""
 
     def __init__(self, settle: Callable[[], None]) -> None:
         self._settle = settle
@@ -78,8 +78,8 @@ class Request:
         self._settle()
 
 
-class Timed:
-    """A classifier that adds up the time in which it answers, copies included."""
+class TimedClassifier:
+    """A classifier that adds up the time of its answers, with the copies to the device and back."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
@@ -96,16 +96,17 @@ class Timed:
 
 
 def classify_all(classifier: Classifier, pixels: Sequence[bytes], count: int, max_batch: int) -> None:
-    """Run so many predictions in messages of 64, and report images/s and CPU time."""
+    """Run `count` predictions in messages of 64, and report images/s and CPU time."""
     from celery_worker import logs
     from inference.collector import Group
     from inference.metrics import Metrics
     from inference.tasks import Classify
 
     logs.configure("inference")  # a line for each prediction, as in a worker
-    timed, predictions, loop = Timed(classifier), MemoryPredictions(pixels), Loop()
+    timed, predictions = TimedClassifier(classifier), MemoryPredictions(pixels)
+    consumer = FakeConsumer()
     task = Classify(timed, predictions, Metrics(), max_batch)  # pyright: ignore[reportArgumentType]
-    task.pipeline.connect(loop)
+    task.pipeline.connect(consumer)
     messages, ended, lock = -(-count // GROUP), threading.Event(), threading.Lock()
 
     def settle() -> None:
@@ -114,42 +115,44 @@ def classify_all(classifier: Classifier, pixels: Sequence[bytes], count: int, ma
             messages -= 1
         if not messages:
             ended.set()
-            loop.hub.call_soon(lambda: None)  # so that the loop sees it
+            consumer.hub.call_soon(lambda: None)  # wakes the loop
 
     for start in range(0, count, GROUP):
         ids = [uuid4() for _ in range(min(GROUP, count - start))]
-        task.pipeline.add(Group(Request(settle), dict.fromkeys(ids), is_bulk=True))
+        task.pipeline.add(Group(FakeRequest(settle), dict.fromkeys(ids), is_bulk=True))
     started, cpu = time.perf_counter(), time.process_time()
-    loop.run_until(ended)
+    consumer.run_until(ended)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    judge_loop(predictions.written, count, seconds, cpu, timed.seconds / seconds, max_batch)
+    check_loop(predictions.written, count, seconds, cpu, timed.seconds / seconds, max_batch)
 
 
-def judge_loop(written: int, count: int, seconds: float, cpu: float, busy: float, max_batch: int) -> None:
-    judge("outcomes of the batch loop", f"{written:,} of {count:,} succeeded", "all", passed=written == count)
-    says = (
+def check_loop(written: int, count: int, seconds: float, cpu: float, busy: float, max_batch: int) -> None:
+    report_check(
+        "outcomes of the batch loop", f"{written:,} of {count:,} succeeded", "all", passed=written == count
+    )
+    text = (
         f"{written / seconds:,.0f} images/s, {1000 * cpu / count:.3f} CPU-ms an image, batches of {max_batch}"
     )
-    measured("batch loop", says, images_per_second=written / seconds, cpu_ms=1000 * cpu / count)
-    says = f"the device works for {busy:.0%} of the time"
+    report_figure("batch loop", text, images_per_second=written / seconds, cpu_ms=1000 * cpu / count)
+    text = f"the device works for {busy:.0%} of the time"
     if has_cuda():
         goal = f"{BUSY_SHARE:.0%}: it waits for Python no longer than it works"
-        judge("device in the batch loop", says, goal, passed=busy >= BUSY_SHARE, busy=busy)
+        report_check("device in the batch loop", text, goal, passed=busy >= BUSY_SHARE, busy=busy)
     else:
-        measured("device in the batch loop", says, busy=busy)
+        report_figure("device in the batch loop", text, busy=busy)
 
 
 def run(options: Options) -> None:
     max_batch = TINY_MAX_BATCH if options.tiny else MAX_BATCH
-    images, _ = image_file.read_or_check(options.images, artifact.read(options.model))
+    images, _ = image_file.read_images(options.images, artifact.read(options.model))
     classifier = Loader(cpu_threads=1, max_batch_size=max_batch).load(options.model)
-    says = classifier.device_name + (f", because {classifier.fallback}" if classifier.fallback else "")
-    judge("device of the batch loop", says, "no fallback", passed=not classifier.fallback)
+    text = classifier.device_name + (f", because {classifier.fallback}" if classifier.fallback else "")
+    report_check("device of the batch loop", text, "no fallback", passed=not classifier.fallback)
     pixels = [image.tobytes() for image in images]
     try:
         classify_all(classifier, pixels, TINY_PREDICTIONS if options.tiny else PREDICTIONS, max_batch)
     except ModuleNotFoundError as error:
-        not_here("batch loop", f"the Python package {error.name} is not installed")
+        report_skipped("batch loop", f"the Python package {error.name} is not installed")
 
 
 if __name__ == "__main__":

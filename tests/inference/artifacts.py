@@ -67,6 +67,10 @@ def make_model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
 
 
+OTHER = make_model(tensors=make_tensors(make_weights(1)))
+"""A working model with other weights than those of `make_model()`."""
+
+
 def make_check(model: bytes | None = None, **changed: NDArray[Any]) -> bytes:
     """Reference images, with the answers of the model."""
     images = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)

@@ -1,11 +1,6 @@
 """Batches in progress: one is read, one runs, one is written, and each message is settled once."""
 
-import threading
-import time
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Generator
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,144 +9,8 @@ from celery.worker import state
 from inference import pipeline as module
 from inference.collector import Group
 from inference.errors import DeviceLost
-from inference.outcomes import Outcome
-from inference.pipeline import BatchTask, Pipeline
-
-SIZE = 3
-STAGES = ("read", "run", "write")
-SECONDS = 10
-
-
-class Request:
-    """Celery's request as the Pipeline uses it. Records how it ended."""
-
-    def __init__(self) -> None:
-        self.ended: list[str] = []
-
-    def on_accepted(self, _pid: int, _time: float) -> None:
-        self.ended.append("started")
-
-    def on_success(self, outcome: tuple[bool, str, float]) -> None:
-        self.ended.append(f"succeeded {outcome[1]}")
-
-    def on_failure(self, info: Any) -> None:
-        self.ended.append(f"failed {info.exception}")
-
-    def reject(self, *, requeue: bool) -> None:
-        self.ended.append("requeued" if requeue else "rejected")
-
-
-class Consumer:
-    """A consumer with a pool of real threads, whose loop turns only in `tick`."""
-
-    def __init__(self) -> None:
-        self.soon: list[Callable[[], None]] = []
-        self.turned = threading.Condition()
-        self.hub = SimpleNamespace(
-            call_later=lambda _delay, callback: self.call_soon(callback), call_soon=self.call_soon
-        )
-        self.executor = ThreadPoolExecutor(3)
-        self.started: list[Any] = []
-        self.pool = SimpleNamespace(apply_async=self.apply)
-        self.flushes = 0
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        with self.turned:
-            self.soon.append(callback)
-            self.turned.notify()
-
-    def apply(self, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.started.append(self.executor.submit(target, *args))
-
-    def flush_events(self) -> None:
-        self.flushes += 1
-
-    def tick(self) -> None:
-        """Wait for callbacks, and run them in one turn of the loop."""
-        with self.turned:
-            assert self.turned.wait_for(lambda: self.soon, SECONDS)
-            callbacks, self.soon = self.soon, []
-        for callback in callbacks:
-            callback()
-
-    def finish(self) -> None:
-        """Turn the loop until no batch waits or is in progress."""
-        while not all(each.done() for each in self.started) or self.soon:
-            if self.soon:
-                self.tick()
-            else:
-                time.sleep(0.001)
-        for each in self.started:
-            each.result()
-
-
-class Echo(BatchTask):
-    """Keeps each batch in each stage until the test lets it leave."""
-
-    name = "echo"
-    max_batch_size = SIZE
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[list[UUID]] = []
-        self.redelivered: list[UUID] = []
-        self.now: dict[str, list[UUID]] = {}
-        self.order: list[tuple[str, UUID]] = []
-        self.passes: dict[str, int] = {}
-        """How many batches may leave each stage."""
-        self.entered = threading.Condition()
-        self.error: BaseException | None = None
-        self.open()
-
-    def open(self) -> None:
-        """Let every batch leave every stage at once."""
-        self.passes = dict.fromkeys(STAGES, 1000)
-        with self.entered:
-            self.entered.notify_all()
-
-    def close(self) -> None:
-        """Let no batch leave a stage until `let_one_leave`."""
-        self.passes = dict.fromkeys(STAGES, 0)
-
-    def let_one_leave(self, stage: str) -> None:
-        with self.entered:
-            self.passes[stage] += 1
-            self.entered.notify_all()
-
-    def wait(self, **batches: list[UUID]) -> None:
-        """Wait until each of these stages holds this batch."""
-        with self.entered:
-            arrived = self.entered.wait_for(
-                lambda: all(self.now.get(s) == ids for s, ids in batches.items()), SECONDS
-            )
-        assert arrived, self.now
-
-    def describe(self) -> dict[str, Any]:
-        return {}
-
-    def run_batch(
-        self, request_ids: Mapping[UUID, str | None], next_stage: Callable[[], None], *, is_redelivered: bool
-    ) -> Mapping[UUID, Outcome]:
-        ids = list(request_ids)
-        self.batches.append(ids)
-        self.redelivered += ids if is_redelivered else []
-        for stage in STAGES:
-            if stage != "read":
-                next_stage()
-            with self.entered:
-                assert stage not in self.now
-                self.now[stage] = ids
-                self.order.append((stage, ids[0]))
-                self.entered.notify_all()
-                assert self.entered.wait_for(lambda: self.passes[stage], SECONDS)  # noqa: B023
-                self.passes[stage] -= 1
-                del self.now[stage]
-            if self.error and stage == "run":
-                raise self.error
-        return {}
-
-    def report(self, outcomes: Mapping[UUID, Outcome | None]) -> str | Exception:
-        return f"{len(outcomes)} done"
+from inference.pipeline import Pipeline
+from tests.inference.pipeline_fakes import SECONDS, SIZE, STAGES, Consumer, Echo, Request
 
 
 @pytest.fixture

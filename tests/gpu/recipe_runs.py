@@ -1,4 +1,4 @@
-"""Runs of the training loop, their seconds and what they learn.
+"""Runs of the training loop with each recipe: their seconds and accuracy.
 
 "training" means what it means for `make bench-train`: from the images on the device to the trained network,
 without the GPU's warm-up, validation and checkpoints.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tests.gpu import device
-from tests.gpu.findings import measured
+from tests.gpu.findings import report_figure
 from tests.training.small import SMALL
 from training import evaluate, export, loop, publish
 from training.data import Dataset
@@ -30,7 +30,7 @@ TINY_EPOCHS = 1
 
 @dataclass(frozen=True)
 class Trained:
-    """One training. Seconds, shares of the test images, and MiB of GPU memory at its peak."""
+    """One training: seconds, accuracies as shares of the test images, the peak of GPU memory in MiB."""
 
     warm_up: float
     training: float
@@ -47,8 +47,8 @@ class Trained:
         return {name: value for name, value in vars(self).items() if name != "network"}
 
 
-class Clock(Report):
-    """Remembers when each phase began."""
+class PhaseTimes(Report):
+    """Records when each phase began."""
 
     def __init__(self) -> None:
         self.began: dict[str, float] = {}
@@ -57,8 +57,8 @@ class Clock(Report):
         self.began[name] = time.monotonic()
 
 
-class Trainings:
-    """Trains on one data set."""
+class RecipeRuns:
+    """Trains recipes on one data set."""
 
     def __init__(self, dataset: Dataset, *, tiny: bool) -> None:
         self.dataset = dataset
@@ -73,8 +73,8 @@ class Trainings:
         plan = TrainingPlan(chosen, epochs, seed, images, held_out, "check", classes, teacher)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        clock = Clock()
-        fitted = loop.fit(plan, self.device, clock)
+        times = PhaseTimes()
+        fitted = loop.fit(plan, self.device, times)
         peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
         started = time.monotonic()
         served = publish.calibrate(export.fold(fitted.net), MEAN, STD, held_out, self.device)
@@ -82,7 +82,7 @@ class Trainings:
         six_started = time.monotonic()
         six = self.measure(evaluate.six_views(served.to_logits))  # its answers come from the device
         return Trained(
-            warm_up=clock.began["training"] - clock.began.get("warming up", clock.began["training"]),
+            warm_up=times.began["training"] - times.began.get("warming up", times.began["training"]),
             training=fitted.seconds,
             evaluation=time.monotonic() - started,
             six_views_seconds=time.monotonic() - six_started,
@@ -99,22 +99,22 @@ class Trainings:
         return Answers(answers.softmax(1).numpy(), test)
 
     def repeat(self, recipe: str, count: int, teacher: Calibrated | None = None) -> list[Trained]:
-        """Train with seeds from 0, a row for each, then their mean and deviation."""
+        """Train with the seeds from 0. Reports each run, then their mean and deviation."""
         runs: list[Trained] = []
         for seed in range(count):
             runs.append(self.train(recipe, seed, teacher))
-            measured(f"{recipe}, seed {seed}", describe(runs[-1:]), **runs[-1].figures)
+            report_figure(f"{recipe}, seed {seed}", describe(runs[-1:]), **runs[-1].figures)
         if count > 1:
             columns = {name: [run.figures[name] for run in runs] for name in runs[0].figures}
             means = {name: statistics.mean(column) for name, column in columns.items()}
             deviations = {name: statistics.stdev(column) for name, column in columns.items()}
             what = f"{recipe}, mean and deviation, n = {count}"
-            measured(what, describe(runs), mean=means, deviation=deviations)
+            report_figure(what, describe(runs), mean=means, deviation=deviations)
         return runs
 
 
 def describe(runs: Sequence[Trained]) -> str:
-    """The runs' mean, and deviation of what matters most."""
+    """The means of the runs, with the deviation of the time and of the accuracies."""
 
     def mean(name: str) -> float:
         return statistics.mean(run.figures[name] for run in runs)

@@ -1,0 +1,69 @@
+"""Stored rows with details that no worker writes."""
+
+import asyncio
+import json
+
+import asyncpg
+import pytest
+from httpx_sse import aconnect_sse
+
+from tests.backend.conftest import Api, Finish
+
+# Details that the table accepts and no worker writes: SQL for `probabilities` and `started_at`.
+MALFORMED = {
+    "an object": ("""'{"cat": 0.9}'::jsonb""", "now()"),
+    "pairs": ("""'[["cat", 0.9]]'::jsonb""", "now()"),
+    "a text": ("""'"cat"'::jsonb""", "now()"),
+    "null": ("'null'::jsonb", "now()"),
+    "no probability": ("""'[{"label": "cat", "probability": 1e400}]'::jsonb""", "now()"),
+    "deep": ("(repeat('[', 3000) || repeat(']', 3000))::jsonb", "now()"),
+    "no time": ("'[]'::jsonb", "'infinity'"),
+}
+
+
+async def malform(database: asyncpg.Connection, id: str, kind: str) -> None:
+    probabilities, started_at = MALFORMED[kind]
+    await database.execute(
+        f"UPDATE predictions SET probabilities = {probabilities}, started_at = {started_at} WHERE id = $1", id
+    )
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+async def test_a_malformed_row_is_shown_without_details_and_breaks_nothing(
+    kind: str,
+    api: Api,
+    cat: bytes,
+    finish: Finish,
+    database: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    malformed, neighbour = [(await api.upload(cat)).json()["id"] for _ in range(2)]
+    await finish(malformed)
+    async with asyncio.timeout(10), aconnect_sse(api.client, "GET", "/api/events") as stream:
+        events = stream.aiter_sse()
+        assert json.loads((await anext(events)).data)["id"] == neighbour
+        await malform(database, malformed, kind)
+        shown = json.loads((await anext(events)).data)
+        assert (shown["id"], shown["prediction"], shown["probabilities"]) == (malformed, "cat", [])
+        assert shown["error"]["title"] == "Stored details not readable"
+        await finish(neighbour)
+        told = await anext(events)  # "running" is missing if one read finds both changes
+        if json.loads(told.data)["status"] == "running":
+            told = await anext(events)
+        assert (json.loads(told.data)["id"], json.loads(told.data)["status"]) == (neighbour, "succeeded")
+    listed = (await api.client.get("/api/predictions")).json()["results"]
+    assert [row["id"] for row in listed] == [neighbour, malformed]
+    assert listed[1] == shown == (await api.client.get(f"/api/predictions/{malformed}")).json()
+    export = await api.client.get("/api/predictions", params={"format": "csv"})
+    assert export.status_code == 200
+    assert [record.message for record in caplog.records].count("a stored prediction is malformed") == 1
+
+
+async def test_a_prediction_that_started_before_its_acceptance_waited_zero_ms(
+    api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
+) -> None:
+    id = (await api.upload(cat)).json()["id"]
+    await finish(id)
+    await database.execute('UPDATE predictions SET started_at = "timestamp" WHERE id = $1', id)
+    shown = (await api.client.get(f"/api/predictions/{id}")).json()
+    assert (shown["metrics"]["queue_ms"], shown["error"]) == (0, None)

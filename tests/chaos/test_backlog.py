@@ -1,0 +1,64 @@
+"""A backlog: single uploads do not wait for it, and bulk uploads do not starve."""
+
+import asyncio
+from pathlib import Path
+
+from scripts.local.config import Config
+from tests.chaos.fake_backend import BATCH, BULK, FINE, Backend
+from tests.chaos.worker_process import run_worker
+from tests.conftest import eventually
+
+
+async def test_a_lone_upload_does_not_wait_for_a_backlog_of_bulk(
+    servers: Config, backend: Backend, log: Path
+) -> None:
+    for _ in range(40):
+        await backend.upload(*[FINE] * BATCH, queue=BULK)
+    with run_worker(servers, log, seconds=0.05):
+
+        async def has_begun() -> bool:
+            return await backend.count("completed_at IS NOT NULL") > 0
+
+        await eventually(has_begun, 60)
+        (lone,) = await backend.upload(FINE)
+        await eventually(backend.all_finished, 60)
+        rows = await backend.rows()
+        later = [row for row in rows.values() if row["completed_at"] > rows[lone]["completed_at"]]
+        assert len(later) > 20 * BATCH
+
+
+async def test_a_lone_upload_does_not_wait_for_all_redelivered_predictions(
+    servers: Config, backend: Backend, log: Path
+) -> None:
+    for _ in range(5):
+        await backend.upload(*[FINE] * BATCH, queue=BULK)
+
+    async def has_begun() -> bool:
+        return await backend.count("completed_at IS NOT NULL") > 0
+
+    with run_worker(servers, log, seconds=0.2):
+        await eventually(has_begun, 60)
+
+    async def redelivered_ones_run() -> bool:
+        return await backend.count("completed_at IS NOT NULL AND attempt = 2") > 0
+
+    with run_worker(servers, log, seconds=0.01):
+        await eventually(redelivered_ones_run, 60)
+        (lone,) = await backend.upload(FINE)
+        await eventually(backend.all_finished, 60)
+    rows = await backend.rows()
+    assert rows[lone]["attempt"] == 1
+    later = [row for row in rows.values() if row["completed_at"] > rows[lone]["completed_at"]]
+    assert {(row["attempt"], row["batch_size"]) for row in later} == {(2, 1)}
+    assert len(later) > BATCH
+
+
+async def test_bulk_does_not_starve_behind_lone_uploads(servers: Config, backend: Backend, log: Path) -> None:
+    bulk = await backend.upload(*[FINE] * BATCH, queue=BULK)
+    lone = await backend.store(*[FINE] * 20 * BATCH)
+    await asyncio.gather(*[backend.publish([id]) for id in lone])
+    with run_worker(servers, log, seconds=0.05):
+        await eventually(backend.all_finished, 60)
+        rows = await backend.rows()
+        last = max(rows[id]["completed_at"] for id in bulk)
+        assert sum(rows[id]["completed_at"] > last for id in lone) > 5 * BATCH

@@ -1,0 +1,89 @@
+"""A worker that is stopped, or loses the database, finishes what it has begun and returns the rest."""
+
+from pathlib import Path
+
+from scripts.local.config import Config
+from tests.chaos.fake_backend import BATCH, BULK, FINE, Backend
+from tests.chaos.worker_process import run_worker, stop
+from tests.conftest import away, eventually
+
+
+async def test_a_stopped_worker_finishes_the_batch_of_each_stage_and_returns_the_rest(
+    servers: Config, backend: Backend, log: Path
+) -> None:
+    count = 30
+    for _ in range(count):
+        await backend.upload(*[FINE] * BATCH, queue=BULK)
+    with run_worker(servers, log, seconds=0.1) as worker:
+
+        async def is_at_work() -> bool:
+            return await backend.count("completed_at IS NOT NULL") > 3 * BATCH
+
+        await eventually(is_at_work, 60)
+        await stop(worker)
+    rows = await backend.rows()
+    done = [row for row in rows.values() if row["status"] == "succeeded"]
+    assert {(row["attempt"], row["batch_size"]) for row in done} == {(1, BATCH)}
+    assert {(row["status"], row["attempt"]) for row in rows.values()} == {("succeeded", 1), ("queued", 0)}
+    left = count - len(done) // BATCH
+    assert left > 0
+    assert len(done) % BATCH == 0
+
+    async def are_back() -> bool:
+        return await backend.waiting_messages() == left
+
+    await eventually(are_back)
+    with run_worker(servers, log, seconds=0) as worker:
+        await eventually(backend.all_finished, 60)
+        await stop(worker)
+    assert await backend.waiting_messages() == 0
+    assert {row["status"] for row in (await backend.rows()).values()} == {"succeeded"}
+
+
+async def test_a_full_pipeline_waits_for_the_database(servers: Config, backend: Backend, log: Path) -> None:
+    for _ in range(20):
+        await backend.upload(*[FINE] * BATCH, queue=BULK)
+    with run_worker(servers, log) as worker:
+
+        async def has_begun() -> bool:
+            return await backend.count("completed_at IS NOT NULL") > 0
+
+        async def has_logged_it() -> bool:
+            return "the database is unreachable" in log.read_text()  # noqa: ASYNC240
+
+        await eventually(has_begun, 60)
+        async with away(backend.database):
+            await eventually(has_logged_it)
+            assert worker.poll() is None
+        await eventually(backend.all_finished, 60)
+        await stop(worker)
+    assert {(row["status"], row["attempt"]) for row in (await backend.rows()).values()} == {("succeeded", 1)}
+    assert await backend.waiting_messages() == 0
+
+
+async def test_a_worker_that_stops_without_the_database_returns_its_messages(
+    servers: Config, backend: Backend, log: Path
+) -> None:
+    count = 20
+    for _ in range(count):
+        await backend.upload(*[FINE] * BATCH, queue=BULK)
+    with run_worker(servers, log) as worker:
+
+        async def has_begun() -> bool:
+            return await backend.count("completed_at IS NOT NULL") > 0
+
+        await eventually(has_begun, 60)
+        async with away(backend.database):
+            await stop(worker)
+    left = await backend.count("completed_at IS NULL")
+    assert left > 0
+
+    async def are_back() -> bool:
+        return await backend.waiting_messages() >= left // BATCH
+
+    await eventually(are_back)
+    with run_worker(servers, log, seconds=0):
+        await eventually(backend.all_finished, 60)
+    rows = (await backend.rows()).values()
+    assert {row["status"] for row in rows} == {"succeeded"}
+    assert max(row["attempt"] for row in rows) <= 3

@@ -1,0 +1,86 @@
+"""How the proxy answers unusual requests: malformed ones, other methods, extra slashes."""
+
+import httpx
+import pytest
+
+from scripts.local.config import Config
+from tests.e2e.proxy import assert_is_problem, send
+
+LONG = b"a" * 40_000
+
+
+async def test_the_404_page_is_small_and_plain(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/no-such-page")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/plain")
+    assert answer.text == "404 Not found\nThis address does not exist. Start at / or at /docs.\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "title"),
+    [
+        (b"GET /api/health HTTP/1.1\r\nno header\r\n\r\n", 400, "Bad request"),
+        (b"GARBAGE\r\n\r\n", 400, "Bad request"),
+        (b"GET / HTTP/7.0\r\n\r\n", 400, "Bad request"),
+        (
+            b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: y\r\n\r\n",
+            400,
+            "Bad request",
+        ),
+        (b"TRACE /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "Method not allowed"),
+        (b"GET /api/health?" + LONG + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "Address too long"),
+        (
+            b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX: " + LONG + b"\r\n\r\n",
+            431,
+            "Headers too large",
+        ),
+    ],
+)
+async def test_a_request_refused_by_the_proxy_gets_a_problem(
+    system: Config, request_bytes: bytes, status: int, title: str
+) -> None:
+    assert_is_problem(await send(system, request_bytes), status, title)
+
+
+async def test_large_cookies_of_other_applications_are_accepted_or_named(client: httpx.AsyncClient) -> None:
+    """A browser also sends the cookies of every other application on `localhost`."""
+    taken = await client.get("/api/health/live", headers={"Cookie": "a=" + "b" * 30_000})
+    assert taken.status_code == 200
+    refused = await client.get("/api/health/live", headers={"Cookie": "a=" + "b" * 40_000})
+    assert_is_problem(refused, 431, "Headers too large")
+    assert "cookies" in refused.json()["detail"] and "127.0.0.1" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/icon.svg"])
+async def test_a_405_answer_lists_the_allowed_methods(client: httpx.AsyncClient, path: str) -> None:
+    got, head = await client.get(path), await client.head(path)
+    assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    refused = await client.post(path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/models", "/api/models/", "/openapi.json", "/openapi.json/", "/api/events"]
+)
+async def test_a_head_request_of_a_monitor_is_answered(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    options = await client.options(path)
+    assert (options.status_code, options.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    refused = await client.delete(path)
+    assert_is_problem(refused, 405, "Method Not Allowed")
+    assert refused.headers.get_list("allow") == ["GET, HEAD, OPTIONS"]
+
+
+@pytest.mark.parametrize("path", ["/api/predict/", "//api/predict", "/api//predict//"])
+async def test_an_upload_address_may_have_extra_slashes(system: Config, cat: bytes, path: str) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="cat.jpg"\r\n\r\n'
+        + cat
+        + b"\r\n--x--\r\n"
+    )
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+    answer = await send(
+        system, f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode() + body
+    )
+    assert answer.status_code == 202

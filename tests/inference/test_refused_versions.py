@@ -1,0 +1,161 @@
+"""Which versions the watcher refuses, with which reason, and which it only leaves for later."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from onnx import TensorProto, helper
+
+from inference import watcher as watching
+from inference.classifier import Classifier
+from tests.conftest import activate
+from tests.inference.artifacts import OTHER, make_check, make_model, publish
+from tests.inference.conftest import MakeWatcher, fetch, serving, settle
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda folder: (folder / "card.json").unlink(), "card.json cannot be read: No such file"),
+        (lambda folder: (folder / "card.json").write_text("{"), "card.json is not JSON"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "SHA-256 differs"),
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx cannot be read"),
+    ],
+)
+async def test_a_broken_version_is_refused_with_a_reason_and_a_next_step(
+    break_it: Callable[[Path], object],
+    words: str,
+    make_watcher: MakeWatcher,
+    database: asyncpg.Connection,
+    tmp_path: Path,
+) -> None:
+    publish(tmp_path, "v1")
+    folder = publish(tmp_path, "v2", activation="always")
+    break_it(folder)
+    settle(folder)
+    watcher = make_watcher()
+    watcher.turn()
+    row = await fetch(database, "v2")
+    assert words in row["error"]
+    assert row["error"].endswith("in the card.")
+    assert row["activated_at"] is None
+    assert serving(watcher) == "v1"
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ('{"name": "nul \\u0000"', "refuses its card"),
+        ('{"huge": 1e400', "refuses its card|nested|Out of range|not JSON"),
+    ],
+    ids=["nul", "huge"],
+)
+async def test_a_card_that_cannot_be_stored_is_refused(
+    card: str, words: str, make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path)
+    whole = (folder / "card.json").read_text()
+    (folder / "card.json").write_text(f"{card}, {whole[1:]}")
+    settle(folder)
+    make_watcher().turn()
+    row = await fetch(database, "v1")
+    assert row["card"] == "{}"
+    assert any(word in row["error"] for word in words.split("|"))
+
+
+async def test_a_deeply_nested_card_is_stored_unchanged(
+    make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path)
+    whole = (folder / "card.json").read_text()
+    (folder / "card.json").write_text('{"deep": ' + "[" * 900 + "]" * 900 + f", {whole[1:]}")
+    settle(folder)
+    make_watcher().turn()
+    row = await fetch(database, "v1")
+    assert row["error"] is None
+    assert row["card"].count("[") > 900
+
+
+async def test_a_reason_that_quotes_a_file_can_be_stored(
+    make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    outputs = [helper.make_tensor_value_info("nul \0\n", TensorProto.FLOAT, ["batch"])]
+    settle(publish(tmp_path, model=make_model(outputs=outputs)))
+    make_watcher().turn()
+    assert "its outputs are nul ?? float32 (batch)" in (await fetch(database, "v1"))["error"]
+
+
+async def test_a_version_that_is_being_copied_is_not_refused(
+    make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path)
+    model = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(model[:500])
+    watcher = make_watcher()
+    watcher.turn()
+    assert await fetch(database, "v1") is None
+    (folder / "model.onnx").write_bytes(model)
+    watcher.turn()
+    assert (await fetch(database, "v1"))["error"] is None
+    assert serving(watcher) == "v1"
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "another of its name"])
+async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_one_still_serves(
+    damage: str, make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    publish(tmp_path, "v1")
+    folder = publish(tmp_path, "v2", accuracy=0.1)
+    watcher = make_watcher()
+    watcher.turn()
+    assert serving(watcher) == "v1"
+    if damage == "changed":
+        (folder / "model.onnx").write_bytes(OTHER)
+    elif damage == "another of its name":
+        publish(tmp_path, "another", version="v2", model=OTHER, check=make_check(OTHER))
+        shutil.rmtree(folder)
+        (tmp_path / "another").rename(folder)
+    else:
+        folder.rename(tmp_path / ".away")
+    before = watcher.classifier
+    await activate(database, "v2")
+    watcher.turn()
+    assert "can no longer be loaded" in (await fetch(database, "v2"))["error"]
+    assert watcher.classifier is before
+    assert watcher.registry.look([]).active == "v1"
+
+
+async def test_a_worker_without_a_models_folder_refuses_no_version(
+    make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path, "v1")
+    make_watcher().turn()
+    folder.rename(tmp_path / ".away")
+    lost = make_watcher()
+    lost.turn()
+    assert serving(lost) is None
+    assert (await fetch(database, "v1"))["error"] is None
+
+
+async def test_an_error_of_the_machine_refuses_no_version(
+    make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Classifier:
+        raise MemoryError("the machine has no memory left")
+
+    publish(tmp_path, "v1")
+    watcher = make_watcher()
+    watcher.turn()
+    publish(tmp_path, "v2", activation="always")
+    with monkeypatch.context() as patch:
+        patch.setattr(watcher.loader, "verify", fail)
+        watcher.turn()
+    assert await fetch(database, "v2") is None
+    watcher.turn()  # too early for the next try
+    assert await fetch(database, "v2") is None
+    monkeypatch.setattr(watching, "LATER_SECONDS", 0)
+    watcher._later.clear()
+    watcher.turn()
+    assert serving(watcher) == "v2"
