@@ -20,7 +20,7 @@ Each reader receives every event exactly once:
 
 import asyncio
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
@@ -39,6 +39,8 @@ PROGRESS, OUTCOMES, TRAININGS = "progress", "outcomes", "trainings"
 TICK_SECONDS = 5.0
 PAGE = 1000  # predictions in one read
 KEPT_EVENTS = 20_000  # in the database
+# Streams that send in one turn of the event loop. An upload takes about ten turns.
+SENT_TOGETHER = 4
 
 
 class Changes:
@@ -52,13 +54,16 @@ class Changes:
         self._training_streams = Subscriptions()
         self._awaited = Subscriptions()
         self._wake = asyncio.Event()
+        self._unsent: dict[Subscription, None] = {}
+        """The streams with changes to send, in order."""
+        self._send = asyncio.Event()
         self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
     def start(self) -> None:
         self._wake.set()
-        work = (self._listener.run(self._on_connect), self._read(), self._keep_up())
+        work = (self._listener.run(self._on_connect), self._read(), self._send_to_streams(), self._keep_up())
         self._tasks = [asyncio.create_task(part) for part in work]
 
     def close(self) -> None:
@@ -164,13 +169,31 @@ class Changes:
     def _hand_out(self, found: Reading) -> None:
         """Pass each change to its readers. A row without readers is not parsed."""
         for row in found.rows:
-            readers = [*self._streams.of_all, *self._streams.of(row.prediction_id)]
-            if row.id is None or row.completed_at is not None:  # removed or ended
-                readers += self._awaited.of(row.prediction_id)
-            if readers:
+            streams = [*self._streams.of_all, *self._streams.of(row.prediction_id)]
+            is_over = row.id is None or row.completed_at is not None  # removed or ended
+            requests = list(self._awaited.of(row.prediction_id)) if is_over else []
+            if streams or requests:
                 change = Change.from_row(row)
-                for subscription in readers:
+                for subscription in (*requests, *streams):
                     subscription.put(change)
+                for subscription in requests:
+                    subscription.wake()
+                self._send_soon(streams)
+
+    def _send_soon(self, streams: Iterable[Subscription]) -> None:
+        self._unsent |= dict.fromkeys(streams)
+        self._send.set()
+
+    async def _send_to_streams(self) -> None:
+        """Wake the streams a few at a time: thousands of streams must not hold up the uploads."""
+        while True:
+            await self._send.wait()
+            self._send.clear()
+            streams, self._unsent = list(self._unsent), {}
+            for start in range(0, len(streams), SENT_TOGETHER):
+                for subscription in streams[start : start + SENT_TOGETHER]:
+                    subscription.wake()
+                await asyncio.sleep(0)
 
     def _end_all(self) -> None:
         for subscription in (*self._streams, *self._awaited):
@@ -180,8 +203,7 @@ class Changes:
         """Keep the streams alive and the table `events` small."""
         while True:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
-            for subscription in self._streams:
-                subscription.wake()
+            self._send_soon(self._streams)
             try:
                 await self._log.trim(KEPT_EVENTS)
             except DatabaseAway as error:

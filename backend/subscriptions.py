@@ -57,16 +57,16 @@ class Subscription:
         self._closed = False
 
     def put(self, change: Change) -> None:
+        """Add a change. `wake` lets the reader read it."""
         if self._closed:
             return
         if len(self._changes) >= MAX_BACKLOG:
             self.close()
         else:
             self._changes.append(change)
-            self._wake.set()
 
     def wake(self) -> None:
-        """Let the reader send a keep-alive, or read a training again."""
+        """Let the reader read its changes. Without any, it sends a keep-alive or reads its training again."""
         self._wake.set()
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import asyncpg
@@ -10,6 +12,7 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from backend.events import SENT_TOGETHER
 from backend.schemas.predictions import Prediction
 from backend.subscriptions import MAX_BACKLOG, Change, Subscription
 from tests.backend.conftest import Api, Reader, cut_listeners
@@ -211,6 +214,30 @@ async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> Non
         subscription.put(Change(number, prediction.id, prediction))
     assert len(await subscription.read() or []) == MAX_BACKLOG
     assert await subscription.read() is None
+
+
+async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api, cat: bytes) -> None:
+    turn = 0
+    turns: Counter[int] = Counter()
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def read(subscription: Subscription) -> None:
+        assert await subscription.read()
+        turns[turn] += 1
+
+    with ExitStack() as stack:
+        streams = [stack.enter_context(api.services.changes.subscribe_to_all()) for _ in range(100)]
+        clock = asyncio.create_task(count_turns())
+        async with asyncio.timeout(10):
+            await asyncio.gather(api.upload(cat), *map(read, streams))
+        clock.cancel()
+    assert turns.total() == 100
+    assert max(turns.values()) <= SENT_TOGETHER
 
 
 @pytest.mark.parametrize("id", ["x", "-1", "1-", "1.5", "9" * 19])
