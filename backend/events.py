@@ -39,7 +39,8 @@ PROGRESS, OUTCOMES, TRAININGS = "progress", "outcomes", "trainings"
 TICK_SECONDS = 5.0
 PAGE = 1000  # predictions in one read
 KEPT_EVENTS = 20_000  # in the database
-# Streams that send in one turn of the event loop. An upload takes about ten turns.
+# Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
+# the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
 
 
@@ -55,8 +56,8 @@ class Changes:
         self._awaited = Subscriptions()
         self._wake = asyncio.Event()
         self._unsent: dict[Subscription, None] = {}
-        """The streams with changes to send, in order."""
-        self._send = asyncio.Event()
+        """The streams to wake, in order."""
+        self._send, self._sent = asyncio.Event(), asyncio.Event()
         self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
@@ -160,6 +161,8 @@ class Changes:
             if len(found.rows) == PAGE:  # there may be more events
                 self._read_up_to = found.rows[-1].number
                 self._wake.set()
+                if self._unsent:  # a stream that gets page after page before its turn would count as too slow
+                    await self._sent.wait()
                 return
         elif self._streams or self._awaited:  # a reader registered during the read
             self._wake.set()
@@ -182,6 +185,7 @@ class Changes:
 
     def _send_soon(self, streams: Iterable[Subscription]) -> None:
         self._unsent |= dict.fromkeys(streams)
+        self._sent.clear()
         self._send.set()
 
     async def _send_to_streams(self) -> None:
@@ -194,6 +198,8 @@ class Changes:
                 for subscription in streams[start : start + SENT_TOGETHER]:
                     subscription.wake()
                 await asyncio.sleep(0)
+            if not self._unsent:
+                self._sent.set()
 
     def _end_all(self) -> None:
         for subscription in (*self._streams, *self._awaited):

@@ -44,8 +44,10 @@ def unpack(archive: Path, cache: Path) -> Path:
     """Unpack to a folder named by the archive's content, unless it exists; returns it. Raises DataError."""
     with archive.open("rb") as file:
         root = cache / f"{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}-{LAYOUT}"
+    if root.exists():
+        return root
     with locked(cache):
-        if root.exists():
+        if root.exists():  # another process unpacked it while this one waited
             return root
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
             unpacked = Path(partial) / "images"

@@ -87,7 +87,7 @@ class Sieve:
 
     def list_files(self, folder: Path) -> list[Path]:
         """All regular files below `folder`, without system files, in a fixed order. Raises DataError."""
-        files = self._walk(folder, frozenset(folder.resolve().parents))
+        files = self._walk(folder, frozenset(parent.resolve() for parent in folder.absolute().parents))
         return sorted(files, key=lambda file: (_normalise(str(file.parent)), _normalise(file.name)))
 
     def read_pixels(self, file: Path) -> bytes | None:

@@ -172,6 +172,16 @@ def test_links_are_followed_but_not_in_circles(tree: Path, load: Callable[[], Da
     assert count(dataset) == {files.CIRCLE: 3}
 
 
+@pytest.mark.parametrize("target", [".", ".."])
+def test_a_class_that_links_to_a_folder_above_it_is_a_circle(
+    target: str, tree: Path, load: Callable[[], Dataset]
+) -> None:
+    for part in ("train", "test"):
+        (tree / part / "everything").symlink_to(target)
+    with pytest.raises(DataError, match="everything"):
+        load()
+
+
 def test_a_named_pipe_is_left_out(tree: Path, load: Callable[[], Dataset]) -> None:
     os.mkfifo(tree / "train/daisy/pipe.png")
     dataset = load()
