@@ -107,22 +107,17 @@ def write_files(
         "files": files,
         "int8_rejected": rejected,
         "unfamiliar": judge_unfamiliar(engine, held_out, dataset.test, seed),
-        "data": describe_data(dataset, held_out),
+        "data": {
+            "name": dataset.name,
+            "train_images": len(dataset.train),
+            "held_out": len(held_out),
+            "test_images": len(dataset.test),
+            "left_out": [asdict(note) for note in dataset.left_out],
+            "sha256": dataset.fingerprint(),
+            "test_sha256": dataset.test_fingerprint(),
+        },
     }
     return card, answers
-
-
-def describe_data(dataset: Dataset, held_out: Split) -> dict[str, Any]:
-    """The training and test data, for the card."""
-    return {
-        "name": dataset.name,
-        "train_images": len(dataset.train),
-        "held_out": len(held_out),
-        "test_images": len(dataset.test),
-        "left_out": [asdict(note) for note in dataset.left_out],
-        "sha256": dataset.fingerprint(),
-        "test_sha256": dataset.test_fingerprint(),
-    }
 
 
 def write_check(engine: Engine, held_out: Split, path: Path) -> None:

@@ -93,7 +93,7 @@ async def predict(request: Request) -> Response:
     serve = services(request)
     # RFC 7240: the wait counts from the receipt of the request.
     received = asyncio.get_running_loop().time()
-    wait_seconds = parse_wait(request.headers.getlist("prefer"))
+    wait_seconds = parse_wait(*request.headers.getlist("prefer"))
     key = read_key(request)
     try:
         serve.submissions.check_room()
@@ -116,14 +116,10 @@ async def predict(request: Request) -> Response:
     return Response(content, status, headers, "application/json")
 
 
-def parse_wait(prefer: list[str]) -> int:
-    """Seconds to wait, or 0. RFC 7240: only the first `wait` counts; it is ignored if it is not a number."""
-    return _parse_wait(",".join(prefer))
-
-
 @lru_cache(maxsize=64)  # 14 µs; most clients send the same value
-def _parse_wait(prefer: str) -> int:
-    waits = [preference.value for preference in read_list([prefer]) if preference.name == "wait"]
+def parse_wait(*prefer: str) -> int:
+    """Seconds to wait, or 0. RFC 7240: only the first `wait` counts; it is ignored if it is not a number."""
+    waits = [preference.value for preference in read_list(prefer) if preference.name == "wait"]
     return min(int(waits[0]), MAX_WAIT_SECONDS) if waits and re.fullmatch("[0-9]{1,20}", waits[0]) else 0
 
 

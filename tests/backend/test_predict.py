@@ -346,7 +346,7 @@ async def test_any_file_name_can_be_stored(name: str, api: Api, cat: bytes) -> N
 def test_the_wait_is_at_most_a_minute_and_an_invalid_one_is_ignored(
     prefer: list[str], seconds: float
 ) -> None:
-    assert parse_wait(prefer) == seconds
+    assert parse_wait(*prefer) == seconds
 
 
 async def test_several_prefer_lines_are_joined_and_the_answer_names_the_applied_wait(

@@ -1,8 +1,5 @@
 """The errors that end an attempt of a run.
 
-TrainingFailed  the run fails, with a title and a detail for its user
-Lost            the run is canceled, deleted, or claimed by another attempt
-
 `celery_worker.errors.Stopped` also ends an attempt: the worker shuts down, and the run returns to the queue.
 """
 
@@ -16,4 +13,4 @@ class TrainingFailed(Exception):
 
 
 class Lost(Exception):
-    """The row no longer belongs to this attempt, which must not change it."""
+    """The run is canceled, deleted, or claimed by another attempt. This attempt must not change the row."""
