@@ -1,12 +1,13 @@
 """The pools of connections to PostgreSQL: one for each kind of work, so slow reads delay nothing else."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from backend.database import COMMAND_SECONDS, CONNECT_SECONDS, SERVER_SETTINGS, Pool
 from backend.errors import DatabaseAway, SearchTooLong, TooManySearches
@@ -26,11 +27,9 @@ class ExpensivePool(Pool):
     Raises also TooManySearches if no connection is free in time, and SearchTooLong after the timeout.
     """
 
-    @asynccontextmanager
-    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
+    async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
         try:
-            async with super()._connect() as connection:
-                yield connection
+            return await super().fetch(statement, parameters)
         except DatabaseAway as error:
             if isinstance(error.__cause__, PoolTimeout):
                 raise TooManySearches(

@@ -128,7 +128,7 @@ async def taken(pool: Pool, connections: int) -> AsyncGenerator[None]:
     """Use all connections of a pool."""
     async with AsyncExitStack() as stack:
         for _ in range(connections):
-            await stack.enter_async_context(pool._connect())
+            await stack.enter_async_context(pool._engine.connect())
         yield
 
 
