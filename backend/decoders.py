@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from backend import logs
@@ -125,18 +125,13 @@ class Decoders:
 
         The reason is returned, not raised: its traceback would keep the file in memory.
         """
-        with self._count():
+        self._files += 1
+        self.idle.clear()
+        try:
             pixels = await self._decode_in(self._ordinary, data)
             if isinstance(pixels, (TooManyPixels, OverLimits)):
                 return await self._decode_in(self._large, data)
             return pixels
-
-    @contextlib.contextmanager
-    def _count(self) -> Generator[None]:
-        self._files += 1
-        self.idle.clear()
-        try:
-            yield
         finally:
             self._files -= 1
             if not self._files:

@@ -16,7 +16,7 @@ from backend.health import Checks
 from backend.history import History
 from backend.metrics import Metrics
 from backend.models import Models
-from backend.pools import build_pools
+from backend.pools import Pools
 from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.retention import Retention
@@ -32,7 +32,7 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         database_url = settings.database_url.get_secret_value()
-        self._pools = pools = build_pools(database_url, settings.database_connections)
+        self._pools = pools = Pools(database_url, settings.database_connections)
         self._inserting, self._watching = DirectConnection(database_url), DirectConnection(database_url)
         self._containers = Containers(settings.docker_url, settings.docker_label)
         self._gpus = Gpus()
