@@ -1,39 +1,6 @@
 """The errors of the backend, each with its HTTP status and title.
 
-ServiceError
-├── UploadError            this file cannot be classified; other files of the request can
-│   ├── EmptyUpload        422  the file has no bytes
-│   ├── NotAnImage         415  no supported image format, judged by content
-│   ├── UnsupportedVariant 415  a supported format, but a variant of it that is not decoded
-│   ├── BrokenImage        422  an image that ends early or is damaged
-│   ├── TooManyPixels      413  width times height is over the limit
-│   ├── TooCostly          422  decoding needs too much time or memory
-│   ├── OutOfTime          429  the time limit of the request ended before this file was decoded
-│   └── FileTooLarge       413  more bytes than one file may have
-├── RequestTooLarge        413  more bytes than one request may have
-├── NoFile                 422  no part named `file`, or not multipart at all
-├── TooManyFiles           413  more files than one request may carry
-├── NothingAccepted        422  all of several files were refused
-├── KeyReused              422  the Idempotency-Key was used with other images
-├── BadParameter           422  a query parameter, header or body that is not valid
-├── UnknownPrediction      404  no prediction has this id
-├── UnknownTraining        404  no training has this id
-├── UnknownModel           404  no worker has found a model of this version
-├── UnknownPicture         404  the model has no such picture, or its file is unusable
-├── PredictionEnded        409  an ended prediction cannot be canceled
-├── TrainingEnded          409  a training that has ended or is publishing cannot be canceled
-├── ModelRefused           409  the model cannot be served
-├── Overloaded             429  too many predictions are unfinished
-├── TooManyUploads         429  too many bytes are being uploaded
-├── TooManyTrainings       429  too many trainings are unfinished
-├── SearchTooLong          503  a search or export of the history timed out
-├── TooManySearches        503  all connections for searches or exports are in use
-├── Stopping               503  the backend is stopping
-└── DatabaseAway           503  the database does not answer
-
 `title` is fixed for a class. `detail` says what happened and what to do next.
-
-Unavailable is not an answer: the health report shows its text.
 """
 
 from typing import Any, ClassVar
@@ -53,11 +20,11 @@ class ServiceError(Exception):
 
 
 class Unavailable(Exception):
-    """A part of the system did not answer. The text says why, for people."""
+    """A part of the system did not answer. The text says why; the health report shows it to people."""
 
 
 class UploadError(ServiceError):
-    """Base of the errors of one file."""
+    """Base of the errors of one file. Other files of the request can be accepted."""
 
 
 class EmptyUpload(UploadError):
