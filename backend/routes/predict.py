@@ -36,39 +36,27 @@ class PlainRoute(APIRoute):
 
 router = APIRouter(route_class=PlainRoute)
 
+PREFER = {
+    "name": "prefer",
+    "in": "header",
+    "description": "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
+    "schema": {"type": "array", "items": {"type": "string"}},
+}
+IDEMPOTENCY_KEY = {
+    "name": "idempotency-key",
+    "in": "header",
+    "description": "A request that is repeated with the same key and images stores no second row.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+}
+FILES = {
+    "type": "array",
+    "items": {"type": "string", "format": "binary"},
+    "description": "One or more images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF.",
+}
+FORM = {"schema": {"type": "object", "required": ["file"], "properties": {"file": FILES}}}
 REQUEST = {
-    "parameters": [
-        {
-            "name": "prefer",
-            "in": "header",
-            "description": "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
-            "schema": {"type": "array", "items": {"type": "string"}},
-        },
-        {
-            "name": "idempotency-key",
-            "in": "header",
-            "description": "A request that is repeated with the same key and images stores no second row.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
-        },
-    ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "One or more images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF.",
-                        }
-                    },
-                }
-            }
-        },
-    },
+    "parameters": [PREFER, IDEMPOTENCY_KEY],
+    "requestBody": {"required": True, "content": {"multipart/form-data": FORM}},
 }
 
 

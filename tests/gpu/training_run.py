@@ -25,8 +25,7 @@ from tests.gpu.findings import judge, measured, not_here
 from tests.gpu.memory_runs import MemoryRuns
 from tests.gpu.options import Options, decode
 from tests.two_colours import write_two_colours
-from training.worker.errors import TrainingFailed
-from training.worker.run import Run
+from training.worker.run import Run, TrainingFailed
 from training.worker.runner import HANDED_BACK, LOST, Runner
 
 # Many images and epochs, so that a GPU is still training when the worker looks.
