@@ -5,10 +5,11 @@ import re
 from functools import lru_cache
 
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from backend.errors import BadParameter, NothingAccepted, ServiceError
+from backend.errors import NothingAccepted, ServiceError
 from backend.header_fields import read_list
 from backend.openapi import describe_problems
 from backend.schemas import TERMINAL
@@ -112,9 +113,9 @@ def parse_wait(*prefer: str) -> int:
 
 
 def read_key(request: Request) -> str | None:
-    """The `Idempotency-Key`, if there is one. Raises BadParameter."""
+    """The `Idempotency-Key`, if there is one. Raises RequestValidationError."""
     key = request.headers.get("idempotency-key")
     if key is not None and not 1 <= len(key) <= MAX_KEY_CHARACTERS:
-        limit = f"1 to {MAX_KEY_CHARACTERS} characters"
-        raise BadParameter(f"header.idempotency-key: It must have {limit}. See /docs for what is accepted.")
+        limit = f"It must have 1 to {MAX_KEY_CHARACTERS} characters"
+        raise RequestValidationError([{"loc": ("header", "idempotency-key"), "msg": limit}])
     return key
