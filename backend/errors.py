@@ -20,7 +20,7 @@ class ServiceError(Exception):
 
 
 class Unavailable(Exception):
-    """A part of the system did not answer. The text says why; the health report shows it to people."""
+    """A part of the system, such as the broker, did not answer in time. The text says why, for people."""
 
 
 class UploadError(ServiceError):

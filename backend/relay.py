@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from backend.broker import Broker, BrokerAway
-from backend.errors import DatabaseAway
+from backend.broker import Broker
+from backend.errors import DatabaseAway, Unavailable
 from backend.messages import BULK, EXCHANGES, TRAINING, Row, TaskMessage, write_messages
 from backend.predictions import Predictions
 from backend.trainings import Trainings
@@ -94,7 +94,7 @@ class Relay:
         """Publish messages. After a failure the relay finds their rows."""
         try:
             await self._broker.publish(messages)
-        except BrokerAway as error:
+        except Unavailable as error:
             logger.warning("%s", error)
 
     async def _publish_waiting(self) -> None:
@@ -118,7 +118,7 @@ class Relay:
                 self.unfinished = await self._predictions.count_unfinished()
                 if self.unfinished or await self._trainings.count_unfinished():
                     await self.relay_lost()
-            except (BrokerAway, DatabaseAway) as error:
+            except (DatabaseAway, Unavailable) as error:
                 logger.warning("cannot look for lost messages: %s", error)
             except Exception:
                 logger.exception("looking for lost messages failed, trying again")
