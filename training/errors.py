@@ -26,8 +26,6 @@ class OtherRun(CommandError):
 
 
 class Diverged(CommandError):
-    """The loss became infinite or not a number."""
-
     title = "Training diverged"
 
 
