@@ -15,6 +15,7 @@ from aio_pika.exceptions import AMQPError, ChannelClosed
 from aio_pika.robust_connection import RobustConnection
 from aiormq.exceptions import ChannelInvalidStateError
 
+from backend.errors import Unavailable
 from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, EXCHANGES, TaskMessage
 
 logger = logging.getLogger(__name__)
@@ -24,10 +25,6 @@ RECONNECT_SECONDS = 1
 CONNECT_TIMEOUT_SECONDS = 5
 DEADLINE_SECONDS = 2.0
 PUBLISHED_TOGETHER = 100  # messages with one deadline
-
-
-class BrokerAway(Exception):
-    """The broker did not answer or confirm in time."""
 
 
 @dataclass(frozen=True)
@@ -69,27 +66,27 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises BrokerAway if confirms are missing after the deadline. Those messages may or may not have
+        Raises Unavailable if confirms are missing after the deadline. Those messages may or may not have
         arrived. The messages after them are not sent.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):
             await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])
 
     async def inspect(self, queue: str) -> QueueState:
-        """The number of messages and of consumers of a queue. Raises BrokerAway."""
+        """The number of messages and of consumers of a queue. Raises Unavailable."""
         if self._connection is None or not self.connected:
-            raise BrokerAway("not connected")
+            raise Unavailable("not connected")
         try:
             async with asyncio.timeout(DEADLINE_SECONDS), self._connection.channel() as channel:
                 declared = await channel.declare_queue(queue, passive=True)
                 counts = declared.declaration_result
                 return QueueState(counts.message_count or 0, counts.consumer_count or 0)
         except (AMQPError, ChannelClosed, OSError, TimeoutError, RuntimeError) as error:
-            raise BrokerAway(repr(error)) from error
+            raise Unavailable(repr(error)) from error
 
     async def _publish_together(self, messages: Sequence[TaskMessage]) -> None:
         if (channel := self._channel) is None:
-            raise BrokerAway(f"{len(messages)} messages unconfirmed: not connected")
+            raise Unavailable(f"{len(messages)} messages unconfirmed: not connected")
         try:
             # One timer for all: a timer for each message took 4% of the CPU time.
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -98,10 +95,10 @@ class Broker:
                 confirms = (_send(exchanges[EXCHANGES[message.queue]], message) for message in messages)
                 outcomes = await asyncio.gather(*confirms, return_exceptions=True)
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
-            raise BrokerAway(f"{len(messages)} messages unconfirmed: {error!r}") from error
+            raise Unavailable(f"{len(messages)} messages unconfirmed: {error!r}") from error
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
-            raise BrokerAway(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
+            raise Unavailable(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
 
     async def _connect(self, connection: RobustConnection) -> None:
         """Connect and open the channels. aio_pika restores them when it reconnects."""

@@ -1,8 +1,8 @@
 """PostgreSQL: single statements, over a SQLAlchemy pool or one asyncpg connection (docs/decisions/0025)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from backend.errors import BadParameter, DatabaseAway
@@ -42,18 +42,13 @@ class Pool:
 
         Raises DatabaseAway if there is no answer in time, BadParameter for values that PostgreSQL refuses.
         """
-        async with self._connect() as connection:
-            found = await connection.execute(text(statement), parameters)
-            return found.all() if found.returns_rows else []
+        with translated_errors():
+            async with self._engine.connect() as connection:
+                found = await connection.execute(text(statement), parameters)
+                return found.all() if found.returns_rows else []
 
     async def close(self) -> None:
         await self._engine.dispose()
-
-    @asynccontextmanager
-    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
-        with translated_errors():
-            async with self._engine.connect() as connection:
-                yield connection
 
 
 class DirectRow(asyncpg.Record):

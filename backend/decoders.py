@@ -7,8 +7,7 @@ import logging
 import math
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator, Generator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from backend import logs
@@ -34,24 +33,14 @@ class OverLimits(ImageError):
     """Decoding took more time or memory than the limits allow."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The limits for one file."""
-
-    max_pixels: int
-    cpu_seconds: float
-
-    @property
-    def memory_bytes(self) -> int:
-        return OTHER_BYTES + BYTES_A_PIXEL * self.max_pixels
-
-
 class Lane:
     """Processes with the same limits. Each decodes one file at a time, in the order of arrival."""
 
-    def __init__(self, limits: Limits, size: int) -> None:
-        self.limits = limits
+    def __init__(self, size: int, max_pixels: int, cpu_seconds: float) -> None:
         self._size = size
+        self._max_pixels = max_pixels
+        self.cpu_seconds = cpu_seconds
+        self.memory_bytes = OTHER_BYTES + BYTES_A_PIXEL * max_pixels
         self._turns = asyncio.Semaphore(size)  # in the order of arrival
         self._idle: list[Process] = []
 
@@ -81,7 +70,7 @@ class Lane:
             self._idle.append(process)
 
     async def _launch(self) -> Process:
-        limits = (self.limits.max_pixels, self.limits.cpu_seconds, self.limits.memory_bytes)
+        limits = (self._max_pixels, self.cpu_seconds, self.memory_bytes)
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -103,9 +92,9 @@ class Decoders:
     """
 
     def __init__(self, max_pixels: int, max_seconds: float) -> None:
-        ordinary = Limits(min(ORDINARY_PIXELS, max_pixels), min(ORDINARY_SECONDS, max_seconds))
-        self._ordinary = Lane(ordinary, ORDINARY_PROCESSES)
-        self._large = Lane(Limits(max_pixels, max_seconds), 1)
+        pixels, seconds = min(ORDINARY_PIXELS, max_pixels), min(ORDINARY_SECONDS, max_seconds)
+        self._ordinary = Lane(ORDINARY_PROCESSES, pixels, seconds)
+        self._large = Lane(1, max_pixels, max_seconds)
         self._turns: set[asyncio.Timeout] = set()
         self._end: float | None = None
         self._files = 0
@@ -136,28 +125,22 @@ class Decoders:
 
         The reason is returned, not raised: its traceback would keep the file in memory.
         """
-        with self._count():
+        self._files += 1
+        self.idle.clear()
+        try:
             pixels = await self._decode_in(self._ordinary, data)
             if isinstance(pixels, (TooManyPixels, OverLimits)):
                 return await self._decode_in(self._large, data)
             return pixels
-
-    @contextlib.contextmanager
-    def _count(self) -> Generator[None]:
-        self._files += 1
-        self.idle.clear()
-        try:
-            yield
         finally:
             self._files -= 1
             if not self._files:
                 self.idle.set()
 
     async def _decode_in(self, lane: Lane, data: bytes) -> bytes | ImageError:
-        limits = lane.limits
         try:
             async with self._limit_time() as turn, lane.take() as process:
-                end = asyncio.get_running_loop().time() + WALL_FACTOR * limits.cpu_seconds
+                end = asyncio.get_running_loop().time() + WALL_FACTOR * lane.cpu_seconds
                 turn.reschedule(end if self._end is None else min(end, self._end))
                 if (answer := await _ask(process, data)) is not None:
                     return answer
@@ -165,7 +148,7 @@ class Decoders:
             if self._end is not None:
                 raise Stopping("The backend is stopping or restarting. Send this again.") from None
             logger.warning("decoder killed: out of time", extra={"bytes": len(data)})
-        most = f"{limits.cpu_seconds} s or {limits.memory_bytes // 10**6:,} MB"
+        most = f"{lane.cpu_seconds} s or {lane.memory_bytes // 10**6:,} MB"
         return OverLimits(
             f"Decoding takes more than {most}. Save the image again as an ordinary JPEG or PNG."
         )

@@ -32,8 +32,6 @@ ServiceError
 └── DatabaseAway           503  the database does not answer
 
 `title` is fixed for a class. `detail` says what happened and what to do next.
-
-Unavailable is not an answer: the health report shows its text.
 """
 
 from typing import Any, ClassVar
@@ -53,7 +51,7 @@ class ServiceError(Exception):
 
 
 class Unavailable(Exception):
-    """A part of the system did not answer. The text says why, for people."""
+    """A part of the system, such as the broker, did not answer in time. The text says why, for people."""
 
 
 class UploadError(ServiceError):

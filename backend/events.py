@@ -139,16 +139,13 @@ class Changes:
             self._wake.clear()
             try:
                 await self._read_once()
+                continue
             except DatabaseAway as error:
                 logger.warning("cannot read events, trying again: %s", error)
-                await self._read_again_soon()
             except Exception:
                 logger.exception("reading events failed, trying again")
-                await self._read_again_soon()
-
-    async def _read_again_soon(self) -> None:
-        await asyncio.sleep(RECONNECT_SECONDS)
-        self._wake.set()
+            await asyncio.sleep(RECONNECT_SECONDS)
+            self._wake.set()
 
     async def _read_once(self) -> None:
         """Read a page of events and pass it on. The docstring of the module says why none is lost."""

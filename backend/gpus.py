@@ -68,11 +68,14 @@ class Gpus:
 
     def _read(self) -> list[Gpu]:
         try:
-            self._start()
+            if not self._running:
+                pynvml.nvmlInit()  # searches for the library again while it is missing
+                self._running = True
             devices = [Device(index) for index in range(pynvml.nvmlDeviceGetCount())]
             gpus = [device.describe() for device in devices]
         except NVMLError as error:
-            reason = self._explain(error)
+            happened = "was lost" if self._running else "cannot be initialized"
+            reason = REASONS.get(code(error), f"NVML {happened}: {error}. Each request tries again")
             self._stop()
             raise Unavailable(reason) from error
         if any(device.trouble for device in devices):
@@ -87,15 +90,6 @@ class Gpus:
             self._running = False
             with suppress(NVMLError):
                 pynvml.nvmlShutdown()
-
-    def _start(self) -> None:
-        if not self._running:
-            pynvml.nvmlInit()  # searches for the library again while it is missing
-            self._running = True
-
-    def _explain(self, error: NVMLError) -> str:
-        happened = "was lost" if self._running else "cannot be initialized"
-        return REASONS.get(code(error), f"NVML {happened}: {error}. Each request tries again")
 
 
 class Device:
@@ -115,12 +109,8 @@ class Device:
                 raise
             self.trouble = error
         nothing = dict.fromkeys(Gpu.model_fields)
-        known = {"index": self._index, "mig_devices": [], "detail": self._detail}
+        known = {"index": self._index, "mig_devices": [], "detail": f"NVML says: {self.trouble}"}
         return Gpu.model_validate({**nothing, **known})
-
-    @property
-    def _detail(self) -> str | None:
-        return f"NVML says: {self.trouble}" if self.trouble else None
 
     def _measure(self, handle: Any) -> Gpu:
         ask = self._ask
@@ -144,7 +134,7 @@ class Device:
             processes=None if processes is None else [_describe_process(process) for process in processes],
             mig_mode=None if mig is None else "on" if mig_on else "off",
             mig_devices=self._list_mig_devices(handle) if mig_on else [],
-            detail=self._detail,
+            detail=f"NVML says: {self.trouble}" if self.trouble else None,
         )
 
     def _list_mig_devices(self, handle: Any) -> list[MigDevice]:

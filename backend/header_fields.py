@@ -27,9 +27,8 @@ def read_list(lines: Sequence[str]) -> list[Element]:
     for text in _split(",".join(lines), ","):
         (name, value), *parameters = [_read_pair(part) for part in _split(text, ";")]
         if name:
-            known = {
-                key: value for key, value in reversed(parameters) if key
-            }  # the first one of each name counts
+            # The first one of each name counts.
+            known = {key: value for key, value in reversed(parameters) if key}
             elements.append(Element(name, value, known))
     return elements
 

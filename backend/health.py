@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from backend.broker import Broker, BrokerAway
+from backend.broker import Broker
 from backend.containers import Containers
 from backend.database import PING, Pool
 from backend.errors import DatabaseAway, Unavailable
@@ -63,7 +63,7 @@ class Question(Generic[T]):
             raise Unavailable(f"no answer for {seconds:.1f} s")
         try:
             return asking.result(), round(seconds * 1000, 2)
-        except (DatabaseAway, BrokerAway, Unavailable) as error:
+        except (DatabaseAway, Unavailable) as error:
             raise Unavailable(str(error)) from error
         except Exception as error:
             logger.exception("a part of the health report failed unexpectedly")

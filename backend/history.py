@@ -15,7 +15,7 @@ from backend.errors import BadParameter
 from backend.prediction_rows import COLUMNS, to_prediction
 from backend.schemas.predictions import PredictionPage
 
-# A page of the history. `history_statement` inserts conditions and order.
+# A page of the history. `complete` inserts conditions and order.
 HISTORY = f"SELECT {COLUMNS} FROM predictions WHERE {{conditions}} ORDER BY id {{order}} LIMIT :limit"
 # A page of an export: its lines, its last id, its number of lines. UUIDs sort like their text.
 EXPORT = f"""
@@ -53,7 +53,7 @@ class History:
         if never_true(filters):
             return PredictionPage(results=[], next=None, previous=None)
         parameters = dict(filters) | ({direction: edge} if edge else {})
-        statement = history_statement(list(parameters), direction)
+        statement = complete(HISTORY, list(parameters), direction)
         pool = self._searches if filters else self._pool
         rows = list(await pool.fetch(statement, {**parameters, "limit": limit + 1}))
         more, rows = len(rows) > limit, rows[:limit]
@@ -89,7 +89,7 @@ class History:
         """The lines of one page, its last id and its number of lines; None if there are no more lines."""
         if never_true(filters):
             return None
-        (page,) = await self._exports.fetch(export_statement(list(filters)), {**filters, "limit": PAGE})
+        (page,) = await self._exports.fetch(complete(EXPORT, list(filters)), {**filters, "limit": PAGE})
         return page if page.size else None
 
 
@@ -104,18 +104,10 @@ def never_true(filters: Mapping[str, Any]) -> bool:
     return "from" in filters and "to" in filters and filters["from"] >= filters["to"]
 
 
-def history_statement(filters: Sequence[str], direction: str) -> str:
-    """The SQL of a page for these filters. The values stay parameters."""
-    return HISTORY.format(conditions=_conditions(filters), order="DESC" if direction == "older" else "ASC")
-
-
-def export_statement(filters: Sequence[str]) -> str:
-    """The SQL of a page of an export for these filters. The values stay parameters."""
-    return EXPORT.format(conditions=_conditions(filters))
-
-
-def _conditions(filters: Sequence[str]) -> str:
-    return " AND ".join(CONDITIONS[name] for name in filters) or "true"
+def complete(statement: str, filters: Sequence[str], direction: str = "older") -> str:
+    """HISTORY or EXPORT with the conditions of these filters. The values stay parameters."""
+    conditions = " AND ".join(CONDITIONS[name] for name in filters) or "true"
+    return statement.format(conditions=conditions, order="DESC" if direction == "older" else "ASC")
 
 
 def encode_cursor(direction: str, id: UUID) -> str:

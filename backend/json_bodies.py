@@ -3,18 +3,20 @@
 from typing import TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from backend.errors import BadParameter, RequestTooLarge
+from backend.errors import RequestTooLarge
 
 MAX_BODY_BYTES = 4096
 Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read_json(request: Request, shape: type[Body]) -> Body:
-    """The checked body of a request; an empty body is read as `{}`. Raises RequestTooLarge, BadParameter.
+    """The checked body of a request; an empty body is read as `{}`.
 
-    FastAPI would read JSON only if the Content-Type says so, and `curl -d` sends another one.
+    FastAPI would read JSON only if the Content-Type says so, and `curl -d` sends another one. Raises
+    RequestTooLarge, RequestValidationError.
     """
     body = b""
     async for chunk in request.stream():
@@ -24,5 +26,4 @@ async def read_json(request: Request, shape: type[Body]) -> Body:
     try:
         return shape.model_validate_json(body.strip() or b"{}")
     except ValidationError as error:
-        found = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
-        raise BadParameter(f"{'; '.join(found)}. See /docs for what is accepted.") from error
+        raise RequestValidationError(error.errors()) from error

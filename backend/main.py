@@ -1,4 +1,4 @@
-"""The application factory, which builds all connections and long-lived objects of the backend."""
+"""The application factory."""
 
 import asyncio
 import gc
@@ -12,29 +12,10 @@ from types import FrameType
 from fastapi import FastAPI, Request, Response
 
 from backend import logs, openapi, problems
-from backend.broker import Broker
-from backend.containers import Containers
-from backend.database import DirectConnection
-from backend.decoders import Decoders
-from backend.event_log import EventLog
-from backend.events import Changes
-from backend.gpus import Gpus
-from backend.health import Checks
-from backend.history import History
-from backend.metrics import Metrics
 from backend.middleware import API, RequestMiddleware
-from backend.models import Models
-from backend.pools import build_pools
-from backend.predictions import Predictions
-from backend.relay import Relay
-from backend.retention import Retention
 from backend.routes import metrics, models, predict, predictions, probes, streams, trainings
 from backend.services import Services
 from backend.settings import Settings
-from backend.submissions import Submissions
-from backend.trainings import Trainings
-from backend.uploads import UploadReader
-from backend.workers import Workers
 
 DESCRIPTION = """Classifies images. Upload an image with `POST /api/predict`, and follow the prediction live
 at its `events`. The history keeps every accepted image and its outcome. Start a training with
@@ -61,8 +42,8 @@ def create_app() -> FastAPI:
 def build_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with build_services(settings) as services:
-            app.state.services = services
+        services = app.state.services = Services(settings)
+        async with services.run():
             _end_at_shutdown(services.changes.close, services.decoders.close)
             yield
 
@@ -88,63 +69,6 @@ def build_app(settings: Settings) -> FastAPI:
         return Response(status_code=204)
 
     return app
-
-
-@asynccontextmanager
-async def build_services(settings: Settings) -> AsyncGenerator[Services]:
-    """Build and start all objects; stop them at the end."""
-    database_url = settings.database_url.get_secret_value()
-    pools = build_pools(database_url, settings.database_connections)
-    inserting, watching = DirectConnection(database_url), DirectConnection(database_url)
-    decoders = Decoders(settings.max_image_pixels, settings.max_decode_seconds)
-    stored_predictions = Predictions(pools.main, inserting, decoders.idle)
-    stored_trainings = Trainings(pools.main)
-    workers = Workers()
-    broker = Broker(settings.broker_url.get_secret_value(), workers.receive)
-    relay = Relay(stored_predictions, stored_trainings, broker)
-    changes = Changes(EventLog(watching), database_url)
-    containers = Containers(settings.docker_url, settings.docker_label)
-    gpus = Gpus()
-    checks = Checks(pools.health, broker, workers, containers, gpus, changes, relay)
-    uploads = UploadReader(settings, decoders)
-    figures = Metrics(pools.main, relay, changes, uploads)
-    retention = Retention(database_url, settings.retention_days)
-    await decoders.start()
-    await broker.open()
-    relay.start()
-    changes.start()
-    retention.start()
-    containers.start()
-    try:
-        yield Services(
-            history=History(pools.main, pools.searches, pools.exports),
-            predictions=stored_predictions,
-            submissions=Submissions(
-                pools.main, stored_predictions, relay, changes, figures, settings.max_unfinished
-            ),
-            trainings=stored_trainings,
-            event_log=EventLog(pools.main),
-            models=Models(pools.main, settings.models_path),
-            broker=broker,
-            relay=relay,
-            changes=changes,
-            checks=checks,
-            metrics=figures,
-            decoders=decoders,
-            uploads=uploads,
-        )
-    finally:
-        checks.stop()
-        await retention.stop()
-        await changes.stop()
-        await relay.stop()
-        await broker.close()
-        await containers.stop()
-        gpus.close()
-        await decoders.stop()
-        inserting.close()
-        watching.close()
-        await pools.close()
 
 
 def _end_at_shutdown(*closers: Callable[[], None]) -> None:

@@ -34,9 +34,6 @@ class TaskMessage:
     requests: Mapping[str, str | list[str | None] | None]
     """The header with the ids of the requests, for the log of the worker."""
 
-    def __str__(self) -> str:
-        return f"{self.task}({self.argument!r})"
-
     @property
     def headers(self) -> dict[str, Any]:
         """Header values are text, integers, lists and null. AMQP would round floats."""

@@ -1,6 +1,6 @@
 """The metrics of this backend for Prometheus."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -37,31 +37,20 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        for name, text, read in (
-            (
-                "predictions_unfinished",
-                "Unfinished predictions of all backends; estimated from 5,000 on.",
-                lambda: relay.unfinished,
-            ),
-            ("relay_waiting", "Rows whose message was not sent to the broker yet.", lambda: relay.waiting),
-            (
-                "relay_relayed",
-                "Rows whose message was published again in the last ten seconds.",
-                lambda: relay.relayed,
-            ),
-            ("stream_subscribers", "Open event streams.", lambda: changes.open_streams),
-            (
-                "upload_bytes_held",
-                "Bytes of uploads that are being read and decoded.",
-                lambda: uploads.held_bytes,
-            ),
-            (
-                "database_connections_in_use",
-                "Connections of the main pool in use.",
-                lambda: pool.connections_in_use,
-            ),
-        ):
+
+        def show(name: str, text: str, read: Callable[[], float]) -> None:
             Gauge(f"backend_{name}", text, registry=registry).set_function(read)
+
+        unfinished = "Unfinished predictions of all backends; estimated from 5,000 on."
+        relayed = "Rows whose message was published again in the last ten seconds."
+        show("predictions_unfinished", unfinished, lambda: relay.unfinished)
+        show("relay_waiting", "Rows whose message was not sent to the broker yet.", lambda: relay.waiting)
+        show("relay_relayed", relayed, lambda: relay.relayed)
+        show("stream_subscribers", "Open event streams.", lambda: changes.open_streams)
+        held = "Bytes of uploads that are being read and decoded."
+        show("upload_bytes_held", held, lambda: uploads.held_bytes)
+        in_use = "Connections of the main pool in use."
+        show("database_connections_in_use", in_use, lambda: pool.connections_in_use)
         self._gpus = {
             field: Gauge(
                 f"backend_gpu_{name}", "As the driver reports.", ["index", "name"], registry=registry

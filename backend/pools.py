@@ -1,12 +1,12 @@
 """The pools of connections to PostgreSQL: one for each kind of work, so slow reads delay nothing else."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from backend.database import COMMAND_SECONDS, CONNECT_SECONDS, SERVER_SETTINGS, Pool
 from backend.errors import DatabaseAway, SearchTooLong, TooManySearches
@@ -26,11 +26,9 @@ class ExpensivePool(Pool):
     Raises also TooManySearches if no connection is free in time, and SearchTooLong after the timeout.
     """
 
-    @asynccontextmanager
-    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
+    async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
         try:
-            async with super()._connect() as connection:
-                yield connection
+            return await super().fetch(statement, parameters)
         except DatabaseAway as error:
             if isinstance(error.__cause__, PoolTimeout):
                 raise TooManySearches(
@@ -44,30 +42,22 @@ class ExpensivePool(Pool):
             raise
 
 
-@dataclass(frozen=True)
 class Pools:
-    main: Pool
-    """For all quick statements."""
-    health: Pool
-    """One connection, for the health report: a full pool says nothing about the database."""
-    searches: ExpensivePool
-    exports: ExpensivePool
-    """One connection, which exports take in turn, for one page at a time."""
+    """The pools to one database. They connect when they are first used."""
+
+    def __init__(self, url: str, connections: int) -> None:
+        """`connections`: of the main pool, which runs all quick statements."""
+        self.main = Pool(_build_engine(url, connections, WAIT_SECONDS))
+        # For the health report: a full main pool says nothing about the database.
+        self.health = Pool(_build_engine(url, 1, WAIT_SECONDS))
+        searches = _build_engine(url, SEARCH_CONNECTIONS, SEARCH_WAIT_SECONDS, SEARCH_SECONDS)
+        self.searches = ExpensivePool(searches)
+        # Exports take their connection in turn, for one page at a time.
+        self.exports = ExpensivePool(_build_engine(url, 1, EXPORT_WAIT_SECONDS, EXPORT_SECONDS))
 
     async def close(self) -> None:
         for pool in (self.exports, self.searches, self.health, self.main):
             await pool.close()
-
-
-def build_pools(url: str, connections: int) -> Pools:
-    """The pools to one database; they connect when they are first used. `connections`: of the main pool."""
-    searches = _build_engine(url, SEARCH_CONNECTIONS, SEARCH_WAIT_SECONDS, SEARCH_SECONDS)
-    return Pools(
-        main=Pool(_build_engine(url, connections, WAIT_SECONDS)),
-        health=Pool(_build_engine(url, 1, WAIT_SECONDS)),
-        searches=ExpensivePool(searches),
-        exports=ExpensivePool(_build_engine(url, 1, EXPORT_WAIT_SECONDS, EXPORT_SECONDS)),
-    )
 
 
 def _build_engine(url: str, connections: int, wait_seconds: float, timeout_seconds: int = 0) -> AsyncEngine:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -39,15 +39,11 @@ UNREADABLE = {
 class NewPrediction:
     """A row to insert. Its id contains its time."""
 
-    id: UUID
     filename: str
     pixels: bytes
     bulk: bool
     """Whether the request has several files. Workers prefer messages of requests with a single file."""
-
-    @classmethod
-    def create(cls, filename: str, pixels: bytes, *, bulk: bool) -> "NewPrediction":
-        return cls(uuid7(), filename, pixels, bulk)
+    id: UUID = field(default_factory=uuid7)
 
     @property
     def timestamp(self) -> datetime:

@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from backend.broker import Broker, BrokerAway
-from backend.errors import DatabaseAway
-from backend.messages import BULK, EXCHANGES, INFERENCE, TRAINING, Row, TaskMessage, write_messages
+from backend.broker import Broker
+from backend.errors import DatabaseAway, Unavailable
+from backend.messages import BULK, EXCHANGES, TRAINING, Row, TaskMessage, write_messages
 from backend.predictions import Predictions
 from backend.trainings import Trainings
 
@@ -67,18 +67,16 @@ class Relay:
         self._wake.set()
 
     async def relay_lost(self) -> list[UUID]:
-        """Publish lost messages of predictions again; returns the ids of the predictions."""
+        """Publish lost messages again; returns the ids of their rows."""
         relayed: list[UUID] = []
-        for queue in (INFERENCE, BULK):
+        for queue in EXCHANGES:
             is_empty = (await self._broker.inspect(queue)).depth == 0
-            lost = await self._predictions.find_lost(bulk=queue == BULK, queue_is_empty=is_empty)
+            if queue == TRAINING:
+                lost = await self._trainings.find_lost(queue_is_empty=is_empty)
+            else:
+                lost = await self._predictions.find_lost(bulk=queue == BULK, queue_is_empty=is_empty)
             relayed += await self._relay(queue, lost)
         return relayed
-
-    async def relay_lost_trainings(self) -> list[UUID]:
-        """Publish lost messages of trainings again; returns the ids of the trainings."""
-        queue = await self._broker.inspect(TRAINING)
-        return await self._relay(TRAINING, await self._trainings.find_lost(queue_is_empty=queue.depth == 0))
 
     async def _relay(self, queue: str, rows: Sequence[UUID]) -> list[UUID]:
         now = time.monotonic()
@@ -96,7 +94,7 @@ class Relay:
         """Publish messages. After a failure the relay finds their rows."""
         try:
             await self._broker.publish(messages)
-        except BrokerAway as error:
+        except Unavailable as error:
             logger.warning("%s", error)
 
     async def _publish_waiting(self) -> None:
@@ -118,11 +116,9 @@ class Relay:
         while True:
             try:
                 self.unfinished = await self._predictions.count_unfinished()
-                if self.unfinished:
+                if self.unfinished or await self._trainings.count_unfinished():
                     await self.relay_lost()
-                if await self._trainings.count_unfinished():
-                    await self.relay_lost_trainings()
-            except (BrokerAway, DatabaseAway) as error:
+            except (DatabaseAway, Unavailable) as error:
                 logger.warning("cannot look for lost messages: %s", error)
             except Exception:
                 logger.exception("looking for lost messages failed, trying again")

@@ -66,7 +66,14 @@ class Retention:
             if not await connection.fetchval(LOCK):
                 return 0
             bound = time_bound(datetime.now(UTC) - timedelta(days=self._days))
-            return await _remove(connection, bound)
+            removed, after = 0, UUID(int=0)
+            while True:
+                started = time.monotonic()
+                row = await connection.fetchrow(REMOVE_OLD, after, bound, ROWS)
+                if row is None:
+                    return removed
+                removed, after = removed + row["count"], row["id"]
+                await asyncio.sleep(PAUSE * (time.monotonic() - started))
         finally:
             connection.terminate()
 
@@ -78,14 +85,3 @@ class Retention:
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 logger.warning("cannot remove old predictions, trying again: %r", error)
             await asyncio.sleep(SWEEP_SECONDS)
-
-
-async def _remove(connection: asyncpg.Connection, bound: UUID) -> int:
-    removed, after = 0, UUID(int=0)
-    while True:
-        started = time.monotonic()
-        row = await connection.fetchrow(REMOVE_OLD, after, bound, ROWS)
-        if row is None:
-            return removed
-        removed, after = removed + row["count"], row["id"]
-        await asyncio.sleep(PAUSE * (time.monotonic() - started))

@@ -1,41 +1,84 @@
-"""The long-lived objects of one backend. `main.py` builds them, the routes use them."""
+"""The long-lived objects of one backend. `main.py` runs them, the routes use them."""
 
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from fastapi import Request
 
 from backend.broker import Broker
+from backend.containers import Containers
+from backend.database import DirectConnection
 from backend.decoders import Decoders
 from backend.event_log import EventLog
 from backend.events import Changes
+from backend.gpus import Gpus
 from backend.health import Checks
 from backend.history import History
 from backend.metrics import Metrics
 from backend.models import Models
+from backend.pools import Pools
 from backend.predictions import Predictions
 from backend.relay import Relay
+from backend.retention import Retention
+from backend.settings import Settings
 from backend.submissions import Submissions
 from backend.trainings import Trainings
 from backend.uploads import UploadReader
+from backend.workers import Workers
 
 
-@dataclass(frozen=True)
 class Services:
-    """Everything that a route may need."""
+    """Builds all connections and long-lived objects. The public ones are for the routes."""
 
-    history: History
-    predictions: Predictions
-    submissions: Submissions
-    trainings: Trainings
-    event_log: EventLog
-    models: Models
-    broker: Broker
-    relay: Relay
-    changes: Changes
-    checks: Checks
-    metrics: Metrics
-    decoders: Decoders
-    uploads: UploadReader
+    def __init__(self, settings: Settings) -> None:
+        database_url = settings.database_url.get_secret_value()
+        self._pools = pools = Pools(database_url, settings.database_connections)
+        self._inserting, self._watching = DirectConnection(database_url), DirectConnection(database_url)
+        self._containers = Containers(settings.docker_url, settings.docker_label)
+        self._gpus = Gpus()
+        self._retention = Retention(database_url, settings.retention_days)
+        workers = Workers()
+        self.decoders = Decoders(settings.max_image_pixels, settings.max_decode_seconds)
+        self.uploads = UploadReader(settings, self.decoders)
+        self.predictions = Predictions(pools.main, self._inserting, self.decoders.idle)
+        self.trainings = Trainings(pools.main)
+        self.history = History(pools.main, pools.searches, pools.exports)
+        self.models = Models(pools.main, settings.models_path)
+        self.event_log = EventLog(pools.main)
+        self.broker = Broker(settings.broker_url.get_secret_value(), workers.receive)
+        self.relay = Relay(self.predictions, self.trainings, self.broker)
+        self.changes = Changes(EventLog(self._watching), database_url)
+        self.metrics = Metrics(pools.main, self.relay, self.changes, self.uploads)
+        self.submissions = Submissions(
+            pools.main, self.predictions, self.relay, self.changes, self.metrics, settings.max_unfinished
+        )
+        self.checks = Checks(
+            pools.health, self.broker, workers, self._containers, self._gpus, self.changes, self.relay
+        )
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Start all objects; stop them at the end."""
+        await self.decoders.start()
+        await self.broker.open()
+        self.relay.start()
+        self.changes.start()
+        self._retention.start()
+        self._containers.start()
+        try:
+            yield
+        finally:
+            self.checks.stop()
+            await self._retention.stop()
+            await self.changes.stop()
+            await self.relay.stop()
+            await self.broker.close()
+            await self._containers.stop()
+            self._gpus.close()
+            await self.decoders.stop()
+            self._inserting.close()
+            self._watching.close()
+            await self._pools.close()
 
 
 def services(request: Request) -> Services:

@@ -34,7 +34,7 @@ class EventId:
     def parse(cls, text: str | None) -> "EventId | None":
         """Parse a `Last-Event-ID`; None if none was sent. Raises BadParameter.
 
-        An id of an earlier release, a database snapshot, is read as 0, which precedes all events.
+        An id of an earlier release, such as `812:815:813`, is read as 0, which precedes all events.
         """
         if not text:
             return None
@@ -42,8 +42,7 @@ class EventId:
             return cls(int(found[1]), found[2] is not None)
         if re.fullmatch(r"[0-9]+:[0-9]+:[0-9,]*", text):
             return cls(0)
-        detail = "The Last-Event-ID is invalid. Leave it out to start again."
-        raise BadParameter(detail)
+        raise BadParameter("The Last-Event-ID is invalid. Leave it out to start again.")
 
 
 def encode(name: str, id: EventId, data: str) -> bytes:

@@ -99,7 +99,7 @@ class Submissions:
     def _accept_or_refuse(self, upload: Upload, *, bulk: bool) -> NewPrediction | Refused:
         """The row of a decoded file, or the entry of a refused file, which is counted and logged."""
         if isinstance(upload.pixels, bytes):
-            return NewPrediction.create(upload.filename, upload.pixels, bulk=bulk)
+            return NewPrediction(upload.filename, upload.pixels, bulk=bulk)
         title, detail = upload.pixels.title, upload.pixels.detail
         self.metrics.count_refused(title)
         logger.info("file refused", extra={"title": title, "file": upload.filename})

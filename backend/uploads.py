@@ -65,10 +65,8 @@ class UploadReader:
             async with aclosing(read_files(request, self._settings)) as files:
                 async for filename, content in files:
                     if isinstance(content, bytes):
-                        pixels = await decode_file(content, self._settings, self._decoders, end)
-                        uploads.append(Upload(filename, pixels))
-                    else:
-                        uploads.append(Upload(filename, content))
+                        content = await decode_file(content, self._settings, self._decoders, end)
+                    uploads.append(Upload(filename, content))
         return uploads
 
     @contextmanager

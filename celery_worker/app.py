@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from celery import Celery, signals
 from celery.worker.control import Panel
@@ -53,9 +52,5 @@ def create_app(
 
 def add_task(app: Celery, task: WorkerTask) -> None:
     """Register the worker's task. The line "worker ready" describes it."""
-
-    def report(**_: Any) -> None:
-        logger.info("worker ready", extra=task.describe())
-
     app.register_task(task)
-    signals.worker_ready.connect(report, weak=False)
+    signals.worker_ready.connect(lambda **_: logger.info("worker ready", extra=task.describe()), weak=False)

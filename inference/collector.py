@@ -96,18 +96,12 @@ class Collector:
             return self._take_first_deliveries() if device_is_free or self._is_full() else None
         if not is_idle:
             return None
-        batch = self._take_interactive() if self._last_was_redelivered else None
-        batch = batch or self._take_redelivered() or self._take_first_deliveries()
-        self._last_was_redelivered = batch is not None and batch.is_redelivered
-        return batch
-
-    def _take_redelivered(self) -> Batch | None:
+        if self._last_was_redelivered and (parts := _take_from(self._interactive, self.max_batch_size)):
+            self._last_was_redelivered = False
+            return Batch(parts)
         parts = _take_from(self._redelivered, 1)
-        return Batch(parts, is_redelivered=True) if parts else None
-
-    def _take_interactive(self) -> Batch | None:
-        parts = _take_from(self._interactive, self.max_batch_size)
-        return Batch(parts) if parts else None
+        self._last_was_redelivered = bool(parts)
+        return Batch(parts, is_redelivered=True) if parts else self._take_first_deliveries()
 
     def _take_first_deliveries(self) -> Batch | None:
         """Interactive predictions first, then bulk. After BULK_TURN batches, one bulk message goes first."""

@@ -107,22 +107,17 @@ def write_files(
         "files": files,
         "int8_rejected": rejected,
         "unfamiliar": judge_unfamiliar(engine, held_out, dataset.test, seed),
-        "data": describe_data(dataset, held_out),
+        "data": {
+            "name": dataset.name,
+            "train_images": len(dataset.train),
+            "held_out": len(held_out),
+            "test_images": len(dataset.test),
+            "left_out": [asdict(note) for note in dataset.left_out],
+            "sha256": dataset.fingerprint(),
+            "test_sha256": dataset.test_fingerprint(),
+        },
     }
     return card, answers
-
-
-def describe_data(dataset: Dataset, held_out: Split) -> dict[str, Any]:
-    """The training and test data, for the card."""
-    return {
-        "name": dataset.name,
-        "train_images": len(dataset.train),
-        "held_out": len(held_out),
-        "test_images": len(dataset.test),
-        "left_out": [asdict(note) for note in dataset.left_out],
-        "sha256": dataset.fingerprint(),
-        "test_sha256": dataset.test_fingerprint(),
-    }
 
 
 def write_check(engine: Engine, held_out: Split, path: Path) -> None:
@@ -152,18 +147,13 @@ def measure(path: Path, test: Answers, uploaded: Answers) -> dict[str, Any]:
         "accuracy": round(test.accuracy(), 4),
         "accuracy_after_upload": round(uploaded.accuracy(), 4),
         "calibration_error": round(test.calibration_error(), 4),
-        "cpu_ms_per_image": measure_cost(Engine(path, threads=1)),
+        "cpu_ms_per_image": Engine(path, threads=1).measure_cost(),
     }
     if path.name == MODEL_FILE and CUDA in onnxruntime.get_available_providers():
         engine = Engine(path, provider=CUDA)
         if engine.provider == CUDA:
-            figures["gpu_ms_per_image"] = measure_cost(engine)
+            figures["gpu_ms_per_image"] = engine.measure_cost()
     return figures
-
-
-def measure_cost(engine: Engine) -> dict[str, float]:
-    """Milliseconds for each image, by batch size."""
-    return {f"batch_{size}": round(engine.milliseconds(size), 3) for size in (1, 64)}
 
 
 def judge_unfamiliar(engine: Engine, held_out: Split, test: Split, seed: int) -> dict[str, Any]:

@@ -41,18 +41,14 @@ def main() -> int:
     except RuntimeError as error:
         if not hardware.is_out_of_memory(error):
             raise
-        report.failed(explain_memory(error))
+        said = " ".join(str(error).split())[:MAX_REASON].rstrip(".")
+        advice = "Stop other programs on the GPU (nvidia-smi lists them), or choose a smaller recipe."
+        report.failed(OutOfMemory(f"The GPU's memory is full: {said}. {advice}"))
         return 1
     except KeyboardInterrupt:
         print("\ntrain: interrupted; the same command resumes after the last whole epoch", file=sys.stderr)
         return 130
     return 0
-
-
-def explain_memory(error: RuntimeError) -> OutOfMemory:
-    said = " ".join(str(error).split())[:MAX_REASON].rstrip(".")
-    advice = "Stop other programs on the GPU (nvidia-smi lists them), or choose a smaller recipe."
-    return OutOfMemory(f"The GPU's memory is full: {said}. {advice}")
 
 
 def parse_options() -> Namespace:

@@ -15,29 +15,19 @@ logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-@router.get(
-    "",
-    summary="List models, the latest found first",
-    responses=describe_problems(503),
-)
+@router.get("", summary="List models, the latest found first", responses=describe_problems(503))
 async def list_models(request: Request) -> ModelList:
     """Lists every version that an inference worker has found, including refused ones."""
     return ModelList(results=await services(request).models.read_all())
 
 
-@router.get(
-    "/{version}",
-    summary="Read one model with its card",
-    responses=describe_problems(404, 422, 503),
-)
+@router.get("/{version}", summary="Read one model with its card", responses=describe_problems(404, 422, 503))
 async def read_model(version: str, request: Request) -> ModelDetail:
     return await services(request).models.read(version)
 
 
 @router.post(
-    "/{version}/activate",
-    summary="Activate a model",
-    responses=describe_problems(404, 409, 422, 503),
+    "/{version}/activate", summary="Activate a model", responses=describe_problems(404, 409, 422, 503)
 )
 async def activate_model(version: str, request: Request) -> ModelDetail:
     """Workers load the model while they serve the current one, and swap them between two batches.

@@ -5,10 +5,11 @@ import re
 from functools import lru_cache
 
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from backend.errors import BadParameter, NothingAccepted, ServiceError
+from backend.errors import NothingAccepted, ServiceError
 from backend.header_fields import read_list
 from backend.openapi import describe_problems
 from backend.schemas import TERMINAL
@@ -36,39 +37,27 @@ class PlainRoute(APIRoute):
 
 router = APIRouter(route_class=PlainRoute)
 
+PREFER = {
+    "name": "prefer",
+    "in": "header",
+    "description": "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
+    "schema": {"type": "array", "items": {"type": "string"}},
+}
+IDEMPOTENCY_KEY = {
+    "name": "idempotency-key",
+    "in": "header",
+    "description": "A request that is repeated with the same key and images stores no second row.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+}
+FILES = {
+    "type": "array",
+    "items": {"type": "string", "format": "binary"},
+    "description": "One or more images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF.",
+}
+FORM = {"schema": {"type": "object", "required": ["file"], "properties": {"file": FILES}}}
 REQUEST = {
-    "parameters": [
-        {
-            "name": "prefer",
-            "in": "header",
-            "description": "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
-            "schema": {"type": "array", "items": {"type": "string"}},
-        },
-        {
-            "name": "idempotency-key",
-            "in": "header",
-            "description": "A request that is repeated with the same key and images stores no second row.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
-        },
-    ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "One or more images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF.",
-                        }
-                    },
-                }
-            }
-        },
-    },
+    "parameters": [PREFER, IDEMPOTENCY_KEY],
+    "requestBody": {"required": True, "content": {"multipart/form-data": FORM}},
 }
 
 
@@ -93,7 +82,7 @@ async def predict(request: Request) -> Response:
     serve = services(request)
     # RFC 7240: the wait counts from the receipt of the request.
     received = asyncio.get_running_loop().time()
-    wait_seconds = parse_wait(request.headers.getlist("prefer"))
+    wait_seconds = parse_wait(*request.headers.getlist("prefer"))
     key = read_key(request)
     try:
         serve.submissions.check_room()
@@ -116,21 +105,17 @@ async def predict(request: Request) -> Response:
     return Response(content, status, headers, "application/json")
 
 
-def parse_wait(prefer: list[str]) -> int:
-    """Seconds to wait, or 0. RFC 7240: only the first `wait` counts; it is ignored if it is not a number."""
-    return _parse_wait(",".join(prefer))
-
-
 @lru_cache(maxsize=64)  # 14 µs; most clients send the same value
-def _parse_wait(prefer: str) -> int:
-    waits = [preference.value for preference in read_list([prefer]) if preference.name == "wait"]
+def parse_wait(*prefer: str) -> int:
+    """Seconds to wait, or 0. RFC 7240: only the first `wait` counts; it is ignored if it is not a number."""
+    waits = [preference.value for preference in read_list(prefer) if preference.name == "wait"]
     return min(int(waits[0]), MAX_WAIT_SECONDS) if waits and re.fullmatch("[0-9]{1,20}", waits[0]) else 0
 
 
 def read_key(request: Request) -> str | None:
-    """The `Idempotency-Key`, if there is one. Raises BadParameter."""
+    """The `Idempotency-Key`, if there is one. Raises RequestValidationError."""
     key = request.headers.get("idempotency-key")
     if key is not None and not 1 <= len(key) <= MAX_KEY_CHARACTERS:
-        limit = f"1 to {MAX_KEY_CHARACTERS} characters"
-        raise BadParameter(f"header.idempotency-key: It must have {limit}. See /docs for what is accepted.")
+        limit = f"It must have 1 to {MAX_KEY_CHARACTERS} characters"
+        raise RequestValidationError([{"loc": ("header", "idempotency-key"), "msg": limit}])
     return key

@@ -90,11 +90,7 @@ async def list_predictions(
     return await history.read_page(query.limit, query.cursor, query.parameters())
 
 
-@router.get(
-    "/{id}",
-    summary="Read one prediction",
-    responses=describe_problems(404, 422, 503),
-)
+@router.get("/{id}", summary="Read one prediction", responses=describe_problems(404, 422, 503))
 async def read_prediction(id: UUID, request: Request) -> Prediction:
     prediction, _ = await services(request).predictions.read(id)
     return prediction
@@ -114,11 +110,7 @@ async def delete_prediction(id: UUID, request: Request) -> Response:
     return Response(status_code=204)
 
 
-@router.post(
-    "/{id}/cancel",
-    summary="Cancel one prediction",
-    responses=describe_problems(404, 409, 422, 503),
-)
+@router.post("/{id}/cancel", summary="Cancel one prediction", responses=describe_problems(404, 409, 422, 503))
 async def cancel_prediction(id: UUID, request: Request) -> Prediction:
     """Cancels the prediction immediately and discards a later outcome. Repeating the request has no further
     effect.

@@ -48,11 +48,7 @@ class PageQuery(QueryParameters):
     cursor: str | None = Field(None, description="The `next` of another page.")
 
 
-@router.get(
-    "",
-    summary="List trainings, newest first",
-    responses=describe_problems(422, 503),
-)
+@router.get("", summary="List trainings, newest first", responses=describe_problems(422, 503))
 async def list_trainings(request: Request, query: Annotated[PageQuery, Query()]) -> TrainingPage:
     older = decode_cursor(query.cursor)[1] if query.cursor else None
     found = await services(request).trainings.read_page(query.limit + 1, older)
@@ -61,21 +57,13 @@ async def list_trainings(request: Request, query: Annotated[PageQuery, Query()])
     return TrainingPage(results=page, next=after)
 
 
-@router.get(
-    "/{id}",
-    summary="Read one training with its curve",
-    responses=describe_problems(404, 422, 503),
-)
+@router.get("/{id}", summary="Read one training with its curve", responses=describe_problems(404, 422, 503))
 async def read_training(id: UUID, request: Request) -> TrainingDetail:
     reading = await services(request).trainings.read(id)
     return TrainingDetail(**dict(reading.training), curve=reading.epochs)
 
 
-@router.post(
-    "/{id}/cancel",
-    summary="Cancel one training",
-    responses=describe_problems(404, 409, 422, 503),
-)
+@router.post("/{id}/cancel", summary="Cancel one training", responses=describe_problems(404, 409, 422, 503))
 async def cancel_training(id: UUID, request: Request) -> Training:
     """Cancels the training immediately; its worker stops within a second. Repeating the request has no
     further effect.

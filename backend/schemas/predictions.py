@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.schemas import Failure, Status
 
 EXAMPLE_ID = "019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41"
+PLACE = f"/api/predictions/{EXAMPLE_ID}"
 
 
 class Entry(BaseModel):
@@ -21,7 +22,7 @@ class Entry(BaseModel):
 
 
 class LabelProbability(BaseModel):
-    label: str
+    label: str = Field(examples=["cat"])
     probability: float = Field(ge=0, le=1)
 
 
@@ -32,66 +33,36 @@ class PredictionMetrics(BaseModel):
 
 
 class Urls(BaseModel):
-    self: str
-    events: str
-    image: str
+    self: str = Field(examples=[PLACE])
+    events: str = Field(examples=[f"{PLACE}/events"])
+    image: str = Field(examples=[f"{PLACE}/image"])
 
 
 class Prediction(Entry):
     """One uploaded image and its outcome."""
 
-    id: UUID = Field(description="UUID version 7, sorts by time.")
-    filename: str
-    status: Status
-    prediction: str | None = Field(description="The label with the highest probability.")
+    id: UUID = Field(description="UUID version 7, sorts by time.", examples=[EXAMPLE_ID])
+    filename: str = Field(examples=["cat.png"])
+    status: Status = Field(examples=["succeeded"])
+    prediction: str | None = Field(description="The label with the highest probability.", examples=["cat"])
     confidence: float | None = Field(ge=0, le=1, description="The probability of that label.")
     probabilities: list[LabelProbability] = Field(description="Every label, highest first.")
-    model: str | None = Field(description="The version of the model that classified the image.")
+    model: str | None = Field(
+        description="The version of the model that classified the image.", examples=["2026-11-24-1f0c9a7b"]
+    )
     energy: float | None = Field(
         description="Minus the log-sum-exp of the logits. Higher values are less familiar."
     )
     unfamiliar: bool | None = Field(
-        description="Probably none of the classes; null if the model has no threshold."
+        description="Probably none of the classes; null if the model has no threshold.", examples=[False]
     )
-    error: Failure | None
+    error: Failure | None = Field(examples=[None])
     timestamp: datetime = Field(description="When the upload was accepted.")
     started_at: datetime | None
     completed_at: datetime | None
     metrics: PredictionMetrics
-    feedback: str | None = Field(description="The label that a person says is right.")
+    feedback: str | None = Field(description="The label that a person says is right.", examples=[None])
     urls: Urls
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": EXAMPLE_ID,
-                    "filename": "cat.png",
-                    "status": "succeeded",
-                    "prediction": "cat",
-                    "confidence": 0.971204,
-                    "probabilities": [
-                        {"label": "cat", "probability": 0.971204},
-                        {"label": "dog", "probability": 0.028796},
-                    ],
-                    "model": "2026-11-24-1f0c9a7b",
-                    "energy": -9.21,
-                    "unfamiliar": False,
-                    "error": None,
-                    "timestamp": "2026-11-24T08:15:30.123Z",
-                    "started_at": "2026-11-24T08:15:30.128Z",
-                    "completed_at": "2026-11-24T08:15:30.141Z",
-                    "metrics": {"queue_ms": 5.2, "batch_size": 8, "predict_ms": 9.7},
-                    "feedback": None,
-                    "urls": {
-                        "self": f"/api/predictions/{EXAMPLE_ID}",
-                        "events": f"/api/predictions/{EXAMPLE_ID}/events",
-                        "image": f"/api/predictions/{EXAMPLE_ID}/image",
-                    },
-                }
-            ]
-        }
-    )
 
 
 class Feedback(BaseModel):

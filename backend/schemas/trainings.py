@@ -13,6 +13,7 @@ MAX_EPOCHS = 1000
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 EXAMPLE_ID = "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
+PLACE = f"/api/trainings/{EXAMPLE_ID}"
 
 Recipe = Literal["fast", "balanced", "accurate"]
 Activation = Literal["better", "always", "never"]
@@ -43,61 +44,31 @@ class TrainingRequest(BaseModel):
 
 
 class TrainingUrls(BaseModel):
-    self: str
-    events: str
-    cancel: str
-    model: str | None = Field(description="The published model.")
+    self: str = Field(examples=[PLACE])
+    events: str = Field(examples=[f"{PLACE}/events"])
+    cancel: str = Field(examples=[f"{PLACE}/cancel"])
+    model: str | None = Field(description="The published model.", examples=[None])
 
 
 class Training(BaseModel):
     """One training."""
 
-    id: UUID = Field(description="UUID version 7, sorts by time.")
-    recipe: str
+    id: UUID = Field(description="UUID version 7, sorts by time.", examples=[EXAMPLE_ID])
+    recipe: str = Field(examples=["fast"])
     seed: int
     epochs: int | None = Field(description="The total number of epochs; null until a worker knows it.")
-    data: str | None = Field(description="The name of the data set. Null: CIFAR-10.")
+    data: str | None = Field(description="The name of the data set. Null: CIFAR-10.", examples=[None])
     activation: Activation
-    status: Status
+    status: Status = Field(examples=["running"])
     phase: str | None = Field(description="What the training does: reading, training, evaluating, …")
     device: str | None = Field(description="The device that trains.")
     silent: bool = Field(description="The worker has sent nothing for 20 s. Another worker resumes the run.")
-    model: str | None = Field(description="The version of the published model.")
-    error: Failure | None
+    model: str | None = Field(description="The version of the published model.", examples=[None])
+    error: Failure | None = Field(examples=[None])
     timestamp: datetime = Field(description="When the training was accepted.")
     started_at: datetime | None
     completed_at: datetime | None
     urls: TrainingUrls
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": EXAMPLE_ID,
-                    "recipe": "fast",
-                    "seed": 0,
-                    "epochs": 8,
-                    "data": None,
-                    "activation": "better",
-                    "status": "running",
-                    "phase": "training",
-                    "device": "NVIDIA H100 80GB HBM3",
-                    "silent": False,
-                    "model": None,
-                    "error": None,
-                    "timestamp": "2026-11-24T08:20:00.000Z",
-                    "started_at": "2026-11-24T08:20:00.041Z",
-                    "completed_at": None,
-                    "urls": {
-                        "self": f"/api/trainings/{EXAMPLE_ID}",
-                        "events": f"/api/trainings/{EXAMPLE_ID}/events",
-                        "cancel": f"/api/trainings/{EXAMPLE_ID}/cancel",
-                        "model": None,
-                    },
-                }
-            ]
-        }
-    )
 
 
 class Epoch(BaseModel):

@@ -5,6 +5,7 @@ import re
 import secrets
 import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,35 +140,25 @@ def port_is_free(port: int) -> bool:
 
 def has_ipv6() -> bool:
     """Whether this machine has the address ::1. Without IPv6, or with IPv6 switched off, it has none."""
-    try:
-        return _can_bind(socket.AF_INET6, "::1", 0)
-    except OSError:  # the kernel has no IPv6
-        return False
+    return _can_bind(socket.AF_INET6, "::1", 0)
 
 
 def _can_bind(family: socket.AddressFamily, address: str, port: int) -> bool:
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except PermissionError as error:
-            raise SetupError(
-                f"only root may open port {port}; choose a port above 1023: HTTP_PORT=8080 make up"
-            ) from error
-        except OSError:
-            return False
+    try:
+        socket.create_server((address, port), family=family).close()
+    except PermissionError as error:
+        raise SetupError(
+            f"only root may open port {port}; choose a port above 1023: HTTP_PORT=8080 make up"
+        ) from error
+    except OSError:  # in use; also raised by a kernel without IPv6
+        return False
     return True
 
 
 def find_free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def write_private(path: Path, content: str) -> None:

@@ -52,12 +52,6 @@ def _write_rabbitmq(config: Config) -> None:
     write_private(rabbitmq / "enabled_plugins", "[rabbitmq_management].\n")
 
 
-def _open_files() -> int:
-    """The limit of open files of each process: enough for 4,000 event streams, if the system allows it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 20480 if hard == resource.RLIM_INFINITY else min(20480, hard)
-
-
 def write_nginx(config: Config, **changes: str) -> Path:
     """Write nginx's configuration; `changes` replace values of the template. Returns the path."""
     nginx, given = config.state / "nginx", {**os.environ, **changes}
@@ -127,13 +121,16 @@ def trust(proxies: str) -> dict[str, str]:
 def _write_supervisor(config: Config, programs: Collection[str]) -> Path:
     state, address = config.state, f"127.0.0.1:{config.ports['supervisor']}"
     login = {"username": "local", "password": config.secrets["supervisor"]}
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Open files of each process: enough for 4,000 event streams, if the system allows it.
+    open_files = 20480 if hard == resource.RLIM_INFINITY else min(20480, hard)
     file = RawConfigParser()
     file["supervisord"] = {
         "logfile": f"{state}/log/supervisord.log",
         "pidfile": f"{state}/run/supervisord.pid",
         "childlogdir": f"{state}/log",
         "directory": str(REPOSITORY),
-        "minfds": str(_open_files()),
+        "minfds": str(open_files),
         "environment": f'{MARK}="{state}"',
     }
     file["inet_http_server"] = {"port": address, **login}

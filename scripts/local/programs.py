@@ -77,14 +77,9 @@ def _epmd(config: Config) -> Program:
 
 def _postgres(config: Config) -> Program:
     data = config.state / "postgres"
-    command = [*as_postgres(config.state), postgres_server(data), "-D", str(data)]
-    for setting in (
-        "listen_addresses=127.0.0.1",
-        f"port={config.ports['postgres']}",
-        "unix_socket_directories=''",
-    ):
-        command += ["-c", setting]
-    return Program(command, options={"stopsignal": "INT"})
+    address = ["--listen_addresses=127.0.0.1", f"--port={config.ports['postgres']}"]
+    flags = ["-D", str(data), *address, "--unix_socket_directories=''"]
+    return Program([*as_postgres(config.state), postgres_server(data), *flags], options={"stopsignal": "INT"})
 
 
 def _rabbitmq(config: Config) -> Program:

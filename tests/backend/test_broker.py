@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from backend.broker import PUBLISHED_TOGETHER, Broker, BrokerAway
+from backend.broker import PUBLISHED_TOGETHER, Broker
+from backend.errors import Unavailable
 from backend.messages import classify
 from scripts.local.config import Config
 from tests.conftest import eventually
@@ -67,6 +68,6 @@ async def test_messages_are_published_in_hundreds_each_with_its_own_deadline() -
 
 async def test_messages_after_unconfirmed_ones_are_not_sent() -> None:
     exchange = Exchange(refused=PUBLISHED_TOGETHER)
-    with pytest.raises(BrokerAway, match="100 of 100 messages unconfirmed"):
+    with pytest.raises(Unavailable, match="100 of 100 messages unconfirmed"):
         await publish_through(exchange, 5 * PUBLISHED_TOGETHER)
     assert exchange.counts == [PUBLISHED_TOGETHER] * 2

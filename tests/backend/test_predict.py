@@ -72,8 +72,8 @@ async def test_several_files_share_one_message_in_the_bulk_queue(
 async def test_rows_of_one_insert_share_messages(api: Api) -> None:
     serve = api.services
     depths = {queue: (await serve.broker.inspect(queue)).depth for queue in ("inference", "inference.bulk")}
-    single = [[NewPrediction.create("x.png", bytes(3072), bulk=False)] for _ in range(64)]
-    several = [[NewPrediction.create("x.png", bytes(3072), bulk=True) for _ in range(5)] for _ in range(13)]
+    single = [[NewPrediction("x.png", bytes(3072), bulk=False)] for _ in range(64)]
+    several = [[NewPrediction("x.png", bytes(3072), bulk=True) for _ in range(5)] for _ in range(13)]
     await asyncio.gather(*(serve.submissions.insert(rows) for rows in (*single, *several)))
     await serve.relay.stop()  # publishes what waits
     added = {queue: (await serve.broker.inspect(queue)).depth - depth for queue, depth in depths.items()}
@@ -112,7 +112,7 @@ async def test_any_file_name_can_be_stored(name: str, api: Api, cat: bytes) -> N
 async def test_more_rows_than_one_statement_takes_are_all_stored(
     api: Api, database: asyncpg.Connection
 ) -> None:
-    rows = [NewPrediction.create("x.png", bytes(3072), bulk=True) for _ in range(2 * MAX_ROWS_PER_INSERT + 1)]
+    rows = [NewPrediction("x.png", bytes(3072), bulk=True) for _ in range(2 * MAX_ROWS_PER_INSERT + 1)]
     await asyncio.gather(*(api.services.predictions.insert(rows[place::3]) for place in range(3)))
     stored = await database.fetch("SELECT id FROM predictions")
     assert {row["id"] for row in stored} == {row.id for row in rows}
@@ -123,10 +123,10 @@ async def test_rows_share_an_insert_with_files_that_are_being_decoded(
 ) -> None:
     predictions, idle = api.services.predictions, api.services.decoders.idle
     idle.clear()
-    first = asyncio.create_task(predictions.insert([NewPrediction.create("x.png", bytes(3072), bulk=False)]))
+    first = asyncio.create_task(predictions.insert([NewPrediction("x.png", bytes(3072), bulk=False)]))
     for _ in range(10):
         await asyncio.sleep(0)
-    second = asyncio.create_task(predictions.insert([NewPrediction.create("x.png", bytes(3072), bulk=False)]))
+    second = asyncio.create_task(predictions.insert([NewPrediction("x.png", bytes(3072), bulk=False)]))
     await asyncio.sleep(0)
     idle.set()
     await asyncio.gather(first, second)
@@ -137,7 +137,7 @@ async def test_a_row_does_not_wait_for_a_file_that_takes_long_to_decode(
     api: Api, database: asyncpg.Connection
 ) -> None:
     api.services.decoders.idle.clear()
-    await api.services.predictions.insert([NewPrediction.create("x.png", bytes(3072), bulk=False)])
+    await api.services.predictions.insert([NewPrediction("x.png", bytes(3072), bulk=False)])
     assert await database.fetchval("SELECT count(*) FROM predictions") == 1
 
 

@@ -67,7 +67,7 @@ async def test_a_wait_that_times_out_returns_the_queued_prediction(api: Api, cat
 def test_the_wait_is_at_most_a_minute_and_an_invalid_one_is_ignored(
     prefer: list[str], seconds: float
 ) -> None:
-    assert parse_wait(prefer) == seconds
+    assert parse_wait(*prefer) == seconds
 
 
 async def test_several_prefer_lines_are_joined_and_the_answer_names_the_applied_wait(

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from backend import pools
 from backend.database import Pool
-from backend.history import history_statement
+from backend.history import HISTORY, complete
 from backend.routes.predictions import Filters
 from backend.settings import Settings
 from scripts.local.config import Config
@@ -57,7 +57,7 @@ async def test_a_search_finds_its_text_anywhere_in_the_name_and_nothing_else(
     expected = {name for name in NAMES if term.lower() in name.lower()}
     answer = await api.client.get("/api/predictions", params={"q": term})
     assert {row["filename"] for row in answer.json()["results"]} == expected
-    statement = str(text(history_statement(["q"], "older")).compile(dialect=dialect()))
+    statement = str(text(complete(HISTORY, ["q"])).compile(dialect=dialect()))
     pattern = Filters.model_validate({"q": term}).parameters()["q"]
     for plan, disabled in PLANS.items():
         async with database.transaction():
@@ -126,7 +126,7 @@ async def taken(pool: Pool, connections: int) -> AsyncGenerator[None]:
     """Use all connections of a pool."""
     async with AsyncExitStack() as stack:
         for _ in range(connections):
-            await stack.enter_async_context(pool._connect())
+            await stack.enter_async_context(pool._engine.connect())
         yield
 
 

@@ -18,14 +18,14 @@ from training.worker import runs
 
 FILTERS = [name for name in history.CONDITIONS if name not in ("older", "newer")]
 HISTORY = {
-    f"history by {' and '.join(names) or 'nothing'}, {direction}": history.history_statement(
-        [*names, direction], direction
+    f"history by {' and '.join(names) or 'nothing'}, {direction}": history.complete(
+        history.HISTORY, [*names, direction], direction
     )
     for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
     for direction in ("older", "newer")
 }
 EXPORTS = {
-    f"export by {' and '.join(names) or 'nothing'}": history.export_statement([*names, "older"])
+    f"export by {' and '.join(names) or 'nothing'}": history.complete(history.EXPORT, [*names, "older"])
     for names in [*itertools.combinations(FILTERS, 1), (), tuple(FILTERS)]
 }
 

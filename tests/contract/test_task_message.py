@@ -58,13 +58,9 @@ def message(kind: str, rows: list[Row]) -> TaskMessage:
     return build(kind, rows)
 
 
-def test_the_backend_builds_the_golden_message(
-    message: TaskMessage, golden: dict[str, Any], rows: list[Row]
-) -> None:
+def test_the_backend_builds_the_golden_message(message: TaskMessage, golden: dict[str, Any]) -> None:
     assert message.headers == golden["headers"]
     assert message.body == golden["body"].encode()
-    assert str(message).startswith(golden["headers"]["task"])
-    assert all(str(id) in str(message) for id, _ in rows)
 
 
 def test_a_message_published_again_has_no_request_id(

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from training.worker.errors import Lost
-from training.worker.run import Model, Run
+from training.worker.run import Lost, Model, Run
 
 
 class MemoryRuns:

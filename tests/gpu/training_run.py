@@ -26,8 +26,7 @@ from tests.gpu.findings import report_check, report_figure, report_skipped
 from tests.gpu.memory_runs import MemoryRuns
 from tests.gpu.options import Options, decode
 from tests.two_colours import write_two_colours
-from training.worker.errors import TrainingFailed
-from training.worker.run import Run
+from training.worker.run import Run, TrainingFailed
 from training.worker.runner import HANDED_BACK, LOST, Runner
 
 # Enough images and epochs that a GPU still trains when the worker next checks the run.

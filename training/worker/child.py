@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any, TextIO
 from uuid import UUID
 
-from training.worker.errors import TrainingFailed
+from training.worker.run import TrainingFailed
 
 logger = logging.getLogger(__name__)
 

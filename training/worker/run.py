@@ -1,4 +1,7 @@
-"""What the worker knows of a run and of a published model."""
+"""What the worker knows of a run and of a published model, and the errors that end an attempt of a run.
+
+`celery_worker.errors.Stopped` also ends an attempt: the worker shuts down, and the run returns to the queue.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -27,3 +30,15 @@ class Model:
     error: str | None
     awaited: bool
     """It is the model to serve, and no worker serves it yet."""
+
+
+class TrainingFailed(Exception):
+    """The run fails. `title` says what happened, the text says why and what to do."""
+
+    def __init__(self, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.title = title
+
+
+class Lost(Exception):
+    """The run is canceled, deleted, or claimed by another attempt. This attempt must not change the row."""

@@ -12,8 +12,7 @@ from uuid import UUID
 
 from celery_worker.errors import Stopped
 from training.worker.child import Child
-from training.worker.errors import Lost, TrainingFailed
-from training.worker.run import MAX_ATTEMPTS, Run
+from training.worker.run import MAX_ATTEMPTS, Lost, Run, TrainingFailed
 
 if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-settings (tests/gpu)
     from training.worker.runs import Runs

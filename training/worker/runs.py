@@ -10,8 +10,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from celery_worker.database import Connection
-from training.worker.errors import Lost
-from training.worker.run import MAX_ATTEMPTS, Model, Run
+from training.worker.run import MAX_ATTEMPTS, Lost, Model, Run
 
 STALE_SECONDS = 15.0  # a worker that has not updated `seen_at` for so long has lost its run
 

@@ -625,7 +625,10 @@ export interface components {
         };
         /** LabelProbability */
         LabelProbability: {
-            /** Label */
+            /**
+             * Label
+             * @example cat
+             */
             label: string;
             /** Probability */
             probability: number;
@@ -804,57 +807,30 @@ export interface components {
         /**
          * Prediction
          * @description One uploaded image and its outcome.
-         * @example {
-         *       "completed_at": "2026-11-24T08:15:30.141Z",
-         *       "confidence": 0.971204,
-         *       "energy": -9.21,
-         *       "filename": "cat.png",
-         *       "id": "019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41",
-         *       "metrics": {
-         *         "batch_size": 8,
-         *         "predict_ms": 9.7,
-         *         "queue_ms": 5.2
-         *       },
-         *       "model": "2026-11-24-1f0c9a7b",
-         *       "prediction": "cat",
-         *       "probabilities": [
-         *         {
-         *           "label": "cat",
-         *           "probability": 0.971204
-         *         },
-         *         {
-         *           "label": "dog",
-         *           "probability": 0.028796
-         *         }
-         *       ],
-         *       "started_at": "2026-11-24T08:15:30.128Z",
-         *       "status": "succeeded",
-         *       "timestamp": "2026-11-24T08:15:30.123Z",
-         *       "unfamiliar": false,
-         *       "urls": {
-         *         "events": "/api/predictions/019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41/events",
-         *         "image": "/api/predictions/019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41/image",
-         *         "self": "/api/predictions/019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41"
-         *       }
-         *     }
          */
         Prediction: {
             /**
              * Id
              * Format: uuid
              * @description UUID version 7, sorts by time.
+             * @example 019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41
              */
             id: string;
-            /** Filename */
+            /**
+             * Filename
+             * @example cat.png
+             */
             filename: string;
             /**
              * Status
+             * @example succeeded
              * @enum {string}
              */
             status: "queued" | "running" | "succeeded" | "failed" | "canceled";
             /**
              * Prediction
              * @description The label with the highest probability.
+             * @example cat
              */
             prediction: string | null;
             /**
@@ -870,6 +846,7 @@ export interface components {
             /**
              * Model
              * @description The version of the model that classified the image.
+             * @example 2026-11-24-1f0c9a7b
              */
             model: string | null;
             /**
@@ -880,8 +857,10 @@ export interface components {
             /**
              * Unfamiliar
              * @description Probably none of the classes; null if the model has no threshold.
+             * @example false
              */
             unfamiliar: boolean | null;
+            /** @example null */
             error: components["schemas"]["Failure"] | null;
             /**
              * Timestamp
@@ -897,6 +876,7 @@ export interface components {
             /**
              * Feedback
              * @description The label that a person says is right.
+             * @example null
              */
             feedback: string | null;
             urls: components["schemas"]["Urls"];
@@ -982,33 +962,19 @@ export interface components {
         /**
          * Training
          * @description One training.
-         * @example {
-         *       "activation": "better",
-         *       "device": "NVIDIA H100 80GB HBM3",
-         *       "epochs": 8,
-         *       "id": "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30",
-         *       "phase": "training",
-         *       "recipe": "fast",
-         *       "seed": 0,
-         *       "silent": false,
-         *       "started_at": "2026-11-24T08:20:00.041Z",
-         *       "status": "running",
-         *       "timestamp": "2026-11-24T08:20:00.000Z",
-         *       "urls": {
-         *         "cancel": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/cancel",
-         *         "events": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/events",
-         *         "self": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
-         *       }
-         *     }
          */
         Training: {
             /**
              * Id
              * Format: uuid
              * @description UUID version 7, sorts by time.
+             * @example 019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30
              */
             id: string;
-            /** Recipe */
+            /**
+             * Recipe
+             * @example fast
+             */
             recipe: string;
             /** Seed */
             seed: number;
@@ -1020,6 +986,7 @@ export interface components {
             /**
              * Data
              * @description The name of the data set. Null: CIFAR-10.
+             * @example null
              */
             data: string | null;
             /**
@@ -1029,6 +996,7 @@ export interface components {
             activation: "better" | "always" | "never";
             /**
              * Status
+             * @example running
              * @enum {string}
              */
             status: "queued" | "running" | "succeeded" | "failed" | "canceled";
@@ -1050,8 +1018,10 @@ export interface components {
             /**
              * Model
              * @description The version of the published model.
+             * @example null
              */
             model: string | null;
+            /** @example null */
             error: components["schemas"]["Failure"] | null;
             /**
              * Timestamp
@@ -1068,33 +1038,19 @@ export interface components {
         /**
          * TrainingDetail
          * @description One training with its curve.
-         * @example {
-         *       "activation": "better",
-         *       "device": "NVIDIA H100 80GB HBM3",
-         *       "epochs": 8,
-         *       "id": "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30",
-         *       "phase": "training",
-         *       "recipe": "fast",
-         *       "seed": 0,
-         *       "silent": false,
-         *       "started_at": "2026-11-24T08:20:00.041Z",
-         *       "status": "running",
-         *       "timestamp": "2026-11-24T08:20:00.000Z",
-         *       "urls": {
-         *         "cancel": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/cancel",
-         *         "events": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/events",
-         *         "self": "/api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
-         *       }
-         *     }
          */
         TrainingDetail: {
             /**
              * Id
              * Format: uuid
              * @description UUID version 7, sorts by time.
+             * @example 019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30
              */
             id: string;
-            /** Recipe */
+            /**
+             * Recipe
+             * @example fast
+             */
             recipe: string;
             /** Seed */
             seed: number;
@@ -1106,6 +1062,7 @@ export interface components {
             /**
              * Data
              * @description The name of the data set. Null: CIFAR-10.
+             * @example null
              */
             data: string | null;
             /**
@@ -1115,6 +1072,7 @@ export interface components {
             activation: "better" | "always" | "never";
             /**
              * Status
+             * @example running
              * @enum {string}
              */
             status: "queued" | "running" | "succeeded" | "failed" | "canceled";
@@ -1136,8 +1094,10 @@ export interface components {
             /**
              * Model
              * @description The version of the published model.
+             * @example null
              */
             model: string | null;
+            /** @example null */
             error: components["schemas"]["Failure"] | null;
             /**
              * Timestamp
@@ -1186,15 +1146,25 @@ export interface components {
         };
         /** TrainingUrls */
         TrainingUrls: {
-            /** Self */
+            /**
+             * Self
+             * @example /api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30
+             */
             self: string;
-            /** Events */
+            /**
+             * Events
+             * @example /api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/events
+             */
             events: string;
-            /** Cancel */
+            /**
+             * Cancel
+             * @example /api/trainings/019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30/cancel
+             */
             cancel: string;
             /**
              * Model
              * @description The published model.
+             * @example null
              */
             model: string | null;
         };
@@ -1215,11 +1185,20 @@ export interface components {
         };
         /** Urls */
         Urls: {
-            /** Self */
+            /**
+             * Self
+             * @example /api/predictions/019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41
+             */
             self: string;
-            /** Events */
+            /**
+             * Events
+             * @example /api/predictions/019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41/events
+             */
             events: string;
-            /** Image */
+            /**
+             * Image
+             * @example /api/predictions/019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41/image
+             */
             image: string;
         };
         /** Worker */

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from training.worker.child import Child
-from training.worker.errors import TrainingFailed
+from training.worker.run import TrainingFailed
 
 
 def test_a_child_that_ends_before_it_may_publish_is_explained_by_its_last_line() -> None:

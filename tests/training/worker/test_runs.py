@@ -9,8 +9,7 @@ import pytest
 
 from scripts.local.config import Config
 from tests.training.worker.harness import Trainings
-from training.worker.errors import Lost
-from training.worker.run import Run
+from training.worker.run import Lost, Run
 from training.worker.runs import FIGURES, Runs
 
 Update = Callable[[Runs, Run], None]
