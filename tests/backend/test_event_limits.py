@@ -55,7 +55,7 @@ async def test_a_reader_that_missed_more_receives_reload_and_the_unfinished_pred
     assert ids(told) == [last]
 
 
-@pytest.mark.parametrize("id", ["0", "1", "999999999999999999", "5-end"])
+@pytest.mark.parametrize("id", ["0", "1", "999999999999999999", "812:815:813", "5-end"])
 async def test_a_reader_with_an_unknown_event_receives_reload(id: str, api: Api, cat: bytes) -> None:
     under_way = (await api.upload(cat)).json()["id"]
     reload, event = await api.follow("/api/events", 2, **{"Last-Event-ID": id})
