@@ -23,7 +23,7 @@ SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]), CAST(:tim
 ON CONFLICT (upload_key) WHERE upload_key IS NOT NULL DO NOTHING
 """
 
-# All rows under the key of one client, with their pixels.
+# All rows under one idempotency key, with their pixels.
 READ_KEYED = f"""
 SELECT {COLUMNS}, upload_key, pixels FROM predictions
 WHERE upload_key >= CAST(:first AS bytea) AND upload_key <= CAST(:last AS bytea)
@@ -38,8 +38,8 @@ async def insert_once(
 ) -> list[tuple[Prediction, bool]]:
     """Store the rows of one request, unless they are stored under the same key.
 
-    Returns for each row the present prediction and whether it is new. Raises KeyReused, and stores nothing,
-    if the key belongs to other images.
+    Returns for each row the stored prediction, and whether this call stored it. Raises KeyReused, and stores
+    nothing, if the key belongs to other images.
     """
     digest = hashlib.sha256(client_key.encode()).digest()[:28]
     keys = [digest + len(rows).to_bytes(2) + place.to_bytes(2) for place in range(len(rows))]

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line. Each line that a request causes has its id."""
+"""Logs: one JSON object a line. Each line that a request causes holds the id of that request."""
 
 import logging
 import sys

@@ -17,7 +17,7 @@ CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
-Row = tuple[UUID, str | None]
+PublishedRow = tuple[UUID, str | None]
 """The id of a row, and the id of its request; None if the row is published again."""
 
 
@@ -59,7 +59,7 @@ class TaskMessage:
         return json.dumps([[self.argument], {}, EMBED]).encode()
 
 
-def write_messages(queue: str, rows: Iterable[Row]) -> list[TaskMessage]:
+def write_messages(queue: str, rows: Iterable[PublishedRow]) -> list[TaskMessage]:
     """The messages for the rows of one queue: one for each training, one for up to 64 predictions."""
     ordered = sorted(rows, key=lambda row: row[0].int)
     if queue == TRAINING:
@@ -68,14 +68,14 @@ def write_messages(queue: str, rows: Iterable[Row]) -> list[TaskMessage]:
     return [classify(group, queue) for group in groups]
 
 
-def classify(rows: Sequence[Row], queue: str = INFERENCE) -> TaskMessage:
+def classify(rows: Sequence[PublishedRow], queue: str = INFERENCE) -> TaskMessage:
     """Classify the stored images of predictions."""
     ids = [str(id) for id, _ in rows]
     requests = {"request_ids": [request_id for _, request_id in rows]}
     return TaskMessage("inference.classify", queue, ids[0], ids, requests)
 
 
-def train(row: Row) -> TaskMessage:
+def train(row: PublishedRow) -> TaskMessage:
     """Run one training."""
     id, request_id = row
     return TaskMessage("training.train", TRAINING, str(id), str(id), {"request_id": request_id})

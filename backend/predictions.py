@@ -1,4 +1,4 @@
-"""Single predictions: the backend's SQL for the table `predictions`."""
+"""Stores, changes and counts predictions: the backend's SQL. `history.py` searches them."""
 
 import asyncio
 import logging
@@ -98,8 +98,8 @@ class Predictions:
         """Store rows. They are committed when this returns.
 
         Concurrent requests share an INSERT: rows that arrive while one INSERT runs are in the next one. An
-        INSERT waits for files that are being decoded, 10 ms at most: photos are decoded one after another. A
-        lone request does not wait.
+        INSERT waits for files that are being decoded, at most 10 ms. Without this wait, each photo would have
+        an INSERT of its own. A lone request does not wait.
         """
         stored = asyncio.get_running_loop().create_future()
         self._waiting.append((rows, stored))
@@ -108,7 +108,10 @@ class Predictions:
         await stored
 
     async def cancel(self, id: UUID) -> Prediction:
-        """Cancel a prediction, or do nothing if it is canceled. Raises UnknownPrediction, PredictionEnded."""
+        """Cancel a prediction, or do nothing if it is already canceled.
+
+        Raises UnknownPrediction, PredictionEnded.
+        """
         if rows := await self._pool.fetch(CANCEL, {"id": id}):
             return to_prediction(rows[0])
         prediction, _ = await self.read(id)

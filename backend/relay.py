@@ -17,7 +17,7 @@ from uuid import UUID
 
 from backend.broker import Broker
 from backend.errors import DatabaseAway, Unavailable
-from backend.messages import BULK, EXCHANGES, TRAINING, Row, TaskMessage, write_messages
+from backend.messages import BULK, EXCHANGES, TRAINING, PublishedRow, TaskMessage, write_messages
 from backend.predictions import Predictions
 from backend.trainings import Trainings
 
@@ -32,7 +32,7 @@ class Relay:
         self._predictions = predictions
         self._trainings = trainings
         self._broker = broker
-        self._waiting: dict[str, list[Row]] = {queue: [] for queue in EXCHANGES}
+        self._waiting: dict[str, list[PublishedRow]] = {queue: [] for queue in EXCHANGES}
         self._wake = asyncio.Event()
         self._relayed: dict[UUID, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,7 +61,7 @@ class Relay:
         now = time.monotonic()
         return sum(now - at < PATIENCE_SECONDS for at in self._relayed.values())
 
-    def publish_soon(self, queue: str, rows: Iterable[Row]) -> None:
+    def publish_soon(self, queue: str, rows: Iterable[PublishedRow]) -> None:
         """Publish messages for committed rows, without delaying their request."""
         self._waiting[queue].extend(rows)
         self._wake.set()

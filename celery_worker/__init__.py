@@ -1,1 +1,1 @@
-"""What the two Celery workers share: how they run. This package knows neither service."""
+"""Shared by both Celery workers: consumer, configuration, logs, connections. It knows neither service."""

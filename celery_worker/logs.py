@@ -30,7 +30,7 @@ def build_handler(stream: TextIO) -> logging.Handler:
             ["levelname", "name", "message"],
             rename_fields={"levelname": "level", "name": "logger"},
             timestamp="time",
-            defaults={"time": None},  # keeps the first place for the time
+            defaults={"time": None},  # puts the time first
         )
     )
     return handler

@@ -1,4 +1,4 @@
-"""What a service defines: one Celery task that decides when and where its requests run."""
+"""The base class of a service's Celery task, which decides when and in which thread its requests run."""
 
 from abc import abstractmethod
 from collections.abc import Callable

@@ -99,7 +99,7 @@ class Pipeline:
         self._collector.add(group)
         if not self._flush_is_due:
             self._flush_is_due = True
-            # After the messages that have already arrived, so that they share this batch.
+            # Runs after the messages that have already arrived are added, so that they share this batch.
             self._consumer.hub.call_later(0, self.flush)
 
     def flush(self) -> None:

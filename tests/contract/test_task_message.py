@@ -17,7 +17,7 @@ from backend.messages import (
     INFERENCE,
     MAX_IDS,
     TRAINING,
-    Row,
+    PublishedRow,
     TaskMessage,
     classify,
     train,
@@ -40,7 +40,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def rows(kind: str, golden: dict[str, Any]) -> list[Row]:
+def rows(kind: str, golden: dict[str, Any]) -> list[PublishedRow]:
     """What the golden message asks for."""
     (argument,), *_ = json.loads(golden["body"])
     if kind == "train":
@@ -48,12 +48,12 @@ def rows(kind: str, golden: dict[str, Any]) -> list[Row]:
     return list(zip(map(UUID, argument), golden["headers"]["request_ids"], strict=True))
 
 
-def build(kind: str, rows: list[Row]) -> TaskMessage:
+def build(kind: str, rows: list[PublishedRow]) -> TaskMessage:
     return classify(rows) if kind == "classify" else train(*rows)
 
 
 @pytest.fixture
-def message(kind: str, rows: list[Row]) -> TaskMessage:
+def message(kind: str, rows: list[PublishedRow]) -> TaskMessage:
     """The message as the backend builds it."""
     return build(kind, rows)
 
@@ -64,7 +64,7 @@ def test_the_backend_builds_the_golden_message(message: TaskMessage, golden: dic
 
 
 def test_a_message_published_again_has_no_request_id(
-    kind: str, golden: dict[str, Any], rows: list[Row]
+    kind: str, golden: dict[str, Any], rows: list[PublishedRow]
 ) -> None:
     again = build(kind, [(id, None) for id, _ in rows])
     nothing = {"request_ids": [None, None]} if kind == "classify" else {"request_id": None}
@@ -73,7 +73,7 @@ def test_a_message_published_again_has_no_request_id(
 
 @pytest.mark.parametrize(("queue", "count"), [(INFERENCE, 1), (INFERENCE, MAX_IDS), (BULK, 3 * MAX_IDS + 1)])
 def test_the_predictions_of_a_queue_share_messages_in_the_order_of_their_ids(queue: str, count: int) -> None:
-    rows: list[Row] = [(uuid4(), f"request-{number}") for number in range(count)]
+    rows: list[PublishedRow] = [(uuid4(), f"request-{number}") for number in range(count)]
     messages = write_messages(queue, rows)
     assert {message.queue for message in messages} == {queue}
     assert [len(message.argument) for message in messages][:-1] == [MAX_IDS] * (len(messages) - 1)
@@ -87,7 +87,7 @@ def test_the_predictions_of_a_queue_share_messages_in_the_order_of_their_ids(que
 
 
 def test_each_training_has_a_message_of_its_own() -> None:
-    rows: list[Row] = [(uuid4(), None) for _ in range(3)]
+    rows: list[PublishedRow] = [(uuid4(), None) for _ in range(3)]
     messages = write_messages(TRAINING, rows)
     assert [message.argument for message in messages] == sorted(str(id) for id, _ in rows)
 
@@ -155,7 +155,7 @@ def as_request(golden: dict[str, Any], app: Celery, task: Any) -> Request:
 
 
 def test_celery_itself_decodes_the_golden_message_and_runs_the_task(
-    golden: dict[str, Any], rows: list[Row]
+    golden: dict[str, Any], rows: list[PublishedRow]
 ) -> None:
     app = Celery("contract", broker="memory://", set_as_current=False)
     argument = json.loads(golden["body"])[0][0]
