@@ -17,6 +17,7 @@ CORE, INFO = 12, 40  # header lengths in bytes: the oldest header, and the one t
 HEADERS = (CORE, INFO, 52, 56, 64, 108, 124)
 WITH_ALPHA_MASK = (56, 108, 124)
 RAW, RLE8, RLE4, BITFIELDS, ALPHA_BITFIELDS = 0, 1, 2, 3, 6
+INSIDE = {4: "JPEG", 5: "PNG"}  # compressions that hold a whole file of another format
 NO_GREY = b"\xff\0\0\0"  # a 17th colour, which no pixel of 4 bits can name
 ADVICE = "save it as PNG, or as a 24-bit BMP."
 # Pillow expands run-length encoding in Python: 0.1 s for a million pixels and bytes.
@@ -80,6 +81,8 @@ def _check(header: Header, size: int) -> None:
         raise DamagedImage("The BMP's header is invalid; open and save the image again.")
     if header.bits == 16 and header.masks[3]:
         raise UnsupportedVariant(f"This is a 16-bit BMP with transparency; {ADVICE}")
+    if header.compression in INSIDE:
+        raise UnsupportedVariant(f"This is a BMP with {INSIDE[header.compression]} inside; {ADVICE}")
     if header.bits not in (1, 4, 8, 16, 24, 32) or header.compression not in (RAW, RLE8, RLE4, BITFIELDS):
         raise UnsupportedVariant(
             f"This is a {header.bits}-bit BMP with compression {header.compression}; {ADVICE}"

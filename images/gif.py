@@ -15,7 +15,7 @@ MAX_BLOCKS = 100_000  # comments and other blocks before the first frame; readin
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The first frame on its canvas. The rest of the canvas is transparent, as in browsers.
+    """The first frame on its canvas. The rest of the canvas is white.
 
     Pillow reads a GIF of the frame's own size, written here without comments and other extensions.
     """

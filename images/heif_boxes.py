@@ -1,4 +1,4 @@
-"""The boxes of a HEIC or AVIF file (ISO/IEC 14496-12 and 23008-12) that the limits need."""
+"""Read the boxes of a HEIC or AVIF file (ISO/IEC 14496-12 and 23008-12) from which the limits are checked."""
 
 import re
 import struct
@@ -16,9 +16,9 @@ METADATA = re.compile(rb"infe(?:[\x00-\x02].{7}|\x03.{9})(Exif|mime)", re.DOTALL
 def hide_metadata(data: bytes) -> BytesIO:
     """The same file, in which EXIF and XMP items have a type that decoders skip as unknown."""
     file = BytesIO(data)
-    description = _find(file.getbuffer(), b"meta")
-    for found in METADATA.finditer(description):
-        description[found.start(1) : found.end(1)] = b"skip"
+    meta = _find(file.getbuffer(), b"meta")
+    for found in METADATA.finditer(meta):
+        meta[found.start(1) : found.end(1)] = b"skip"
     return file
 
 
@@ -28,17 +28,17 @@ def count_tile_pixels(data: bytes) -> int:
     Decoders unpack each tile in full, even if the image shows little of it. Raises TooComplex for nested
     tiles and too many boxes.
     """
-    description = _find(memoryview(data), b"meta")[4:]
-    primary = _find(description, b"pitm")
+    meta = _find(memoryview(data), b"meta")[4:]
+    primary = _find(meta, b"pitm")
     (image,) = struct.unpack_from(">I" if primary[0] else ">H", primary, 4)
-    links = _read_links(description)
+    links = _read_links(meta)
     tiles = links.get(image, [])
     if any(tile in links for tile in tiles):
         raise TooComplex("The image's tiles consist of tiles; save it as JPEG.")
-    properties = _find(description, b"iprp")
+    properties = _find(meta, b"iprp")
     pixels = _read_pixels(_find(properties, b"ipco"))
     owned = _read_associations(properties)
-    return sum(pixels.get(number, 0) for tile in tiles for number in owned.get(tile, ()))
+    return sum(pixels.get(index, 0) for tile in tiles for index in owned.get(tile, ()))
 
 
 def _split(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -62,30 +62,30 @@ def _find(content: memoryview, wanted: bytes) -> memoryview:
     return next((inner for name, inner in _split(content) if name == wanted), memoryview(b""))
 
 
-def _read_links(description: memoryview) -> dict[int, list[int]]:
+def _read_links(meta: memoryview) -> dict[int, list[int]]:
     """For each derived item, the ids of the items that it consists of."""
     links: defaultdict[int, list[int]] = defaultdict(list)
-    references = _find(description, b"iref")
+    references = _find(meta, b"iref")
     code = "I" if references and references[0] else "H"
     for name, link in _split(references[4:]):
         if name == b"dimg":
-            maker, count = struct.unpack_from(f">{code}H", link)
-            links[maker] += struct.unpack_from(f">{count}{code}", link, struct.calcsize(f">{code}H"))
+            derived, count = struct.unpack_from(f">{code}H", link)
+            links[derived] += struct.unpack_from(f">{count}{code}", link, struct.calcsize(f">{code}H"))
     return links
 
 
 def _read_pixels(properties: memoryview) -> dict[int, int]:
-    """For the number of each property that is a size, its width times height."""
+    """For the index of each property that is a size, its width times height."""
     pixels: dict[int, int] = {}
-    for number, (name, content) in enumerate(_split(properties), start=1):
+    for index, (name, content) in enumerate(_split(properties), start=1):
         if name == b"ispe":
             width, height = struct.unpack_from(">II", content, 4)
-            pixels[number] = width * height
+            pixels[index] = width * height
     return pixels
 
 
 def _read_associations(properties: memoryview) -> dict[int, list[int]]:
-    """For each item, the numbers of its properties."""
+    """For each item, the indexes of its properties."""
     owned: defaultdict[int, list[int]] = defaultdict(list)
     for name, content in _split(properties):
         if name != b"ipma":
@@ -97,7 +97,7 @@ def _read_associations(properties: memoryview) -> dict[int, list[int]]:
         for _ in range(min(entries, MAX_BOXES)):
             item, count = struct.unpack_from(head, content, at)
             at += struct.calcsize(head)
-            numbers = struct.unpack_from(f">{count}{code}", content, at)
+            indexes = struct.unpack_from(f">{count}{code}", content, at)
             at += struct.calcsize(f">{count}{code}")
-            owned[item] += (number & mask for number in numbers)
+            owned[item] += (index & mask for index in indexes)
     return owned

@@ -18,11 +18,11 @@ from images.errors import DamagedImage, UnsupportedVariant
 from images.orientation import read_orientation
 from images.picture import Picture, check_pixels
 from images.tiff_blocks import NOT_COMPRESSED, check_blocks
-from images.tiff_directory import Directory, read_directory, write
+from images.tiff_directory import YCBCR, Directory, read_directory, write
 
 OLD_JPEG = 6
 COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000)
-MIN_IS_WHITE, MIN_IS_BLACK, YCBCR = 0, 1, 6
+MIN_IS_WHITE, MIN_IS_BLACK = 0, 1
 COLOURS = {4: "a mask", 8: "Lab colours", 9: "Lab colours", 10: "Lab colours", 32803: "raw sensor data"}
 KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 ADVICE = "save it as an 8-bit PNG or TIFF, in RGB or grey."

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from PIL.ExifTags import Base as Tag
-from PIL.TiffTags import BYTE, LONG, LONG8, SHORT, UNDEFINED, lookup
+from PIL.TiffTags import BYTE, LONG, LONG8, RATIONAL, SHORT, UNDEFINED, lookup
 
 from images.errors import DamagedImage, TooComplex
 
@@ -16,7 +16,11 @@ PIXEL_TAGS = {
     Tag.TileOffsets, Tag.TileByteCounts, Tag.TileWidth, Tag.TileLength,
     Tag.Compression, Tag.FillOrder, Tag.Predictor, Tag.T4Options, Tag.T6Options, Tag.JPEGTables,
 }  # fmt: skip
-CODES = {BYTE: "B", UNDEFINED: "B", SHORT: "H", LONG: "I", LONG8: "Q"}  # of each type, as in struct
+YCBCR = 6
+YCBCR_TAGS = {Tag.YCbCrCoefficients, Tag.YCbCrPositioning, Tag.ReferenceBlackWhite}
+# The code of each type, as in struct. A rational, two numbers of 4 bytes, is copied as a whole.
+CODES = {BYTE: "B", UNDEFINED: "B", SHORT: "H", LONG: "I", LONG8: "Q", RATIONAL: "Q"}
+WRONG_TYPE = "The TIFF's directory holds a number of a wrong type; open and save it again."
 MAX_ENTRIES = 4096
 MAX_BLOCKS = 65_536  # strips or tiles: 64 megapixels in tiles of 32 x 32
 
@@ -35,14 +39,23 @@ class Directory:
 
 def read_directory(data: bytes) -> Directory:
     """The first directory. Raises DamagedImage, also for tags that libraries may read differently."""
+    tags = _read_checked(data, PIXEL_TAGS)
+    if tags.get(Tag.PhotometricInterpretation) == (YCBCR,):
+        tags |= _read_checked(data, YCBCR_TAGS)
+    return Directory(_read_order(data), tags)
+
+
+def _read_checked(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, ...]]:
     tags: dict[int, tuple[int, ...]] = {}
-    for tag, _, values in read_tags(data, PIXEL_TAGS):
+    for tag, kind, values in read_tags(data, wanted):
+        if (kind == RATIONAL) != (lookup(tag).type == RATIONAL):
+            raise DamagedImage(WRONG_TYPE)
         if tag in tags:
             raise DamagedImage("The TIFF's directory names a tag twice; open and save the image again.")
         if values:
             is_single = lookup(tag).length == 1 and tag != Tag.JPEGTables
             tags[tag] = values[:1] if is_single else values
-    return Directory(_read_order(data), tags)
+    return tags
 
 
 def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, tuple[int, ...]]]:
@@ -74,7 +87,7 @@ def _read_order(data: bytes) -> str:
 def _unpack(data: bytes, order: str, at: int, offset: str, kind: int, count: int) -> tuple[int, ...]:
     """The values at `at`. Values that need more bytes than an offset are elsewhere, and `at` holds theirs."""
     if kind not in CODES:
-        raise DamagedImage("The TIFF's directory holds a number of a wrong type; open and save it again.")
+        raise DamagedImage(WRONG_TYPE)
     if count > MAX_BLOCKS:
         raise TooComplex(f"The TIFF has more than {MAX_BLOCKS:,} strips or tiles; save it with larger ones.")
     code = f"{order}{count}{CODES[kind]}"

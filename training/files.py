@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from images import decode
 from images.errors import ImageError, UnknownFormat
+from images.formats import ENDINGS
 from training.errors import DataError
 
 FORMATS = (*decode.FORMATS, "PPM")  # some data sets are published as PPM files
@@ -165,6 +164,6 @@ def _is_meant_as_image(file: Path, error: ImageError) -> bool:
     begins as an image; a file with the ending of another type does not, because a text may begin with "BM" or
     "P1".
     """
-    if Image.registered_extensions().get(file.suffix.lower()) in FORMATS:
+    if file.suffix.lower() in ENDINGS:
         return True
     return not isinstance(error, UnknownFormat) and mimetypes.guess_type(file.name)[0] is None

@@ -13,7 +13,7 @@ from training.model import INPUT_SIZE
 GRIDS = (1, 2, 3, 5, 8, 16, 32)  # cells a side: 1 gives a plain colour, 32 gives noise
 MAX_TEST_OUTLIERS = 1000
 TILE = 8
-FAINT = 0.15  # 32 / 210: the share of its contrast that noise of 210 pixels a side keeps when scaled down
+FAINT = 0.15  # Noise of 210 x 210 pixels keeps 32/210 of its contrast when scaled to 32 x 32.
 
 
 def make_training_outliers(count: int, generator: torch.Generator) -> Tensor:

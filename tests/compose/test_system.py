@@ -43,7 +43,7 @@ async def classify(client: httpx.AsyncClient, **headers: str) -> dict[str, Any]:
 
 
 async def follow(client: httpx.AsyncClient) -> list[str]:
-    """Upload, and follow the prediction to its end: the statuses that its events told."""
+    """Upload, and follow the prediction to its end; returns the status of each event."""
     accepted = (await client.post("/api/predict", files={"file": CAT})).json()
     async with asyncio.timeout(30), aconnect_sse(client, "GET", accepted["urls"]["events"]) as stream:
         return [json.loads(event.data)["status"] async for event in stream.aiter_sse()]
@@ -84,7 +84,7 @@ async def test_health_reports_this_project_s_containers_and_no_other(
         assert secret.read_text() not in json.dumps(components), secret.name
 
 
-async def test_the_docker_api_is_open_for_reading_alone(running: Compose) -> None:
+async def test_the_docker_api_is_open_for_reading_only(running: Compose) -> None:
     ask = """import sys, urllib.request, urllib.error
 for method, path in (line.split() for line in sys.argv[1:]):
     request = urllib.request.Request('http://socket-proxy:2375' + path, method=method)
@@ -145,7 +145,7 @@ async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose) -
         await page.click("input[type=submit]")
         await page.goto("/rabbitmq/#/queues/cifar/inference")
         await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
-        # Its own scripts may trip over a graph that has no figures yet; our policy must not.
+        # RabbitMQ's scripts may fail on an empty graph. `open_page` fails on the violations that remain.
         complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 
@@ -222,7 +222,9 @@ async def test_more_backends_and_workers_share_the_work_as_they_come_and_go(
         await classify(client)
 
 
-async def test_one_grep_of_a_request_id_tells_its_story(running: Compose, client: httpx.AsyncClient) -> None:
+async def test_a_request_id_is_in_the_logs_of_three_services(
+    running: Compose, client: httpx.AsyncClient
+) -> None:
     prediction = await classify(client, **{"X-Request-ID": "compose-story-1"})
 
     async def told() -> bool:

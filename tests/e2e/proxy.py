@@ -98,7 +98,7 @@ async def upload(config: Config, host: str, **headers: str) -> httpx.Response:
 async def try_upload(
     folder: Path, host: str, headers: dict[str, str], **settings: str
 ) -> tuple[int, Backend]:
-    """Send an upload's head through a proxy with these settings; returns status and stand-in backend."""
+    """Send an upload of one byte through a proxy with these settings; returns status and stand-in backend."""
     async with run_backend(answers=True) as backend:
         with run_proxy(folder, BACKEND_SERVERS=f"server 127.0.0.1:{backend.port};", **settings) as config:
             answer = await upload(config, host, **headers)

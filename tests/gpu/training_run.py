@@ -37,7 +37,7 @@ CANCEL_SECONDS, TINY_CANCEL_SECONDS = 5.0, 60.0
 FREED_MIB, FREED_SECONDS = 64, 5.0
 LEFT_MIB = 700  # free memory for the run that must fail: CUDA starts, the whitening needs more
 COMMAND, TINY_COMMAND = "training.train", "tests.training.small"
-# The tiny version resumes the worker tests' own child: the real one takes 15 s of CPU time to publish.
+# The tiny version resumes the fake child of the worker's tests: the real child takes 15 s of CPU time.
 RESUMED, TINY_RESUMED = "training.train", "tests.training.worker.fake_train"
 
 
@@ -96,8 +96,13 @@ def resume(setup: Setup) -> None:
     outcome = setup.run(runs, setup.resumed)
     seconds = time.monotonic() - started
     numbers, repeated = sorted(runs.epochs), runs.reported[: len(first)]
-    is_whole = numbers == list(range(1, setup.epochs + 1)) and repeated == first
-    is_whole = is_whole and len(first) < setup.epochs == runs.planned
+    is_whole = all(
+        (
+            numbers == list(range(1, setup.epochs + 1)),
+            repeated == first,
+            len(first) < setup.epochs == runs.planned,
+        )
+    )
     text = f"epochs {first} before and {runs.reported} after, {outcome} in {seconds:.1f} s"
     passed = is_whole and outcome.startswith("published")
     report_check(
@@ -181,7 +186,7 @@ def fill_memory(setup: Setup) -> None:
         passed = "memory is full" in failure.title
     del held
     torch.cuda.empty_cache()
-    report_check("a GPU without free memory text so", text, "a failure in words", passed=passed)
+    report_check("a GPU without free memory is reported", text, "a failure in words", passed=passed)
 
 
 if __name__ == "__main__":

@@ -103,15 +103,21 @@ def tiff(samples: Samples, bits: int, photometric: int, order: str = "<", **tags
 
 
 def directory(entries: dict[int, tuple[int, ...]], order: str, start: int) -> bytes:
-    """A TIFF directory at offset `start`: values are SHORT, offsets and sizes LONG."""
+    """A TIFF directory at offset `start`: values are SHORT, offsets and sizes LONG.
+
+    The values of tags 529 and 532 are pairs: RATIONAL.
+    """
     head, tail = struct.pack(order + "H", len(entries)), b""
     after = start + 2 + 12 * len(entries) + 4
     for tag, values in sorted(entries.items()):
         kind, code = (4, "I") if tag in (256, 257, 273, 278, 279, 324, 325) else (3, "H")
+        count = len(values)
+        if tag in (529, 532):
+            kind, code, count = 5, "I", count // 2
         packed = struct.pack(f"{order}{len(values)}{code}", *values)
         if len(packed) > 4:
             packed, tail = struct.pack(order + "I", after + len(tail)), tail + packed
-        head += struct.pack(order + "HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
+        head += struct.pack(order + "HHI", tag, kind, count) + packed.ljust(4, b"\0")
     return head + bytes(4) + tail
 
 

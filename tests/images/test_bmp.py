@@ -10,6 +10,8 @@ LIMIT = 10**6
 WIDE = pack_rows(few_values(2**32 - 1), 32, "<")
 NARROW = pack_rows(few_values(2**16 - 1), 16, "<")
 NAMED = {
+    "JPEG inside": (bmp(WIDE, 0, compression=4), "BMP with JPEG inside"),
+    "PNG inside": (bmp(WIDE, 0, compression=5), "BMP with PNG inside"),
     "10 bits a colour": (
         bmp(WIDE, 32, compression=3, masks=(0x3FF00000, 0xFFC00, 0x3FF)),
         "32-bit BMP with unusual bit masks",

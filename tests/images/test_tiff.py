@@ -47,6 +47,25 @@ def test_half_of_white_is_grey_at_every_depth(bits: int, order: str) -> None:
         assert int(abs(seen(tiff(half, bits, photometric, order)) - 127.5).max()) <= 1
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("luma", "seen_as"), [(16, 0), (235, 255)])
+def test_black_and_white_of_a_ycbcr_tiff_are_those_of_its_tags(order: str, luma: int, seen_as: int) -> None:
+    samples = np.full((SIDE, SIDE, 3), (luma, 128, 128))
+    limits = tuple(part for value in (16, 235, 128, 240, 128, 240) for part in (value, 1))
+    data = tiff(samples, 8, 6, order, t259=(8,), t530=(1, 1), t532=limits)
+    assert int(abs(seen(data) - seen_as).max()) <= 1
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_the_coefficients_of_a_ycbcr_tiff_count(order: str) -> None:
+    samples = np.full((SIDE, SIDE, 3), (100, 128, 188))
+    usual = tiff(samples, 8, 6, order, t259=(8,), t530=(1, 1))
+    hdtv = tiff(samples, 8, 6, order, t259=(8,), t530=(1, 1), t529=(2126, 10000, 7152, 10000, 722, 10000))
+    # Red is luma + (2 - 2 * the coefficient of red) * (188 - 128).
+    assert abs(seen(usual)[0, 0, 0] - (100 + 1.402 * 60)) <= 1
+    assert abs(seen(hdtv)[0, 0, 0] - (100 + 1.5748 * 60)) <= 1
+
+
 NAMED = {
     "64-bit float": (tiff(FLOATS.astype(np.float64), 64, 1), "a sample of 64 bits .floating-point"),
     "half float": (tiff(FLOATS.astype(np.float16), 16, 1), "a sample of 16 bits .floating-point"),

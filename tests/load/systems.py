@@ -51,7 +51,10 @@ class System:
 
 @dataclass(frozen=True)
 class LitServe(System):
-    """Its worker asks for requests a thousand times a second, so it is paused while another is measured."""
+    """Its worker asks for requests a thousand times a second.
+
+    So it is paused while another system is measured.
+    """
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -87,7 +90,7 @@ def run_service(max_unfinished: int) -> Generator[tuple[System, Config]]:
 
 
 def find_service(config: Config) -> System:
-    """This service, which runs."""
+    """The running service."""
     pids = {process["name"]: process["pid"] for process in stack.processes(config)}
     roots = {group: [pids[name] for name in names] for group, names in PROGRAMS_OF.items()}
     return System("service", config.http_port, roots, WAIT, b'"status":"succeeded"')
@@ -121,7 +124,7 @@ def run_litserve() -> Generator[LitServe]:
 
 def is_ready(port: int, process: subprocess.Popen[bytes]) -> bool:
     if process.poll() is not None:
-        raise SetupError(f"LitServe ended as it started; {LITSERVE_LOG} tells more")
+        raise SetupError(f"LitServe ended during its start; see {LITSERVE_LOG}")
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
             return answer.status == 200

@@ -35,7 +35,7 @@ def small_networks() -> Generator[None]:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take half of a small run's time, and `published` has them."""
+    """Skip the pictures, which take half of a small run. The fixture `published` draws them."""
     monkeypatch.setattr(pictures, "draw", lambda *_: {})
 
 

@@ -115,6 +115,16 @@ def break_image(file: Path, how: str) -> None:
             raise ValueError(how)
 
 
+@pytest.mark.parametrize("ending", [".heic", ".HEIF", ".hif", ".avif", ".jfif", ".tif", ".pgm"])
+def test_an_empty_file_with_the_ending_of_an_image_is_unreadable(
+    ending: str, tree: Path, load: Callable[[], Dataset]
+) -> None:
+    (tree / f"train/tulip/empty{ending}").touch()
+    (left_out,) = load().left_out
+    assert left_out.reason == files.UNREADABLE
+    assert left_out.examples == [f"train/tulip/empty{ending} (The file is empty.)"]
+
+
 HOW = ["cut short", "empty", "text", "too large", "link to nothing", "link to itself"]
 
 

@@ -90,10 +90,10 @@ async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after
         second = await again.start("epochs", epochs=1)
         if it_ends == "later":
 
-            async def stays() -> bool:
+            async def waits_in_queue() -> bool:
                 return await again.count("training") == 1
 
-            await eventually(stays)
+            await eventually(waits_in_queue)
             assert (await trainings.row(first))["status"] == "running"
             await trainings.database.execute(cancel, first)
         await again.until(second, "succeeded", seconds=30)
