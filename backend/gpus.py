@@ -32,7 +32,7 @@ GPU_LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
 
 
 class Gpus:
-    """All GPUs, read one read at a time. NVML starts at the first read, and again after a failure.
+    """All GPUs. One read runs at a time. NVML starts at the first read, and again after a failure.
 
     A call into a faulty driver can block for ever. So NVML is used in daemon threads, which do not delay the
     exit. The caller must not start a read while another one hangs: each would keep a thread.
