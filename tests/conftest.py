@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 from scripts.local import files, programs, stack
@@ -123,6 +124,17 @@ async def away(database: asyncpg.Connection) -> AsyncGenerator[None]:
         yield
     finally:
         await database.execute("ALTER ROLE worker LOGIN")
+
+
+async def ended(*processes: psutil.Process) -> bool:
+    """Whether all these processes are gone, or wait only for their parents to read their exit status."""
+    for process in processes:
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                return False
+        except psutil.NoSuchProcess:
+            pass
+    return True
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:

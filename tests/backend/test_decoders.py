@@ -7,7 +7,7 @@ import struct
 import sys
 import zlib
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import asyncpg
 import httpx
@@ -22,7 +22,7 @@ from images.decode import decode
 from images.errors import DamagedImage, ImageError, TooManyPixels, UnknownFormat
 from scripts.local.config import REPOSITORY, Config, find_free_ports
 from tests.backend.conftest import Api, Serve, assert_problem
-from tests.conftest import eventually
+from tests.conftest import ended, eventually
 from tests.images.files import encode
 
 PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JPEG")
@@ -62,7 +62,7 @@ def frozen(processes: list[psutil.Process]) -> Generator[None]:
         yield
     finally:
         for process in processes:
-            if process.is_running():
+            with suppress(psutil.NoSuchProcess):
                 process.resume()
 
 
@@ -165,10 +165,6 @@ async def test_an_ordinary_photo_is_answered_while_another_file_is_slow(
     await eventually(lambda: ended(second, large))
     assert first.is_running()
     assert (await api.upload(PHOTO, PHOTO)).status_code == 202
-
-
-async def ended(*processes: psutil.Process) -> bool:
-    return not any(process.is_running() and process.status() != "zombie" for process in processes)
 
 
 async def held(api: Api) -> bool:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ import asyncpg
 import psutil
 
 from scripts.local.config import REPOSITORY, Config
-from tests.conftest import eventually
+from tests.conftest import ended, eventually
 from tests.training.worker.fake_train import VERSION
 
 OPTIONS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -145,8 +145,6 @@ class Trainings:
 
 async def ends(pid: int) -> None:
     """Wait until a process is gone."""
-
-    async def ended() -> bool:
-        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-    await eventually(ended, 10)
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        await eventually(lambda: ended(process), 10)
