@@ -1,8 +1,10 @@
 """The Celery app of a worker."""
 
+import gc
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from celery import Celery, signals
 from celery.worker.control import Panel
@@ -45,6 +47,7 @@ def create_app(
     for name, command in Panel.meta.items():
         if command.type == "control" and name != "heartbeat":
             Panel.data.pop(name, None)
+    signals.worker_ready.connect(_freeze_objects)
     if alive_file:
         signals.heartbeat_sent.connect(lambda **_: alive_file.touch(), weak=False)
     return app
@@ -54,3 +57,13 @@ def add_task(app: Celery, task: WorkerTask) -> None:
     """Register the worker's task. The line "worker ready" describes it."""
     app.register_task(task)
     signals.worker_ready.connect(lambda **_: logger.info("worker ready", extra=task.describe()), weak=False)
+
+
+def _freeze_objects(**_: Any) -> None:
+    """Make garbage collections rare. Nearly all objects are freed without them.
+
+    By default they took a tenth of the CPU time of a message, and paused the worker for up to 70 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from backend import events
 from backend.events import SENT_TOGETHER
 from backend.schemas.predictions import Prediction
 from backend.subscriptions import MAX_BACKLOG, Change, Subscription
@@ -238,6 +239,24 @@ async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api,
         clock.cancel()
     assert turns.total() == 100
     assert max(turns.values()) <= SENT_TOGETHER
+
+
+async def test_many_streams_collect_the_changes_of_a_prediction(
+    api: Api, cat: bytes, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "COLLECT_SECONDS", 0.1)
+
+    async def predict() -> None:
+        await finish((await api.upload(cat)).json()["id"])
+
+    with ExitStack() as stack:
+        streams = [stack.enter_context(api.services.changes.subscribe_to_all()) for _ in range(20)]  # 2 s
+        async with asyncio.timeout(10):
+            *received, _ = await asyncio.gather(*(stream.read() for stream in streams), predict())
+    for changes in received:
+        statuses = [change.prediction and change.prediction.status for change in changes or ()]
+        assert len(statuses) >= 2
+        assert statuses[-1] == "succeeded"
 
 
 @pytest.mark.parametrize("id", ["x", "-1", "1-", "1.5", "9" * 19])
