@@ -42,8 +42,8 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# For each stream: how long changes are collected before they are sent. With 2,000 streams, the two changes of a
-# prediction share one write, after the prediction has ended. Lower: more writes. Higher: later events.
+# For each stream: how long changes are collected before they are sent. With 2,000 streams, the two changes of
+# a prediction share one write, after the prediction has ended. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 
 
