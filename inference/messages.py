@@ -1,5 +1,6 @@
-"""Task messages: which ones the worker accepts, and what they ask for."""
+"""Task messages: which ones the worker accepts, what they ask for, and what Flower shows at their end."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -7,6 +8,8 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 
 from inference.collector import Group
+from inference.errors import ClassificationError
+from inference.outcomes import SKIPPED, Failed, Outcome
 
 INTERACTIVE, BULK = "inference", "inference.bulk"
 """The queues: uploads with one file, and uploads with several."""
@@ -36,3 +39,17 @@ def parse(request: Request) -> Group:
         is_bulk=request.delivery_info["routing_key"] == BULK,
         is_redelivered=bool(request.delivery_info["redelivered"]),
     )
+
+
+def summarize(outcomes: Mapping[UUID, Outcome | None]) -> str | ClassificationError:
+    """What Flower shows for a message with these outcomes. None: the prediction was skipped."""
+    found = list(outcomes.values())
+    failed = sum(isinstance(outcome, Failed) for outcome in found)
+    if len(found) == 1:
+        text = str(found[0] or SKIPPED)
+    else:
+        counts = {"succeeded": len(found) - failed - found.count(None), "failed": failed}
+        counts["skipped"] = found.count(None)
+        told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        text = f"{len(found)} predictions: {told}"
+    return ClassificationError(text) if failed else text
