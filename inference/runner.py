@@ -56,15 +56,11 @@ class BatchRunner:
         }
 
     def run(
-        self,
-        request_ids: Mapping[UUID, str | None],
-        enter_next_stage: Callable[[], None],
-        *,
-        is_redelivered: bool,
+        self, request_ids: Mapping[UUID, str | None], advance: Callable[[], None], *, is_redelivered: bool
     ) -> Mapping[UUID, Outcome]:
         """Run predictions, given with the ids of their HTTP requests. Returns the outcomes that were written.
 
-        Calls `enter_next_stage` before it uses the device, and again before it writes. If it raises, the
+        Calls `advance` before it uses the device, and again before it writes. If it raises, the
         messages must be returned to the broker. Raises DeviceLost if the process must end, too.
         """
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
@@ -73,10 +69,10 @@ class BatchRunner:
         self.metrics.count_exhausted(len(exhausted))
         _log(exhausted, request_ids)
         rows = [row for row in taken if isinstance(row, Row)]
-        enter_next_stage()
+        advance()
         classifier = self.classifier  # read once: a swap must not change the model's name during the batch
         outputs, forward_pass = self._run_model(classifier, rows)
-        enter_next_stage()  # from here on the device is free for the next batch
+        advance()  # from here on the device is free for the next batch
         outcomes = [_conclude(row, classifier, output) for row, output in zip(rows, outputs, strict=True)]
         finished = self._write(outcomes, forward_pass) if outcomes else []
         _log(finished, request_ids, forward_pass)

@@ -102,7 +102,7 @@ class Classify(WorkerTask):
         """Take a batch through the stages, and acknowledge its messages. Called in a thread of the pool."""
         stage = 0
 
-        def enter_next_stage() -> None:
+        def advance() -> None:
             nonlocal stage
             self._stages[stage + 1].acquire()
             self._stages[stage].release()
@@ -112,9 +112,7 @@ class Classify(WorkerTask):
         try:
             for part in batch.parts:
                 _mark_started(part.group)
-            outcomes = self.runner.run(
-                batch.request_ids, enter_next_stage, is_redelivered=batch.is_redelivered
-            )
+            outcomes = self.runner.run(batch.request_ids, advance, is_redelivered=batch.is_redelivered)
             for part in batch.parts:
                 part.group.outcomes.update((id, outcomes.get(id)) for id in part.ids)
                 _acknowledge_if_done(part.group)

@@ -130,18 +130,14 @@ class Echo:
         return {}
 
     def run(
-        self,
-        request_ids: Mapping[UUID, str | None],
-        enter_next_stage: Callable[[], None],
-        *,
-        is_redelivered: bool,
+        self, request_ids: Mapping[UUID, str | None], advance: Callable[[], None], *, is_redelivered: bool
     ) -> Mapping[UUID, Outcome]:
         ids = list(request_ids)
         self.batches.append(ids)
         self.redelivered += ids if is_redelivered else []
         for stage in STAGES:
             if stage != "read":
-                enter_next_stage()
+                advance()
             with self.entered:
                 assert stage not in self.now
                 self.now[stage] = ids
