@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from backend.errors import DatabaseAway, UnknownTraining
+from backend.errors import DatabaseAway, ServiceError
 from backend.schemas import TERMINAL
 from backend.schemas.trainings import Training
 from backend.sse import COMMENT, KEEP_ALIVE_SECONDS, EventId, encode
@@ -47,7 +47,7 @@ async def stream_training(
         except DatabaseAway as error:
             logger.warning("cannot read a training, trying again: %s", error)
             reading = Reading(latest, reading.last_epoch, [])
-        except UnknownTraining:
+        except ServiceError:  # the training was removed
             return
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from backend.openapi import describe_problems, describe_stream
 from backend.prediction_events import read_start, stream_all, stream_one
 from backend.schemas import TERMINAL
-from backend.services import services
+from backend.services import get_services
 from backend.sse import EventId, as_stream
 
 LastEventId = Annotated[
@@ -29,11 +29,11 @@ class NothingNew(Exception):
 async def open_one(
     id: UUID, request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Subscribe to one prediction and read its current status. Raises UnknownPrediction, NothingNew."""
-    serve = services(request)
+    """Subscribe to one prediction and read its current status. Raises UNKNOWN_PREDICTION, NothingNew."""
+    services = get_services(request)
     seen = EventId.parse(last_event_id)
-    with serve.changes.subscribe(id) as subscription:
-        prediction, latest = await serve.predictions.read(id)
+    with services.changes.subscribe(id) as subscription:
+        prediction, latest = await services.predictions.read(id)
         if seen and seen.ended and prediction.status in TERMINAL:
             raise NothingNew
         yield stream_one(prediction, latest, subscription)
@@ -43,10 +43,10 @@ async def open_all(
     request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Subscribe to all predictions and read the missed events, or the unfinished predictions."""
-    serve = services(request)
+    services = get_services(request)
     seen = EventId.parse(last_event_id)
-    with serve.changes.subscribe_to_all() as subscription:
-        first, latest = await read_start(serve.event_log, seen)
+    with services.changes.subscribe_to_all() as subscription:
+        first, latest = await read_start(services.event_log, seen)
         yield stream_all(first, latest, subscription)
 
 
