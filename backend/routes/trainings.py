@@ -13,8 +13,8 @@ from backend.history import decode_cursor, encode_cursor
 from backend.json_bodies import read_json
 from backend.messages import TRAINING
 from backend.openapi import describe_body, describe_problems, describe_stream
-from backend.routes.streams import ENDED_OR_UNKNOWN, LastEventId, NothingNew
-from backend.schemas import TERMINAL, QueryParameters
+from backend.routes.streams import ENDED_OR_UNKNOWN, LastEventId, check_unread
+from backend.schemas import QueryParameters
 from backend.schemas.trainings import Training, TrainingDetail, TrainingPage, TrainingRequest
 from backend.services import get_services
 from backend.sse import EventId, as_stream
@@ -76,13 +76,12 @@ async def cancel_training(id: UUID, request: Request) -> Training:
 async def open_training(
     id: UUID, request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Subscribe to one training and read its new epochs. Raises UNKNOWN_TRAINING, NothingNew."""
+    """Subscribe to one training and read its new epochs. Raises UNKNOWN_TRAINING."""
     services = get_services(request)
     seen = EventId.parse(last_event_id) or EventId(0)
     with services.changes.subscribe_to_training(id) as subscription:
         reading = await services.trainings.read(id, seen.number)
-        if seen.ended and reading.training.status in TERMINAL:
-            raise NothingNew
+        check_unread(seen, reading.training.status)
         yield stream_training(services.trainings, reading, subscription)
 
 
