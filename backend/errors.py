@@ -72,3 +72,7 @@ class DatabaseAway(ServiceError):
 
 class Unavailable(Exception):
     """A part of the system, such as the broker, did not answer in time. The text says why, for people."""
+
+
+RETRY_SECONDS = 1.0
+"""The time until a part that is unavailable is tried again."""
