@@ -11,15 +11,9 @@ from backend.decoders import Decoders, OverLimits
 from backend.errors import FileRefused, Refusal, ServiceError
 from backend.forms import read_files
 from backend.settings import Settings
+from images import errors
 from images.decode import decode
-from images.errors import (
-    DamagedImage,
-    ImageError,
-    TooComplex,
-    TooManyPixels,
-    UnknownFormat,
-    UnsupportedVariant,
-)
+from images.errors import ImageError
 
 SMALL_BYTES, SMALL_PIXELS = 4096, 64 * 64
 SMALL_FORMATS = ("JPEG", "PNG", "BMP")
@@ -27,11 +21,11 @@ SMALL_FORMATS = ("JPEG", "PNG", "BMP")
 REQUEST_SECONDS = 45
 
 REFUSALS: dict[type[ImageError], Refusal] = {
-    UnknownFormat: Refusal.NOT_AN_IMAGE,
-    UnsupportedVariant: Refusal.UNSUPPORTED_VARIANT,
-    DamagedImage: Refusal.DAMAGED_IMAGE,
-    TooManyPixels: Refusal.TOO_MANY_PIXELS,
-    TooComplex: Refusal.TOO_COSTLY,
+    errors.UnknownFormat: Refusal.NOT_AN_IMAGE,
+    errors.UnsupportedVariant: Refusal.UNSUPPORTED_VARIANT,
+    errors.DamagedImage: Refusal.DAMAGED_IMAGE,
+    errors.TooManyPixels: Refusal.TOO_MANY_PIXELS,
+    errors.TooComplex: Refusal.TOO_COSTLY,
     OverLimits: Refusal.TOO_COSTLY,
 }
 

@@ -1,5 +1,6 @@
 """Task messages: which ones the worker accepts, what they ask for, and what Flower shows at their end."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -9,7 +10,7 @@ from celery.worker.request import Request
 
 from inference.collector import Group
 from inference.errors import ClassificationError
-from inference.outcomes import SKIPPED, Failed, Outcome
+from inference.outcomes import SKIPPED, Outcome
 
 INTERACTIVE, BULK = "inference", "inference.bulk"
 """The queues: uploads with one file, and uploads with several."""
@@ -44,12 +45,7 @@ def parse(request: Request) -> Group:
 def summarize(outcomes: Mapping[UUID, Outcome | None]) -> str | ClassificationError:
     """What Flower shows for a message with these outcomes. None: the prediction was skipped."""
     found = list(outcomes.values())
-    failed = sum(isinstance(outcome, Failed) for outcome in found)
-    if len(found) == 1:
-        text = str(found[0] or SKIPPED)
-    else:
-        counts = {"succeeded": len(found) - failed - found.count(None), "failed": failed}
-        counts["skipped"] = found.count(None)
-        told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        text = f"{len(found)} predictions: {told}"
-    return ClassificationError(text) if failed else text
+    counts = Counter(outcome.status if outcome else "skipped" for outcome in found)
+    told = [f"{counts[status]} {status}" for status in ("succeeded", "failed", "skipped") if counts[status]]
+    text = str(found[0] or SKIPPED) if len(found) == 1 else f"{len(found)} predictions: {', '.join(told)}"
+    return ClassificationError(text) if counts["failed"] else text

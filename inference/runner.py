@@ -18,6 +18,8 @@ from inference.predictions import Predictions
 
 logger = logging.getLogger(__name__)
 
+RequestIds = Mapping[UUID, str | None]
+"""Predictions, each with the id of its HTTP request."""
 ModelOutput = tuple[NDArray[np.float32], np.float32]
 """Probabilities (classes,) and the energy of one image."""
 
@@ -56,12 +58,12 @@ class BatchRunner:
         }
 
     def run(
-        self, request_ids: Mapping[UUID, str | None], advance: Callable[[], None], *, is_redelivered: bool
+        self, request_ids: RequestIds, advance: Callable[[], None], *, is_redelivered: bool
     ) -> Mapping[UUID, Outcome]:
-        """Run predictions, given with the ids of their HTTP requests. Returns the outcomes that were written.
+        """Run predictions; returns the outcomes that were written.
 
-        Calls `advance` before it uses the device, and again before it writes. If it raises, the
-        messages must be returned to the broker. Raises DeviceLost if the process must end, too.
+        Calls `advance` before it uses the device, and again before it writes. If this raises, the messages
+        must be returned to the broker. Raises DeviceLost if the process must end, too.
         """
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
         taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)
@@ -74,7 +76,11 @@ class BatchRunner:
         outputs, forward_pass = self._run_model(classifier, rows)
         advance()  # from here on the device is free for the next batch
         outcomes = [_conclude(row, classifier, output) for row, output in zip(rows, outputs, strict=True)]
-        finished = self._write(outcomes, forward_pass) if outcomes else []
+        finished: list[Outcome] = []
+        if outcomes:
+            written = self.predictions.write(outcomes, forward_pass)
+            finished = [outcome for outcome in outcomes if outcome.row.id in written]
+            self.metrics.count_batch(finished, forward_pass)
         _log(finished, request_ids, forward_pass)
         known = {outcome.row.id: outcome for outcome in (*exhausted, *finished)}
         for id in request_ids.keys() - known.keys():
@@ -92,20 +98,12 @@ class BatchRunner:
         self.speed.measure(seconds, len(rows))
         return outputs, ForwardPass(classifier.version, len(rows), round(seconds * 1000, 3))
 
-    def _write(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> list[Outcome]:
-        """Store outcomes. Returns those that were written."""
-        written = self.predictions.write(outcomes, forward_pass)
-        finished = [outcome for outcome in outcomes if outcome.row.id in written]
-        self.metrics.count_batch(finished, forward_pass)
-        return finished
-
 
 class Speed:
     """A moving estimate of the time that the model takes for one image."""
 
     def __init__(self) -> None:
-        self._seconds = self._images = 0.0
-        self._seconds_an_image = 0.0
+        self._seconds = self._images = self._seconds_an_image = 0.0
 
     def expect(self, images: int) -> float:
         """The seconds that `images` images will take; 0 before the first measurement."""
@@ -150,9 +148,7 @@ def _conclude(row: Row, classifier: Classifier, output: ModelOutput | None) -> O
 
 
 def _log(
-    outcomes: Sequence[Outcome],
-    request_ids: Mapping[UUID, str | None],
-    forward_pass: ForwardPass | None = None,
+    outcomes: Sequence[Outcome], request_ids: RequestIds, forward_pass: ForwardPass | None = None
 ) -> None:
     """Log one line for each outcome, with the forward pass if there was one."""
     for outcome in outcomes:
