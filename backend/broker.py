@@ -15,13 +15,12 @@ from aio_pika.exceptions import AMQPError, ChannelClosed
 from aio_pika.robust_connection import RobustConnection
 from aiormq.exceptions import ChannelInvalidStateError
 
-from backend.errors import Unavailable
+from backend.errors import RETRY_SECONDS, Unavailable
 from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, EXCHANGES, TaskMessage
 
 logger = logging.getLogger(__name__)
 
 EVENTS_EXCHANGE = "celeryev"
-RECONNECT_SECONDS = 1
 CONNECT_TIMEOUT_SECONDS = 5
 DEADLINE_SECONDS = 2.0
 PUBLISHED_TOGETHER = 100  # messages with one deadline
@@ -40,8 +39,8 @@ class Broker:
     """
 
     def __init__(self, url: str, receive: Callable[[Mapping[str, Any]], None]) -> None:
-        self._url = make_url(url, reconnect_interval=RECONNECT_SECONDS, fail_fast=0, name="backend")
-        self._connection: RobustConnection | None = None
+        address = make_url(url, reconnect_interval=RETRY_SECONDS, fail_fast=0, name="backend")
+        self._connection = RobustConnection(address)
         self._channel: AbstractRobustChannel | None = None
         self._events: AbstractRobustChannel | None = None
         self._receive = receive
@@ -49,19 +48,16 @@ class Broker:
 
     async def open(self) -> None:
         """Start to connect and return at once: the backend also works without a broker."""
-        self._connection = RobustConnection(self._url)
-        self._connecting = asyncio.create_task(self._connect(self._connection))
+        self._connecting = asyncio.create_task(self._connect())
 
     async def close(self) -> None:
-        if self._connecting and self._connection:
+        if self._connecting:
             self._connecting.cancel()
             await self._connection.close()
 
     @property
     def connected(self) -> bool:
-        if self._channel is None or self._connection is None:
-            return False
-        return self._connection.connected.is_set()
+        return self._channel is not None and self._connection.connected.is_set()
 
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
@@ -74,7 +70,7 @@ class Broker:
 
     async def inspect(self, queue: str) -> QueueState:
         """The number of messages and of consumers of a queue. Raises Unavailable."""
-        if self._connection is None or not self.connected:
+        if not self.connected:
             raise Unavailable("not connected")
         try:
             async with asyncio.timeout(DEADLINE_SECONDS), self._connection.channel() as channel:
@@ -100,20 +96,20 @@ class Broker:
         if failures:
             raise Unavailable(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
 
-    async def _connect(self, connection: RobustConnection) -> None:
+    async def _connect(self) -> None:
         """Connect and open the channels. aio_pika restores them when it reconnects."""
-        await connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
+        await self._connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
         while self._events is None:
             try:
                 if self._channel is None:
-                    self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                self._events = await self._listen(connection)
+                    self._channel = await self._connection.channel(on_return_raises=True)
+                self._events = await self._listen()
             except Exception as error:
                 logger.warning("cannot open channels to the broker, trying again: %r", error)
-                await asyncio.sleep(RECONNECT_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
 
-    async def _listen(self, connection: RobustConnection) -> AbstractRobustChannel:
-        channel = await connection.channel(publisher_confirms=False)
+    async def _listen(self) -> AbstractRobustChannel:
+        channel = await self._connection.channel(publisher_confirms=False)
         try:
             queue = await channel.declare_queue(
                 f"{EVENTS_EXCHANGE}.backend.{uuid4().hex}",

@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
-from backend.errors import BadParameter, DatabaseAway
+from backend.errors import DatabaseAway, Refusal, ServiceError
 
 # Check that the database answers.
 PING = "SELECT 1"
@@ -40,7 +40,7 @@ class Pool:
     async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
         """Run and commit one statement; returns its rows.
 
-        Raises DatabaseAway if there is no answer in time, BadParameter for values that PostgreSQL refuses.
+        Raises DatabaseAway if there is no answer in time, BAD_PARAMETER for values that PostgreSQL refuses.
         """
         with translated_errors():
             async with self._engine.connect() as connection:
@@ -110,7 +110,7 @@ def number_parameters(statement: str) -> tuple[str, list[str]]:
 
 @contextmanager
 def translated_errors() -> Generator[None]:
-    """Raise DatabaseAway or BadParameter for the drivers' errors that mean one of these."""
+    """Raise DatabaseAway or BAD_PARAMETER for the drivers' errors that mean one of these."""
     try:
         yield
     except (DBAPIError, PoolTimeout, asyncpg.PostgresError, *BROKEN, OSError, TimeoutError) as error:
@@ -120,5 +120,5 @@ def translated_errors() -> Generator[None]:
             raise DatabaseAway("The service cannot reach its database. Try again shortly.") from error
         if code.startswith("22"):  # a value that PostgreSQL refuses, such as text with NUL
             detail = "A value in the request has characters or a form that cannot be used."
-            raise BadParameter(detail) from error
+            raise ServiceError(Refusal.BAD_PARAMETER, detail) from error
         raise

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from backend import logs
-from backend.errors import Stopping
+from backend.errors import Refusal, ServiceError
 from images import errors
 from images.errors import ImageError, TooManyPixels
 
@@ -121,7 +121,7 @@ class Decoders:
         await self._large.stop()
 
     async def decode(self, data: bytes) -> bytes | ImageError:
-        """The pixels of a file, or the reason for which it cannot be decoded. Raises Stopping.
+        """The pixels of a file, or the reason for which it cannot be decoded. Raises STOPPING.
 
         The reason is returned, not raised: its traceback would keep the file in memory.
         """
@@ -146,7 +146,8 @@ class Decoders:
                     return answer
         except TimeoutError:
             if self._end is not None:
-                raise Stopping("The backend is stopping or restarting. Send this again.") from None
+                detail = "The backend is stopping or restarting. Send this again."
+                raise ServiceError(Refusal.STOPPING, detail) from None
             logger.warning("decoder killed: out of time", extra={"bytes": len(data)})
         most = f"{lane.cpu_seconds} s or {lane.memory_bytes // 10**6:,} MB"
         return OverLimits(

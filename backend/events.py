@@ -24,9 +24,9 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
-from backend.errors import DatabaseAway
+from backend.errors import RETRY_SECONDS, DatabaseAway
 from backend.event_log import EventLog, Reading
-from backend.listener import RECONNECT_SECONDS, Listener
+from backend.listener import REREAD_SECONDS, Listener
 from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction
 from backend.sse import KEEP_ALIVE_SECONDS
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 # Channels of schema.sql.
 PROGRESS, OUTCOMES, TRAININGS = "progress", "outcomes", "trainings"
-TICK_SECONDS = 5.0
 PAGE = 1000  # predictions in one read
 KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
@@ -137,7 +136,7 @@ class Changes:
         """Read events after each notification, and every five seconds in case one was missed."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(REREAD_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
             try:
@@ -147,7 +146,7 @@ class Changes:
                 logger.warning("cannot read events, trying again: %s", error)
             except Exception:
                 logger.exception("reading events failed, trying again")
-            await asyncio.sleep(RECONNECT_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
             self._wake.set()
 
     async def _read_once(self) -> None:

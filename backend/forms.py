@@ -8,7 +8,7 @@ from email.utils import collapse_rfc2231_value
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from starlette.requests import Request
 
-from backend.errors import FileTooLarge, NoFile, NotAnImage, RequestTooLarge, TooManyFiles, UploadError
+from backend.errors import FileRefused, Refusal, ServiceError
 from backend.filenames import clean_filename
 from backend.settings import Settings
 
@@ -39,24 +39,24 @@ class FilePart:
         else:
             self._chunks.clear()
 
-    def finish(self) -> tuple[str, bytes | UploadError]:
+    def finish(self) -> tuple[str, bytes | FileRefused]:
         """The name of the file, and its content or the error for which it is refused."""
         content = b"".join(self._chunks)
         self._chunks.clear()
         if self._size > self._max_bytes:
             detail = f"The file has {self._size:,} bytes. The limit is {self._max_bytes:,}. Make it smaller."
-            return self._filename, FileTooLarge(detail)
+            return self._filename, FileRefused(Refusal.FILE_TOO_LARGE, detail)
         if self._encoding not in ENCODINGS:
             detail = (
                 f"The part has the Content-Transfer-Encoding {self._encoding!r}. Send its bytes unencoded."
             )
-            return self._filename, NotAnImage(detail)
+            return self._filename, FileRefused(Refusal.NOT_AN_IMAGE, detail)
         return self._filename, content
 
 
-async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tuple[str, bytes | UploadError]]:
+async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tuple[str, bytes | FileRefused]]:
     """Yield each file of a multipart request when it is complete: its name, and its content or the error for
-    which it is refused. Raises NoFile, TooManyFiles or RequestTooLarge.
+    which it is refused. Raises NO_FILE, TOO_MANY_FILES or REQUEST_TOO_LARGE.
     """
     # As Latin-1, each byte of a header becomes one character. `decode_text` then finds the real charset.
     parser = PushMultipartParser(
@@ -72,9 +72,8 @@ async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tup
                     count += part is not None
                     if count > settings.max_files:
                         most = settings.max_files
-                        raise TooManyFiles(
-                            f"One request may have {most} files. Send the rest in another request."
-                        )
+                        detail = f"One request may have {most} files. Send the rest in another request."
+                        raise ServiceError(Refusal.TOO_MANY_FILES, detail)
                 elif part is not None and event is not None:
                     part.add(event)
                 elif part is not None:
@@ -82,29 +81,31 @@ async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tup
         parser.close()
     except MultipartError as error:
         detail = f"The multipart body cannot be read ({error}). Send it as curl -F does."
-        raise NoFile(detail) from None
+        raise ServiceError(Refusal.NO_FILE, detail) from None
     if not count:
-        raise NoFile(describe_parts(others))
+        raise ServiceError(Refusal.NO_FILE, describe_parts(others))
 
 
 def read_boundary(request: Request) -> bytes:
-    """The boundary between the parts. Raises NoFile if the request is not a multipart form."""
+    """The boundary between the parts. Raises NO_FILE if the request is not a multipart form."""
     content_type = request.headers.get("content-type", "")
     boundary = found[1] if (found := PLAIN_TYPE.fullmatch(content_type)) else parse_boundary(content_type)
     if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
-        raise NoFile(f"The body has the Content-Encoding {coding!r}. Send it without an encoding.")
+        detail = f"The body has the Content-Encoding {coding!r}. Send it without an encoding."
+        raise ServiceError(Refusal.NO_FILE, detail)
     if not boundary:
         detail = "The Content-Type has no boundary. Let curl -F or the browser's FormData write this header."
-        raise NoFile(detail)
+        raise ServiceError(Refusal.NO_FILE, detail)
     return boundary.encode("utf-8", "surrogateescape")
 
 
 def parse_boundary(content_type: str) -> str | None:
-    """The boundary in a Content-Type of any form. Raises NoFile if it is not multipart/form-data."""
+    """The boundary in a Content-Type of any form. Raises NO_FILE if it is not multipart/form-data."""
     head = Message()
     head["Content-Type"] = content_type
     if head.get_content_type() != "multipart/form-data":
-        raise NoFile(f"Send multipart/form-data with one or more parts named {FIELD!r}: -F {FIELD}=@cat.png")
+        detail = f"Send multipart/form-data with one or more parts named {FIELD!r}: -F {FIELD}=@cat.png"
+        raise ServiceError(Refusal.NO_FILE, detail)
     try:
         return head.get_boundary()
     except MALFORMED:
@@ -112,21 +113,21 @@ def parse_boundary(content_type: str) -> str | None:
 
 
 async def read_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
-    """The body in chunks. Raises RequestTooLarge when more than `limit` bytes are announced or received."""
+    """The body in chunks. Raises REQUEST_TOO_LARGE when more than `limit` bytes are announced or received."""
     received = 0
     detail = f"A request may have {limit:,} bytes in total. Send fewer files at once."
     if int(request.headers.get("content-length", 0)) > limit:
-        raise RequestTooLarge(detail)
+        raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)
     async for chunk in request.stream():
         received += len(chunk)
         if received > limit:
-            raise RequestTooLarge(detail)
+            raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)
         if chunk:
             yield chunk
 
 
 def begin(segment: MultipartSegment, max_bytes: int, others: list[str]) -> FilePart | None:
-    """The file that begins with a part. Any other part is added to `others`. Raises RequestTooLarge.
+    """The file that begins with a part. Any other part is added to `others`. Raises REQUEST_TOO_LARGE.
 
     A part without a file name is a file if its Content-Type is not text.
     """
@@ -136,7 +137,7 @@ def begin(segment: MultipartSegment, max_bytes: int, others: list[str]) -> FileP
         return FilePart(segment, filename, max_bytes)
     if len(others) == MAX_OTHER_PARTS:
         detail = f"A request may have {MAX_OTHER_PARTS:,} other fields. Leave them out."
-        raise RequestTooLarge(detail)
+        raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)
     others.append(f"{name[:SHOWN_CHARACTERS]!r} ({'file' if is_file else 'text'})")
     return None
 

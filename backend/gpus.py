@@ -131,7 +131,10 @@ class Device:
             utilization_percent=utilization and utilization.gpu,
             temperature_c=temperature,
             power_w=None if milliwatts is None else milliwatts / 1000,
-            processes=None if processes is None else [_describe_process(process) for process in processes],
+            processes=processes
+            and [
+                GpuProcess(pid=process.pid, memory_used_bytes=process.usedGpuMemory) for process in processes
+            ],
             mig_mode=None if mig is None else "on" if mig_on else "off",
             mig_devices=self._list_mig_devices(handle) if mig_on else [],
             detail=f"NVML says: {self.trouble}" if self.trouble else None,
@@ -168,7 +171,3 @@ class Device:
 def code(error: NVMLError) -> int:
     """The NVML_ERROR_ constant of an error. Type checkers miss it: pynvml creates classes at run time."""
     return error.value  # pyright: ignore
-
-
-def _describe_process(process: Any) -> GpuProcess:
-    return GpuProcess(pid=process.pid, memory_used_bytes=process.usedGpuMemory)

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from backend.csv_export import HEAD, LINE
 from backend.database import Pool
-from backend.errors import BadParameter
+from backend.errors import Refusal, ServiceError
 from backend.prediction_rows import COLUMNS, to_prediction
 from backend.schemas.predictions import PredictionPage
 
@@ -48,7 +48,7 @@ class History:
         self._exports = exports
 
     async def read_page(self, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> PredictionPage:
-        """A page of the history, newest first. Raises BadParameter for a bad cursor."""
+        """A page of the history, newest first. Raises BAD_PARAMETER for a bad cursor."""
         direction, edge = decode_cursor(cursor) if cursor else ("older", None)
         if never_true(filters):
             return PredictionPage(results=[], next=None, previous=None)
@@ -116,13 +116,13 @@ def encode_cursor(direction: str, id: UUID) -> str:
 
 
 def decode_cursor(cursor: str) -> tuple[str, UUID]:
-    """The inverse of `encode_cursor`. Raises BadParameter."""
+    """The inverse of `encode_cursor`. Raises BAD_PARAMETER."""
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
         return {b"o": "older", b"n": "newer"}[data[:1]], UUID(bytes=data[1:])
     except (binascii.Error, KeyError, ValueError) as error:
         detail = "The cursor is invalid. Start again without `cursor`."
-        raise BadParameter(detail) from error
+        raise ServiceError(Refusal.BAD_PARAMETER, detail) from error
 
 
 def time_bound(moment: datetime) -> UUID:

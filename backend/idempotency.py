@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from backend.database import Pool
-from backend.errors import KeyReused
+from backend.errors import Refusal, ServiceError
 from backend.prediction_rows import COLUMNS, NewPrediction, as_columns, to_prediction
 from backend.schemas.predictions import Prediction
 
@@ -38,7 +38,7 @@ async def insert_once(
 ) -> list[tuple[Prediction, bool]]:
     """Store the rows of one request, unless they are stored under the same key.
 
-    Returns for each row the stored prediction, and whether this call stored it. Raises KeyReused, and stores
+    Returns for each row the stored prediction, and whether this call stored it. Raises KEY_REUSED, and stores
     nothing, if the key belongs to other images.
     """
     digest = hashlib.sha256(client_key.encode()).digest()[:28]
@@ -52,6 +52,7 @@ async def insert_once(
         }
         if any(key not in own or row.pixels != own[key].pixels for key, row in stored.items()):
             await pool.fetch(TAKE_BACK, {"ids": [row.id for row in rows]})
-            raise KeyReused("This Idempotency-Key was used with other images. Send a new one.")
+            detail = "This Idempotency-Key was used with other images. Send a new one."
+            raise ServiceError(Refusal.KEY_REUSED, detail)
         if stored.keys() == own.keys():  # otherwise a row was removed meanwhile: try again
             return [(to_prediction(stored[key]), stored[key].id == own[key].id) for key in keys]

@@ -6,7 +6,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from backend.errors import RequestTooLarge
+from backend.errors import Refusal, ServiceError
 
 MAX_BODY_BYTES = 4096
 Body = TypeVar("Body", bound=BaseModel)
@@ -16,13 +16,14 @@ async def read_json(request: Request, shape: type[Body]) -> Body:
     """The checked body of a request; an empty body is read as `{}`.
 
     FastAPI would read JSON only if the Content-Type says so, and `curl -d` sends another one. Raises
-    RequestTooLarge, RequestValidationError.
+    REQUEST_TOO_LARGE, RequestValidationError.
     """
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise RequestTooLarge(f"The body may have {MAX_BODY_BYTES:,} bytes. See /docs for its members.")
+            detail = f"The body may have {MAX_BODY_BYTES:,} bytes. See /docs for its members."
+            raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)
     try:
         return shape.model_validate_json(body.strip() or b"{}")
     except ValidationError as error:

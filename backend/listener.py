@@ -8,10 +8,12 @@ from typing import Any
 
 import asyncpg
 
+from backend.errors import RETRY_SECONDS
+
 logger = logging.getLogger(__name__)
 
-RECONNECT_SECONDS = 1.0
 TIMEOUT_SECONDS = 3  # for each answer of PostgreSQL
+REREAD_SECONDS = 5.0  # what is read after a notification is also read after this time: one may be missed
 CHECK_SECONDS = 5.0  # a hanging connection is noticed after this time plus the timeout
 
 
@@ -30,7 +32,7 @@ class Listener:
                 await self._listen(on_connect)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 logger.warning("cannot listen for changes, trying again: %r", error)
-            await asyncio.sleep(RECONNECT_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen(self, on_connect: Callable[[], None]) -> None:
         """Listen over one connection until it breaks."""

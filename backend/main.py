@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 
 from backend import logs, openapi, problems
 from backend.middleware import API, RequestMiddleware
@@ -63,11 +63,6 @@ def build_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestMiddleware)
     problems.install(app)
     openapi.correct_media_types(app)
-
-    @app.exception_handler(streams.NothingNew)
-    async def _nothing_new(_request: Request, _error: streams.NothingNew) -> Response:
-        return Response(status_code=204)
-
     return app
 
 

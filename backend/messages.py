@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -27,12 +27,15 @@ class TaskMessage:
 
     task: str
     queue: str
-    id: str
-    """The id of the task: the id of its first row."""
     argument: str | list[str]
     """The only argument of the task: the id of a training, or the ids of predictions."""
     requests: Mapping[str, str | list[str | None] | None]
     """The header with the ids of the requests, for the log of the worker."""
+
+    @property
+    def id(self) -> str:
+        """The id of the task: the id of its first row."""
+        return self.argument if isinstance(self.argument, str) else self.argument[0]
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -59,23 +62,17 @@ class TaskMessage:
         return json.dumps([[self.argument], {}, EMBED]).encode()
 
 
-def write_messages(queue: str, rows: Iterable[PublishedRow]) -> list[TaskMessage]:
+def build_messages(queue: str, rows: Iterable[PublishedRow]) -> list[TaskMessage]:
     """The messages for the rows of one queue: one for each training, one for up to 64 predictions."""
     ordered = sorted(rows, key=lambda row: row[0].int)
     if queue == TRAINING:
-        return [train(row) for row in ordered]
-    groups = (ordered[start : start + MAX_IDS] for start in range(0, len(ordered), MAX_IDS))
-    return [classify(group, queue) for group in groups]
-
-
-def classify(rows: Sequence[PublishedRow], queue: str = INFERENCE) -> TaskMessage:
-    """Classify the stored images of predictions."""
-    ids = [str(id) for id, _ in rows]
-    requests = {"request_ids": [request_id for _, request_id in rows]}
-    return TaskMessage("inference.classify", queue, ids[0], ids, requests)
-
-
-def train(row: PublishedRow) -> TaskMessage:
-    """Run one training."""
-    id, request_id = row
-    return TaskMessage("training.train", TRAINING, str(id), str(id), {"request_id": request_id})
+        return [
+            TaskMessage("training.train", queue, str(id), {"request_id": request_id})
+            for id, request_id in ordered
+        ]
+    messages: list[TaskMessage] = []
+    for start in range(0, len(ordered), MAX_IDS):
+        group = ordered[start : start + MAX_IDS]
+        requests = {"request_ids": [request_id for _, request_id in group]}
+        messages.append(TaskMessage("inference.classify", queue, [str(id) for id, _ in group], requests))
+    return messages

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from sqlalchemy import Row
 
 from backend.database import Pool
-from backend.errors import ModelRefused, UnknownModel
+from backend.errors import Refusal, ServiceError
 from backend.pictures import find_pictures, read_picture
 from backend.schemas.models import Model, ModelDetail
 from backend.schemas.trainings import NAME
@@ -70,28 +70,29 @@ class Models:
         return [Model.model_validate(to_members(row, names)) for row, names in zip(rows, drawn, strict=True)]
 
     async def read(self, version: str) -> ModelDetail:
-        """One version with its card. Raises UnknownModel."""
+        """One version with its card. Raises UNKNOWN_MODEL."""
         row = await self._find(version)
         names = await asyncio.to_thread(find_pictures, self._folder, version)
         return ModelDetail.model_validate({**to_members(row, names), "card": lenient(ANYTHING, row.card)})
 
     async def activate(self, version: str) -> ModelDetail:
-        """Activate a version. Raises UnknownModel, ModelRefused."""
+        """Activate a version. Raises UNKNOWN_MODEL, MODEL_REFUSED."""
         if (error := (await self._find(version)).error) is not None:
             detail = f"The model cannot be served: {error.rstrip('.')}. Choose another of GET /api/models."
-            raise ModelRefused(detail)
+            raise ServiceError(Refusal.MODEL_REFUSED, detail)
         await self._pool.fetch(ACTIVATE, {"version": version})
         return await self.read(version)
 
     async def read_picture(self, version: str, name: str) -> bytes:
-        """A PNG of one version. Raises UnknownModel, UnknownPicture."""
+        """A PNG of one version. Raises UNKNOWN_MODEL, UNKNOWN_PICTURE."""
         await self._find(version)
         return await asyncio.to_thread(read_picture, self._folder, version, name)
 
     async def _find(self, version: str) -> Row[Any]:
         rows = await self._pool.fetch(READ, {"version": version}) if re.fullmatch(NAME, version) else []
         if not rows:
-            raise UnknownModel("No model has this version. GET /api/models lists all models.")
+            detail = "No model has this version. GET /api/models lists all models."
+            raise ServiceError(Refusal.UNKNOWN_MODEL, detail)
         return rows[0]
 
 

@@ -5,9 +5,10 @@ Only regular files with the signature of PNG are read. Symbolic links and device
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-from backend.errors import UnknownPicture
+from backend.errors import Refusal, ServiceError
 
 NAMES = ("learning-curve", "confusion", "reliability", "mistakes")
 MAX_BYTES = 8 * 2**20
@@ -18,18 +19,16 @@ def find_pictures(models: Path, version: str) -> list[str]:
     """The names of the pictures that a version has."""
     found: list[str] = []
     for name in NAMES:
-        try:
+        with suppress(ServiceError):
             read_picture(models, version, name, len(PNG_START))
-        except UnknownPicture:
-            continue
-        found.append(name)
+            found.append(name)
     return found
 
 
 def read_picture(models: Path, version: str, name: str, limit: int = MAX_BYTES) -> bytes:
-    """The content of one picture, or its first `limit` bytes. Raises UnknownPicture."""
+    """The content of one picture, or its first `limit` bytes. Raises UNKNOWN_PICTURE."""
     if name not in NAMES:
-        raise UnknownPicture(f"A model has the pictures {', '.join(NAMES)}.")
+        raise ServiceError(Refusal.UNKNOWN_PICTURE, f"A model has the pictures {', '.join(NAMES)}.")
     try:
         folder = os.open(models / version, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -43,9 +42,9 @@ def read_picture(models: Path, version: str, name: str, limit: int = MAX_BYTES) 
         finally:
             os.close(file)
     except OSError as error:
-        raise UnknownPicture(
-            "This model has no such picture. GET the model for the list of its pictures."
-        ) from error
+        detail = "This model has no such picture. GET the model for the list of its pictures."
+        raise ServiceError(Refusal.UNKNOWN_PICTURE, detail) from error
     if status.st_size > MAX_BYTES or not content.startswith(PNG_START):
-        raise UnknownPicture("The picture file is damaged or too large. Train another model.")
+        detail = "The picture file is damaged or too large. Train another model."
+        raise ServiceError(Refusal.UNKNOWN_PICTURE, detail)
     return content

@@ -9,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from backend.database import COMMAND_SECONDS, CONNECT_SECONDS, SERVER_SETTINGS, Pool
-from backend.errors import DatabaseAway, SearchTooLong, TooManySearches
+from backend.errors import DatabaseAway, Refusal, ServiceError
 
 SEARCH_CONNECTIONS = 2  # on two cores a third search would only slow down the others
 SEARCH_SECONDS = 5
@@ -23,7 +23,7 @@ CANCELED = "57014"  # SQLSTATE of a statement that timed out
 class ExpensivePool(Pool):
     """Runs statements that may take long. They wait for a free connection and have a timeout.
 
-    Raises also TooManySearches if no connection is free in time, and SearchTooLong after the timeout.
+    Raises also TOO_MANY_SEARCHES if no connection is free in time, and SEARCH_TOO_LONG after the timeout.
     """
 
     async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
@@ -31,13 +31,13 @@ class ExpensivePool(Pool):
             return await super().fetch(statement, parameters)
         except DatabaseAway as error:
             if isinstance(error.__cause__, PoolTimeout):
-                raise TooManySearches(
-                    "Other searches or exports of the history are running. Try again in a few seconds."
-                ) from error
+                detail = "Other searches or exports of the history are running. Try again in a few seconds."
+                raise ServiceError(Refusal.TOO_MANY_SEARCHES, detail) from error
             if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == CANCELED:
-                raise SearchTooLong(
+                raise ServiceError(
+                    Refusal.SEARCH_TOO_LONG,
                     "The search of the history timed out. Give at least three consecutive letters or digits "
-                    "of the file name, or narrow the search with `from` and `to`, or with `label`."
+                    "of the file name, or narrow the search with `from` and `to`, or with `label`.",
                 ) from error
             raise
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from backend.database import DirectConnection, Pool
-from backend.errors import PredictionEnded, UnknownPrediction
+from backend.errors import Refusal, ServiceError
 from backend.prediction_rows import COLUMNS, NewPrediction, as_columns, to_prediction
 from backend.schemas.predictions import Prediction
 
@@ -110,32 +110,33 @@ class Predictions:
     async def cancel(self, id: UUID) -> Prediction:
         """Cancel a prediction, or do nothing if it is already canceled.
 
-        Raises UnknownPrediction, PredictionEnded.
+        Raises UNKNOWN_PREDICTION, PREDICTION_ENDED.
         """
         if rows := await self._pool.fetch(CANCEL, {"id": id}):
             return to_prediction(rows[0])
         prediction, _ = await self.read(id)
         if prediction.status != "canceled":
-            raise PredictionEnded(
+            detail = (
                 f"The prediction has already {prediction.status}. Use DELETE to remove it from the history."
             )
+            raise ServiceError(Refusal.PREDICTION_ENDED, detail)
         return prediction
 
     async def delete(self, id: UUID) -> None:
-        """Remove a prediction in any status. Raises UnknownPrediction."""
+        """Remove a prediction in any status. Raises UNKNOWN_PREDICTION."""
         await self._fetch_one(DELETE, id)
 
     async def set_feedback(self, id: UUID, label: str | None) -> Prediction:
-        """Store the right label, or remove it with None. Raises UnknownPrediction."""
+        """Store the right label, or remove it with None. Raises UNKNOWN_PREDICTION."""
         return to_prediction(await self._fetch_one(SET_FEEDBACK, id, label=label))
 
     async def read(self, id: UUID) -> tuple[Prediction, int]:
-        """A prediction, and the number of the latest event of all. Raises UnknownPrediction."""
+        """A prediction, and the number of the latest event of all. Raises UNKNOWN_PREDICTION."""
         row = await self._fetch_one(READ, id)
         return to_prediction(row), row.latest or 0
 
     async def read_pixels(self, id: UUID) -> bytes:
-        """The stored 32 x 32 x 3 bytes. Raises UnknownPrediction."""
+        """The stored 32 x 32 x 3 bytes. Raises UNKNOWN_PREDICTION."""
         return (await self._fetch_one(READ_PIXELS, id)).pixels
 
     async def count_unfinished(self) -> int:
@@ -157,7 +158,7 @@ class Predictions:
         rows = await self._pool.fetch(statement, {"id": id, **parameters})
         if not rows:
             detail = f"No prediction has the id {id}. GET /api/predictions lists all predictions."
-            raise UnknownPrediction(detail)
+            raise ServiceError(Refusal.UNKNOWN_PREDICTION, detail)
         return rows[0]
 
     async def _write_waiting(self) -> None:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from backend.errors import ServiceError
+from backend.errors import Refusal, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +38,21 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def _service_error(request: Request, error: ServiceError) -> Response:
-        answer = problem(request, error.status, error.title, error.detail, **error.members)
-        if error.retry_after is not None:
-            answer.headers["Retry-After"] = str(error.retry_after)
+        answer = problem(request, error.refusal.status, error.refusal.title, error.detail, **error.members)
+        if error.refusal.retry_after is not None:
+            answer.headers["Retry-After"] = str(error.refusal.retry_after)
         return answer
 
     @app.exception_handler(RequestValidationError)
     async def _validation_error(request: Request, error: RequestValidationError) -> Response:
         found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors())
-        return problem(request, 422, "Bad parameter", f"{found}. See /docs for what is accepted.")
+        title = Refusal.BAD_PARAMETER.title
+        return problem(request, 422, title, f"{found}. See /docs for what is accepted.")
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 204:
+            return Response(status_code=204)
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = ", ".join(_allowed_methods(request))

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from backend.broker import Broker
 from backend.errors import DatabaseAway, Unavailable
-from backend.messages import BULK, EXCHANGES, TRAINING, PublishedRow, TaskMessage, write_messages
+from backend.messages import BULK, EXCHANGES, TRAINING, PublishedRow, TaskMessage, build_messages
 from backend.predictions import Predictions
 from backend.trainings import Trainings
 
@@ -87,7 +87,7 @@ class Relay:
                 "the messages of %d rows appear to be lost in %s, publishing them again", len(lost), queue
             )
             self._relayed |= dict.fromkeys(lost, now)
-            await self._publish(write_messages(queue, [(id, None) for id in lost]))
+            await self._publish(build_messages(queue, [(id, None) for id in lost]))
         return lost
 
     async def _publish(self, messages: Sequence[TaskMessage]) -> None:
@@ -96,6 +96,8 @@ class Relay:
             await self._broker.publish(messages)
         except Unavailable as error:
             logger.warning("%s", error)
+        except Exception:
+            logger.exception("publishing %d messages failed; the relay will find their rows", len(messages))
 
     async def _publish_waiting(self) -> None:
         while self.waiting or not self._stopping:
@@ -103,14 +105,9 @@ class Relay:
             self._wake.clear()
             messages: list[TaskMessage] = []
             for queue, rows in self._waiting.items():
-                messages += write_messages(queue, rows)
+                messages += build_messages(queue, rows)
                 rows.clear()
-            try:
-                await self._publish(messages)
-            except Exception:
-                logger.exception(
-                    "publishing %d messages failed; the relay will find their rows", len(messages)
-                )
+            await self._publish(messages)
 
     async def _watch(self) -> None:
         while True:

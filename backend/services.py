@@ -81,6 +81,6 @@ class Services:
             await self._pools.close()
 
 
-def services(request: Request) -> Services:
+def get_services(request: Request) -> Services:
     """A call and not a FastAPI dependency, which would take 7% of the backend's CPU time for an upload."""
     return request.app.state.services

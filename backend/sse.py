@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastapi.responses import StreamingResponse
 
-from backend.errors import BadParameter
+from backend.errors import Refusal, ServiceError
 
 KEEP_ALIVE_SECONDS = 15.0
 COMMENT = b": keep-alive\n\n"  # shows proxies and browsers that the stream is alive; readers ignore it
@@ -32,7 +32,7 @@ class EventId:
 
     @classmethod
     def parse(cls, text: str | None) -> "EventId | None":
-        """Parse a `Last-Event-ID`; None if none was sent. Raises BadParameter.
+        """Parse a `Last-Event-ID`; None if none was sent. Raises BAD_PARAMETER.
 
         An id of an earlier release, such as `812:815:813`, is read as 0, which precedes all events.
         """
@@ -42,7 +42,8 @@ class EventId:
             return cls(int(found[1]), found[2] is not None)
         if re.fullmatch(r"[0-9]+:[0-9]+:[0-9,]*", text):
             return cls(0)
-        raise BadParameter("The Last-Event-ID is invalid. Leave it out to start again.")
+        detail = "The Last-Event-ID is invalid. Leave it out to start again."
+        raise ServiceError(Refusal.BAD_PARAMETER, detail)
 
 
 def encode(name: str, id: EventId, data: str) -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backend import logs
 from backend.database import Pool
-from backend.errors import NothingAccepted, Overloaded, UploadError
+from backend.errors import FileRefused, Refusal, ServiceError
 from backend.events import Changes, wait_for
 from backend.idempotency import insert_once
 from backend.messages import BULK, INFERENCE
@@ -33,10 +33,10 @@ class Submissions:
     max_unfinished: int
 
     def check_room(self) -> None:
-        """Raises Overloaded if too many predictions are unfinished."""
+        """Raises TOO_MANY_PREDICTIONS if too many predictions are unfinished."""
         if self.relay.unfinished >= self.max_unfinished:
             detail = f"{self.relay.unfinished:,} predictions are waiting. Try again in a few seconds."
-            raise Overloaded(detail)
+            raise ServiceError(Refusal.TOO_MANY_PREDICTIONS, detail)
 
     async def submit(
         self, uploads: Sequence[Upload], deadline: float | None, key: str | None
@@ -44,17 +44,18 @@ class Submissions:
         """Store and publish the files of one request; returns an entry for each, in the order sent.
 
         deadline: the time of the event loop until which to wait for the outcomes; None to wait for none.
-        key: the Idempotency-Key. Raises NothingAccepted, KeyReused, or the error of a single file.
+        key: the Idempotency-Key. Raises NOTHING_ACCEPTED, KEY_REUSED, or the error of a single file.
         """
         bulk = len(uploads) > 1
-        if not bulk and isinstance(error := uploads[0].pixels, UploadError):
-            raise type(error)(error.detail)  # raising the stored error would make a reference cycle
+        if not bulk and isinstance(error := uploads[0].pixels, FileRefused):
+            # Raising the stored error would make a reference cycle.
+            raise FileRefused(error.refusal, error.detail)
         entries = [self._accept_or_refuse(upload, bulk=bulk) for upload in uploads]
         rows = [entry for entry in entries if isinstance(entry, NewPrediction)]
         if not rows:
             detail = "Every file was refused. Each entry of `predictions` gives the reason."
             refused = [entry.model_dump() for entry in entries if isinstance(entry, Refused)]
-            raise NothingAccepted(detail, predictions=refused)
+            raise ServiceError(Refusal.NOTHING_ACCEPTED, detail, predictions=refused)
         store = self._store(rows, deadline) if key is None else self._store_once(rows, deadline, key)
         predictions = iter(await store)
         return [entry if isinstance(entry, Refused) else next(predictions) for entry in entries]
@@ -100,7 +101,7 @@ class Submissions:
         """The row of a decoded file, or the entry of a refused file, which is counted and logged."""
         if isinstance(upload.pixels, bytes):
             return NewPrediction(upload.filename, upload.pixels, bulk=bulk)
-        title, detail = upload.pixels.title, upload.pixels.detail
+        title, detail = upload.pixels.refusal.title, upload.pixels.detail
         self.metrics.count_refused(title)
         logger.info("file refused", extra={"title": title, "file": upload.filename})
         return Refused(filename=upload.filename, error=Failure(title=title, detail=detail))

@@ -13,7 +13,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from backend.errors import DatabaseAway, UnknownTraining
+from backend.errors import DatabaseAway, ServiceError
+from backend.listener import REREAD_SECONDS
 from backend.schemas import TERMINAL
 from backend.schemas.trainings import Training
 from backend.sse import COMMENT, KEEP_ALIVE_SECONDS, EventId, encode
@@ -21,8 +22,6 @@ from backend.subscriptions import Subscription
 from backend.trainings import Reading, Trainings
 
 logger = logging.getLogger(__name__)
-
-TICK_SECONDS = 5.0  # a stream also reads after this time, in case a notification was missed
 
 
 async def stream_training(
@@ -39,7 +38,7 @@ async def stream_training(
         if latest.status in TERMINAL:
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(TICK_SECONDS):
+            async with asyncio.timeout(REREAD_SECONDS):
                 if await subscription.read() is None:
                     return
         try:
@@ -47,7 +46,7 @@ async def stream_training(
         except DatabaseAway as error:
             logger.warning("cannot read a training, trying again: %s", error)
             reading = Reading(latest, reading.last_epoch, [])
-        except UnknownTraining:
+        except ServiceError:  # the training was removed
             return
 
 

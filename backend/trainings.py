@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from uuid_utils.compat import uuid7
 
 from backend.database import Pool
-from backend.errors import TooManyTrainings, TrainingEnded, UnknownTraining
+from backend.errors import Refusal, ServiceError
 from backend.schemas.trainings import Epoch, Training, TrainingRequest
 
 # The worker has not updated the row: it was killed, or has lost the database.
@@ -98,7 +98,7 @@ class Trainings:
         self._inserting = asyncio.Lock()
 
     async def insert(self, asked: TrainingRequest) -> Training:
-        """Store a training. It is committed when this returns. Raises TooManyTrainings."""
+        """Store a training. It is committed when this returns. Raises TOO_MANY_TRAININGS."""
         id = uuid7()
         timestamp = datetime.fromtimestamp((id.int >> 80) / 1000, UTC)
         values = {**asked.model_dump(), "id": id, "timestamp": timestamp, "most": MAX_UNFINISHED}
@@ -106,17 +106,18 @@ class Trainings:
             rows = await self._pool.fetch(INSERT, values)
         if not rows:
             detail = f"{MAX_UNFINISHED} trainings are unfinished. Cancel one, or wait until one ends."
-            raise TooManyTrainings(detail)
+            raise ServiceError(Refusal.TOO_MANY_TRAININGS, detail)
         return to_training(rows[0])
 
     async def read(self, id: UUID, after: int = 0) -> Reading:
         """A training with its epochs after the epoch `after`, or with all epochs if that one is not stored.
 
-        The training is read first: if it has ended, no epoch is missing. Raises UnknownTraining.
+        The training is read first: if it has ended, no epoch is missing. Raises UNKNOWN_TRAINING.
         """
         rows = await self._pool.fetch(READ, {"id": id})
         if not rows:
-            raise UnknownTraining(f"No training has the id {id}. GET /api/trainings lists all trainings.")
+            detail = f"No training has the id {id}. GET /api/trainings lists all trainings."
+            raise ServiceError(Refusal.UNKNOWN_TRAINING, detail)
         after = after if after <= (rows[0].measured or 0) else 0
         epochs = await self._pool.fetch(READ_EPOCHS, {"id": id, "after": after})
         found = [Epoch.model_validate(epoch, from_attributes=True) for epoch in epochs]
@@ -128,17 +129,20 @@ class Trainings:
         return [to_training(row) for row in rows]
 
     async def cancel(self, id: UUID) -> Training:
-        """Cancel a training, or do nothing if it is canceled. Raises UnknownTraining, TrainingEnded."""
+        """Cancel a training, or do nothing if it is canceled. Raises UNKNOWN_TRAINING, TRAINING_ENDED."""
         rows = await self._pool.fetch(CANCEL, {"id": id})
         if rows:
             return to_training(rows[0])
         training = (await self.read(id)).training
         if training.status == "running":
-            detail = "The training is publishing its model and ends in a moment."
-            raise TrainingEnded(f"{detail} Use POST /api/models/VERSION/activate to serve another model.")
+            detail = (
+                "The training is publishing its model and ends in a moment. "
+                "Use POST /api/models/VERSION/activate to serve another model."
+            )
+            raise ServiceError(Refusal.TRAINING_ENDED, detail)
         if training.status != "canceled":
-            detail = f"The training has already {training.status}."
-            raise TrainingEnded(f"{detail} Use POST /api/trainings to start another.")
+            detail = f"The training has already {training.status}. Use POST /api/trainings to start another."
+            raise ServiceError(Refusal.TRAINING_ENDED, detail)
         return training
 
     async def count_unfinished(self) -> int:

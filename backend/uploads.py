@@ -7,33 +7,26 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from backend import errors
 from backend.decoders import Decoders, OverLimits
-from backend.errors import BrokenImage, EmptyUpload, NotAnImage, OutOfTime, TooManyUploads, UploadError
+from backend.errors import FileRefused, Refusal, ServiceError
 from backend.forms import read_files
 from backend.settings import Settings
+from images import errors
 from images.decode import decode
-from images.errors import (
-    DamagedImage,
-    ImageError,
-    TooComplex,
-    TooManyPixels,
-    UnknownFormat,
-    UnsupportedVariant,
-)
+from images.errors import ImageError
 
 SMALL_BYTES, SMALL_PIXELS = 4096, 64 * 64
 SMALL_FORMATS = ("JPEG", "PNG", "BMP")
 # For all files of a request. The proxy waits 75 s for the answer.
 REQUEST_SECONDS = 45
 
-REFUSALS: dict[type[ImageError], type[UploadError]] = {
-    UnknownFormat: NotAnImage,
-    UnsupportedVariant: errors.UnsupportedVariant,
-    DamagedImage: BrokenImage,
-    TooManyPixels: errors.TooManyPixels,
-    TooComplex: errors.TooCostly,
-    OverLimits: errors.TooCostly,
+REFUSALS: dict[type[ImageError], Refusal] = {
+    errors.UnknownFormat: Refusal.NOT_AN_IMAGE,
+    errors.UnsupportedVariant: Refusal.UNSUPPORTED_VARIANT,
+    errors.DamagedImage: Refusal.DAMAGED_IMAGE,
+    errors.TooManyPixels: Refusal.TOO_MANY_PIXELS,
+    errors.TooComplex: Refusal.TOO_COSTLY,
+    OverLimits: Refusal.TOO_COSTLY,
 }
 
 
@@ -42,7 +35,7 @@ class Upload:
     """One file of a request: its cleaned name, and its pixels or the reason for which it is refused."""
 
     filename: str
-    pixels: bytes | UploadError
+    pixels: bytes | FileRefused
 
 
 class UploadReader:
@@ -57,7 +50,7 @@ class UploadReader:
     async def read(self, request: Request) -> list[Upload]:
         """Read the files of a request. Each is decoded or refused before more of the body is read.
 
-        Raises TooManyUploads, and what `read_files` and `Decoders.decode` raise.
+        Raises TOO_MANY_UPLOADS, and what `read_files` and `Decoders.decode` raise.
         """
         uploads: list[Upload] = []
         end = asyncio.get_running_loop().time() + REQUEST_SECONDS
@@ -77,7 +70,7 @@ class UploadReader:
         size = min(announced, self._settings.max_upload_bytes)
         if self.held_bytes and self.held_bytes + size > limit:
             detail = f"Uploads of {self.held_bytes:,} bytes are being decoded. Try again in a few seconds."
-            raise TooManyUploads(detail)
+            raise ServiceError(Refusal.TOO_MANY_UPLOADS, detail)
         self.held_bytes += size
         try:
             yield
@@ -85,10 +78,10 @@ class UploadReader:
             self.held_bytes -= size
 
 
-async def decode_file(data: bytes, settings: Settings, decoders: Decoders, end: float) -> bytes | UploadError:
+async def decode_file(data: bytes, settings: Settings, decoders: Decoders, end: float) -> bytes | FileRefused:
     """Decode a tiny file at once, any other file in a process, until the event loop's time `end`."""
     if not data:
-        return EmptyUpload("The file has no bytes. Check it and upload it again.")
+        return FileRefused(Refusal.EMPTY_FILE, "The file has no bytes. Check it and upload it again.")
     if (pixels := decode_small(data, settings)) is not None:
         await asyncio.sleep(0)  # let other requests run between many small files
         return pixels
@@ -100,8 +93,8 @@ async def decode_file(data: bytes, settings: Settings, decoders: Decoders, end: 
             f"The time limit for one request ({REQUEST_SECONDS} s) ended before this file was decoded. "
             "Upload it again."
         )
-        return OutOfTime(detail)
-    return pixels if isinstance(pixels, bytes) else REFUSALS[type(pixels)](str(pixels))
+        return FileRefused(Refusal.NOT_IN_TIME, detail)
+    return pixels if isinstance(pixels, bytes) else FileRefused(REFUSALS[type(pixels)], str(pixels))
 
 
 def decode_small(data: bytes, settings: Settings) -> bytes | None:

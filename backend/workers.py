@@ -68,7 +68,7 @@ class Workers:
                 "batches": int(batches),
             }:
                 known = self._inference.get(name)
-                restarted = known and known.counts and predictions < known.counts[-1][1]
+                restarted = known and predictions < known.counts[-1][1]
                 if known is None or restarted:
                     known = self._inference[name] = _Heartbeats(model, device, fallback, now)
                 known.model, known.device, known.fallback, known.at = model, device, fallback, now

@@ -15,7 +15,7 @@ class WorkerTask(Task):
     """A task that takes its requests itself, instead of Celery's pool."""
 
     abstract = True
-    Strategy = "celery_worker.task:start"
+    Strategy = "celery_worker.task:build_strategy"
     ignore_result = True
     consumer: Any = None
     """Celery's consumer on the current connection, with its loop (`hub`) and its threads (`pool`)."""
@@ -47,7 +47,7 @@ def fail(request: Request, error: Exception) -> None:
     request.on_failure(info)
 
 
-def start(task: WorkerTask, app: Celery, consumer: Any) -> Callable[..., Any]:
+def build_strategy(task: WorkerTask, app: Celery, consumer: Any) -> Callable[..., Any]:
     """Celery's default strategy, after a check of each message. Celery calls it for each connection."""
     task.connect(consumer)
     handle = strategy.default(task, app, consumer)

@@ -51,9 +51,8 @@ class Artifact:
     fields: dict[str, Any]
     """The whole card, for people."""
     float32: bytes
-    int8: bytes | None
-    int8_error: str
-    """Why the int8 model cannot be read. Empty: it was read, or the card names none."""
+    int8: bytes | ArtifactError | None
+    """The int8 model, or why it cannot be read. None: the card names none."""
     check: Check
 
 
@@ -86,14 +85,14 @@ def read(folder: Path) -> Artifact:
     """Read and check every file. Raises ArtifactError unless only the int8 model is broken."""
     card, fields = read_card(folder)
     float32 = _read_model(folder, FLOAT_FILE, card.files.float32)
-    int8, int8_error = None, ""
+    int8 = None
     if card.files.int8:
         try:
             int8 = _read_model(folder, INT8_FILE, card.files.int8)
         except ArtifactError as error:
-            int8_error = str(error)
+            int8 = error
     check = parse_check(_read(folder, CHECK_FILE, MAX_CHECK_BYTES), len(card.classes))
-    return Artifact(card, fields, float32, int8, int8_error, check)
+    return Artifact(card, fields, float32, int8, check)
 
 
 def _read_model(folder: Path, name: str, described: File) -> bytes:

@@ -89,8 +89,8 @@ class Loader:
     def _on_cpu(self, found: Artifact, fallback: str = "") -> Classifier:
         """The int8 model, or the float32 model if there is no int8 model or it fails on this CPU."""
         try:
-            if found.int8_error:
-                raise ArtifactError(found.int8_error)
+            if isinstance(found.int8, ArtifactError):
+                raise found.int8
             if found.int8 is not None:
                 self._try("int8", found.int8, found.check)
                 engine = Engine(found.int8, self.cpu_threads, CPU)

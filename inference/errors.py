@@ -9,7 +9,7 @@ class ArtifactError(Exception):
 
 
 class ClassificationError(Exception):
-    """The model raised for this image, also when it was alone in a batch. Only this prediction fails."""
+    """Predictions of a message failed. Flower shows the text."""
 
 
 class DeviceLost(Exception):

@@ -8,11 +8,11 @@ from celery import Celery, signals
 from celery_worker.app import add_task, create_app
 from inference.classifier import Loader
 from inference.metrics import Metrics
-from inference.pipeline import STAGES, count_prefetches
 from inference.predictions import Predictions
 from inference.registry import Registry
+from inference.runner import BatchRunner
 from inference.settings import Settings
-from inference.tasks import Classify
+from inference.task import STAGES, Classify, count_prefetches
 from inference.watcher import Watcher
 
 SECRETS = Path("/run/secrets")  # Docker mounts each secret as a file here
@@ -36,9 +36,9 @@ def build_app(settings: Settings) -> Celery:
     metrics = Metrics()
     if settings.metrics_address:
         metrics.serve(settings.metrics_address)
-    task = Classify(classifier, predictions, metrics, settings.max_batch_size)
-    add_task(app, task)
-    signals.worker_init.connect(lambda **_: watcher.start(task.serve), weak=False)
+    runner = BatchRunner(classifier, predictions, metrics)
+    add_task(app, Classify(runner, settings.max_batch_size))
+    signals.worker_init.connect(lambda **_: watcher.start(runner.serve), weak=False)
     signals.worker_shutting_down.connect(lambda **_: watcher.stop(), weak=False)
     signals.worker_shutdown.connect(lambda **_: watcher.join(), weak=False)
     # A batch that waits for the database must not delay a shutdown.

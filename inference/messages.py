@@ -1,5 +1,7 @@
-"""Task messages: which ones the worker accepts, and what they ask for."""
+"""Task messages: which ones the worker accepts, what they ask for, and what Flower shows at their end."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -7,6 +9,8 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 
 from inference.collector import Group
+from inference.errors import ClassificationError
+from inference.outcomes import SKIPPED, Outcome
 
 INTERACTIVE, BULK = "inference", "inference.bulk"
 """The queues: uploads with one file, and uploads with several."""
@@ -36,3 +40,12 @@ def parse(request: Request) -> Group:
         is_bulk=request.delivery_info["routing_key"] == BULK,
         is_redelivered=bool(request.delivery_info["redelivered"]),
     )
+
+
+def summarize(outcomes: Mapping[UUID, Outcome | None]) -> str | ClassificationError:
+    """What Flower shows for a message with these outcomes. None: the prediction was skipped."""
+    found = list(outcomes.values())
+    counts = Counter(outcome.status if outcome else "skipped" for outcome in found)
+    told = [f"{counts[status]} {status}" for status in ("succeeded", "failed", "skipped") if counts[status]]
+    text = str(found[0] or SKIPPED) if len(found) == 1 else f"{len(found)} predictions: {', '.join(told)}"
+    return ClassificationError(text) if counts["failed"] else text

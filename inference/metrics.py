@@ -6,7 +6,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, start_http_server
 
-from inference.outcomes import Outcome, Run
+from inference.outcomes import ForwardPass, Outcome
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # up to the largest max_batch_size
@@ -38,10 +38,10 @@ class Metrics:
         """Set the version that is served from now on."""
         self._model.info({"version": version, "device": device})
 
-    def count_batch(self, outcomes: Sequence[Outcome], run: Run) -> None:
+    def count_batch(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> None:
         """Count one batch, and those of its outcomes that were written."""
-        self._batch_size.observe(run.batch_size)
-        self._forward_seconds.observe(run.predict_ms / 1000)
+        self._batch_size.observe(forward_pass.batch_size)
+        self._forward_seconds.observe(forward_pass.predict_ms / 1000)
         for outcome in outcomes:
             self._queue_seconds.observe(outcome.row.queue_ms / 1000)
             self._outcomes[outcome.status].inc()

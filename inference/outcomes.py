@@ -10,6 +10,9 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+SKIPPED = "skipped: already terminal, deleted, or claimed again"
+"""What is logged and shown for a prediction without an outcome."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Succeeded:
-    """The model's answer for one row."""
+    """What the model says about one row."""
 
     status: ClassVar = "succeeded"
     row: Row
@@ -61,7 +64,7 @@ class Succeeded:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why the model gave no answer for one row, in words for its user."""
+    """Why one row has no label, in words for its user."""
 
     status: ClassVar = "failed"
     row: Row
@@ -76,8 +79,8 @@ Outcome = Succeeded | Failed
 
 
 @dataclass(frozen=True)
-class Run:
-    """The forward pass of a batch."""
+class ForwardPass:
+    """One run of the model, for all rows of a batch."""
 
     model: str
     batch_size: int

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from celery_worker.database import Connection
-from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
+from inference.outcomes import Failed, ForwardPass, Outcome, Row, Succeeded
 
 MAX_ATTEMPTS = 3
 # Planning for each batch took half the time of READ. The one plan may be made while the table is empty, and
@@ -102,7 +102,7 @@ class Predictions:
                 rows.append(row if title is None else Failed(row, title, detail))
         return rows
 
-    def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
+    def write(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> set[UUID]:
         """Commit a batch's outcomes. Returns the ids of the rows that changed. Raises Stopped.
 
         If the connection breaks just after the commit, the retry finds terminal rows and returns no ids. So
@@ -110,7 +110,8 @@ class Predictions:
         """
         # In id order, so that two workers with the same rows never wait for each other.
         columns = zip(*map(_build_columns, sorted(outcomes, key=lambda outcome: outcome.row.id)), strict=True)
-        parameters = (*map(list, columns), run.model, run.batch_size, run.predict_ms)
+        shared = (forward_pass.model, forward_pass.batch_size, forward_pass.predict_ms)
+        parameters = (*map(list, columns), *shared)
         return {id for (id,) in self._writer.execute(WRITE, parameters)}
 
     def close(self) -> None:
@@ -127,7 +128,7 @@ def _build_columns(outcome: Outcome) -> tuple[Any, ...]:
     row = outcome.row
     match outcome:
         case Succeeded(_, label, confidence, probabilities, energy, unfamiliar):
-            answer = (label, confidence, probabilities, energy, unfamiliar, None, None)
+            values = (label, confidence, probabilities, energy, unfamiliar, None, None)
         case Failed(_, title, detail):
-            answer = (None, None, None, None, None, title, detail)
-    return (row.id, row.attempt, row.started_at, *answer)
+            values = (None, None, None, None, None, title, detail)
+    return (row.id, row.attempt, row.started_at, *values)

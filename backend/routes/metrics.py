@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from backend.services import services
+from backend.services import get_services
 
 router = APIRouter()
 
@@ -11,7 +11,7 @@ router = APIRouter()
 @router.get("/metrics", include_in_schema=False)
 async def read_metrics(request: Request) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    serve = services(request)
-    gpus, _ = await serve.checks.list_gpus()
-    serve.metrics.set_gpus(gpus)
-    return Response(encode(serve.metrics.registry), media_type=content_type)
+    services = get_services(request)
+    gpus, _ = await services.checks.list_gpus()
+    services.metrics.set_gpus(gpus)
+    return Response(encode(services.metrics.registry), media_type=content_type)

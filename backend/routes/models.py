@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from backend.openapi import describe_problems
 from backend.pictures import NAMES
 from backend.schemas.models import ModelDetail, ModelList
-from backend.services import services
+from backend.services import get_services
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/models", tags=["models"])
@@ -18,12 +18,12 @@ router = APIRouter(prefix="/models", tags=["models"])
 @router.get("", summary="List models, the latest found first", responses=describe_problems(503))
 async def list_models(request: Request) -> ModelList:
     """Lists every version that an inference worker has found, including refused ones."""
-    return ModelList(results=await services(request).models.read_all())
+    return ModelList(results=await get_services(request).models.read_all())
 
 
 @router.get("/{version}", summary="Read one model with its card", responses=describe_problems(404, 422, 503))
 async def read_model(version: str, request: Request) -> ModelDetail:
-    return await services(request).models.read(version)
+    return await get_services(request).models.read(version)
 
 
 @router.post(
@@ -34,7 +34,7 @@ async def activate_model(version: str, request: Request) -> ModelDetail:
 
     `served_at` is the time at which the first worker serves it.
     """
-    model = await services(request).models.activate(version)
+    model = await get_services(request).models.activate(version)
     logger.info("model activated", extra={"model": version})
     return model
 
@@ -56,7 +56,7 @@ async def read_model_picture(
     if_none_match: Annotated[list[str] | None, Header()] = None,
 ) -> Response:
     """Returns a PNG: learning curve, confusion matrix, reliability of the confidence, or mistakes."""
-    content = await services(request).models.read_picture(version, name)
+    content = await get_services(request).models.read_picture(version, name)
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {
         "Cache-Control": "private, max-age=31536000, immutable",

@@ -9,12 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from backend.errors import NothingAccepted, ServiceError
+from backend.errors import Refusal, ServiceError
 from backend.header_fields import read_list
 from backend.openapi import describe_problems
 from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction, PredictionBatch
-from backend.services import services
+from backend.services import get_services
 
 MAX_WAIT_SECONDS = 60
 MAX_KEY_CHARACTERS = 255
@@ -79,19 +79,19 @@ async def predict(request: Request) -> Response:
     An accepted image is never lost. If one of several files cannot be read, only this file is refused: its
     entry holds `error`.
     """
-    serve = services(request)
+    services = get_services(request)
     # RFC 7240: the wait counts from the receipt of the request.
     received = asyncio.get_running_loop().time()
     wait_seconds = parse_wait(*request.headers.getlist("prefer"))
     key = read_key(request)
     try:
-        serve.submissions.check_room()
-        uploads = await serve.uploads.read(request)
+        services.submissions.check_room()
+        uploads = await services.uploads.read(request)
         deadline = received + wait_seconds if wait_seconds else None
-        entries = await serve.submissions.submit(uploads, deadline, key)
+        entries = await services.submissions.submit(uploads, deadline, key)
     except ServiceError as error:
-        if not isinstance(error, NothingAccepted):  # its files have been counted one by one
-            serve.metrics.count_refused(error.title)
+        if error.refusal is not Refusal.NOTHING_ACCEPTED:  # its files have been counted one by one
+            services.metrics.count_refused(error.refusal.title)
         raise
     headers = {"Preference-Applied": f"wait={wait_seconds}"} if wait_seconds else {}
     predictions = [entry for entry in entries if isinstance(entry, Prediction)]

@@ -20,7 +20,7 @@ from backend.json_bodies import read_json
 from backend.openapi import describe_body, describe_problems
 from backend.schemas import QueryParameters, Status
 from backend.schemas.predictions import Feedback, Prediction, PredictionPage
-from backend.services import services
+from backend.services import get_services
 from images.fit import INPUT_SIZE
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ async def list_predictions(
     A search that takes longer than five seconds is answered with 503. A search for at least three consecutive
     letters or digits of a file name takes milliseconds, also in a large history.
     """
-    history = services(request).history
+    history = get_services(request).history
     accepted = choose_media_type(request.headers.getlist("accept"), ("application/json", "text/csv"))
     if query.format == "csv" or (query.format is None and accepted == "text/csv"):
         pieces = await history.export(query.parameters())
@@ -92,7 +92,7 @@ async def list_predictions(
 
 @router.get("/{id}", summary="Read one prediction", responses=describe_problems(404, 422, 503))
 async def read_prediction(id: UUID, request: Request) -> Prediction:
-    prediction, _ = await services(request).predictions.read(id)
+    prediction, _ = await get_services(request).predictions.read(id)
     return prediction
 
 
@@ -105,7 +105,7 @@ async def read_prediction(id: UUID, request: Request) -> Prediction:
 )
 async def delete_prediction(id: UUID, request: Request) -> Response:
     """Deletes the prediction and its image. An unfinished prediction is not classified."""
-    await services(request).predictions.delete(id)
+    await get_services(request).predictions.delete(id)
     logger.info("prediction deleted", extra={"prediction_id": str(id)})
     return Response(status_code=204)
 
@@ -115,7 +115,7 @@ async def cancel_prediction(id: UUID, request: Request) -> Prediction:
     """Cancels the prediction immediately and discards a later outcome. Repeating the request has no further
     effect.
     """
-    prediction = await services(request).predictions.cancel(id)
+    prediction = await get_services(request).predictions.cancel(id)
     logger.info("prediction canceled", extra={"prediction_id": str(id)})
     return prediction
 
@@ -130,7 +130,7 @@ async def cancel_prediction(id: UUID, request: Request) -> Prediction:
 )
 async def set_feedback(id: UUID, request: Request) -> Prediction:
     feedback = await read_json(request, Feedback)
-    return await services(request).predictions.set_feedback(id, feedback.label)
+    return await get_services(request).predictions.set_feedback(id, feedback.label)
 
 
 @router.get(
@@ -141,7 +141,7 @@ async def set_feedback(id: UUID, request: Request) -> Prediction:
 )
 async def read_image(id: UUID, request: Request) -> Response:
     """Returns the 32 x 32 pixels after cropping and scaling, as PNG."""
-    pixels = await services(request).predictions.read_pixels(id)
+    pixels = await get_services(request).predictions.read_pixels(id)
     png = BytesIO()
     Image.frombytes("RGB", (INPUT_SIZE, INPUT_SIZE), pixels).save(png, "PNG")
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 
 from backend.openapi import describe_problems, describe_stream
 from backend.prediction_events import read_start, stream_all, stream_one
-from backend.schemas import TERMINAL
-from backend.services import services
+from backend.schemas import TERMINAL, Status
+from backend.services import get_services
 from backend.sse import EventId, as_stream
 
 LastEventId = Annotated[
@@ -22,20 +22,21 @@ ENDED_OR_UNKNOWN = {
 router = APIRouter(tags=["live status"])
 
 
-class NothingNew(Exception):
-    """The reader has received the terminal event. The answer 204 tells its EventSource to stop."""
+def check_unread(seen: EventId | None, status: Status) -> None:
+    """Answers 204, which tells an EventSource to stop, if the reader has received the terminal event."""
+    if seen and seen.ended and status in TERMINAL:
+        raise HTTPException(204)
 
 
 async def open_one(
     id: UUID, request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Subscribe to one prediction and read its current status. Raises UnknownPrediction, NothingNew."""
-    serve = services(request)
+    """Subscribe to one prediction and read its current status. Raises UNKNOWN_PREDICTION."""
+    services = get_services(request)
     seen = EventId.parse(last_event_id)
-    with serve.changes.subscribe(id) as subscription:
-        prediction, latest = await serve.predictions.read(id)
-        if seen and seen.ended and prediction.status in TERMINAL:
-            raise NothingNew
+    with services.changes.subscribe(id) as subscription:
+        prediction, latest = await services.predictions.read(id)
+        check_unread(seen, prediction.status)
         yield stream_one(prediction, latest, subscription)
 
 
@@ -43,10 +44,10 @@ async def open_all(
     request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Subscribe to all predictions and read the missed events, or the unfinished predictions."""
-    serve = services(request)
+    services = get_services(request)
     seen = EventId.parse(last_event_id)
-    with serve.changes.subscribe_to_all() as subscription:
-        first, latest = await read_start(serve.event_log, seen)
+    with services.changes.subscribe_to_all() as subscription:
+        first, latest = await read_start(services.event_log, seen)
         yield stream_all(first, latest, subscription)
 
 

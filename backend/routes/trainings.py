@@ -13,10 +13,10 @@ from backend.history import decode_cursor, encode_cursor
 from backend.json_bodies import read_json
 from backend.messages import TRAINING
 from backend.openapi import describe_body, describe_problems, describe_stream
-from backend.routes.streams import ENDED_OR_UNKNOWN, LastEventId, NothingNew
-from backend.schemas import TERMINAL, QueryParameters
+from backend.routes.streams import ENDED_OR_UNKNOWN, LastEventId, check_unread
+from backend.schemas import QueryParameters
 from backend.schemas.trainings import Training, TrainingDetail, TrainingPage, TrainingRequest
-from backend.services import services
+from backend.services import get_services
 from backend.sse import EventId, as_stream
 from backend.training_events import stream_training
 
@@ -35,9 +35,9 @@ BODY = describe_body(TrainingRequest, "Optional. Without it every member has its
 )
 async def start_training(request: Request, response: Response) -> Training:
     """Queues a training. The published model is registered, and activated as `activation` says."""
-    serve = services(request)
-    training = await serve.trainings.insert(await read_json(request, TrainingRequest))
-    serve.relay.publish_soon(TRAINING, [(training.id, logs.request_id.get())])
+    services = get_services(request)
+    training = await services.trainings.insert(await read_json(request, TrainingRequest))
+    services.relay.publish_soon(TRAINING, [(training.id, logs.request_id.get())])
     logger.info("training accepted", extra={"training_id": str(training.id)})
     response.headers["Location"] = training.urls.self
     return training
@@ -51,7 +51,7 @@ class PageQuery(QueryParameters):
 @router.get("", summary="List trainings, newest first", responses=describe_problems(422, 503))
 async def list_trainings(request: Request, query: Annotated[PageQuery, Query()]) -> TrainingPage:
     older = decode_cursor(query.cursor)[1] if query.cursor else None
-    found = await services(request).trainings.read_page(query.limit + 1, older)
+    found = await get_services(request).trainings.read_page(query.limit + 1, older)
     page = found[: query.limit]
     after = encode_cursor("older", page[-1].id) if len(found) > query.limit else None
     return TrainingPage(results=page, next=after)
@@ -59,7 +59,7 @@ async def list_trainings(request: Request, query: Annotated[PageQuery, Query()])
 
 @router.get("/{id}", summary="Read one training with its curve", responses=describe_problems(404, 422, 503))
 async def read_training(id: UUID, request: Request) -> TrainingDetail:
-    reading = await services(request).trainings.read(id)
+    reading = await get_services(request).trainings.read(id)
     return TrainingDetail(**dict(reading.training), curve=reading.epochs)
 
 
@@ -68,7 +68,7 @@ async def cancel_training(id: UUID, request: Request) -> Training:
     """Cancels the training immediately; its worker stops within a second. Repeating the request has no
     further effect.
     """
-    training = await services(request).trainings.cancel(id)
+    training = await get_services(request).trainings.cancel(id)
     logger.info("training canceled", extra={"training_id": str(id)})
     return training
 
@@ -76,14 +76,13 @@ async def cancel_training(id: UUID, request: Request) -> Training:
 async def open_training(
     id: UUID, request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Subscribe to one training and read its new epochs. Raises UnknownTraining, NothingNew."""
-    serve = services(request)
+    """Subscribe to one training and read its new epochs. Raises UNKNOWN_TRAINING."""
+    services = get_services(request)
     seen = EventId.parse(last_event_id) or EventId(0)
-    with serve.changes.subscribe_to_training(id) as subscription:
-        reading = await serve.trainings.read(id, seen.number)
-        if seen.ended and reading.training.status in TERMINAL:
-            raise NothingNew
-        yield stream_training(serve.trainings, reading, subscription)
+    with services.changes.subscribe_to_training(id) as subscription:
+        reading = await services.trainings.read(id, seen.number)
+        check_unread(seen, reading.training.status)
+        yield stream_training(services.trainings, reading, subscription)
 
 
 @router.get(

@@ -17,6 +17,7 @@ import uvicorn
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from backend.decoders import Lane
+from backend.errors import Refusal, ServiceError
 from backend.main import build_app
 from backend.services import Services
 from backend.settings import Settings
@@ -100,6 +101,11 @@ def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str
     assert body["request_id"] == answer.headers["x-request-id"]
     assert all(word in body["title"] + " " + body["detail"] for word in words), body
     return body
+
+
+def refuses(refusal: Refusal, match: str | None = None) -> pytest.RaisesExc[ServiceError]:
+    """Expect that the block raises the error of a refusal."""
+    return pytest.raises(ServiceError, match=match, check=lambda error: error.refusal is refusal)
 
 
 async def insert(

@@ -9,7 +9,7 @@ import pytest
 
 from backend.broker import PUBLISHED_TOGETHER, Broker
 from backend.errors import Unavailable
-from backend.messages import classify
+from backend.messages import INFERENCE, build_messages
 from scripts.local.config import Config
 from tests.conftest import eventually
 
@@ -57,7 +57,7 @@ class Exchange:
 async def publish_through(exchange: Exchange, count: int) -> None:
     broker = Broker("amqp://127.0.0.1:1", lambda _event: None)
     broker._channel = exchange  # pyright: ignore[reportAttributeAccessIssue]
-    await broker.publish([classify([(uuid4(), None)]) for _ in range(count)])
+    await broker.publish([build_messages(INFERENCE, [(uuid4(), None)])[0] for _ in range(count)])
 
 
 async def test_messages_are_published_in_hundreds_each_with_its_own_deadline() -> None:

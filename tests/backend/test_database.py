@@ -7,8 +7,9 @@ import asyncpg
 import pytest
 
 from backend.database import DirectConnection
-from backend.errors import BadParameter, DatabaseAway
+from backend.errors import DatabaseAway, Refusal
 from scripts.local.config import Config, find_free_ports
+from tests.backend.conftest import refuses
 from tests.conftest import eventually
 
 PID = "SELECT pg_backend_pid() AS pid"
@@ -44,7 +45,7 @@ async def test_a_connection_that_was_cut_is_opened_again(
 
 
 async def test_errors_of_the_driver_become_errors_of_the_service(direct: DirectConnection) -> None:
-    with pytest.raises(BadParameter):
+    with refuses(Refusal.BAD_PARAMETER):
         await direct.fetch("SELECT CAST(:text AS text)", {"text": "\0"})
     with pytest.raises(asyncpg.UndefinedTableError):
         await direct.fetch("SELECT FROM nothing_there")

@@ -7,9 +7,10 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from backend.errors import FileTooLarge, NoFile, NotAnImage, RequestTooLarge, ServiceError, TooManyFiles
+from backend.errors import FileRefused, Refusal
 from backend.forms import read_files
 from backend.settings import Settings
+from tests.backend.conftest import refuses
 
 SETTINGS = Settings.model_validate(
     {
@@ -140,32 +141,42 @@ async def test_other_fields_are_ignored(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "error", "words"),
+    ("body", "content_type", "refusal", "words"),
     [
-        (part('name="meta"', b"x") * 1001 + CAT + END, FORM, RequestTooLarge, ["1,000 other fields"]),
-        (CAT * 4 + END, FORM, TooManyFiles, ["3 files"]),
-        (CAT + b"x" * 500_000, FORM, RequestTooLarge, ["500,000 bytes"]),
-        (part('name="file"') + END, FORM, NoFile, ["'file' (text)", "-F file=@cat.png"]),
-        (part('name="image"; filename="a"') * 12 + END, FORM, NoFile, ["'image' (file)", "and 2 more"]),
-        (part('name="' + "x" * 999 + '"') + END, FORM, NoFile, ["x" * 40 + "' (text)"]),
-        (END, FORM, NoFile, ["Parts found: none"]),
-        (b"", FORM, NoFile, ["end"]),
-        (CAT, FORM, NoFile, ["end"]),
-        (CAT[:-10], FORM, NoFile, ["end"]),
-        (CAT.replace(b"\r\n", b"\n") + END, FORM, NoFile, ["line break"]),
-        (b"--XcasesX\r\nX: 1\r\n\r\nx\r\n" + END, FORM, NoFile, ["Content-Disposition"]),
-        (part('name="file"; filename="' + "x" * 20_000) + END, FORM, NoFile, ["header length"]),
-        (CAT + END, "multipart/form-data", NoFile, ["no boundary", "FormData"]),
-        (CAT + END, "multipart/form-data; boundary=other", NoFile, ["cannot be read"]),
-        (CAT + END, "multipart/mixed; boundary=XcasesX", NoFile, ["multipart/form-data"]),
-        (CAT + END, "application/octet-stream", NoFile, ["multipart/form-data"]),
-        (CAT + END, "", NoFile, ["multipart/form-data"]),
+        (
+            part('name="meta"', b"x") * 1001 + CAT + END,
+            FORM,
+            Refusal.REQUEST_TOO_LARGE,
+            ["1,000 other fields"],
+        ),
+        (CAT * 4 + END, FORM, Refusal.TOO_MANY_FILES, ["3 files"]),
+        (CAT + b"x" * 500_000, FORM, Refusal.REQUEST_TOO_LARGE, ["500,000 bytes"]),
+        (part('name="file"') + END, FORM, Refusal.NO_FILE, ["'file' (text)", "-F file=@cat.png"]),
+        (
+            part('name="image"; filename="a"') * 12 + END,
+            FORM,
+            Refusal.NO_FILE,
+            ["'image' (file)", "and 2 more"],
+        ),
+        (part('name="' + "x" * 999 + '"') + END, FORM, Refusal.NO_FILE, ["x" * 40 + "' (text)"]),
+        (END, FORM, Refusal.NO_FILE, ["Parts found: none"]),
+        (b"", FORM, Refusal.NO_FILE, ["end"]),
+        (CAT, FORM, Refusal.NO_FILE, ["end"]),
+        (CAT[:-10], FORM, Refusal.NO_FILE, ["end"]),
+        (CAT.replace(b"\r\n", b"\n") + END, FORM, Refusal.NO_FILE, ["line break"]),
+        (b"--XcasesX\r\nX: 1\r\n\r\nx\r\n" + END, FORM, Refusal.NO_FILE, ["Content-Disposition"]),
+        (part('name="file"; filename="' + "x" * 20_000) + END, FORM, Refusal.NO_FILE, ["header length"]),
+        (CAT + END, "multipart/form-data", Refusal.NO_FILE, ["no boundary", "FormData"]),
+        (CAT + END, "multipart/form-data; boundary=other", Refusal.NO_FILE, ["cannot be read"]),
+        (CAT + END, "multipart/mixed; boundary=XcasesX", Refusal.NO_FILE, ["multipart/form-data"]),
+        (CAT + END, "application/octet-stream", Refusal.NO_FILE, ["multipart/form-data"]),
+        (CAT + END, "", Refusal.NO_FILE, ["multipart/form-data"]),
     ],
 )
 async def test_an_unreadable_body_is_refused_with_a_reason(
-    body: bytes, content_type: str, error: type[ServiceError], words: list[str]
+    body: bytes, content_type: str, refusal: Refusal, words: list[str]
 ) -> None:
-    with pytest.raises(error) as refused:
+    with refuses(refusal) as refused:
         await read(body, content_type, chunk=10_000)
     assert all(word in refused.value.detail for word in words), refused.value.detail
     assert len(refused.value.detail) < 700
@@ -177,7 +188,7 @@ async def test_a_compressed_body_is_refused_with_the_name_of_its_encoding() -> N
 
     headers = [(b"content-type", FORM.encode()), (b"content-encoding", b"GZIP")]
     request = Request({"type": "http", "headers": headers}, receive)
-    with pytest.raises(NoFile, match=r"Content-Encoding 'gzip'\. Send it without"):
+    with refuses(Refusal.NO_FILE, r"Content-Encoding 'gzip'\. Send it without"):
         _ = [file async for file in read_files(request, SETTINGS)]
 
 
@@ -186,7 +197,7 @@ async def test_an_announced_body_that_is_too_large_is_refused_before_it_is_read(
         pytest.fail("the body was read")
 
     headers = [(b"content-type", FORM.encode()), (b"content-length", b"500001")]
-    with pytest.raises(RequestTooLarge):
+    with refuses(Refusal.REQUEST_TOO_LARGE):
         _ = [
             file
             async for file in read_files(Request({"type": "http", "headers": headers}, receive), SETTINGS)
@@ -197,7 +208,8 @@ async def test_a_file_that_is_too_large_is_refused_alone() -> None:
     large = part('name="file"; filename="large"', bytes(2001))
     fits = part('name="file"; filename="fits"', bytes(2000))
     first, second, third = await read(large + fits + CAT + END, chunk=100)
-    assert isinstance(first[1], FileTooLarge)
+    assert isinstance(first[1], FileRefused)
+    assert first[1].refusal is Refusal.FILE_TOO_LARGE
     assert "2,001 bytes. The limit is 2,000" in first[1].detail
     assert (second, third) == (("fits", bytes(2000)), ("cat.png", b"pixels"))
 
@@ -206,7 +218,8 @@ async def test_a_file_that_is_too_large_is_refused_alone() -> None:
 async def test_a_file_that_is_encoded_for_transfer_is_refused_alone(encoding: str) -> None:
     encoded = part('name="file"; filename="a"', b"cGl4ZWxz", f"Content-Transfer-Encoding: {encoding}")
     first, second = await read(encoded + CAT + END)
-    assert isinstance(first[1], NotAnImage)
+    assert isinstance(first[1], FileRefused)
+    assert first[1].refusal is Refusal.NOT_AN_IMAGE
     assert encoding.lower() in first[1].detail
     assert second == ("cat.png", b"pixels")
 
@@ -229,5 +242,5 @@ async def test_an_encoding_without_effect_is_accepted(encoding: str) -> None:
 async def test_malformed_parameters_cause_no_error(parameters: str) -> None:
     (file,) = await read(part(f'name="file"; filename="cat.png"; {parameters}') + END)
     assert file[1] == b"pixels"
-    with pytest.raises(NoFile):
+    with refuses(Refusal.NO_FILE):
         await read(CAT + END, f"multipart/form-data; {parameters.replace('filename', 'boundary')}")

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 from PIL import Image
 
-from backend.errors import BadParameter
+from backend.errors import Refusal
 from backend.history import decode_cursor, encode_cursor
-from tests.backend.conftest import START, Api, assert_problem, insert, minutes
+from tests.backend.conftest import START, Api, assert_problem, insert, minutes, refuses
 
 
 async def test_pages_lead_from_the_newest_to_the_oldest_and_back(
@@ -157,5 +157,5 @@ def test_a_cursor_is_decoded_and_a_damaged_one_is_refused() -> None:
     id = uuid4()
     cursor = encode_cursor("newer", id)
     assert decode_cursor(cursor) == ("newer", id)
-    with pytest.raises(BadParameter):
+    with refuses(Refusal.BAD_PARAMETER):
         decode_cursor(cursor[:-2])

@@ -8,15 +8,7 @@ import pytest
 from PIL import Image
 
 from backend.decoders import Decoders
-from backend.errors import (
-    BrokenImage,
-    EmptyUpload,
-    NotAnImage,
-    TooCostly,
-    TooManyPixels,
-    UnsupportedVariant,
-    UploadError,
-)
+from backend.errors import FileRefused, Refusal
 from backend.settings import Settings
 from backend.uploads import REFUSALS, decode_file, decode_small
 from images.decode import decode
@@ -36,27 +28,27 @@ async def decoders() -> AsyncGenerator[Decoders]:
 
 
 @pytest.mark.parametrize(
-    ("make", "error"),
+    ("make", "refusal"),
     [
-        (lambda: b"", EmptyUpload),
-        (lambda: b"%PDF-1.7 hello", NotAnImage),
-        (lambda: encode(Image.new("1", (2001, 2000))), TooManyPixels),
-        (lambda: encode(Image.effect_noise((99, 99), 50))[:-2000], BrokenImage),
-        (lambda: tiff(few_values(1, 3).astype(np.float32), 32, 2), UnsupportedVariant),
-        (lambda: b"GIF89a" + bytes(7) + b"!\xfe" + b"\1a" * 200_000, TooCostly),
+        (lambda: b"", Refusal.EMPTY_FILE),
+        (lambda: b"%PDF-1.7 hello", Refusal.NOT_AN_IMAGE),
+        (lambda: encode(Image.new("1", (2001, 2000))), Refusal.TOO_MANY_PIXELS),
+        (lambda: encode(Image.effect_noise((99, 99), 50))[:-2000], Refusal.DAMAGED_IMAGE),
+        (lambda: tiff(few_values(1, 3).astype(np.float32), 32, 2), Refusal.UNSUPPORTED_VARIANT),
+        (lambda: b"GIF89a" + bytes(7) + b"!\xfe" + b"\1a" * 200_000, Refusal.TOO_COSTLY),
     ],
     ids=["empty", "pdf", "many pixels", "cut short", "float", "many blocks"],
 )
-async def test_each_reason_for_a_refused_file_has_its_error(
-    make: Callable[[], bytes], error: type[UploadError], decoders: Decoders
+async def test_each_reason_for_a_refused_file_has_its_refusal(
+    make: Callable[[], bytes], refusal: Refusal, decoders: Decoders
 ) -> None:
-    refusal = await decode_file(make(), SETTINGS, decoders, math.inf)
-    assert isinstance(refusal, UploadError)
-    assert type(refusal) is error
-    assert refusal.detail
+    error = await decode_file(make(), SETTINGS, decoders, math.inf)
+    assert isinstance(error, FileRefused)
+    assert error.refusal is refusal
+    assert error.detail
 
 
-def test_every_error_of_the_decoder_has_an_error_of_the_api() -> None:
+def test_every_error_of_the_decoder_has_a_refusal() -> None:
     assert set(ImageError.__subclasses__()) == set(REFUSALS)
 
 

@@ -13,7 +13,7 @@ from celery.worker import consumer as celery_consumer
 from celery.worker.request import Request
 
 from celery_worker.consumer import Consumer, Events, TaskQueue
-from celery_worker.task import WorkerTask, start
+from celery_worker.task import WorkerTask, build_strategy
 
 
 class Example(WorkerTask):
@@ -83,14 +83,14 @@ def test_a_request_is_given_to_its_task(task: Example) -> None:
 )
 def test_a_malformed_message_is_refused(payload: Any, task: Example) -> None:
     consumer = MagicMock(hostname="test", event_dispatcher=None, connection_errors=())
-    handle = start(task, task.app, consumer)
+    handle = build_strategy(task, task.app, consumer)
     with pytest.raises(InvalidTaskError):
         handle(SimpleNamespace(payload=payload, headers={"id": "a"}))
 
 
 def test_a_message_without_an_id_is_refused(task: Example) -> None:
     consumer = MagicMock(hostname="test", event_dispatcher=None, connection_errors=())
-    handle = start(task, task.app, consumer)
+    handle = build_strategy(task, task.app, consumer)
     with pytest.raises(InvalidTaskError):
         handle(SimpleNamespace(payload=[[], {}, {}], headers={}))
 

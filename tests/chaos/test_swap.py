@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from backend.broker import Broker
-from backend.messages import classify
+from backend.messages import INFERENCE, build_messages
 from scripts.local.config import Config, find_free_ports
 from tests.chaos import worker_process
 from tests.conftest import SHIPPED_MODEL, activate, away, eventually
@@ -91,7 +91,7 @@ async def publish(
             id,
             next(pixels),
         )
-        await broker.publish([classify([(id, None)])])
+        await broker.publish(build_messages(INFERENCE, [(id, None)]))
 
     yield publish
     await broker.close()

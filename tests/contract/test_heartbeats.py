@@ -11,7 +11,8 @@ from backend.workers import Workers
 from celery_worker.consumer import Events
 from celery_worker.task import WorkerTask
 from inference.metrics import Metrics
-from inference.tasks import Classify
+from inference.runner import BatchRunner
+from inference.task import Classify
 from training.worker.task import Train
 
 NOTHING: Any = None  # for parts that a heartbeat does not need
@@ -44,10 +45,10 @@ def test_the_backend_reads_the_heartbeat_of_an_inference_worker(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model: Any = Model()
-    task = Classify(model, NOTHING, Metrics(), 8)
+    task = Classify(BatchRunner(model, NOTHING, Metrics()), 8)
     now = 100.0
     workers.receive(send_heartbeat("inference@a", task, monkeypatch), now)
-    task.finished, task.pipeline.batches = 50, 20
+    task.runner.finished, task.batches = 50, 20
     later = send_heartbeat("inference@a", task, monkeypatch)
     workers.receive(later | {"timestamp": later["timestamp"] + 5}, now)
     (worker,) = workers.report(now)

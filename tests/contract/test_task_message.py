@@ -12,17 +12,7 @@ from celery.worker.request import Request
 from kombu.message import Message
 
 from backend.broker import Broker
-from backend.messages import (
-    BULK,
-    INFERENCE,
-    MAX_IDS,
-    TRAINING,
-    PublishedRow,
-    TaskMessage,
-    classify,
-    train,
-    write_messages,
-)
+from backend.messages import BULK, INFERENCE, MAX_IDS, TRAINING, PublishedRow, TaskMessage, build_messages
 from scripts.local.config import Config
 from tests.conftest import eventually
 
@@ -49,7 +39,8 @@ def rows(kind: str, golden: dict[str, Any]) -> list[PublishedRow]:
 
 
 def build(kind: str, rows: list[PublishedRow]) -> TaskMessage:
-    return classify(rows) if kind == "classify" else train(*rows)
+    (message,) = build_messages(INFERENCE if kind == "classify" else TRAINING, rows)
+    return message
 
 
 @pytest.fixture
@@ -74,7 +65,7 @@ def test_a_message_published_again_has_no_request_id(
 @pytest.mark.parametrize(("queue", "count"), [(INFERENCE, 1), (INFERENCE, MAX_IDS), (BULK, 3 * MAX_IDS + 1)])
 def test_the_predictions_of_a_queue_share_messages_in_the_order_of_their_ids(queue: str, count: int) -> None:
     rows: list[PublishedRow] = [(uuid4(), f"request-{number}") for number in range(count)]
-    messages = write_messages(queue, rows)
+    messages = build_messages(queue, rows)
     assert {message.queue for message in messages} == {queue}
     assert [len(message.argument) for message in messages][:-1] == [MAX_IDS] * (len(messages) - 1)
     bodies = [json.loads(message.body)[0][0] for message in messages]
@@ -88,7 +79,7 @@ def test_the_predictions_of_a_queue_share_messages_in_the_order_of_their_ids(que
 
 def test_each_training_has_a_message_of_its_own() -> None:
     rows: list[PublishedRow] = [(uuid4(), None) for _ in range(3)]
-    messages = write_messages(TRAINING, rows)
+    messages = build_messages(TRAINING, rows)
     assert [message.argument for message in messages] == sorted(str(id) for id, _ in rows)
 
 
@@ -132,7 +123,7 @@ async def test_messages_for_every_queue_are_published_together(servers: Config) 
         await eventually(connected)
         before = [(await broker.inspect(queue)).depth for queue in queues]
         await broker.publish(
-            [message for queue in queues for message in write_messages(queue, [(uuid4(), None)])]
+            [message for queue in queues for message in build_messages(queue, [(uuid4(), None)])]
         )
         after = [(await broker.inspect(queue)).depth for queue in queues]
         assert after == [depth + 1 for depth in before]

@@ -1,6 +1,6 @@
 """The part `worker_loop`: the worker's batch loop from message to outcome, without broker and database.
 
-The real Pipeline and task run in the pool's threads, as in a worker. Only the connection to the broker and
+The real task and its runner work in the pool's threads, as in a worker. Only the connection to the broker and
 the database are replaced, so the figures are those of the device and of the worker's Python code.
 """
 
@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from inference import artifact
 from inference.classifier import Classifier, Loader
 from inference.engine import has_cuda
-from inference.outcomes import Outcome, Row, Run
+from inference.outcomes import ForwardPass, Outcome, Row
 from tests.gpu import image_file
 from tests.gpu.findings import report_check, report_figure, report_skipped
 from tests.gpu.options import Options, decode
@@ -40,7 +40,7 @@ class MemoryPredictions:
         now = datetime.now(UTC)
         return [Row(id, self.pixels[id.int % len(self.pixels)], 0, now, 0.0) for id in ids]
 
-    def write(self, outcomes: Sequence[Outcome], _run: Run) -> set[UUID]:
+    def write(self, outcomes: Sequence[Outcome], _forward_pass: ForwardPass) -> set[UUID]:
         self.written += sum(outcome.status == "succeeded" for outcome in outcomes)
         return {outcome.row.id for outcome in outcomes}
 
@@ -100,13 +100,15 @@ def classify_all(classifier: Classifier, pixels: Sequence[bytes], count: int, ma
     from celery_worker import logs
     from inference.collector import Group
     from inference.metrics import Metrics
-    from inference.tasks import Classify
+    from inference.runner import BatchRunner
+    from inference.task import Classify
 
     logs.configure("inference")  # a line for each prediction, as in a worker
     timed, predictions = TimedClassifier(classifier), MemoryPredictions(pixels)
     consumer = FakeConsumer()
-    task = Classify(timed, predictions, Metrics(), max_batch)  # pyright: ignore[reportArgumentType]
-    task.pipeline.connect(consumer)
+    runner = BatchRunner(timed, predictions, Metrics())  # pyright: ignore[reportArgumentType]
+    task = Classify(runner, max_batch)
+    task.connect(consumer)
     messages, ended, lock = -(-count // GROUP), threading.Event(), threading.Lock()
 
     def settle() -> None:
@@ -119,7 +121,7 @@ def classify_all(classifier: Classifier, pixels: Sequence[bytes], count: int, ma
 
     for start in range(0, count, GROUP):
         ids = [uuid4() for _ in range(min(GROUP, count - start))]
-        task.pipeline.add(Group(FakeRequest(settle), dict.fromkeys(ids), is_bulk=True))
+        task.add(Group(FakeRequest(settle), dict.fromkeys(ids), is_bulk=True))
     started, cpu = time.perf_counter(), time.process_time()
     consumer.run_until(ended)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu

@@ -11,8 +11,8 @@ from uuid import uuid4
 import pytest
 
 from celery_worker import logs
-from inference.tasks import SKIPPED
-from tests.inference.test_tasks import POISON, Fenced, Rows, classify, run
+from inference.outcomes import SKIPPED
+from tests.inference.test_runner import POISON, Fenced, Rows, build_runner, run
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -21,7 +21,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 def lines(caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
     """The lines of the worker about outcomes."""
     caplog.set_level(logging.INFO, "inference")
-    logger = logging.getLogger("inference.tasks")
+    logger = logging.getLogger("inference.runner")
     written = StringIO()
     handler = logs.build_handler(written)
     handler.addFilter(lambda record: record.levelno == logging.INFO)
@@ -32,7 +32,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
 
 def test_each_outcome_is_one_line_with_its_ids_and_figures(lines: Lines) -> None:
     good, bad = uuid4(), uuid4()
-    run(classify(Rows({good: bytes(3072), bad: POISON})), [good, bad])
+    run(build_runner(Rows({good: bytes(3072), bad: POISON})), [good, bad])
     found = {line["prediction_id"]: line for line in lines()}
     line = found[str(good)]
     assert line["request_id"] == f"upload-of-{good}"
@@ -40,7 +40,7 @@ def test_each_outcome_is_one_line_with_its_ids_and_figures(lines: Lines) -> None
     assert (line["batch_size"], line["error"]) == (2, None)
     assert line["queue_ms"] == 0
     assert line["predict_ms"] > 0
-    assert (line["level"], line["logger"]) == ("INFO", "inference.tasks")
+    assert (line["level"], line["logger"]) == ("INFO", "inference.runner")
     assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
     line = found[str(bad)]
     assert (line["status"], line["label"], line["error"]) == ("failed", None, "Classification failed")
@@ -48,7 +48,7 @@ def test_each_outcome_is_one_line_with_its_ids_and_figures(lines: Lines) -> None
 
 def test_a_message_without_a_request_id_is_logged_without_one(lines: Lines) -> None:
     id = uuid4()
-    classify(Rows({id: bytes(3072)})).run_batch({id: None}, lambda: None, is_redelivered=False)
+    build_runner(Rows({id: bytes(3072)})).run({id: None}, lambda: None, is_redelivered=False)
     (line,) = lines()
     assert (line["prediction_id"], line["request_id"]) == (str(id), None)
 
@@ -57,16 +57,16 @@ def test_a_prediction_without_an_attempt_left_and_a_skipped_one_are_logged(lines
     tired, gone = uuid4(), uuid4()
     rows = Rows({})
     rows.exhausted = {tired}
-    outcomes = run(classify(rows), [tired, gone])
+    outcomes = run(build_runner(rows), [tired, gone])
     told = [(line["message"], line.get("error"), line["prediction_id"]) for line in lines()]
     failed = ("prediction finished", "Failed after 3 attempts", str(tired))
     assert told == [failed, (SKIPPED, None, str(gone))]
     assert {id: str(outcome) for id, outcome in outcomes.items()} == {tired: "Stopped 3 times."}
-    assert rows.runs == []
+    assert rows.passes == []
 
 
 def test_an_outcome_that_was_not_written_is_logged_as_skipped(lines: Lines) -> None:
     good, late = uuid4(), uuid4()
-    run(classify(Fenced({good: bytes(3072), late: bytes(3072)}, {late})), [good, late])
+    run(build_runner(Fenced({good: bytes(3072), late: bytes(3072)}, {late})), [good, late])
     told = {line["prediction_id"]: line["message"] for line in lines()}
     assert told == {str(good): "prediction finished", str(late): SKIPPED}

@@ -11,27 +11,22 @@ from celery.exceptions import InvalidTaskError
 from kombu.message import Message
 
 from celery_worker.consumer import Consumer
-from celery_worker.task import start
+from celery_worker.task import build_strategy, fail
 from inference.collector import Group
 from inference.errors import ClassificationError
 from inference.messages import BULK, INTERACTIVE, MAX_PREDICTIONS
-from inference.pipeline import BatchTask, count_prefetches, settle
+from inference.task import Classify, count_prefetches
 from scripts.local.config import REPOSITORY
 
 ID = str(uuid4())
 
 
-class Task(BatchTask):
-    name = "inference.classify"
-    max_batch_size = 4
-
-
 class Worker:
-    """A batch task that receives messages. Its pipeline keeps the groups and runs nothing."""
+    """A task that receives messages, keeps their groups, and runs nothing."""
 
     def __init__(self) -> None:
         app = Celery("test", broker="memory://", set_as_current=False)
-        task = Task()
+        task = Classify(MagicMock(), 4)
         app.register_task(task)
         self.events: list[tuple[str, dict[str, Any]]] = []
         events = MagicMock(enabled=True, send=lambda kind, **fields: self.events.append((kind, fields)))
@@ -40,8 +35,8 @@ class Worker:
         self.groups: list[Group] = []
         self.settled: list[str] = []
         consumer.on_task_request = lambda request: Consumer.take(consumer, request)
-        self.handle = start(task, app, consumer)
-        task.pipeline.add = lambda group: self.groups.append(group)
+        self.handle = build_strategy(task, app, consumer)
+        task.add = lambda group: self.groups.append(group)
 
     def deliver(
         self, arguments: Any, queue: str = INTERACTIVE, *, redelivered: bool = False, **headers: Any
@@ -137,7 +132,7 @@ def test_ids_that_are_not_uuids_fail_the_task(bad: Any, worker: Worker) -> None:
 def test_flower_is_told_in_words_why_a_task_failed(worker: Worker) -> None:
     worker.deliver([[ID]])
     (group,) = worker.groups
-    settle(group.request, ClassificationError("12 predictions: 11 succeeded, 1 failed"))
+    fail(group.request, ClassificationError("12 predictions: 11 succeeded, 1 failed"))
     kind, fields = worker.events[-1]
     assert kind == "task-failed"
     assert fields["exception"] == "ClassificationError('12 predictions: 11 succeeded, 1 failed')"

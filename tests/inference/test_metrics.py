@@ -8,14 +8,14 @@ import pytest
 from inference.metrics import Metrics
 from inference.settings import Settings
 from scripts.local.config import find_free_ports
-from tests.inference.test_tasks import POISON, Fenced, Rows, classify, run
+from tests.inference.test_runner import POISON, Fenced, Rows, build_runner, run
 
 
 def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
     rows = Rows({uuid4(): bytes(3072), uuid4(): bytes(3072), uuid4(): POISON}, queue_ms=1500)
-    task = classify(rows)
-    run(task, list(rows.rows))
-    read = task.metrics.registry.get_sample_value
+    runner = build_runner(rows)
+    run(runner, list(rows.rows))
+    read = runner.metrics.registry.get_sample_value
     assert read("inference_outcomes_total", {"status": "succeeded"}) == 2
     assert read("inference_outcomes_total", {"status": "failed"}) == 1
     assert (read("inference_batch_size_sum"), read("inference_batch_size_count")) == (3, 1)
@@ -26,9 +26,9 @@ def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
 
 def test_an_outcome_that_was_not_written_is_not_counted() -> None:
     good, late = uuid4(), uuid4()
-    task = classify(Fenced({good: bytes(3072), late: bytes(3072)}, {late}))
-    run(task, [good, late])
-    read = task.metrics.registry.get_sample_value
+    runner = build_runner(Fenced({good: bytes(3072), late: bytes(3072)}, {late}))
+    run(runner, [good, late])
+    read = runner.metrics.registry.get_sample_value
     assert read("inference_outcomes_total", {"status": "succeeded"}) == 1
     assert read("inference_queue_seconds_count") == 1
     assert (read("inference_batch_size_sum"), read("inference_forward_seconds_count")) == (2, 1)
@@ -37,9 +37,9 @@ def test_an_outcome_that_was_not_written_is_not_counted() -> None:
 def test_a_prediction_without_an_attempt_left_counts_as_failed() -> None:
     rows = Rows({})
     rows.exhausted = {uuid4()}
-    task = classify(rows)
-    run(task, list(rows.exhausted))
-    read = task.metrics.registry.get_sample_value
+    runner = build_runner(rows)
+    run(runner, list(rows.exhausted))
+    read = runner.metrics.registry.get_sample_value
     assert read("inference_outcomes_total", {"status": "failed"}) == 1
     assert read("inference_batch_size_count") == 0
 

@@ -1,4 +1,4 @@
-"""The task `inference.classify`: read the rows, one forward pass, write the outcomes."""
+"""One batch: read the rows, one forward pass, write the outcomes."""
 
 import logging
 import math
@@ -11,34 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.classifier import Classifier
-from inference.errors import ClassificationError, DeviceLost
+from inference.errors import DeviceLost
 from inference.metrics import Metrics
-from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
-from inference.pipeline import BatchTask
+from inference.outcomes import SKIPPED, Failed, ForwardPass, Outcome, Row, Succeeded
 from inference.predictions import Predictions
 
 logger = logging.getLogger(__name__)
 
-Answer = tuple[NDArray[np.float32], np.float32]
+RequestIds = Mapping[UUID, str | None]
+"""Predictions, each with the id of its HTTP request."""
+ModelOutput = tuple[NDArray[np.float32], np.float32]
 """Probabilities (classes,) and the energy of one image."""
 
-SKIPPED = "skipped: already terminal, deleted, or claimed again"
+NOT_CLASSIFIED = "Classification failed"
+"""The title of the failure if the model gives no usable output for an image."""
 SLOW_SECONDS = 0.25
 """A batch that is expected to take longer is claimed first, so that its predictions are shown as running."""
 FORGET = 0.1
 """The share of older measurements that each batch replaces in the estimate of the model's speed."""
 
 
-class Classify(BatchTask):
-    """Classify stored images. The only argument is a list of prediction ids."""
+class BatchRunner:
+    """Runs batches with the model that is served. Each of the three stages holds one batch at a time."""
 
-    name = "inference.classify"
-
-    def __init__(
-        self, classifier: Classifier, predictions: Predictions, metrics: Metrics, max_batch_size: int
-    ) -> None:
-        self.max_batch_size = max_batch_size
-        super().__init__()
+    def __init__(self, classifier: Classifier, predictions: Predictions, metrics: Metrics) -> None:
         self.predictions = predictions
         self.metrics = metrics
         self.speed = Speed()
@@ -52,73 +48,62 @@ class Classify(BatchTask):
         self.metrics.show_model(classifier.version, classifier.device_name)
 
     def describe(self) -> dict[str, Any]:
+        """The model, its device and the count of predictions, for heartbeats."""
         classifier = self.classifier
         return {
             "model": classifier.version,
             "device": classifier.device_name,
             "fallback": classifier.fallback,
-            "batches": self.pipeline.batches,
             "predictions": self.finished,
         }
 
-    def run_batch(
-        self, request_ids: Mapping[UUID, str | None], next_stage: Callable[[], None], *, is_redelivered: bool
+    def run(
+        self, request_ids: RequestIds, advance: Callable[[], None], *, is_redelivered: bool
     ) -> Mapping[UUID, Outcome]:
+        """Run predictions; returns the outcomes that were written.
+
+        Calls `advance` before it uses the device, and again before it writes. If this raises, the messages
+        must be returned to the broker. Raises DeviceLost if the process must end, too.
+        """
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
         taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)
         exhausted = [outcome for outcome in taken if isinstance(outcome, Failed)]
         self.metrics.count_exhausted(len(exhausted))
         _log(exhausted, request_ids)
         rows = [row for row in taken if isinstance(row, Row)]
-        next_stage()
+        advance()
         classifier = self.classifier  # read once: a swap must not change the model's name during the batch
-        answers, run = self.classify(classifier, rows)
-        next_stage()  # from here on the device is free for the next batch
-        outcomes = [_conclude(row, classifier, answer) for row, answer in zip(rows, answers, strict=True)]
-        finished = self.write(outcomes, run) if outcomes else []
-        _log(finished, request_ids, run)
+        outputs, forward_pass = self._run_model(classifier, rows)
+        advance()  # from here on the device is free for the next batch
+        outcomes = [_conclude(row, classifier, output) for row, output in zip(rows, outputs, strict=True)]
+        finished: list[Outcome] = []
+        if outcomes:
+            written = self.predictions.write(outcomes, forward_pass)
+            finished = [outcome for outcome in outcomes if outcome.row.id in written]
+            self.metrics.count_batch(finished, forward_pass)
+        _log(finished, request_ids, forward_pass)
         known = {outcome.row.id: outcome for outcome in (*exhausted, *finished)}
         for id in request_ids.keys() - known.keys():
             logger.info(SKIPPED, extra={"prediction_id": str(id), "request_id": request_ids[id]})
         self.finished += len(request_ids)
         return known
 
-    def classify(
+    def _run_model(
         self, classifier: Classifier, rows: Sequence[Row]
-    ) -> tuple[list[Answer | ClassificationError], Run]:
-        """One forward pass. Returns an answer for each row. Without rows the model does not run."""
+    ) -> tuple[list[ModelOutput | None], ForwardPass]:
+        """One forward pass, with an output for each row. Without rows the model does not run."""
         started = time.perf_counter()
-        answers = answer(classifier, [row.pixels for row in rows]) if rows else []
+        outputs = run_model(classifier, [row.pixels for row in rows]) if rows else []
         seconds = time.perf_counter() - started
         self.speed.measure(seconds, len(rows))
-        return answers, Run(classifier.version, len(rows), round(seconds * 1000, 3))
-
-    def write(self, outcomes: Sequence[Outcome], run: Run) -> list[Outcome]:
-        """Store outcomes. Returns those that were written."""
-        written = self.predictions.write(outcomes, run)
-        finished = [outcome for outcome in outcomes if outcome.row.id in written]
-        self.metrics.count_batch(finished, run)
-        return finished
-
-    def report(self, outcomes: Mapping[UUID, Outcome | None]) -> str | ClassificationError:
-        found = list(outcomes.values())
-        failed = sum(isinstance(outcome, Failed) for outcome in found)
-        if len(found) == 1:
-            text = str(found[0] or SKIPPED)
-        else:
-            counts = {"succeeded": len(found) - failed - found.count(None), "failed": failed}
-            counts["skipped"] = found.count(None)
-            told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-            text = f"{len(found)} predictions: {told}"
-        return ClassificationError(text) if failed else text
+        return outputs, ForwardPass(classifier.version, len(rows), round(seconds * 1000, 3))
 
 
 class Speed:
     """A moving estimate of the time that the model takes for one image."""
 
     def __init__(self) -> None:
-        self._seconds = self._images = 0.0
-        self._seconds_an_image = 0.0
+        self._seconds = self._images = self._seconds_an_image = 0.0
 
     def expect(self, images: int) -> float:
         """The seconds that `images` images will take; 0 before the first measurement."""
@@ -132,8 +117,8 @@ class Speed:
             self._seconds_an_image = self._seconds / self._images
 
 
-def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | ClassificationError]:
-    """Classify images. If the batch raises, each image runs alone, so that only a bad image fails.
+def run_model(classifier: Classifier, images: Sequence[bytes]) -> list[ModelOutput | None]:
+    """Classify images. If the batch raises, each image runs alone, so that only a bad image gets None.
 
     Raises DeviceLost if the model also raises for a black image.
     """
@@ -142,39 +127,41 @@ def answer(classifier: Classifier, images: Sequence[bytes]) -> list[Answer | Cla
     except Exception:
         if len(images) > 1:
             logger.exception("a batch of %d raised; its images run one by one", len(images))
-            return [given for image in images for given in answer(classifier, [image])]
+            return [output for image in images for output in run_model(classifier, [image])]
         logger.exception("an image could not be classified")
         try:
             classifier.warm_up(1)
         except Exception as error:
             raise DeviceLost(f"a black image cannot be classified: {error!r}") from error
-        return [ClassificationError("The model could not process this image; try another one.")]
+        return [None]
 
 
-def _conclude(row: Row, classifier: Classifier, answer: Answer | ClassificationError) -> Outcome:
-    if isinstance(answer, ClassificationError):
-        return Failed(row, "Classification failed", str(answer))
-    probabilities, energy = answer[0], round(float(answer[1]), 6)
+def _conclude(row: Row, classifier: Classifier, output: ModelOutput | None) -> Outcome:
+    if output is None:
+        return Failed(row, NOT_CLASSIFIED, "The model could not process this image; try another one.")
+    probabilities, energy = output[0], round(float(output[1]), 6)
     if not math.isfinite(energy) or not np.isfinite(probabilities).all():
         detail = "The model's answer for this image is not a number; try another image."
-        return Failed(row, "Classification failed", detail)
+        return Failed(row, NOT_CLASSIFIED, detail)
     unfamiliar = classifier.is_unfamiliar(energy)
     return Succeeded.rank(row, classifier.classes, probabilities, energy, unfamiliar=unfamiliar)
 
 
-def _log(outcomes: Sequence[Outcome], request_ids: Mapping[UUID, str | None], run: Run | None = None) -> None:
-    """Log one line for each outcome. `run` is the forward pass, if there was one."""
+def _log(
+    outcomes: Sequence[Outcome], request_ids: RequestIds, forward_pass: ForwardPass | None = None
+) -> None:
+    """Log one line for each outcome, with the forward pass if there was one."""
     for outcome in outcomes:
-        answer = outcome if isinstance(outcome, Succeeded) else None
+        succeeded = outcome if isinstance(outcome, Succeeded) else None
         fields = {
             "prediction_id": str(outcome.row.id),
             "request_id": request_ids[outcome.row.id],
             "status": outcome.status,
-            "label": answer and answer.label,
-            "confidence": answer and answer.confidence,
+            "label": succeeded and succeeded.label,
+            "confidence": succeeded and succeeded.confidence,
             "error": outcome.title if isinstance(outcome, Failed) else None,
-            "batch_size": run and run.batch_size,
+            "batch_size": forward_pass and forward_pass.batch_size,
             "queue_ms": outcome.row.queue_ms,
-            "predict_ms": run and run.predict_ms,
+            "predict_ms": forward_pass and forward_pass.predict_ms,
         }
         logger.info("prediction finished", extra=fields)

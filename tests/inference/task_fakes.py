@@ -1,15 +1,15 @@
-"""What the tests of the Pipeline replace: Celery's request and consumer, and the task."""
+"""What the tests of the task replace: Celery's request and consumer, and the runner of batches."""
 
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from inference.outcomes import Outcome
-from inference.pipeline import BatchTask
+from inference.outcomes import Outcome, Row, Succeeded
 
 SIZE = 3
 STAGES = ("read", "run", "write")
@@ -17,7 +17,7 @@ SECONDS = 10
 
 
 class Request:
-    """Celery's request as the Pipeline uses it. Records how it ended."""
+    """Celery's request as the task uses it. Records how it ended."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []
@@ -79,14 +79,20 @@ class Consumer:
             each.result()
 
 
-class Echo(BatchTask):
-    """Keeps each batch in each stage until the test lets it leave."""
+def make_cat(id: UUID) -> Succeeded:
+    row = Row(id, b"", 0, datetime.now(UTC), 0.0)
+    return Succeeded(row, "cat", 0.9, "[]", -3.0, unfamiliar=False)
 
-    name = "echo"
-    max_batch_size = SIZE
+
+def show(count: int) -> str:
+    """How a message with so many cats ends in Flower."""
+    return "succeeded cat 90.0%" if count == 1 else f"succeeded {count} predictions: {count} succeeded"
+
+
+class Echo:
+    """Keeps each batch in each stage until the test lets it leave. Every image is a cat."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.batches: list[list[UUID]] = []
         self.redelivered: list[UUID] = []
         self.now: dict[str, list[UUID]] = {}
@@ -123,15 +129,15 @@ class Echo(BatchTask):
     def describe(self) -> dict[str, Any]:
         return {}
 
-    def run_batch(
-        self, request_ids: Mapping[UUID, str | None], next_stage: Callable[[], None], *, is_redelivered: bool
+    def run(
+        self, request_ids: Mapping[UUID, str | None], advance: Callable[[], None], *, is_redelivered: bool
     ) -> Mapping[UUID, Outcome]:
         ids = list(request_ids)
         self.batches.append(ids)
         self.redelivered += ids if is_redelivered else []
         for stage in STAGES:
             if stage != "read":
-                next_stage()
+                advance()
             with self.entered:
                 assert stage not in self.now
                 self.now[stage] = ids
@@ -142,7 +148,4 @@ class Echo(BatchTask):
                 del self.now[stage]
             if self.error and stage == "run":
                 raise self.error
-        return {}
-
-    def report(self, outcomes: Mapping[UUID, Outcome | None]) -> str | Exception:
-        return f"{len(outcomes)} done"
+        return {id: make_cat(id) for id in ids}

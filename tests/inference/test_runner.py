@@ -1,4 +1,4 @@
-"""The task `inference.classify`: each prediction of a batch gets one outcome, and a bad image fails alone."""
+"""One batch: each prediction of a batch gets one outcome, and a bad image fails alone."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.errors import ClassificationError, DeviceLost
+from inference.messages import summarize
 from inference.metrics import Metrics
-from inference.outcomes import Failed, Outcome, Row, Run, Succeeded
-from inference.tasks import SKIPPED, Classify, Speed
+from inference.outcomes import SKIPPED, Failed, ForwardPass, Outcome, Row, Succeeded
+from inference.runner import BatchRunner, Speed
 
 POISON = b"\xff" * 3072
 NOT_A_NUMBER = b"\x01" * 3072
@@ -29,7 +30,7 @@ class Rows:
         self.taken: list[tuple[bool, bool]] = []
         """For each call, whether the batch was redelivered, and whether it was expected to be slow."""
         self.outcomes: list[Outcome] = []
-        self.runs: list[Run] = []
+        self.passes: list[ForwardPass] = []
 
     def take(self, ids: Collection[UUID], *, is_redelivered: bool, is_slow: bool) -> list[Row | Failed]:
         self.taken.append((is_redelivered, is_slow))
@@ -38,9 +39,9 @@ class Rows:
         failed = [Failed(row, title, detail) for row in rows if row.id in self.exhausted]
         return [*failed, *(row for row in rows if row.id in self.rows)]
 
-    def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
+    def write(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> set[UUID]:
         self.outcomes.extend(outcomes)
-        self.runs.append(run)
+        self.passes.append(forward_pass)
         return {outcome.row.id for outcome in outcomes}
 
 
@@ -51,8 +52,8 @@ class Fenced(Rows):
         super().__init__(rows)
         self.lost = lost
 
-    def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
-        return super().write(outcomes, run) - self.lost
+    def write(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> set[UUID]:
+        return super().write(outcomes, forward_pass) - self.lost
 
 
 class Model:
@@ -85,14 +86,14 @@ class Model:
         return energy > -3 if self.version == "m1" else None
 
 
-def classify(rows: Rows) -> Classify:
-    return Classify(Model(), rows, Metrics(), 8)  # pyright: ignore[reportArgumentType]
+def build_runner(rows: Rows) -> BatchRunner:
+    return BatchRunner(Model(), rows, Metrics())  # pyright: ignore[reportArgumentType]
 
 
-def run(task: Classify, ids: Sequence[UUID], *, is_redelivered: bool = False) -> dict[UUID, Outcome]:
+def run(runner: BatchRunner, ids: Sequence[UUID], *, is_redelivered: bool = False) -> dict[UUID, Outcome]:
     """Run one batch. Each prediction comes from another HTTP request."""
     request_ids: dict[UUID, str | None] = {id: f"upload-of-{id}" for id in ids}
-    return dict(task.run_batch(request_ids, lambda: None, is_redelivered=is_redelivered))
+    return dict(runner.run(request_ids, lambda: None, is_redelivered=is_redelivered))
 
 
 @pytest.fixture
@@ -103,9 +104,9 @@ def ids() -> list[UUID]:
 def test_each_prediction_of_a_batch_has_its_outcome(ids: list[UUID]) -> None:
     shades = (0, 254, 0, 254)
     rows = Rows({id: bytes([shade]) * 3072 for id, shade in zip(ids, shades, strict=True)})
-    outcomes = run(classify(rows), ids)
+    outcomes = run(build_runner(rows), ids)
     assert [str(outcomes[id]).split()[0] for id in ids] == ["cat", "dog", "cat", "dog"]
-    assert rows.runs[0].batch_size == 4
+    assert rows.passes[0].batch_size == 4
 
 
 def test_a_batch_passes_its_stages_in_order(ids: list[UUID]) -> None:
@@ -116,25 +117,25 @@ def test_a_batch_passes_its_stages_in_order(ids: list[UUID]) -> None:
             passed.append("read")
             return super().take(ids, is_redelivered=is_redelivered, is_slow=is_slow)
 
-        def write(self, outcomes: Sequence[Outcome], run: Run) -> set[UUID]:
+        def write(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> set[UUID]:
             passed.append("write")
-            return super().write(outcomes, run)
+            return super().write(outcomes, forward_pass)
 
     class Device(Model):
         def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             passed.append("run")
             return super().__call__(images)
 
-    task = classify(Watched({ids[0]: bytes(3072)}))
-    task.serve(Device())  # pyright: ignore[reportArgumentType]
+    runner = build_runner(Watched({ids[0]: bytes(3072)}))
+    runner.serve(Device())  # pyright: ignore[reportArgumentType]
     for id in ids[:2]:  # the second one has no row
-        task.run_batch({id: None}, lambda: passed.append("next"), is_redelivered=False)
+        runner.run({id: None}, lambda: passed.append("next"), is_redelivered=False)
     assert passed == ["read", "next", "run", "next", "write", "read", "next", "next"]
 
 
 def test_an_image_for_which_the_model_raises_fails_alone(ids: list[UUID]) -> None:
     rows = Rows({id: bytes(3072) for id in ids} | {ids[1]: POISON})
-    outcomes = run(classify(rows), ids)
+    outcomes = run(build_runner(rows), ids)
     failed = outcomes.pop(ids[1])
     assert isinstance(failed, Failed)
     assert "try another" in failed.detail
@@ -143,26 +144,26 @@ def test_an_image_for_which_the_model_raises_fails_alone(ids: list[UUID]) -> Non
 
 def test_a_lost_device_fails_no_prediction(ids: list[UUID]) -> None:
     rows = Rows({id: bytes(3072) for id in ids})
-    task = classify(rows)
-    task.classifier.lost = True  # pyright: ignore[reportAttributeAccessIssue]
+    runner = build_runner(rows)
+    runner.classifier.lost = True  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(DeviceLost, match="device-side"):
-        run(task, ids)
+        run(runner, ids)
     assert rows.outcomes == []
 
 
 def test_an_answer_that_is_not_a_number_fails_alone(ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes(3072), ids[1]: NOT_A_NUMBER})
-    outcomes = run(classify(rows), ids[:2])
+    outcomes = run(build_runner(rows), ids[:2])
     assert str(outcomes[ids[0]]).startswith("cat")
     assert isinstance(outcomes[ids[1]], Failed)
 
 
 def test_an_outcome_says_whether_the_image_is_unfamiliar(ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes([0, 9]) * 1536, ids[1]: bytes([0, 1]) * 1536})
-    task = classify(rows)
-    assert verdicts(run(task, ids[:2])) == {ids[0]: (-9, False), ids[1]: (-1, True)}
-    task.serve(Model("m2"))  # pyright: ignore[reportArgumentType]
-    assert verdicts(run(task, ids[:1])) == {ids[0]: (-9, None)}
+    runner = build_runner(rows)
+    assert verdicts(run(runner, ids[:2])) == {ids[0]: (-9, False), ids[1]: (-1, True)}
+    runner.serve(Model("m2"))  # pyright: ignore[reportArgumentType]
+    assert verdicts(run(runner, ids[:1])) == {ids[0]: (-9, None)}
 
 
 def verdicts(outcomes: dict[UUID, Outcome]) -> dict[UUID, tuple[float, bool | None]]:
@@ -173,40 +174,40 @@ def verdicts(outcomes: dict[UUID, Outcome]) -> dict[UUID, tuple[float, bool | No
 def test_a_swap_during_a_batch_takes_effect_with_the_next_one(ids: list[UUID]) -> None:
     class Swapping(Model):
         def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            task.serve(Model("m2"))  # pyright: ignore[reportArgumentType]
+            runner.serve(Model("m2"))  # pyright: ignore[reportArgumentType]
             return super().__call__(images)
 
     rows = Rows({id: bytes(3072) for id in ids})
-    task = classify(rows)
-    task.serve(Swapping())  # pyright: ignore[reportArgumentType]
-    first, second = run(task, ids[:2]), run(task, ids[2:])
-    assert [run.model for run in rows.runs] == ["m1", "m2"]
+    runner = build_runner(rows)
+    runner.serve(Swapping())  # pyright: ignore[reportArgumentType]
+    first, second = run(runner, ids[:2]), run(runner, ids[2:])
+    assert [each.model for each in rows.passes] == ["m1", "m2"]
     assert {unfamiliar for _, unfamiliar in verdicts(first).values()} == {True}
     assert {unfamiliar for _, unfamiliar in verdicts(second).values()} == {None}
-    assert task.describe()["model"] == "m2"
+    assert runner.describe()["model"] == "m2"
 
 
 def test_a_prediction_that_cannot_be_taken_has_no_outcome(ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes(3072)})
-    task = classify(rows)
-    assert run(task, ids[:2]).keys() == {ids[0]}
-    assert run(task, ids[1:]) == {}
-    assert len(rows.runs) == 1
-    assert task.describe()["predictions"] == 5
+    runner = build_runner(rows)
+    assert run(runner, ids[:2]).keys() == {ids[0]}
+    assert run(runner, ids[1:]) == {}
+    assert len(rows.passes) == 1
+    assert runner.describe()["predictions"] == 5
 
 
 def test_an_outcome_that_was_not_written_is_not_returned(ids: list[UUID]) -> None:
     rows = Fenced({id: bytes(3072) for id in ids} | {ids[3]: POISON}, {ids[1], ids[3]})
-    assert run(classify(rows), ids).keys() == {ids[0], ids[2]}
+    assert run(build_runner(rows), ids).keys() == {ids[0], ids[2]}
 
 
 def test_a_batch_is_claimed_only_if_it_was_redelivered_or_will_be_slow(ids: list[UUID]) -> None:
     rows = Rows({id: bytes(3072) for id in ids})
-    task = classify(rows)
-    run(task, ids)
-    run(task, ids, is_redelivered=True)
-    task.speed.measure(seconds=10, images=4)
-    run(task, ids)
+    runner = build_runner(rows)
+    run(runner, ids)
+    run(runner, ids, is_redelivered=True)
+    runner.speed.measure(seconds=10, images=4)
+    run(runner, ids)
     assert rows.taken == [(False, False), (True, False), (False, True)]
 
 
@@ -243,6 +244,6 @@ BROKEN = Failed(row_of(UUID(int=2)), "Classification failed", "Try another image
     ids=str,
 )
 def test_flower_shows_a_message_by_its_outcomes(outcomes: list[Outcome | None], text: str) -> None:
-    told = classify(Rows({})).report({uuid4(): outcome for outcome in outcomes})
+    told = summarize({uuid4(): outcome for outcome in outcomes})
     assert str(told) == text
     assert isinstance(told, ClassificationError) == (BROKEN in outcomes)
