@@ -1,7 +1,13 @@
-"""The errors of the backend, and why a request or a file is refused.
+"""The errors of the backend, and the answer for each.
 
-Docstrings name a ServiceError by its refusal, as in "Raises KEY_REUSED". An error has a class of its own only
-if code catches it.
+Exception
+├── ServiceError      a request is refused; its `Refusal` has the status and the title of the answer
+│   ├── FileRefused   one file of a request is refused; the other files can be accepted
+│   └── DatabaseAway  the database does not answer
+└── Unavailable       another part of the system does not answer in time
+
+An error has a class of its own only if code treats it differently. Docstrings name the others by their refusal,
+as in "Raises KEY_REUSED".
 """
 
 from enum import Enum
@@ -11,7 +17,7 @@ from typing import Any
 class Refusal(Enum):
     """HTTP status, title, and the seconds of `Retry-After` of an answer."""
 
-    # One file is refused. Other files of the request can be accepted.
+    # Of one file.
     EMPTY_FILE = 422, "Empty file"
     NOT_AN_IMAGE = 415, "Not a supported image"  # judged by content
     UNSUPPORTED_VARIANT = 415, "Image variant not supported"
@@ -21,7 +27,7 @@ class Refusal(Enum):
     NOT_IN_TIME = 429, "Not decoded in time", 10  # before the time limit of the request
     FILE_TOO_LARGE = 413, "File too large"
 
-    # The request is refused.
+    # Of the request.
     REQUEST_TOO_LARGE = 413, "Request too large"
     NO_FILE = 422, "No file in the request"  # no part named `file`, or not multipart at all
     TOO_MANY_FILES = 413, "Too many files"
