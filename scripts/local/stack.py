@@ -152,7 +152,7 @@ def create_database(config: Config) -> None:
     configuration.write_private(password_file, config.secrets["postgres"])
     if os.geteuid() == 0:
         run(["chown", "postgres:", str(data), str(password_file)], "chown")
-    initdb = [*programs.as_postgres(config.state), programs.postgres_program("initdb"), "-D", str(data)]
+    initdb = [*programs.as_postgres(config.state), programs.find_program("initdb"), "-D", str(data)]
     options = ["--username=cifar", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
     try:
         run([*initdb, *options, f"--pwfile={password_file}"], "initdb")
@@ -169,7 +169,7 @@ def apply_schema(config: Config) -> None:
     environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
 
     def psql(database: str, sql: str, *flags: str) -> subprocess.CompletedProcess[str]:
-        program = [programs.postgres_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *address, *flags]
+        program = [programs.find_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *address, *flags]
         return subprocess.run(
             [*program, database], input=sql, capture_output=True, text=True, check=False, env=environment
         )
