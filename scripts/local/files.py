@@ -32,13 +32,7 @@ def fill(template: Path, values: Mapping[str, str]) -> str:
 
 def _write_rabbitmq(config: Config) -> None:
     rabbitmq = config.state / "rabbitmq"
-    passwords = {
-        "BROKER_BACKEND_PASSWORD": config.secrets["broker_backend"],
-        "BROKER_WORKER_PASSWORD": config.secrets["broker_worker"],
-        "BROKER_TRAINING_PASSWORD": config.secrets["broker_training"],
-        "BROKER_FLOWER_PASSWORD": config.secrets["broker_flower"],
-        "MONITOR_PASSWORD": config.secrets["monitor"],
-    }
+    passwords = {f"{name.upper()}_PASSWORD": secret for name, secret in config.secrets.items()}
     write_private(
         rabbitmq / "definitions.json", fill(REPOSITORY / "broker/definitions.template.json", passwords)
     )

@@ -76,8 +76,27 @@ def _postgres(config: Config) -> Program:
 
 
 def _rabbitmq(config: Config) -> Program:
+    rabbitmq = config.state / "rabbitmq"
+    environment = {  # keeps the server apart from any other RabbitMQ
+        "HOME": str(rabbitmq),
+        "ERL_CRASH_DUMP": str(rabbitmq / "erl_crash.dump"),
+        "ERL_EPMD_PORT": str(config.ports["epmd"]),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        # Makes the start script `exec` the server, so that supervisord's signals reach the server.
+        "RUNNING_UNDER_SYSTEMD": "1",
+        "RABBITMQ_NODENAME": "cifar@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(config.ports["amqp"]),
+        "RABBITMQ_DIST_PORT": str(config.ports["erlang"]),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_MNESIA_BASE": str(rabbitmq / "data"),
+        "RABBITMQ_LOG_BASE": str(rabbitmq / "log"),
+        "RABBITMQ_CONFIG_FILE": str(rabbitmq / "rabbitmq.conf"),
+        "RABBITMQ_CONF_ENV_FILE": str(rabbitmq / "none"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(rabbitmq / "enabled_plugins"),
+    }
     options = {"stopasgroup": "true", "killasgroup": "true", "stopwaitsecs": "30"}
-    return Program([find_program("rabbitmq-server")], config.erlang_environment(), options)
+    return Program([find_program("rabbitmq-server")], environment, options)
 
 
 def _backend(config: Config) -> Program:
@@ -96,7 +115,7 @@ def _inference(config: Config) -> Program:
 
 def _training(config: Config) -> Program:
     environment = {
-        "DATA_SETS": str(config.data_sets),
+        "DATA_SETS": str(config.state / "data-sets"),
         "CACHE_PATH": str(config.state / "data"),
         "TORCH_INSTALLER": str(REPOSITORY / "scripts/bootstrap"),
     }
@@ -112,11 +131,12 @@ def _celery_worker(name: str, app: str, environment: Mapping[str, str]) -> Progr
 
 
 def _service_environment(config: Config, user: str) -> dict[str, str]:
+    models = config.state / "models"  # exists only in tests
     return {
         "PYTHONUNBUFFERED": "1",
         "DATABASE_URL": config.database_url(user),
         "BROKER_URL": config.broker_url(user),
-        "MODELS_PATH": str(config.models),
+        "MODELS_PATH": str(models if models.is_dir() else REPOSITORY / "models"),
     }
 
 

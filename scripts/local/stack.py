@@ -60,15 +60,14 @@ def stop(state: Path) -> bool:
 
 def end_left_behind(state: Path) -> bool:
     """End the processes that a killed supervisord left running; returns whether there were any."""
-    if not (found := left_behind(state)):
+    if not left_behind(state):
         return False
-    for process in found:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    psutil.wait_procs(found, DRAIN_SECONDS)
-    for process in left_behind(state):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        found = left_behind(state)
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                end(process)
+        psutil.wait_procs(found, DRAIN_SECONDS)
     wait_until(lambda: not left_behind(state), DRAIN_SECONDS, "the processes of a killed supervisord to end")
     return True
 
