@@ -111,13 +111,10 @@ class Answers:
 
 def predict(logits: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Tensor:
     """The logits (count, classes) of a torch model that takes uint8 (batch, 32, 32, 3)."""
-    outputs: list[Tensor] = []
+    batches = torch.from_numpy(images).split(BATCH_SIZE)
     with torch.inference_mode():
-        starts = range(0, len(images), BATCH_SIZE)
-        for start in tqdm(starts, desc="evaluating", unit="batch", disable=None):
-            batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)
-            outputs.append(forward(logits, batch).cpu())
-    return torch.cat(outputs)
+        progress = tqdm(batches, desc="evaluating", unit="batch", disable=None)
+        return torch.cat([forward(logits, batch.to(device)).cpu() for batch in progress])
 
 
 def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
