@@ -1,7 +1,7 @@
 """Read HEIC and AVIF: one container, two codecs.
 
 The container's boxes (ISO/IEC 14496-12 and 23008-12) are checked against the limits. Both decoders turn the
-image by the container's own properties (irot, imir), which replace EXIF's orientation. `_hide_metadata` keeps
+image by the container's own properties (irot, imir), which replace EXIF's orientation. `_prepare` keeps
 them from reading EXIF and XMP as well.
 """
 
@@ -47,14 +47,9 @@ def read_avif(data: bytes, max_pixels: int) -> Picture:
 
 
 def _prepare(data: bytes, max_pixels: int) -> BytesIO:
-    """The file without its metadata. Raises TooComplex."""
+    """The file, in which EXIF and XMP items have a type that decoders skip as unknown. Raises TooComplex."""
     if _count_tile_pixels(data) > MAX_TILE_SHARE * max_pixels:
         raise TooComplex("The image's tiles have many more pixels than the image; save it as JPEG.")
-    return _hide_metadata(data)
-
-
-def _hide_metadata(data: bytes) -> BytesIO:
-    """The same file, in which EXIF and XMP items have a type that decoders skip as unknown."""
     file = BytesIO(data)
     meta = _find(file.getbuffer(), b"meta")
     for found in METADATA.finditer(meta):
