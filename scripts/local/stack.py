@@ -38,11 +38,11 @@ def start(state: Path, http_port: int, names: Collection[str] = PROGRAMS) -> Con
     """Start supervisord with these programs, and create the database. Raises SetupError."""
     end_left_behind(state)
     config = configuration.prepare(state, http_port)
-    supervisor = files.write_files(config, names)
+    files.write_files(config, names)
     with claimed(state):
         if "postgres" in names:
             create_database(config)
-        run([f"{Path(sys.executable).parent}/supervisord", "-c", str(supervisor)], "supervisord")
+        run([f"{Path(sys.executable).parent}/supervisord", "-c", f"{state}/supervisord.conf"], "supervisord")
         if "postgres" in names:
             apply_schema(config)
     return config
