@@ -111,21 +111,18 @@ def _download_cifar10(cache: Path, name: str) -> Dataset:
     return Dataset(name, list(train.classes), train_split, test_split)
 
 
-def _can_be_shown(name: str) -> bool:
-    seen = re.sub(JOINERS, "", name)
-    return bool(seen.strip()) and seen.isprintable()
-
-
 def _check_classes(root: Path, classes: Sequence[str]) -> None:
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise DataError(
             f"{root}/train holds {len(classes)} classes. A data set has 2 to {MAX_CLASSES:,} classes."
         )
-    if bad := [c for c in classes if not _can_be_shown(c) or len(c) > MAX_CLASS_CHARACTERS]:
-        raise DataError(
-            f"{root}/train: {bad[0]!r} cannot be the name of a class. Rename the folder: at most "
-            f"{MAX_CLASS_CHARACTERS} printable characters."
-        )
+    for name in classes:
+        shown = re.sub(JOINERS, "", name)
+        if not shown.strip() or not shown.isprintable() or len(name) > MAX_CLASS_CHARACTERS:
+            raise DataError(
+                f"{root}/train: {name!r} cannot be the name of a class. Rename the folder: at most "
+                f"{MAX_CLASS_CHARACTERS} printable characters."
+            )
 
 
 def _read_part(sieve: Sieve, part: Path, classes: Mapping[str, Sequence[Path]]) -> Split:
