@@ -110,7 +110,8 @@ def predict(logits: Callable[[Tensor], Tensor], images: Images, device: torch.de
     batches = torch.from_numpy(images).split(BATCH_SIZE)
     with torch.inference_mode():
         progress = tqdm(batches, desc="evaluating", unit="batch", disable=None)
-        return torch.cat([forward(logits, batch.to(device)).cpu() for batch in progress])
+        outputs = [forward(logits, batch.to(device)).cpu() for batch in progress]
+    return torch.cat(outputs)  # outside, because autograd refuses tensors made in inference mode
 
 
 def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
