@@ -1,9 +1,11 @@
 """The optimizers, SGD and Muon, with their learning rates and look-ahead."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from training import recipe
 from training.model import Net
@@ -17,32 +19,37 @@ class Optimizers:
     """
 
     def __init__(self, net: Net, steps: int, whiten_steps: int, *, lookahead: bool = False) -> None:
-        def group(params: list[Any], lr: float, steps: int = steps) -> dict[str, Any]:
-            decay = recipe.WEIGHT_DECAY / lr  # Muon ignores it
-            return {"params": params, "lr": lr, "first_lr": lr, "steps": steps, "weight_decay": decay}
+        def group(params: list[Any], lr: float) -> dict[str, Any]:
+            return {"params": params, "lr": lr, "weight_decay": recipe.WEIGHT_DECAY / lr}
 
         filters = [p for p in net.groups.parameters() if p.ndim == 4]
         biases = [p for p in net.groups.parameters() if p.ndim == 1 and p.requires_grad]
         groups = [
-            group([net.whiten.bias], recipe.BIAS_LR, whiten_steps),
+            group([net.whiten.bias], recipe.BIAS_LR),
             group(biases, recipe.BIAS_LR),
             group([net.head.weight], recipe.HEAD_LR),
         ]
         self.sgd = torch.optim.SGD(groups, momentum=recipe.SGD_MOMENTUM, nesterov=True)
-        self.muon = Muon([group(filters, recipe.FILTER_LR)], recipe.FILTER_LR, recipe.MUON_MOMENTUM)
+        self.muon = Muon(filters, lr=recipe.FILTER_LR, momentum=recipe.MUON_MOMENTUM)
         self.filter_lr = recipe.FILTER_LR  # at the last step
         self.lookahead = Lookahead(net) if lookahead else None
         self._done, self._steps = 0, steps
 
+        def fall(steps: int) -> Callable[[int], float]:
+            return lambda step: max(0.0, 1 - step / steps)
+
+        falls = [fall(whiten_steps), fall(steps), fall(steps)]  # one for each group
+        self._schedules = [LambdaLR(self.sgd, falls), LambdaLR(self.muon, fall(steps))]
+
     def step(self) -> None:
         """Change the weights by their gradients, and clear the gradients."""
         self.filter_lr = self.muon.param_groups[0]["lr"]
-        self._done += 1
         for optimizer in (self.sgd, self.muon):
             optimizer.step()
             optimizer.zero_grad()
-            for group in optimizer.param_groups:
-                group["lr"] = group["first_lr"] * max(0.0, 1 - self._done / group["steps"])
+        for schedule in self._schedules:
+            schedule.step()
+        self._done += 1
         if self.lookahead and self._done % recipe.LOOKAHEAD_STEPS == 0:
             self.lookahead.pull(0.95**recipe.LOOKAHEAD_STEPS * (self._done / self._steps) ** 3)
         if self.lookahead and self._done == self._steps:
@@ -52,6 +59,7 @@ class Optimizers:
         return {
             "sgd": self.sgd.state_dict(),
             "muon": self.muon.state_dict(),
+            "schedules": [schedule.state_dict() for schedule in self._schedules],
             "slow": self.lookahead and self.lookahead.slow,
             "done": self._done,
         }
@@ -59,6 +67,8 @@ class Optimizers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sgd.load_state_dict(state["sgd"])
         self.muon.load_state_dict(state["muon"])
+        for schedule, saved in zip(self._schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
         if self.lookahead:
             for name, value in state["slow"].items():
                 self.lookahead.slow[name].copy_(value)
@@ -73,7 +83,7 @@ class Muon(torch.optim.Optimizer):
     Source: Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024).
     """
 
-    def __init__(self, params: list[Any], lr: float, momentum: float) -> None:
+    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
