@@ -90,6 +90,13 @@ class Child:
             self._process.stdin.write("\n")
             self._process.stdin.flush()
 
+    def wait(self, seconds: float) -> None:
+        """Give the child time to end."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            logger.warning("the child has published, but does not end", extra=self._log)
+
     def stop(self) -> None:
         """End the child with SIGTERM, and two seconds later with SIGKILL."""
         if self._process.poll() is not None:

@@ -24,6 +24,7 @@ CHECK_SECONDS = 0.5  # after a cancel the child is ended within this time
 NO_WORKER_SECONDS = 10.0  # if no inference worker has found the model by then, none is running
 SERVE_SECONDS = 30.0
 PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
+END_SECONDS = 3.0  # for the child to end after it has published
 
 STOPPED_TOO_OFTEN = (
     f"The worker stopped {MAX_ATTEMPTS} times during this training. Start another. "
@@ -93,6 +94,7 @@ class Runner:
         try:
             with Child(self._build_command(run), run.id) as child:
                 version = self._follow(run, child)
+                child.wait(END_SECONDS)
         except (TrainingFailed, Lost, Stopped):
             raise
         except Exception as error:

@@ -9,6 +9,7 @@ the message.
 import logging
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -57,7 +58,7 @@ class Train(WorkerTask):
         asked_by = {"training_id": request.id, "request_id": request.request_dict.get("request_id")}
         logger.info("training taken", extra=asked_by)
         try:
-            value = self.runner.run(UUID(*request.args))
+            value = self.runner.run(_read_id(request.args))
             request.on_success((False, value, time.monotonic() - started))
         except Exception as error:
             fail(request, error)
@@ -70,3 +71,11 @@ class Train(WorkerTask):
         """Consume from the queue again. Called in the loop's thread."""
         if state.should_stop is None and state.should_terminate is None:
             self.consumer.add_task_queue(QUEUE)
+
+
+def _read_id(arguments: Sequence[Any]) -> UUID:
+    try:
+        (text,) = arguments
+        return UUID(text)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"the arguments {arguments!r} are not one training id") from error

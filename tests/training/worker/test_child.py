@@ -12,7 +12,7 @@ from training.worker.run import TrainingFailed
 def test_a_child_that_ends_before_it_may_publish_is_explained_by_its_last_line() -> None:
     dies = "import sys; sys.exit('train: no memory')"
     with Child([sys.executable, "-c", dies], uuid4()) as child:
-        child._process.wait(20)
+        child.wait(20)
         child.allow()
         with pytest.raises(TrainingFailed, match="no memory"):
             child.read(0.1)
