@@ -21,6 +21,7 @@ CODE_PAGES = (
     "big5hkscs", "cp1251",
 )  # fmt: skip
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
+EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts
 
 
 def read_name(entry: ZipInfo) -> str | bytes:
@@ -76,16 +77,18 @@ def _decode(text: bytes, encoding: str) -> str | None:
 
 
 def _count_oddities(text: str) -> int:
-    """Count what names rarely contain.
-
-    That is symbols, a Latin letter beside one of another script, and a capital after a small letter.
-    """
-    odd = sum(not c.isascii() and unicodedata.category(c)[0] not in "LM" for c in text)
+    """Count what names rarely contain: symbols, two scripts in a word, a capital after a small letter."""
+    odd = sum(not c.isascii() and (unicodedata.category(c)[0] not in "LM" or _is_rare(c)) for c in text)
     for word in re.findall(r"[^\W\d_]+", text):
-        odd += sum(_is_latin(a) != _is_latin(b) for a, b in pairwise(word))
+        odd += sum(_get_script(a) != _get_script(b) for a, b in pairwise(word))
         odd += sum(a.islower() and b.isupper() for a, b in pairwise(word))
     return odd
 
 
-def _is_latin(letter: str) -> bool:
-    return unicodedata.name(letter, "").startswith("LATIN")
+def _is_rare(character: str) -> bool:
+    return "\uff00" <= character <= "\uffef"  # half-width and full-width forms
+
+
+def _get_script(letter: str) -> str:
+    script = unicodedata.name(letter, "?").split()[0]
+    return "CJK" if script in EAST_ASIAN else script
