@@ -33,13 +33,11 @@ BEGINNINGS = {
     "an OpenEXR image": rb"\x76\x2f\x31\x01",
     "a Radiance HDR image": rb"#\?RADIANCE",
 }
-ENDINGS = frozenset(
-    (
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff",
-        ".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs",
-        ".pbm", ".pgm", ".ppm", ".pnm", ".pfm",
-    )
-)  # fmt: skip
+ENDINGS = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+    ".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs",
+    ".pbm", ".pgm", ".ppm", ".pnm", ".pfm",
+}  # fmt: skip
 """The endings of files of these formats and of PPM, in lower case."""
 LONGEST_BEGINNING = 256  # bytes; a list of compatible brands is shorter
 

@@ -16,6 +16,7 @@ PIXEL_TAGS = {
     Tag.TileOffsets, Tag.TileByteCounts, Tag.TileWidth, Tag.TileLength,
     Tag.Compression, Tag.FillOrder, Tag.Predictor, Tag.T4Options, Tag.T6Options, Tag.JPEGTables,
 }  # fmt: skip
+ORDERS = {b"II": "<", b"MM": ">"}
 YCBCR = 6
 YCBCR_TAGS = {Tag.YCbCrCoefficients, Tag.YCbCrPositioning, Tag.ReferenceBlackWhite}
 # The code of each type, as in struct. A rational, two numbers of 4 bytes, is copied as a whole.
@@ -42,7 +43,7 @@ def read_directory(data: bytes) -> Directory:
     tags = _read_checked(data, PIXEL_TAGS)
     if tags.get(Tag.PhotometricInterpretation) == (YCBCR,):
         tags |= _read_checked(data, YCBCR_TAGS)
-    return Directory(_read_order(data), tags)
+    return Directory(ORDERS[data[:2]], tags)
 
 
 def _read_checked(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, ...]]:
@@ -63,7 +64,7 @@ def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, 
 
     Raises ImageError, and struct.error if the directory or a wanted value is not inside the file.
     """
-    order = _read_order(data)
+    order = ORDERS[data[:2]]
     is_big = data[2:4] in (b"+\0", b"\0+")
     offset, counter, head = ("Q", "Q", "HHQ") if is_big else ("I", "H", "HHI")
     (start,) = struct.unpack_from(order + offset, data, 8 if is_big else 4)
@@ -78,10 +79,6 @@ def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, 
         if tag in wanted:
             yield tag, kind, _unpack(data, order, at, offset, kind, count)
         at += struct.calcsize(order + offset)
-
-
-def _read_order(data: bytes) -> str:
-    return {b"II": "<", b"MM": ">"}[data[:2]]
 
 
 def _unpack(data: bytes, order: str, at: int, offset: str, kind: int, count: int) -> tuple[int, ...]:

@@ -77,7 +77,13 @@ def run_proxy(state: Path, **changes: str) -> Generator[Config]:
     for folder in ("log", "nginx", "run"):
         (state / folder).mkdir()
     changes = {"ACCESS_LOG": "/dev/stdout json", **changes}  # without a buffer, so that tests need not wait
-    command = [programs.find_nginx(), "-c", str(files.write_nginx(config, **changes)), "-p", str(state)]
+    command = [
+        programs.find_program("nginx"),
+        "-c",
+        str(files.write_nginx(config, **changes)),
+        "-p",
+        str(state),
+    ]
     with (
         (state / "log/nginx.log").open("ab") as log,
         subprocess.Popen(command, stdout=log, stderr=log) as process,

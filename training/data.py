@@ -45,17 +45,10 @@ class Dataset:
     test: Split
     left_out: Sequence[LeftOut] = ()
 
-    def fingerprint(self) -> str:
-        """SHA-256 of classes, pixels and labels: the same data has the same fingerprint."""
-        return self._digest(self.train, self.test)
-
-    def test_fingerprint(self) -> str:
-        """The same for the test part alone: equal if two models were measured on the same images."""
-        return self._digest(self.test)
-
-    def _digest(self, *splits: Split) -> str:
+    def fingerprint(self, *splits: Split) -> str:
+        """SHA-256 of the classes and of the images and labels in `splits`, by default train and test."""
         digest = hashlib.sha256("\n".join(self.classes).encode())
-        for split in splits:
+        for split in splits or (self.train, self.test):
             digest.update(split.images.tobytes())
             digest.update(split.labels.tobytes())
         return digest.hexdigest()
@@ -73,7 +66,7 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
         raise DataError(f"{source} does not exist. Give a folder or archive with train/ and test/.")
     root = _find_root(source if source.is_dir() else unpack(source, cache))
     sieve = Sieve(root)
-    folders = {part: _list_classes(sieve, root / part) for part in ("train", "test")}
+    folders = {part: sieve.list_classes(root / part) for part in ("train", "test")}
     classes = list(folders["train"])
     _check_classes(root, classes)
     if missing := set(classes) ^ set(folders["test"]):
@@ -118,29 +111,18 @@ def _download_cifar10(cache: Path, name: str) -> Dataset:
     return Dataset(name, list(train.classes), train_split, test_split)
 
 
-def _list_classes(sieve: Sieve, part: Path) -> dict[str, list[Path]]:
-    classes = sieve.list_classes(part) if part.is_dir() else {}
-    if not classes:
-        advice = "Move about a tenth of each class there" if part.name == "test" else "Put the images there"
-        raise DataError(f"{part} must exist and hold one folder of images for each class. {advice}.")
-    return classes
-
-
-def _can_be_shown(name: str) -> bool:
-    seen = re.sub(JOINERS, "", name)
-    return bool(seen.strip()) and seen.isprintable()
-
-
 def _check_classes(root: Path, classes: Sequence[str]) -> None:
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise DataError(
             f"{root}/train holds {len(classes)} classes. A data set has 2 to {MAX_CLASSES:,} classes."
         )
-    if bad := [c for c in classes if not _can_be_shown(c) or len(c) > MAX_CLASS_CHARACTERS]:
-        raise DataError(
-            f"{root}/train: {bad[0]!r} cannot be the name of a class. Rename the folder: at most "
-            f"{MAX_CLASS_CHARACTERS} printable characters."
-        )
+    for name in classes:
+        shown = re.sub(JOINERS, "", name)
+        if not shown.strip() or not shown.isprintable() or len(name) > MAX_CLASS_CHARACTERS:
+            raise DataError(
+                f"{root}/train: {name!r} cannot be the name of a class. Rename the folder: at most "
+                f"{MAX_CLASS_CHARACTERS} printable characters."
+            )
 
 
 def _read_part(sieve: Sieve, part: Path, classes: Mapping[str, Sequence[Path]]) -> Split:

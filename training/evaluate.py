@@ -72,10 +72,6 @@ class Answers:
     probabilities: Floats
     split: Split
 
-    @property
-    def labels(self) -> Labels:
-        return self.split.labels
-
     @cached_property
     def predicted(self) -> Labels:
         return self.probabilities.argmax(1)
@@ -85,18 +81,18 @@ class Answers:
         return self.probabilities.max(1)
 
     def accuracy(self) -> float:
-        return float((self.predicted == self.labels).mean())
+        return float((self.predicted == self.split.labels).mean())
 
     def confusion(self) -> NDArray[np.int64]:
         """Counts (classes, classes): row the true class, column the predicted one."""
         classes = self.probabilities.shape[1]
-        counts = np.bincount(self.labels * classes + self.predicted, minlength=classes**2)
+        counts = np.bincount(self.split.labels * classes + self.predicted, minlength=classes**2)
         return counts.reshape(classes, classes)
 
     def reliability(self) -> list[tuple[float, float, int]]:
         """Mean confidence, accuracy and count of each non-empty bin; 15 bins of equal width."""
         bin_of = np.minimum((self.confidence * BINS).astype(int), BINS - 1)
-        correct = self.predicted == self.labels
+        correct = self.predicted == self.split.labels
         bins = [bin_of == number for number in np.unique(bin_of)]
         return [(float(self.confidence[b].mean()), float(correct[b].mean()), int(b.sum())) for b in bins]
 
@@ -106,18 +102,16 @@ class Answers:
         Source: Guo et al., "On calibration of modern neural networks", ICML 2017.
         """
         gaps = [abs(accuracy - confidence) * count for confidence, accuracy, count in self.reliability()]
-        return sum(gaps) / len(self.labels)
+        return sum(gaps) / len(self.split.labels)
 
 
 def predict(logits: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Tensor:
     """The logits (count, classes) of a torch model that takes uint8 (batch, 32, 32, 3)."""
-    outputs: list[Tensor] = []
+    batches = torch.from_numpy(images).split(BATCH_SIZE)
     with torch.inference_mode():
-        starts = range(0, len(images), BATCH_SIZE)
-        for start in tqdm(starts, desc="evaluating", unit="batch", disable=None):
-            batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)
-            outputs.append(forward(logits, batch).cpu())
-    return torch.cat(outputs)
+        progress = tqdm(batches, desc="evaluating", unit="batch", disable=None)
+        outputs = [forward(logits, batch.to(device)).cpu() for batch in progress]
+    return torch.cat(outputs)  # outside, because autograd refuses tensors made in inference mode
 
 
 def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

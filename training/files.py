@@ -71,17 +71,22 @@ class Sieve:
         return self._notes.get(UNREADABLE, [])
 
     def list_classes(self, part: Path) -> dict[str, list[Path]]:
-        """The folders of each class by the class's name. Raises DataError.
+        """The folders of each class by the class's name. Raises DataError, also if there are none.
 
         macOS may store a letter and its accent as two characters (NFD), other systems as one (NFC). Both
         names are the same class.
         """
         classes: dict[str, list[Path]] = defaultdict(list)
-        for entry in self._list(part):
+        for entry in self._list(part) if part.is_dir() else ():
             if entry.is_dir():
                 classes[_normalise(entry.name)].append(entry)
             else:
                 self._leave_out(OUTSIDE, entry)
+        if not classes:
+            advice = (
+                "Move about a tenth of each class there" if part.name == "test" else "Put the images there"
+            )
+            raise DataError(f"{part} must exist and hold one folder of images for each class. {advice}.")
         return dict(sorted(classes.items()))
 
     def list_files(self, folder: Path) -> list[Path]:

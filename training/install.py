@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from typing import Any
 
 from training.errors import InstallError
@@ -35,12 +35,7 @@ def main() -> int:
 
 
 def is_missing() -> bool:
-    try:
-        for name in NEEDED:
-            version(name)
-    except PackageNotFoundError:
-        return True
-    return False
+    return not all(any(distributions(name=name)) for name in NEEDED)
 
 
 def install(installer: str) -> None:

@@ -132,12 +132,11 @@ def accuracy(net: Net, split: Split, device: torch.device) -> float:
     """The share of images that the network labels correctly."""
     net.eval()
     correct = 0
+    batches = (torch.from_numpy(part).split(BATCH_SIZE) for part in (split.images, split.labels))
     with torch.inference_mode():
-        for start in range(0, len(split), BATCH_SIZE):
-            images = torch.from_numpy(split.images[start : start + BATCH_SIZE]).to(device)
-            labels = torch.from_numpy(split.labels[start : start + BATCH_SIZE]).to(device)
-            logits = forward(net, normalise(images.permute(0, 3, 1, 2)))
-            correct += int((logits.argmax(1) == labels).sum())
+        for images, labels in zip(*batches, strict=True):
+            logits = forward(net, normalise(images.to(device).permute(0, 3, 1, 2)))
+            correct += int((logits.argmax(1) == labels.to(device)).sum())
     return correct / len(split)
 
 

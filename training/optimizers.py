@@ -51,9 +51,9 @@ class Optimizers:
             schedule.step()
         self._done += 1
         if self.lookahead and self._done % recipe.LOOKAHEAD_STEPS == 0:
-            self.lookahead.update(self._done / self._steps)
+            self.lookahead.pull(0.95**recipe.LOOKAHEAD_STEPS * (self._done / self._steps) ** 3)
         if self.lookahead and self._done == self._steps:
-            self.lookahead.finish()
+            self.lookahead.pull(1.0)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -123,15 +123,8 @@ class Lookahead:
         self._net = net
         self.slow = {name: value.clone() for name, value in self._floats()}
 
-    def update(self, share: float) -> None:
-        """Let the slow weights follow, and pull the network back. `share` of the run is done, 0 to 1."""
-        self._pull(0.95**recipe.LOOKAHEAD_STEPS * share**3)
-
-    def finish(self) -> None:
-        """Set the network to the slow weights, at the end of the run."""
-        self._pull(1.0)
-
-    def _pull(self, decay: float) -> None:
+    def pull(self, decay: float) -> None:
+        """Move the slow weights to the network's by 1 - `decay` of the way, and set the network to them."""
         for name, value in self._floats():
             value.copy_(self.slow[name].lerp_(value, 1 - decay))
 

@@ -123,14 +123,14 @@ def draw_reliability(answers: Answers) -> Figure:
 
 def draw_mistakes(answers: Answers, classes: Sequence[str]) -> Figure:
     """The wrong answers with the highest confidence, the highest first."""
-    wrong = np.flatnonzero(answers.predicted != answers.labels)
+    wrong = np.flatnonzero(answers.predicted != answers.split.labels)
     surest = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][: SHEET[0] * SHEET[1]]
     figure = Figure(figsize=(1.3 * SHEET[1], 1.65 * SHEET[0] + 0.4), layout="constrained")
     figure.suptitle(f"The most confident of {len(wrong):,} mistakes: predicted, confidence, truth")
     axes = figure.subplots(*SHEET).flat
     for place, index in zip(axes, surest.tolist(), strict=False):
         place.imshow(answers.split.images[index])
-        predicted, truth = classes[int(answers.predicted[index])], classes[int(answers.labels[index])]
+        predicted, truth = classes[int(answers.predicted[index])], classes[int(answers.split.labels[index])]
         title = f"{predicted} {answers.confidence[index]:.0%}\n({truth})"
         place.set_title(title, fontsize=8, color=INK, **plain_text())
     for place in figure.axes:

@@ -114,14 +114,12 @@ def wait_for_health(config: Config) -> None:
             print(line, flush=True)
             printed = line
         time.sleep(0.3)
-    logs = "\n".join(f"--- .local/log/{name}.log\n{last_lines(config, name)}" for name in missing)
-    raise SetupError(f"timed out after {stack.START_SECONDS} s {printed}\n{logs}")
-
-
-def last_lines(config: Config, name: str, count: int = 8) -> str:
-    program = {"database": "postgres", "broker": "rabbitmq"}.get(name, name)
-    lines = (config.state / f"log/{program}.log").read_text(errors="replace").splitlines()
-    return "\n".join(lines[-count:])
+    said = [f"timed out after {stack.START_SECONDS} s {printed}"]
+    for name in missing:
+        program = {"database": "postgres", "broker": "rabbitmq"}.get(name, name)
+        lines = (config.state / f"log/{program}.log").read_text(errors="replace").splitlines()
+        said += [f"--- .local/log/{program}.log", *lines[-8:]]
+    raise SetupError("\n".join(said))
 
 
 def show_sample(config: Config) -> None:

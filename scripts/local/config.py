@@ -59,41 +59,8 @@ class Config:
         return f"amqp://{user}:{self.secrets[f'broker_{user}']}@127.0.0.1:{self.ports['amqp']}/cifar"
 
     @property
-    def models(self) -> Path:
-        """The models folder of this stack if it has one, else the repository's."""
-        own = self.state / "models"
-        return own if own.is_dir() else REPOSITORY / "models"
-
-    @property
-    def data_sets(self) -> Path:
-        """The folder of the data sets that a training may name."""
-        return self.state / "data-sets"
-
-    @property
     def address(self) -> str:
         return f"http://localhost:{self.http_port}"
-
-    def erlang_environment(self) -> dict[str, str]:
-        """The environment of RabbitMQ's server and tools, which keeps them apart from any other RabbitMQ."""
-        rabbitmq = self.state / "rabbitmq"
-        return {
-            "HOME": str(rabbitmq),
-            "ERL_CRASH_DUMP": str(rabbitmq / "erl_crash.dump"),
-            "ERL_EPMD_PORT": str(self.ports["epmd"]),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            # Makes the start script `exec` the server, so that supervisord's signals reach the server.
-            "RUNNING_UNDER_SYSTEMD": "1",
-            "RABBITMQ_NODENAME": "cifar@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.ports["amqp"]),
-            "RABBITMQ_DIST_PORT": str(self.ports["erlang"]),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "RABBITMQ_MNESIA_BASE": str(rabbitmq / "data"),
-            "RABBITMQ_LOG_BASE": str(rabbitmq / "log"),
-            "RABBITMQ_CONFIG_FILE": str(rabbitmq / "rabbitmq.conf"),
-            "RABBITMQ_CONF_ENV_FILE": str(rabbitmq / "none"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(rabbitmq / "enabled_plugins"),
-        }
 
 
 def prepare(state: Path, http_port: int) -> Config:

@@ -16,13 +16,13 @@ from scripts.local.programs import PROGRAMS
 MARK = "CIFAR_STATE"  # the variable that names the state folder, in the environment of every program
 
 
-def write_files(config: Config, programs: Collection[str]) -> Path:
-    """Write the configuration of every server; returns the path of supervisord's."""
+def write_files(config: Config, programs: Collection[str]) -> None:
+    """Write the configuration of every server."""
     for folder in ("log", "run", "rabbitmq", "nginx", "data-sets"):
         (config.state / folder).mkdir(exist_ok=True)
     _write_rabbitmq(config)
     write_nginx(config)
-    return _write_supervisor(config, programs)
+    _write_supervisor(config, programs)
 
 
 def fill(template: Path, values: Mapping[str, str]) -> str:
@@ -32,13 +32,7 @@ def fill(template: Path, values: Mapping[str, str]) -> str:
 
 def _write_rabbitmq(config: Config) -> None:
     rabbitmq = config.state / "rabbitmq"
-    passwords = {
-        "BROKER_BACKEND_PASSWORD": config.secrets["broker_backend"],
-        "BROKER_WORKER_PASSWORD": config.secrets["broker_worker"],
-        "BROKER_TRAINING_PASSWORD": config.secrets["broker_training"],
-        "BROKER_FLOWER_PASSWORD": config.secrets["broker_flower"],
-        "MONITOR_PASSWORD": config.secrets["monitor"],
-    }
+    passwords = {f"{name.upper()}_PASSWORD": secret for name, secret in config.secrets.items()}
     write_private(
         rabbitmq / "definitions.json", fill(REPOSITORY / "broker/definitions.template.json", passwords)
     )
@@ -118,7 +112,7 @@ def trust(proxies: str) -> dict[str, str]:
     }
 
 
-def _write_supervisor(config: Config, programs: Collection[str]) -> Path:
+def _write_supervisor(config: Config, programs: Collection[str]) -> None:
     state, address = config.state, f"127.0.0.1:{config.ports['supervisor']}"
     login = {"username": "local", "password": config.secrets["supervisor"]}
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -156,6 +150,4 @@ def _write_supervisor(config: Config, programs: Collection[str]) -> Path:
             }
     text = StringIO()
     file.write(text, space_around_delimiters=False)
-    path = state / "supervisord.conf"
-    write_private(path, text.getvalue())
-    return path
+    write_private(state / "supervisord.conf", text.getvalue())

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY, Config, SetupError
 
-POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/bin", "/usr/local/bin")
+# Where servers are installed. /usr/sbin has another rabbitmq-server, which changes the user.
+FOLDERS = (
+    "/usr/lib/postgresql/*/bin", "/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/bin", "/usr/lib/erlang/bin",
+    "/usr/local/bin",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,31 +26,21 @@ class Program:
     options: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def find_program(*places: str) -> str:
-    """The first of these paths that exists; of a path with *, the newest version. Raises SetupError."""
-    for place in places:
-        found = sorted(
-            Path("/").glob(place.lstrip("/")), key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))]
-        )
-        if found:
-            return str(found[-1])
-    raise SetupError(f"{places[0]} is missing; scripts/bootstrap installs it")
-
-
-def find_nginx() -> str:
-    return find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx")
-
-
-def postgres_program(name: str) -> str:
-    return find_program(*(f"{folder}/{name}" for folder in POSTGRES_FOLDERS))
+def find_program(name: str) -> str:
+    """The program in the first of FOLDERS that has it; the newest of several versions. Raises SetupError."""
+    for folder in FOLDERS:
+        found = Path("/").glob(f"{folder.lstrip('/')}/{name}")
+        if newest := max(found, key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))], default=None):
+            return str(newest)
+    raise SetupError(f"{name} is missing; scripts/bootstrap installs it")
 
 
 def postgres_server(data: Path) -> str:
     """The server of the version that made `data`: other versions cannot read it. Raises SetupError."""
     if not (data / "PG_VERSION").exists():
-        return postgres_program("postgres")
+        return find_program("postgres")
     version = (data / "PG_VERSION").read_text().strip()
-    for folder in POSTGRES_FOLDERS:
+    for folder in FOLDERS:
         for program in Path("/").glob(f"{folder.lstrip('/')}/postgres"):
             said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
             if re.match(rf"postgres \(PostgreSQL\) {version}\b", said):
@@ -71,8 +65,7 @@ def as_postgres(state: Path) -> list[str]:
 
 
 def _epmd(config: Config) -> Program:
-    program = find_program("/usr/bin/epmd", "/usr/lib/erlang/bin/epmd", "/usr/local/bin/epmd")
-    return Program([program, "-port", str(config.ports["epmd"]), "-address", "127.0.0.1"])
+    return Program([find_program("epmd"), "-port", str(config.ports["epmd"]), "-address", "127.0.0.1"])
 
 
 def _postgres(config: Config) -> Program:
@@ -83,9 +76,27 @@ def _postgres(config: Config) -> Program:
 
 
 def _rabbitmq(config: Config) -> Program:
-    server = find_program("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server")
+    rabbitmq = config.state / "rabbitmq"
+    environment = {  # keeps the server apart from any other RabbitMQ
+        "HOME": str(rabbitmq),
+        "ERL_CRASH_DUMP": str(rabbitmq / "erl_crash.dump"),
+        "ERL_EPMD_PORT": str(config.ports["epmd"]),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        # Makes the start script `exec` the server, so that supervisord's signals reach the server.
+        "RUNNING_UNDER_SYSTEMD": "1",
+        "RABBITMQ_NODENAME": "cifar@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(config.ports["amqp"]),
+        "RABBITMQ_DIST_PORT": str(config.ports["erlang"]),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_MNESIA_BASE": str(rabbitmq / "data"),
+        "RABBITMQ_LOG_BASE": str(rabbitmq / "log"),
+        "RABBITMQ_CONFIG_FILE": str(rabbitmq / "rabbitmq.conf"),
+        "RABBITMQ_CONF_ENV_FILE": str(rabbitmq / "none"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(rabbitmq / "enabled_plugins"),
+    }
     options = {"stopasgroup": "true", "killasgroup": "true", "stopwaitsecs": "30"}
-    return Program([server], config.erlang_environment(), options)
+    return Program([find_program("rabbitmq-server")], environment, options)
 
 
 def _backend(config: Config) -> Program:
@@ -104,7 +115,7 @@ def _inference(config: Config) -> Program:
 
 def _training(config: Config) -> Program:
     environment = {
-        "DATA_SETS": str(config.data_sets),
+        "DATA_SETS": str(config.state / "data-sets"),
         "CACHE_PATH": str(config.state / "data"),
         "TORCH_INSTALLER": str(REPOSITORY / "scripts/bootstrap"),
     }
@@ -120,11 +131,12 @@ def _celery_worker(name: str, app: str, environment: Mapping[str, str]) -> Progr
 
 
 def _service_environment(config: Config, user: str) -> dict[str, str]:
+    models = config.state / "models"  # exists only in tests
     return {
         "PYTHONUNBUFFERED": "1",
         "DATABASE_URL": config.database_url(user),
         "BROKER_URL": config.broker_url(user),
-        "MODELS_PATH": str(config.models),
+        "MODELS_PATH": str(models if models.is_dir() else REPOSITORY / "models"),
     }
 
 
@@ -145,7 +157,8 @@ def _flower(config: Config) -> Program:
 
 
 def _nginx(config: Config) -> Program:
-    return Program([find_nginx(), "-c", str(config.state / "nginx/nginx.conf"), "-p", str(config.state)])
+    file = config.state / "nginx/nginx.conf"
+    return Program([find_program("nginx"), "-c", str(file), "-p", str(config.state)])
 
 
 def _installed(name: str) -> str:

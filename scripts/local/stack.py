@@ -38,11 +38,11 @@ def start(state: Path, http_port: int, names: Collection[str] = PROGRAMS) -> Con
     """Start supervisord with these programs, and create the database. Raises SetupError."""
     end_left_behind(state)
     config = configuration.prepare(state, http_port)
-    supervisor = files.write_files(config, names)
+    files.write_files(config, names)
     with claimed(state):
         if "postgres" in names:
             create_database(config)
-        run([f"{Path(sys.executable).parent}/supervisord", "-c", str(supervisor)], "supervisord")
+        run([f"{Path(sys.executable).parent}/supervisord", "-c", f"{state}/supervisord.conf"], "supervisord")
         if "postgres" in names:
             apply_schema(config)
     return config
@@ -60,15 +60,14 @@ def stop(state: Path) -> bool:
 
 def end_left_behind(state: Path) -> bool:
     """End the processes that a killed supervisord left running; returns whether there were any."""
-    if not (found := left_behind(state)):
+    if not left_behind(state):
         return False
-    for process in found:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    psutil.wait_procs(found, DRAIN_SECONDS)
-    for process in left_behind(state):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        found = left_behind(state)
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                end(process)
+        psutil.wait_procs(found, DRAIN_SECONDS)
     wait_until(lambda: not left_behind(state), DRAIN_SECONDS, "the processes of a killed supervisord to end")
     return True
 
@@ -152,7 +151,7 @@ def create_database(config: Config) -> None:
     configuration.write_private(password_file, config.secrets["postgres"])
     if os.geteuid() == 0:
         run(["chown", "postgres:", str(data), str(password_file)], "chown")
-    initdb = [*programs.as_postgres(config.state), programs.postgres_program("initdb"), "-D", str(data)]
+    initdb = [*programs.as_postgres(config.state), programs.find_program("initdb"), "-D", str(data)]
     options = ["--username=cifar", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
     try:
         run([*initdb, *options, f"--pwfile={password_file}"], "initdb")
@@ -169,7 +168,7 @@ def apply_schema(config: Config) -> None:
     environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
 
     def psql(database: str, sql: str, *flags: str) -> subprocess.CompletedProcess[str]:
-        program = [programs.postgres_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *address, *flags]
+        program = [programs.find_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *address, *flags]
         return subprocess.run(
             [*program, database], input=sql, capture_output=True, text=True, check=False, env=environment
         )

@@ -31,7 +31,7 @@ def restore(old: Config, new: Config) -> None:
     def run(name: str, config: Config, *arguments: str, text: str | None = None) -> str:
         address = ["-h", "127.0.0.1", "-p", str(config.ports["postgres"]), "-U", "cifar"]
         environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}
-        command = [programs.postgres_program(name), *address, *arguments]
+        command = [programs.find_program(name), *address, *arguments]
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, env=environment, check=False
         )

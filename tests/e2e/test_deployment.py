@@ -61,7 +61,7 @@ def start_nginx(folder: Path, port: int, behind: str, certificate: tuple[Path, P
         f"daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
         f"http {{ access_log off;\n{paths}{replace(read_example('nginx'), changes)}}}"
     )
-    return [programs.find_nginx(), "-c", str(folder / "nginx.conf")]
+    return [programs.find_program("nginx"), "-c", str(folder / "nginx.conf")]
 
 
 def start_caddy(folder: Path, port: int, behind: str, certificate: tuple[Path, Path]) -> list[str]:

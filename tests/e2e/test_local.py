@@ -131,7 +131,7 @@ def install_postgres(folder: Path, version: str) -> Path:
 def test_the_postgresql_version_that_wrote_the_history_runs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "POSTGRES_FOLDERS", [f"{tmp_path}/*/bin"])
+    monkeypatch.setattr(programs, "FOLDERS", [f"{tmp_path}/*/bin"])
     old, new = install_postgres(tmp_path, "15"), install_postgres(tmp_path, "17")
     assert programs.postgres_server(tmp_path) == str(new)
     (tmp_path / "PG_VERSION").write_text("15\n")

@@ -26,7 +26,7 @@ SECONDS = 300  # the training process loads torch, at low CPU priority
 @pytest.fixture(scope="module")
 def colours(system: Config) -> str:
     """A data set of two classes in the folder of data sets."""
-    root = system.data_sets / "colours"
+    root = system.state / "data-sets" / "colours"
     write_two_colours(root, train=150, test=20)
     return root.name
 
@@ -100,7 +100,7 @@ async def test_the_model_of_a_training_answers_the_next_upload(
     kind, last = events[-1]
     assert kind == "training"
     assert last["model"] and last["device"]
-    reddish = (system.data_sets / colours / "test/reddish/0.png").read_bytes()
+    reddish = (system.state / "data-sets" / colours / "test/reddish/0.png").read_bytes()
     prediction = await classify(client, reddish)  # the first upload after the training
     assert prediction["model"] == last["model"]
     assert {row["label"] for row in prediction["probabilities"]} == {"reddish", "greenish"}
@@ -135,7 +135,7 @@ async def test_the_model_of_a_training_answers_the_next_upload(
 async def test_a_training_started_in_the_browser_shows_its_curve_and_leaves_no_model_when_canceled(
     page: Page, system: Config, colours: str, client: httpx.AsyncClient
 ) -> None:
-    models = {path.name for path in system.models.iterdir()}
+    models = {path.name for path in (system.state / "models").iterdir()}
     await page.goto("/")
     await page.get_by_role("link", name="Models").click()
     version = await served(client)
@@ -163,10 +163,10 @@ async def test_a_training_started_in_the_browser_shows_its_curve_and_leaves_no_m
     assert (await client.get(latest["urls"]["self"])).json()["curve"]
 
     async def swept() -> bool:
-        return list((system.models / ".runs").iterdir()) == []
+        return list((system.state / "models/.runs").iterdir()) == []
 
     await eventually(swept, 10)
-    assert {path.name for path in system.models.iterdir()} - {".runs"} == models - {".runs"}
+    assert {path.name for path in (system.state / "models").iterdir()} - {".runs"} == models - {".runs"}
 
 
 async def test_a_training_resumes_after_its_worker_is_killed(

@@ -28,7 +28,7 @@ def check_balanced(runs: Sequence[Trained], dataset: Dataset, options: Options) 
     card = artifact.read_card(options.model)[0]
     what = "balanced compared with the shipped version"
     accuracy = statistics.mean(run.accuracy for run in runs)
-    if card.accuracy is None or dataset.test_fingerprint() != card.data.test_sha256:
+    if card.accuracy is None or dataset.fingerprint(dataset.test) != card.data.test_sha256:
         report_skipped(what, "the shipped version was measured on other test images")
         return
     passed, goal = accuracy > card.accuracy, f"over {card.accuracy:.2%}"

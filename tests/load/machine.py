@@ -43,8 +43,8 @@ def describe() -> dict[str, Any]:
 def servers() -> dict[str, str]:
     """nginx says it on standard error; RabbitMQ in the name of its folder."""
     commands = {
-        "postgresql": [programs.postgres_program("postgres"), "--version"],
-        "nginx": [programs.find_program("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"), "-v"],
+        "postgresql": [programs.find_program("postgres"), "--version"],
+        "nginx": [programs.find_program("nginx"), "-v"],
         "rabbitmq": ["sh", "-c", "ls -d /usr/lib/rabbitmq/lib/rabbitmq_server-*"],
     }
     answers = {

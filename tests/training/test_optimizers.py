@@ -34,11 +34,11 @@ def test_lookahead_ends_on_the_slow_weights_and_follows_at_first() -> None:
     start = net.weight.item()
     with torch.no_grad():
         net.weight += 1
-    lookahead.update(share=0.0)
+    lookahead.pull(0.0)
     assert net.weight.item() == pytest.approx(start + 1)
     with torch.no_grad():
         net.weight += 1
-    lookahead.finish()
+    lookahead.pull(1.0)
     assert net.weight.item() == pytest.approx(start + 1)
 
 

@@ -64,10 +64,8 @@ class Child:
         self.stop()
         for reader in self._readers:
             reader.join(TERM_SECONDS)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                with suppress(BrokenPipeError):  # the child ended before it read its line
-                    pipe.close()
+        with suppress(BrokenPipeError), self._process:  # the child may have ended before it read its line
+            pass  # Popen closes the pipes
 
     def read(self, seconds: float) -> dict[str, Any] | None:
         """The next report, or None if there is none within `seconds`.
