@@ -6,8 +6,8 @@ Exception
 │   └── DatabaseAway  the database does not answer
 └── Unavailable       another part of the system does not answer in time
 
-An error has a class of its own only if code treats it differently. Docstrings name the others by their refusal,
-as in "Raises KEY_REUSED".
+An error has a class of its own only if code treats it differently. Docstrings name the others by their
+refusal, as in "Raises KEY_REUSED".
 """
 
 from enum import Enum
