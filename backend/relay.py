@@ -110,7 +110,7 @@ class Relay:
             await self._publish(messages)
 
     async def _watch(self) -> None:
-        while True:
+        while not self._stopping:  # a library may turn the cancellation in `stop` into an error of its own
             try:
                 self.unfinished = await self._predictions.count_unfinished()
                 if self.unfinished or await self._trainings.count_unfinished():

@@ -1,8 +1,8 @@
 """Read HEIC and AVIF: one container, two codecs.
 
 The container's boxes (ISO/IEC 14496-12 and 23008-12) are checked against the limits. Both decoders turn the
-image by the container's own properties (irot, imir), which replace EXIF's orientation. `_prepare` keeps
-them from reading EXIF and XMP as well.
+image by the container's own properties (irot, imir), which replace EXIF's orientation. `_prepare` hides
+EXIF and XMP from them.
 """
 
 import math

@@ -65,9 +65,9 @@ def _check_variant(directory: Directory) -> None:
 
 
 def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directory:
-    """Check the strips or tiles against the limits. Returns the directory with only those the image needs.
+    """Check the blocks (strips or tiles) against the limits. Returns the directory without unused blocks.
 
-    Decoders allocate each in full, even for a small image. Raises DamagedImage, TooManyPixels and TooComplex.
+    Decoders allocate a whole block even for a small image. Raises DamagedImage, TooManyPixels and TooComplex.
     """
     width, height = directory.number(Tag.ImageWidth, 0), directory.number(Tag.ImageLength, 0)
     is_tiled = Tag.TileOffsets in directory.tags and Tag.StripOffsets not in directory.tags

@@ -143,7 +143,7 @@ async def ended(*processes: psutil.Process) -> bool:
     return True
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
+async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 30) -> Any:
     """Await `condition()` again and again until its result is true; returns the result."""
     async with asyncio.timeout(seconds):
         while not (value := await condition()):

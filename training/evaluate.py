@@ -111,7 +111,7 @@ def predict(logits: Callable[[Tensor], Tensor], images: Images, device: torch.de
     with torch.inference_mode():
         progress = tqdm(batches, desc="evaluating", unit="batch", disable=None)
         outputs = [forward(logits, batch.to(device)).cpu() for batch in progress]
-    return torch.cat(outputs)  # outside, because autograd refuses tensors made in inference mode
+    return torch.cat(outputs)  # here, because autograd refuses tensors made in inference mode
 
 
 def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -18,8 +18,7 @@ MAX_FILE_BYTES = 1 << 29  # a whole file is held in memory; 100 megapixels of 32
 EXAMPLES, UNREADABLE_EXAMPLES = 3, 100  # more unreadable images are named, because people have to repair them
 EXAMPLE_CHARACTERS = 200
 
-# Names, in lower case, of files that systems and programs put next to the images. Names that begin with . or
-# @ or end with ~ count too.
+# Names, in lower case, of files that systems and programs put next to images. `is_system` adds patterns.
 SYSTEM_NAMES = {
     "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler", "recycled",
@@ -71,7 +70,7 @@ class Sieve:
         return self._notes.get(UNREADABLE, [])
 
     def list_classes(self, part: Path) -> dict[str, list[Path]]:
-        """The folders of each class by the class's name. Raises DataError, also if there are none.
+        """The folders of each class, by the name of the class. Raises DataError if there is no class.
 
         macOS may store a letter and its accent as two characters (NFD), other systems as one (NFC). Both
         names are the same class.

@@ -104,7 +104,7 @@ def build(plan: TrainingPlan, batches: Batches) -> Net:
 def train_epoch(
     net: Net, batches: Batches, number: int, optimizers: Optimizers, report: Report
 ) -> list[float]:
-    """Train for one epoch; returns the sum of the images' losses, the number of right images, and of all."""
+    """Train for one epoch; returns the sum of the losses, the number of correct answers, and of images."""
     totals = torch.zeros(3, device=batches.device)
     net.train()
     for images, targets, indices in batches.epoch(number):

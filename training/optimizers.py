@@ -53,7 +53,7 @@ class Optimizers:
         if self.lookahead and self._done % recipe.LOOKAHEAD_STEPS == 0:
             self.lookahead.pull(0.95**recipe.LOOKAHEAD_STEPS * (self._done / self._steps) ** 3)
         if self.lookahead and self._done == self._steps:
-            self.lookahead.pull(1.0)
+            self.lookahead.pull(1.0)  # the run ends on the slow weights
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -124,7 +124,7 @@ class Lookahead:
         self.slow = {name: value.clone() for name, value in self._floats()}
 
     def pull(self, decay: float) -> None:
-        """Move the slow weights to the network's by 1 - `decay` of the way, and set the network to them."""
+        """Move the slow weights to the network's by a share of 1 - `decay`, and copy them to the network."""
         for name, value in self._floats():
             value.copy_(self.slow[name].lerp_(value, 1 - decay))
 

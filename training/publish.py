@@ -114,7 +114,7 @@ def write_files(
             "test_images": len(dataset.test),
             "left_out": [asdict(note) for note in dataset.left_out],
             "sha256": dataset.fingerprint(),
-            "test_sha256": dataset.fingerprint(dataset.test),  # equal if measured on the same images
+            "test_sha256": dataset.fingerprint(dataset.test),  # models with the same value can be compared
         },
     }
     return card, answers

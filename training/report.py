@@ -81,6 +81,7 @@ class Terminal(Report):
             f"validation accuracy {epoch.validation_accuracy:.1%}, learning rate {epoch.learning_rate:.3f}, "
             f"{epoch.images_per_second:,.0f} images/s, {epoch.seconds_left:.0f} s left"
         )
+        sys.stdout.flush()  # a pipe would get the lines only at the end
 
     def published(self, artifact: Path, card: dict[str, Any]) -> None:
         print(f"published {artifact}: {card['accuracy']:.2%} of the test images, one view, as served")

@@ -4,17 +4,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY, Config, SetupError
 
-# Where servers are installed. /usr/sbin has another rabbitmq-server, which changes the user.
-FOLDERS = (
-    "/usr/lib/postgresql/*/bin", "/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/bin", "/usr/lib/erlang/bin",
-    "/usr/local/bin",
-)  # fmt: skip
+# Where packages install servers. /usr/sbin has another rabbitmq-server, which changes the user.
+FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/lib/erlang/bin")
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,17 @@ class Program:
 
 
 def find_program(name: str) -> str:
-    """The program in the first of FOLDERS that has it; the newest of several versions. Raises SetupError."""
-    for folder in FOLDERS:
-        found = Path("/").glob(f"{folder.lstrip('/')}/{name}")
-        if newest := max(found, key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))], default=None):
-            return str(newest)
+    """The path of a program. Raises SetupError."""
+    if found := next(_list_programs(name), None):
+        return str(found)
     raise SetupError(f"{name} is missing; scripts/bootstrap installs it")
+
+
+def _list_programs(name: str) -> Iterator[Path]:
+    """All programs of this name: in FOLDERS, then in PATH. Of several versions, the newest is first."""
+    for folder in (*FOLDERS, *filter(os.path.isabs, os.get_exec_path())):
+        found = Path("/").glob(f"{folder}/{name}".lstrip("/"))
+        yield from sorted(found, key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))], reverse=True)
 
 
 def postgres_server(data: Path) -> str:
@@ -40,11 +42,10 @@ def postgres_server(data: Path) -> str:
     if not (data / "PG_VERSION").exists():
         return find_program("postgres")
     version = (data / "PG_VERSION").read_text().strip()
-    for folder in FOLDERS:
-        for program in Path("/").glob(f"{folder.lstrip('/')}/postgres"):
-            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-            if re.match(rf"postgres \(PostgreSQL\) {version}\b", said):
-                return str(program)
+    for program in _list_programs("postgres"):
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+        if re.match(rf"postgres \(PostgreSQL\) {version}\b", said):
+            return str(program)
     raise SetupError(
         f"PostgreSQL {version} wrote the history in {data}, and it is no longer installed. Install it again "
         f"(apt-get install postgresql-{version}), or move that folder away to start with an empty history."
@@ -52,9 +53,9 @@ def postgres_server(data: Path) -> str:
 
 
 def as_postgres(state: Path) -> list[str]:
-    """The command that runs another as the user `postgres`, for PostgreSQL refuses to run as root.
+    """For root: what to put before a command to run it as `postgres`. PostgreSQL refuses to run as root.
 
-    If that user cannot reach the state folder (a clone in /root), the command grants it the capability.
+    If that user cannot reach the state folder (a clone in /root), it also gets the capability to do so.
     """
     if os.geteuid() != 0:
         return []
@@ -157,8 +158,7 @@ def _flower(config: Config) -> Program:
 
 
 def _nginx(config: Config) -> Program:
-    file = config.state / "nginx/nginx.conf"
-    return Program([find_program("nginx"), "-c", str(file), "-p", str(config.state)])
+    return Program([find_program("nginx"), "-c", f"{config.state}/nginx/nginx.conf", "-p", str(config.state)])
 
 
 def _installed(name: str) -> str:

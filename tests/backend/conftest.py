@@ -21,7 +21,7 @@ from backend.errors import Refusal, ServiceError
 from backend.main import build_app
 from backend.services import Services
 from backend.settings import Settings
-from scripts.local.config import Config, find_free_ports
+from scripts.local.config import Config
 from tests.conftest import eventually
 
 PROBABILITIES = '[{"label": "cat", "probability": 0.75}, {"label": "dog", "probability": 0.25}]'
@@ -42,7 +42,7 @@ class Api:
     async def follow(self, path: str, count: int, **headers: str) -> list[ServerSentEvent]:
         """The first `count` events of a stream; fewer if it ends before."""
         events: list[ServerSentEvent] = []
-        async with asyncio.timeout(10), aconnect_sse(self.client, "GET", path, headers=headers) as stream:
+        async with asyncio.timeout(30), aconnect_sse(self.client, "GET", path, headers=headers) as stream:
             async for event in stream.aiter_sse():
                 events.append(event)
                 if len(events) == count:
@@ -80,7 +80,7 @@ class Reader:
         await eventually(enough)
 
     async def _read(self, api: Api, url: str) -> None:
-        async with asyncio.timeout(30), aconnect_sse(api.client, "GET", url) as stream:
+        async with asyncio.timeout(60), aconnect_sse(api.client, "GET", url) as stream:
             async for event in stream.aiter_sse():
                 self.events.append(event)
 
@@ -180,12 +180,13 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(settings: Settings) -> Api:
-            (port,) = find_free_ports(1)
             handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
             app = build_app(settings)
-            server = Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=3))
-            running = asyncio.create_task(server._serve())  # without its signal handlers
+            config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=3)
+            server, listening = Server(config), config.bind_socket()
+            running = asyncio.create_task(server._serve([listening]))  # without its signal handlers
             while not server.started:
+                assert not running.done(), "the backend did not start"
                 await asyncio.sleep(0.01)
 
             async def stop() -> None:
@@ -197,7 +198,9 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
 
             stack.push_async_callback(stop)
             # Loading the certificates of authorities would take 20 ms of each test.
-            client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15, verify=False)
+            client = httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=15, verify=False
+            )
             await stack.enter_async_context(client)
             return Api(client, app.state.services)
 

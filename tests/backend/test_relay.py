@@ -11,6 +11,9 @@ import aio_pika
 import asyncpg
 import pytest
 
+from backend import relay as relay_module
+from backend.broker import QueueState
+from backend.errors import Unavailable
 from backend.messages import BULK, INFERENCE, TRAINING, TaskMessage
 from backend.predictions import LOST_PAGE
 from backend.relay import Relay
@@ -220,6 +223,34 @@ async def test_the_relay_publishes_lost_messages_at_its_tick_and_then_waits(
         assert (message.headers["task"], message.headers["id"]) == (task, ids[0])
         assert json.loads(message.body)[0] == ([ids] if table == "predictions" else ids)
         assert (await relay.relay_lost(), relay.relayed) == ([], len(ids))
+
+
+class DisturbedBroker:
+    """Turns a cancellation into an error, as a client library may do when its channel is closed."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def inspect(self, _queue: str) -> QueueState:
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            raise Unavailable("the channel is closed") from error
+        raise AssertionError
+
+
+async def test_the_relay_stops_even_if_its_cancellation_becomes_an_error(
+    api: Api, cat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "TICK_SECONDS", 0.01)
+    await api.upload(cat)
+    broker, serve = DisturbedBroker(), api.services
+    relay = Relay(serve.predictions, serve.trainings, broker)  # pyright: ignore[reportArgumentType]
+    relay.start()
+    async with asyncio.timeout(10):
+        await broker.asked.wait()
+        await relay.stop()
 
 
 class SlowBroker:

@@ -43,9 +43,14 @@ async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def backend(servers: Config, database: asyncpg.Connection) -> AsyncGenerator[Backend]:
+    await purge(servers)  # other tests leave messages, which would share batches with those of this test
     async with await aio_pika.connect(servers.broker_url("backend")) as broker:
         channel = await broker.channel()
         yield Backend(database, channel)
+    await purge(servers)
+
+
+async def purge(servers: Config) -> None:
     async with await aio_pika.connect(servers.broker_url("worker")) as broker:  # the backend may not purge
         channel = await broker.channel()
         for name in (INTERACTIVE, BULK):

@@ -40,10 +40,12 @@ async def test_a_stopped_worker_finishes_the_batch_of_each_stage_and_returns_the
     assert {row["status"] for row in (await backend.rows()).values()} == {"succeeded"}
 
 
-async def test_a_full_pipeline_waits_for_the_database(servers: Config, backend: Backend, log: Path) -> None:
+async def test_a_worker_with_a_batch_in_each_stage_waits_for_the_database(
+    servers: Config, backend: Backend, log: Path
+) -> None:
     for _ in range(20):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
-    with run_worker(servers, log) as worker:
+    with run_worker(servers, log, seconds=0.1) as worker:  # 2 s for all
 
         async def has_begun() -> bool:
             return await backend.count("completed_at IS NOT NULL") > 0
@@ -67,7 +69,7 @@ async def test_a_worker_that_stops_without_the_database_returns_its_messages(
     count = 20
     for _ in range(count):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
-    with run_worker(servers, log) as worker:
+    with run_worker(servers, log, seconds=0.1) as worker:  # 2 s for all
 
         async def has_begun() -> bool:
             return await backend.count("completed_at IS NOT NULL") > 0

@@ -257,8 +257,9 @@ async def test_a_swap_that_fails_without_the_database_happens_when_it_is_back(
             assert not await is_served(database, SECOND)
         await wait_until_served(database, SECOND)
         await flow
+        await publish()  # on a slow machine the uploads of `flow` may have ended before the swap
         await eventually(partial(all_finished, database), 60)
-        assert await count(database, "status = 'succeeded'") == 6 * A_SECOND
+        assert await count(database, "status = 'succeeded'") == 6 * A_SECOND + 1
         models = await database.fetch("SELECT DISTINCT model FROM predictions")
         assert {row["model"] for row in models} == {FIRST, SECOND}
         assert worker.process.poll() is None

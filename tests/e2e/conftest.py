@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
 from scripts.local.config import Config
 from tests.conftest import run_proxy
@@ -23,6 +23,7 @@ OFF_THE_NETWORK = [
     "--disable-component-update",
     "--disable-sync",
 ]
+expect.set_options(timeout=20_000)  # milliseconds; a busy machine needs more than the usual 5 s
 REPORT_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
     reportViolation(`${event.violatedDirective} forbids ${event.blockedURI}`))"""
 

@@ -21,7 +21,7 @@ async def test_an_image_dropped_on_the_page_gets_its_label(page: Page) -> None:
     )
     await page.locator("input[type=file]").locator("..").dispatch_event("drop", {"dataTransfer": transfer})
     card = page.locator(".card", has_text="my ship.jpg")
-    await expect(card.locator(".headline")).to_contain_text("ship", timeout=20_000)
+    await expect(card.locator(".headline")).to_contain_text("ship")
     await expect(page.locator(".history li", has_text="my ship.jpg")).to_contain_text("ship")
 
 
@@ -37,9 +37,7 @@ async def test_a_file_that_is_no_image_is_refused_and_its_neighbour_is_classifie
     refused = page.locator(".card", has_text="notes.png")
     await expect(refused).to_contain_text("Not a supported image")
     await expect(refused).to_contain_text("Convert")
-    await expect(page.locator(".card", has_text="frog.jpg").locator(".headline")).to_contain_text(
-        "frog", timeout=20_000
-    )
+    await expect(page.locator(".card", has_text="frog.jpg").locator(".headline")).to_contain_text("frog")
 
 
 async def test_an_upload_appears_live_in_another_browser(page: Page, system: Config) -> None:
@@ -67,7 +65,7 @@ async def test_a_label_is_corrected_the_history_downloaded_and_an_entry_removed(
         "input[type=file]", {"name": "to remove.jpg", "mimeType": "image/jpeg", "buffer": buffer}
     )
     entry = page.locator(".history li", has_text="to remove.jpg")
-    await expect(entry).to_contain_text("deer", timeout=20_000)
+    await expect(entry).to_contain_text("deer")
     await entry.get_by_label("Correct label").select_option("horse")
     await page.reload()
     await expect(entry.get_by_label("Correct label")).to_have_value("horse")

@@ -138,7 +138,7 @@ async def test_activation_and_serving_work_after_the_clock_was_set_back(
 async def test_two_workers_that_register_at_once_take_turns(
     servers: Config, registry: Registry, database: asyncpg.Connection
 ) -> None:
-    """Otherwise both would find no active version, and the one with `never` could be activated last."""
+    """Otherwise both find no active version, and both activate theirs, even one with `never`."""
     with psycopg.connect(servers.database_url("worker")) as other:
         other.execute("SELECT pg_advisory_xact_lock(hashtext('models'))")
         registry.look([])

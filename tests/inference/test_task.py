@@ -52,11 +52,11 @@ def fill(runner: Echo, task: Classify, consumer: Consumer) -> list[Group]:
     runner.let_one_leave("read")
     runner.let_one_leave("run")
     runner.wait(write=ids(first))
-    while len(runner.batches) < 2:
+    while len(consumer.started) < 2:
         consumer.tick()
     runner.let_one_leave("read")
     runner.wait(write=ids(first), run=ids(second))
-    while len(runner.batches) < 3:
+    while len(consumer.started) < 3:
         consumer.tick()
     runner.wait(write=ids(first), run=ids(second), read=ids(third))
     return [first, second, third, fourth]

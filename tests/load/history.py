@@ -16,8 +16,8 @@ from tests.load import clients
 from tests.load.measure import build_uploads, percentile
 from tests.load.systems import System
 
-# Copies of ten finished predictions with ids, names and times of their own, one for each of the numbers $1 to
-# $2, a second apart, older than all others. An id is a UUID of version 7: milliseconds, then other bits.
+# Insert copies of ten finished predictions, one for each number from $1 to $2. Each has its own id, name and
+# time. The times are a second apart, from 2020 on. An id, a UUID of version 7, begins with the milliseconds.
 COPY = """
 WITH origins AS MATERIALIZED (
     SELECT row_number() OVER () - 1 AS place, p FROM predictions AS p WHERE status = 'succeeded' LIMIT 10)
@@ -38,7 +38,7 @@ READS = {
     "search without a hit": {"limit": "50", "q": "not-there"},
     "label": {"limit": "50", "label": "cat"},
 }
-SETTLE_SECONDS = 2  # the rows are one event; a request that waits for its outcome ends at such an event
+SETTLE_SECONDS = 2  # so many new rows are one event, which ends the requests that wait for an outcome
 READ_SECONDS = 3
 EXPORT_SECONDS = 10
 PREDICTIONS_PER_SECOND, CLIENTS = 20, 8
@@ -84,7 +84,7 @@ async def measure_history(system: System, config: Config, rows: int) -> History:
 
 
 async def fill(config: Config, rows: int) -> None:
-    """Raises SetupError when nothing can be copied."""
+    """Copy predictions until there are `rows` more. Raises SetupError if there is none to copy."""
     database = await asyncpg.connect(config.database_url("cifar"))
     with tqdm(total=rows, desc="filling the history", unit="row") as progress:
         for first in range(0, rows, ROWS_AT_ONCE):
@@ -117,7 +117,7 @@ async def measure_read(system: System, http: httpx.AsyncClient, query: Mapping[s
 
 
 async def measure_export(http: httpx.AsyncClient) -> float:
-    """Rows a second of the CSV, of what arrives within EXPORT_SECONDS."""
+    """How many rows of the CSV arrive in a second, measured for at most EXPORT_SECONDS."""
     rows, started = 0, time.perf_counter()
     request = http.stream(
         "GET", "/api/predictions", params={"format": "csv"}, headers={"Accept-Encoding": "identity"}
@@ -133,7 +133,7 @@ async def measure_export(http: httpx.AsyncClient) -> float:
 
 @asynccontextmanager
 async def predicting(system: System) -> AsyncGenerator[list[float]]:
-    """Predictions at a steady rate; their latencies in milliseconds, sorted, once the block has ended."""
+    """Predictions at a steady rate. After the block the list holds their latencies in ms, sorted."""
     latencies: list[float] = []
     uploads = replace(build_uploads(system, "32x32", 1), proof=b'"status":')  # finished or not
     async with clients.running(system.port, uploads, CLIENTS, PREDICTIONS_PER_SECOND) as load:

@@ -40,7 +40,7 @@ class ClassifierAPI(litserve.LitAPI):
         self._classifier = Loader(self._cpu_threads, MAX_BATCH_SIZE).load(self._model)
 
     def decode_request(self, request: Request) -> bytes:
-        """`Request` makes LitServe read the form; the form is what it gives."""
+        """Because of the type `Request`, LitServe reads the form and passes it."""
         return decode(request["file"].file.read(), MAX_IMAGE_PIXELS)
 
     def batch(self, inputs: Sequence[bytes]) -> Sequence[bytes]:
@@ -54,7 +54,7 @@ class ClassifierAPI(litserve.LitAPI):
         return outputs
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-        """The answer of this service, as far as LitServe knows it: sorted probabilities, highest first."""
+        """The part of this service's answer that LitServe knows. The highest probability is first."""
         pairs = zip(self._classifier.classes, output["probabilities"].tolist(), strict=True)
         ranked = sorted(pairs, key=lambda pair: pair[1], reverse=True)
         label, confidence = ranked[0]

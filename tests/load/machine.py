@@ -1,4 +1,4 @@
-"""Where and of what a measurement was taken: hardware, date, commit, versions."""
+"""The circumstances of a measurement: hardware, date, commit, versions."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ CPU_FLAGS = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")  # what decid
 
 
 def describe() -> dict[str, Any]:
-    """As JSON. `load_average` is of the last minute before: a busy machine shows there."""
+    """As JSON. `load_average`, of the last minute, shows whether the machine was busy."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "cpu": cpu_name(),
@@ -41,7 +41,7 @@ def describe() -> dict[str, Any]:
 
 
 def servers() -> dict[str, str]:
-    """nginx says it on standard error; RabbitMQ in the name of its folder."""
+    """The servers' versions. nginx writes its own to standard error; RabbitMQ's is the name of a folder."""
     commands = {
         "postgresql": [programs.find_program("postgres"), "--version"],
         "nginx": [programs.find_program("nginx"), "-v"],

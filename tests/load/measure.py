@@ -85,5 +85,5 @@ def build_uploads(system: System, size: str, files: int) -> clients.Uploads:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The smallest of the ordered values that is not below `percent` percent of them."""
+    """The smallest value that is at least as large as `percent` percent of the ordered values."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -14,7 +14,7 @@ FULL_LOAD = 64  # clients
 
 
 def reference(case: Case) -> Case:
-    """What LitServe is measured at to compare with `case`: it takes one file a request."""
+    """The load of LitServe that is compared with `case`. LitServe takes one file in each request."""
     return case if case.files == 1 else Case(case.size, 1, FULL_LOAD)
 
 
@@ -36,7 +36,7 @@ class Result:
     history: History | None = None
 
     def ratios(self, case: Case) -> dict[str, float]:
-        """This service's median by LitServe's; a latency only where both have the same clients and files."""
+        """This service's medians divided by LitServe's. Latencies only if both have the same load."""
         ours, theirs = self.service[case], self.litserve[reference(case)]
         ratios = {"cpu": median(ours, "all_cpu_ms") / median(theirs, "all_cpu_ms")}
         if reference(case) == case:

@@ -13,7 +13,7 @@ from tests.load import clients
 from tests.load.measure import build_uploads, percentile
 from tests.load.systems import System
 
-# HTTP/1.0: the stream comes without the frames of a chunked body, which could lie amid a line.
+# HTTP/1.0 has no chunked bodies, whose chunks could begin in the middle of a line.
 REQUEST = b"GET /api/events HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
 COMPLETED = re.compile(rb'"completed_at": ?"([^"]+)"')
 CLIENTS = 16
@@ -30,9 +30,9 @@ class Streams:
     delay_p50_ms: float
     delay_p95_ms: float
     outcomes: int
-    """The most that any follower saw."""
+    """How many outcomes the follower with the most saw."""
     missed: int
-    """How many of them the follower with the fewest did not see."""
+    """How many fewer the follower with the fewest saw."""
     alone_p50_ms: float
     """Latency of a prediction without followers."""
     p50_ms: float

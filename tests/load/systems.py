@@ -51,9 +51,9 @@ class System:
 
 @dataclass(frozen=True)
 class LitServe(System):
-    """Its worker asks for requests a thousand times a second.
+    """LitServe, which is paused while another system is measured.
 
-    So it is paused while another system is measured.
+    Its worker asks for requests a thousand times a second, also while there are none.
     """
 
     def pause(self) -> None:

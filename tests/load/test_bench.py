@@ -16,6 +16,7 @@ import pytest
 
 from scripts.local import stack
 from scripts.local.config import REPOSITORY, Config, SetupError
+from tests.conftest import ended
 from tests.load import clients, cpu, plot, report
 from tests.load.backlog import Backlog, measure_backlog
 from tests.load.history import History, Read, measure_history
@@ -30,7 +31,8 @@ SINGLE, SEVERAL = Case("32x32", 1, 64), Case("32x32", 32, 4)
 def test_cpu_time_of_a_group_includes_children_that_have_ended() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     parent = (
-        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); print(); sys.stdin.read()"
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); "
+        "print(flush=True); sys.stdin.read()"
     )
     with start_python(parent) as busy, start_python("print(); input()") as idle:
         roots = {"busy": [busy.pid], "idle": [idle.pid]}
@@ -184,10 +186,10 @@ def test_litserve_answers_with_the_same_model_and_ends_with_the_run() -> None:
     with run_litserve() as litserve:
         measured = asyncio.run(measure(litserve, Case("32x32", 1, 4), 0.5))
         litserve.pause()
-        pids = [process.pid for process in cpu.tree(psutil.Process(litserve.roots["LitServe"][0]))]
+        processes = list(cpu.tree(psutil.Process(litserve.roots["LitServe"][0])))
     assert measured.images > 0 and measured.cpu_ms["LitServe"] > 0
-    assert len(pids) > 1
-    stack.wait_until(lambda: not any(map(psutil.pid_exists, pids)), 10, "LitServe to end")
+    assert len(processes) > 1
+    stack.wait_until(lambda: asyncio.run(ended(*processes)), 10, "LitServe to end")
 
 
 @pytest.mark.litserve
@@ -204,6 +206,6 @@ with systems.run_litserve() as litserve:
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as run:
         assert run.stdout is not None
-        pids = [process.pid for process in cpu.tree(psutil.Process(int(run.stdout.readline())))]
+        processes = list(cpu.tree(psutil.Process(int(run.stdout.readline()))))
         run.kill()
-    stack.wait_until(lambda: not any(map(psutil.pid_exists, pids)), 10, "LitServe to end")
+    stack.wait_until(lambda: asyncio.run(ended(*processes)), 10, "LitServe to end")

@@ -28,7 +28,7 @@ def test_learning_rates_fall_to_zero_and_that_of_the_whitening_bias_falls_first(
     assert step(50) == [0, 0, 0, 0]
 
 
-def test_lookahead_ends_on_the_slow_weights_and_follows_at_first() -> None:
+def test_a_pull_of_0_lets_the_slow_weights_follow_and_a_pull_of_1_returns_to_them() -> None:
     net = torch.nn.Linear(1, 1)
     lookahead = Lookahead(net)
     start = net.weight.item()

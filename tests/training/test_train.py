@@ -18,7 +18,7 @@ from tests.training.conftest import read_card
 from training import loop, train
 
 pytestmark = pytest.mark.usefixtures("small_networks")
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}  # buffered, as usual for a pipe
 
 
 def flags(data: Path, models: Path, *more: str) -> list[str]:

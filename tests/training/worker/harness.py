@@ -53,7 +53,7 @@ class Worker:
         finally:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(30)
             finally:
                 process.kill()
 
@@ -112,7 +112,7 @@ class Trainings:
         assert row is not None
         return row
 
-    async def until(self, id: UUID, *statuses: str, seconds: float = 20) -> asyncpg.Record:
+    async def until(self, id: UUID, *statuses: str, seconds: float = 40) -> asyncpg.Record:
         async def reached() -> asyncpg.Record | None:
             row = await self.row(id)
             return row if row["status"] in statuses else None
@@ -123,7 +123,7 @@ class Trainings:
         async def measured() -> Any:
             return number in await self.epochs(id)
 
-        await eventually(measured, 20)
+        await eventually(measured, 40)
 
     async def epochs(self, id: UUID) -> list[int]:
         order = 'SELECT number FROM epochs WHERE training = $1 ORDER BY "timestamp"'

@@ -33,7 +33,7 @@ async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_r
         id = await trainings.start("hang-once")
         await trainings.until_epoch(id, 1)
         process.terminate()
-        assert await asyncio.to_thread(process.wait, 10) == 0
+        assert await asyncio.to_thread(process.wait, 30) == 0
     row = await trainings.row(id)
     assert (row["status"], row["attempt"], row["phase"]) == ("queued", 0, None)
     assert own.checkpoints() == [f"{id}.checkpoint"]
@@ -63,7 +63,7 @@ async def test_the_next_attempt_reports_an_epoch_that_the_first_worker_did_not_r
 
         await eventually(kept)
         process.terminate()
-        assert await asyncio.to_thread(process.wait, 10) == 0
+        assert await asyncio.to_thread(process.wait, 30) == 0
     assert 2 not in await trainings.epochs(id)
     with own.running():
         await trainings.publish(id)

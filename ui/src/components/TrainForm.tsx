@@ -35,11 +35,26 @@ export function TrainForm({ store }: { store: TrainingStore }) {
       </label>
       <label>
         Seed
-        <input name="seed" type="number" min={0} max={2 ** 31 - 1} defaultValue={0} required />
+        <input
+          name="seed"
+          type="number"
+          min={0}
+          max={2 ** 31 - 1}
+          defaultValue={0}
+          title="The start of the random numbers. Another seed gives a slightly different model."
+          required
+        />
       </label>
       <label>
         Epochs (optional)
-        <input name="epochs" type="number" min={1} max={1000} placeholder="set by the recipe" />
+        <input
+          name="epochs"
+          type="number"
+          min={1}
+          max={1000}
+          placeholder="set by the recipe"
+          title="How often the training goes through all training images"
+        />
       </label>
       <label>
         Data set (optional)
