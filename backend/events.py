@@ -62,6 +62,7 @@ class Changes:
         self._send, self._sent = asyncio.Event(), asyncio.Event()
         self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        # Ends the loops, too: a library may turn their cancellation into an error or a result.
         self._closed = False
 
     def start(self) -> None:
@@ -134,7 +135,7 @@ class Changes:
 
     async def _read(self) -> None:
         """Read events after each notification, and every five seconds in case one was missed."""
-        while True:
+        while not self._closed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REREAD_SECONDS):
                     await self._wake.wait()
@@ -207,7 +208,7 @@ class Changes:
 
     async def _keep_up(self) -> None:
         """Keep the streams alive and the table `events` small."""
-        while True:
+        while not self._closed:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
             self._send_soon(self._streams)
             try:
