@@ -65,7 +65,7 @@ def _check_variant(directory: Directory) -> None:
 
 
 def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directory:
-    """Check the strips or tiles against the limits. Returns the directory with only those the image needs.
+    """Check the strips or tiles against the limits. Returns the directory without those that are not used.
 
     Decoders allocate each in full, even for a small image. Raises DamagedImage, TooManyPixels and TooComplex.
     """

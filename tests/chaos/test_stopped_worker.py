@@ -40,7 +40,7 @@ async def test_a_stopped_worker_finishes_the_batch_of_each_stage_and_returns_the
     assert {row["status"] for row in (await backend.rows()).values()} == {"succeeded"}
 
 
-async def test_a_full_pipeline_waits_for_the_database(servers: Config, backend: Backend, log: Path) -> None:
+async def test_a_full_worker_waits_for_the_database(servers: Config, backend: Backend, log: Path) -> None:
     for _ in range(20):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
     with run_worker(servers, log) as worker:
