@@ -80,7 +80,7 @@ def test_a_damaged_int8_file_keeps_no_other_file_in_memory(
     monkeypatch.setattr(classifier.logger, "disabled", True)  # pytest would keep the error of the record
 
     def count_checks() -> int:
-        return sum(isinstance(found, Check) for found in gc.get_objects())
+        return sum(type(found) is Check for found in gc.get_objects())
 
     gc.collect()
     before = count_checks()
