@@ -101,7 +101,7 @@ BEGIN
     IF changed = 0 THEN
         RETURN NULL;
     END IF;
-    PERFORM pg_advisory_xact_lock(20);  -- the key of no other lock, after docs/decisions/0020
+    PERFORM pg_advisory_xact_lock(20);  -- no other lock has this key; see docs/decisions/0020
     SELECT greatest(max(number), extract(epoch FROM clock_timestamp()) * 1000000) INTO last FROM public.events;
     IF changed > 1000 THEN
         INSERT INTO public.events VALUES (last + 1, NULL);

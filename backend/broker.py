@@ -89,10 +89,10 @@ class Broker:
                 names = {EXCHANGES[message.queue] for message in messages}
                 exchanges = {name: await channel.get_exchange(name, ensure=False) for name in names}
                 confirms = (_send(exchanges[EXCHANGES[message.queue]], message) for message in messages)
-                outcomes = await asyncio.gather(*confirms, return_exceptions=True)
+                ended = await asyncio.gather(*confirms, return_exceptions=True)
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
             raise Unavailable(f"{len(messages)} messages unconfirmed: {error!r}") from error
-        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        failures = [error for error in ended if isinstance(error, BaseException)]
         if failures:
             raise Unavailable(f"{len(failures)} of {len(messages)} messages unconfirmed: {failures[0]!r}")
 

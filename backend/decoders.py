@@ -95,7 +95,7 @@ class Decoders:
         pixels, seconds = min(ORDINARY_PIXELS, max_pixels), min(ORDINARY_SECONDS, max_seconds)
         self._ordinary = Lane(ORDINARY_PROCESSES, pixels, seconds)
         self._large = Lane(1, max_pixels, max_seconds)
-        self._turns: set[asyncio.Timeout] = set()
+        self._limits: set[asyncio.Timeout] = set()
         self._end: float | None = None
         self._files = 0
         self.idle = asyncio.Event()
@@ -110,9 +110,9 @@ class Decoders:
         """The backend is stopping: give up files that are not decoded within half a second."""
         if self._end is None:
             self._end = asyncio.get_running_loop().time() + STOP_SECONDS
-        for turn in self._turns:
-            if not turn.expired():
-                turn.reschedule(min(self._end, turn.when() or math.inf))
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(min(self._end, limit.when() or math.inf))
 
     async def stop(self) -> None:
         """End all processes."""
@@ -139,9 +139,9 @@ class Decoders:
 
     async def _decode_in(self, lane: Lane, data: bytes) -> bytes | ImageError:
         try:
-            async with self._limit_time() as turn, lane.take() as process:
+            async with self._limit_time() as limit, lane.take() as process:
                 end = asyncio.get_running_loop().time() + WALL_FACTOR * lane.cpu_seconds
-                turn.reschedule(end if self._end is None else min(end, self._end))
+                limit.reschedule(end if self._end is None else min(end, self._end))
                 if (answer := await _ask(process, data)) is not None:
                     return answer
         except TimeoutError:
@@ -157,12 +157,12 @@ class Decoders:
     @contextlib.asynccontextmanager
     async def _limit_time(self) -> AsyncGenerator[asyncio.Timeout]:
         """A timeout that `close` can shorten. It has no end yet, unless the backend is stopping."""
-        async with asyncio.timeout_at(self._end) as turn:
-            self._turns.add(turn)
+        async with asyncio.timeout_at(self._end) as limit:
+            self._limits.add(limit)
             try:
-                yield turn
+                yield limit
             finally:
-                self._turns.discard(turn)
+                self._limits.discard(limit)
 
 
 async def _ask(process: Process, data: bytes) -> bytes | ImageError | None:

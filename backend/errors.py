@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Refusal(Enum):
-    """HTTP status, title, and the seconds of `Retry-After` of an answer."""
+    """Why a request or a file is refused: HTTP status, title, and the seconds of `Retry-After`, if any."""
 
     # Of one file.
     EMPTY_FILE = 422, "Empty file"
@@ -24,7 +24,7 @@ class Refusal(Enum):
     DAMAGED_IMAGE = 422, "Damaged image"  # or one that ends early
     TOO_MANY_PIXELS = 413, "Image has too many pixels"
     TOO_COSTLY = 422, "Image needs too much time or memory to decode"
-    NOT_IN_TIME = 429, "Not decoded in time", 10  # before the time limit of the request
+    NOT_IN_TIME = 429, "Not decoded in time", 10  # the time limit of the request ended
     FILE_TOO_LARGE = 413, "File too large"
 
     # Of the request.
@@ -81,4 +81,4 @@ class Unavailable(Exception):
 
 
 RETRY_SECONDS = 1.0
-"""The time until a part that is unavailable is tried again."""
+"""The time between two tries to reach a part that is unavailable."""

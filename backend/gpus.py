@@ -53,18 +53,18 @@ class Gpus:
 
     def _run_aside(self, work: Callable[[], T]) -> Future[T]:
         """Run blocking work in a daemon thread, after earlier work has ended."""
-        outcome: Future[T] = Future()
-        outcome.set_running_or_notify_cancel()
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
 
         def run() -> None:
             with self._turn:
                 try:
-                    outcome.set_result(work())
+                    future.set_result(work())
                 except Exception as error:
-                    outcome.set_exception(error)
+                    future.set_exception(error)
 
         threading.Thread(target=run, name="nvml", daemon=True).start()
-        return outcome
+        return future
 
     def _read(self) -> list[Gpu]:
         try:

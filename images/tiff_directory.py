@@ -16,7 +16,7 @@ PIXEL_TAGS = {
     Tag.TileOffsets, Tag.TileByteCounts, Tag.TileWidth, Tag.TileLength,
     Tag.Compression, Tag.FillOrder, Tag.Predictor, Tag.T4Options, Tag.T6Options, Tag.JPEGTables,
 }  # fmt: skip
-ORDERS = {b"II": "<", b"MM": ">"}
+ORDERS = {b"II": "<", b"MM": ">"}  # of bytes, as in struct
 YCBCR = 6
 YCBCR_TAGS = {Tag.YCbCrCoefficients, Tag.YCbCrPositioning, Tag.ReferenceBlackWhite}
 # The code of each type, as in struct. A rational, two numbers of 4 bytes, is copied as a whole.

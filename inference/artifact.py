@@ -90,7 +90,7 @@ def read(folder: Path) -> Artifact:
         try:
             int8 = _read_model(folder, INT8_FILE, card.files.int8)
         except ArtifactError as error:
-            int8 = error
+            int8 = ArtifactError(*error.args)  # without its traceback, which would keep the files in memory
     check = parse_check(_read(folder, CHECK_FILE, MAX_CHECK_BYTES), len(card.classes))
     return Artifact(card, fields, float32, int8, check)
 

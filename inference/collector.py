@@ -85,7 +85,7 @@ class Collector:
         else:
             self._interactive.append(group)
 
-    def take(self, *, is_idle: bool, device_is_free: bool) -> Batch | None:
+    def choose(self, *, is_idle: bool, device_is_free: bool) -> Batch | None:
         """The next batch, if one may start. `is_idle`: no other batch is in progress.
 
         A redelivered prediction runs while no other batch is in progress. If it ends the worker again, only

@@ -62,8 +62,8 @@ class BatchRunner:
     ) -> Mapping[UUID, Outcome]:
         """Run predictions; returns the outcomes that were written.
 
-        Calls `advance` before it uses the device, and again before it writes. If this raises, the messages
-        must be returned to the broker. Raises DeviceLost if the process must end, too.
+        Calls `advance` before it uses the device, and again before it writes. After any exception the caller
+        returns the messages to the broker; after DeviceLost it also ends the process.
         """
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
         taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)

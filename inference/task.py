@@ -38,8 +38,8 @@ def count_prefetches(max_batch_size: int) -> dict[str, int]:
 class Classify(WorkerTask):
     """Classify stored images. The only argument is a list of prediction ids.
 
-    Predictions run together, at most `max_batch_size` at a time. The consumer's loop calls all methods except
-    `run_batch`, which the pool's threads call.
+    Predictions run together, at most `max_batch_size` at a time. The pool's threads call `run_batch`. The
+    consumer's loop calls all other public methods.
     """
 
     name = "inference.classify"
@@ -75,7 +75,7 @@ class Classify(WorkerTask):
         return {**self.runner.describe(), "batches": self.batches}
 
     def add(self, group: Group) -> None:
-        """Let the predictions of a message wait for a batch."""
+        """Add the predictions of a message to those that wait for a batch."""
         self._collector.add(group)
         if not self._next_is_due:
             self._next_is_due = True
@@ -92,7 +92,7 @@ class Classify(WorkerTask):
         is_idle = not (reading or device or writing)
         if reading or (self._is_alone and not is_idle):
             return
-        batch = self._collector.take(is_idle=is_idle, device_is_free=not device)
+        batch = self._collector.choose(is_idle=is_idle, device_is_free=not device)
         if batch is not None:
             self._is_alone = batch.is_redelivered
             self._stages[0].acquire()  # never waits: no other thread acquires it

@@ -124,7 +124,7 @@ class Lookahead:
         self.slow = {name: value.clone() for name, value in self._floats()}
 
     def pull(self, decay: float) -> None:
-        """Move the slow weights to the network's by a share of 1 - `decay`, and copy them to the network."""
+        """Move the slow weights `1 - decay` of the way to the network's, then copy them into the network."""
         for name, value in self._floats():
             value.copy_(self.slow[name].lerp_(value, 1 - decay))
 

@@ -23,7 +23,7 @@ router = APIRouter(tags=["live status"])
 
 
 def check_unread(seen: EventId | None, status: Status) -> None:
-    """Answers 204, which tells an EventSource to stop, if the reader has received the terminal event."""
+    """Raises HTTPException(204) if the reader has received the terminal event: its EventSource then stops."""
     if seen and seen.ended and status in TERMINAL:
         raise HTTPException(204)
 

@@ -1,5 +1,6 @@
 """A version is loaded onto the available device. A fallback is logged and reported."""
 
+import gc
 import logging
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from inference import classifier
+from inference.artifact import Check
 from inference.classifier import Loader
 from inference.errors import ArtifactError
 from tests.inference.artifacts import CLASSES, make_model, make_tensors, make_weights, publish
@@ -68,6 +70,26 @@ def test_a_damaged_int8_file_falls_back_to_float32_with_a_reason(loader: Loader,
     served = loader.load(folder)
     assert "float32" in served.device_name
     assert "SHA-256 differs" in served.fallback
+
+
+def test_a_damaged_int8_file_keeps_no_other_file_in_memory(
+    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = publish(tmp_path, int8=NEAR)
+    (folder / "model.int8.onnx").write_bytes(b"damaged")
+    monkeypatch.setattr(classifier.logger, "disabled", True)  # pytest would keep the error of the record
+
+    def count_checks() -> int:
+        return sum(type(found) is Check for found in gc.get_objects())
+
+    gc.collect()
+    before = count_checks()
+    gc.disable()
+    try:
+        loader.load(folder)
+        assert count_checks() == before
+    finally:
+        gc.enable()
 
 
 def test_a_gpu_that_fails_falls_back_to_the_cpu_and_logs_an_error(

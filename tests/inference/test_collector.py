@@ -28,7 +28,7 @@ def add(collector: Collector, *counts: int, is_bulk: bool = False) -> list[UUID]
 
 
 def take(collector: Collector, *, is_idle: bool = True, device_is_free: bool = True) -> list[UUID]:
-    batch = collector.take(is_idle=is_idle, device_is_free=device_is_free)
+    batch = collector.choose(is_idle=is_idle, device_is_free=device_is_free)
     return ids_of(batch) if batch else []
 
 
@@ -106,7 +106,7 @@ def test_a_redelivered_prediction_runs_alone_and_only_while_no_other_batch_is_in
     collector.add(redelivered)
     assert take(collector, is_idle=False, device_is_free=False) == []
     assert take(collector, is_idle=False) == []
-    batch = collector.take(is_idle=True, device_is_free=True)
+    batch = collector.choose(is_idle=True, device_is_free=True)
     assert batch
     assert batch.is_redelivered
     assert ids_of(batch) == list(redelivered.request_ids)[:1]
@@ -120,7 +120,7 @@ def test_redelivered_predictions_take_turns_with_interactive_ones_before_bulk(co
     bulk = add(collector, 1, is_bulk=True)
     first, second = [add(collector, *[1] * SIZE) for _ in range(2)]
     expected = [alone[0], first, alone[1], second, *alone[2:], bulk]
-    batches = [collector.take(is_idle=True, device_is_free=True) for _ in expected]
+    batches = [collector.choose(is_idle=True, device_is_free=True) for _ in expected]
     assert [batch and ids_of(batch) for batch in batches] == expected
     assert [batch and batch.is_redelivered for batch in batches] == [ids in alone for ids in expected]
     assert not collector
@@ -147,6 +147,6 @@ def test_the_rest_of_a_returned_message_does_not_run(collector: Collector) -> No
 def test_each_prediction_keeps_the_id_of_its_http_request(collector: Collector) -> None:
     first, second = uuid4(), uuid4()
     collector.add(Group(None, {first: "a", second: None}))
-    batch = collector.take(is_idle=True, device_is_free=True)
+    batch = collector.choose(is_idle=True, device_is_free=True)
     assert batch
     assert batch.request_ids == {first: "a", second: None}
