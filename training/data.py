@@ -103,7 +103,8 @@ def _download_cifar10(cache: Path, name: str) -> Dataset:
             train, test = (CIFAR10(str(cache), train=train, download=True) for train in (True, False))
         except (OSError, RuntimeError) as error:
             raise DataError(
-                f"CIFAR-10 could not be downloaded ({error}). Give a copy of your own with --data."
+                f"CIFAR-10 could not be downloaded ({error}). Name a data set of your own: --data on the "
+                "command line, `data` over HTTP."
             ) from error
     train_split, test_split = (
         Split(np.asarray(part.data), np.asarray(part.targets, np.int64)) for part in (train, test)
