@@ -2,20 +2,13 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
-from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from backend import events
-from backend.events import SENT_TOGETHER
-from backend.schemas.predictions import Prediction
-from backend.subscriptions import MAX_BACKLOG, Change, Subscription
 from tests.backend.conftest import Api, Reader, cut_listeners
 from tests.backend.test_predict import assert_problem
 from tests.conftest import eventually
@@ -208,57 +201,6 @@ async def test_a_reader_that_received_the_outcome_gets_204_despite_later_feedbac
     assert (await api.client.get(prediction["urls"]["events"], headers=headers)).status_code == 204
 
 
-async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> None:
-    prediction = Prediction.model_validate((await api.upload(cat)).json())
-    subscription = Subscription()
-    for number in range(MAX_BACKLOG + 5):
-        subscription.put(Change(number, prediction.id, prediction))
-    assert len(await subscription.read() or []) == MAX_BACKLOG
-    assert await subscription.read() is None
-
-
-async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api, cat: bytes) -> None:
-    turn = 0
-    turns: Counter[int] = Counter()
-
-    async def count_turns() -> None:
-        nonlocal turn
-        while True:
-            turn += 1
-            await asyncio.sleep(0)
-
-    async def read(subscription: Subscription) -> None:
-        assert await subscription.read()
-        turns[turn] += 1
-
-    with ExitStack() as stack:
-        streams = [stack.enter_context(api.services.changes.subscribe_to_all()) for _ in range(100)]
-        clock = asyncio.create_task(count_turns())
-        async with asyncio.timeout(10):
-            await asyncio.gather(api.upload(cat), *map(read, streams))
-        clock.cancel()
-    assert turns.total() == 100
-    assert max(turns.values()) <= SENT_TOGETHER
-
-
-async def test_many_streams_collect_the_changes_of_a_prediction(
-    api: Api, cat: bytes, finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "COLLECT_SECONDS", 0.1)
-
-    async def predict() -> None:
-        await finish((await api.upload(cat)).json()["id"])
-
-    with ExitStack() as stack:
-        streams = [stack.enter_context(api.services.changes.subscribe_to_all()) for _ in range(20)]  # 2 s
-        async with asyncio.timeout(10):
-            *received, _ = await asyncio.gather(*(stream.read() for stream in streams), predict())
-    for changes in received:
-        statuses = [change.prediction and change.prediction.status for change in changes or ()]
-        assert len(statuses) >= 2
-        assert statuses[-1] == "succeeded"
-
-
 @pytest.mark.parametrize("id", ["x", "-1", "1-", "1.5", "9" * 19])
 async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, cat: bytes) -> None:
     one = (await api.upload(cat)).json()["urls"]["events"]
@@ -277,29 +219,6 @@ async def test_a_change_is_sent_although_its_notification_was_lost(
     await finish(prediction["id"])
     await reader.done
     assert json.loads(reader.events[-1].data)["status"] == "succeeded"
-
-
-async def test_closing_ends_open_streams(api: Api) -> None:
-    async with aconnect_sse(api.client, "GET", "/api/events") as stream:
-        await eventually(lambda: is_followed(api))
-        api.services.changes.close()
-        async with asyncio.timeout(5):
-            assert [event async for event in stream.aiter_sse()] == []
-
-
-async def test_a_reader_that_leaves_is_forgotten(api: Api, cat: bytes) -> None:
-    prediction = (await api.upload(cat)).json()
-    await api.follow(prediction["urls"]["events"], 1)
-
-    async def forgotten() -> bool:
-        return not await is_followed(api)
-
-    await eventually(forgotten)
-
-
-async def is_followed(api: Api, readers: int = 1) -> Any:
-    changes = api.services.changes
-    return len(changes._streams) + len(changes._awaited) >= readers
 
 
 async def test_streams_are_sent_without_buffering(api: Api) -> None:

@@ -1,0 +1,91 @@
+"""Many readers of live status: how they are woken, cut off and forgotten."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+
+import pytest
+from httpx_sse import aconnect_sse
+
+from backend import events
+from backend.events import SENT_TOGETHER
+from backend.schemas.predictions import Prediction
+from backend.subscriptions import MAX_BACKLOG, Change, Subscription
+from tests.backend.conftest import Api
+from tests.conftest import eventually
+
+Finish = Callable[[str], Awaitable[None]]
+
+
+async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> None:
+    prediction = Prediction.model_validate((await api.upload(cat)).json())
+    subscription = Subscription()
+    for number in range(MAX_BACKLOG + 5):
+        subscription.put(Change(number, prediction.id, prediction))
+    assert len(await subscription.read() or []) == MAX_BACKLOG
+    assert await subscription.read() is None
+
+
+async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api, cat: bytes) -> None:
+    turn = 0
+    turns: Counter[int] = Counter()
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def read(subscription: Subscription) -> None:
+        assert await subscription.read()
+        turns[turn] += 1
+
+    with ExitStack() as stack:
+        streams = [stack.enter_context(api.services.changes.subscribe_to_all()) for _ in range(100)]
+        clock = asyncio.create_task(count_turns())
+        async with asyncio.timeout(10):
+            await asyncio.gather(api.upload(cat), *map(read, streams))
+        clock.cancel()
+    assert turns.total() == 100
+    assert max(turns.values()) <= SENT_TOGETHER
+
+
+async def test_many_streams_collect_the_changes_of_a_prediction(
+    api: Api, cat: bytes, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "COLLECT_SECONDS", 0.1)
+
+    async def predict() -> None:
+        await finish((await api.upload(cat)).json()["id"])
+
+    with ExitStack() as stack:
+        streams = [stack.enter_context(api.services.changes.subscribe_to_all()) for _ in range(20)]  # 2 s
+        async with asyncio.timeout(10):
+            *received, _ = await asyncio.gather(*(stream.read() for stream in streams), predict())
+    for changes in received:
+        statuses = [change.prediction and change.prediction.status for change in changes or ()]
+        assert len(statuses) >= 2
+        assert statuses[-1] == "succeeded"
+
+
+async def test_closing_ends_open_streams(api: Api) -> None:
+    async with aconnect_sse(api.client, "GET", "/api/events") as stream:
+        await eventually(lambda: is_followed(api))
+        api.services.changes.close()
+        async with asyncio.timeout(5):
+            assert [event async for event in stream.aiter_sse()] == []
+
+
+async def test_a_reader_that_leaves_is_forgotten(api: Api, cat: bytes) -> None:
+    prediction = (await api.upload(cat)).json()
+    await api.follow(prediction["urls"]["events"], 1)
+
+    async def forgotten() -> bool:
+        return not await is_followed(api)
+
+    await eventually(forgotten)
+
+
+async def is_followed(api: Api) -> bool:
+    return bool(api.services.changes._streams or api.services.changes._awaited)
