@@ -23,7 +23,8 @@ CONNECT_SECONDS, COMMAND_SECONDS = 5, 10
 # asyncpg's errors for a connection that is unusable.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 SERVER_SETTINGS = {"application_name": "backend"}
-# One plan for all values. A plan that is made while the tables are empty must use the indexes, too.
+# PostgreSQL keeps the first plan. If it is made while the tables are empty, it would scan them, so scans are
+# off.
 PLAN_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 
@@ -71,7 +72,7 @@ class DirectConnection:
         self._turn = asyncio.Lock()
 
     async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """Run and commit one statement; returns its rows. Raises what Pool.fetch does."""
+        """Run and commit one statement; returns its rows. Raises the same errors as Pool.fetch."""
         numbered, names = number_parameters(statement)
         arguments = [parameters[name] for name in names] if parameters else []
         async with self._turn:
@@ -110,7 +111,7 @@ def number_parameters(statement: str) -> tuple[str, list[str]]:
 
 @contextmanager
 def translated_errors() -> Generator[None]:
-    """Raise DatabaseAway or BAD_PARAMETER for the drivers' errors that mean one of these."""
+    """Turn the drivers' errors into DatabaseAway or BAD_PARAMETER. Other errors pass."""
     try:
         yield
     except (DBAPIError, PoolTimeout, asyncpg.PostgresError, *BROKEN, OSError, TimeoutError) as error:

@@ -14,7 +14,7 @@ from backend.settings import Settings
 
 FIELD = "file"
 MAX_OTHER_PARTS = 1000
-MAX_HEADER_BYTES = 16 * 1024  # of one part; 255 characters take up to 9 kB in `filename*`
+MAX_HEADER_BYTES = 16 * 1024  # of one part; 255 characters take up to 3 kB in `filename*`
 SHOWN_PARTS, SHOWN_CHARACTERS = 10, 40  # in an error
 MALFORMED = (LookupError, TypeError, ValueError)  # errors of `email` for malformed parameters
 # The header of browsers, curl and most libraries. Parsing it with `email` takes 12 µs.

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs, read from NVML, which may be missing, fail or hang."""
+"""Reads NVIDIA GPUs from NVML. NVML may be missing, fail or hang."""
 
 import asyncio
 import threading
@@ -69,7 +69,7 @@ class Gpus:
     def _read(self) -> list[Gpu]:
         try:
             if not self._running:
-                pynvml.nvmlInit()  # searches for the library again while it is missing
+                pynvml.nvmlInit()  # looks for the library at each read until it is found
                 self._running = True
             devices = [Device(index) for index in range(pynvml.nvmlDeviceGetCount())]
             gpus = [device.describe() for device in devices]

@@ -24,7 +24,7 @@ from backend.trainings import Trainings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 2.0
-PATIENCE_SECONDS = 10.0  # until a message that was published again counts as lost again
+PATIENCE_SECONDS = 10.0  # a message that was published again is not published a third time before this
 
 
 class Relay:

@@ -21,7 +21,7 @@ class Metrics:
         self._model = Info("inference_model", "The served version and its device.", registry=registry)
         self._queue_seconds = Histogram(
             "inference_queue_seconds",
-            "From the upload until a worker read the row.",
+            "From the upload until the latest attempt began.",
             buckets=SECONDS,
             registry=registry,
         )
@@ -39,7 +39,7 @@ class Metrics:
         self._model.info({"version": version, "device": device})
 
     def count_batch(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> None:
-        """Count one batch, and those of its outcomes that were written."""
+        """Count one batch. `outcomes` are those that were written."""
         self._batch_size.observe(forward_pass.batch_size)
         self._forward_seconds.observe(forward_pass.predict_ms / 1000)
         for outcome in outcomes:

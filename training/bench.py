@@ -20,11 +20,11 @@ from training.recipe import RECIPES
 
 TRAIN = (sys.executable, "-m", "training.train")
 COLUMNS = ("training, s", "all, s", "single view", "six views", "after upload", "calibration error")
-SHARES = ("accuracy", "accuracy_six_views", "accuracy_after_upload", "calibration_error")
+SHARES = ("accuracy", "accuracy_six_views", "accuracy_after_upload", "calibration_error")  # in the card
 
 
 def main(train: Sequence[str] = TRAIN) -> int:
-    """Returns the exit status: 0, or that of the run of `train` that failed."""
+    """Returns 0, or the exit status of the first run that failed."""
     parser = argparse.ArgumentParser(prog="make bench-train", description=__doc__)
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
     parser.add_argument("--runs", type=int, default=5, help="n [5]")

@@ -1,4 +1,4 @@
-"""The state of a run after each epoch, in a file that only the same run can resume."""
+"""The state of a run after each epoch, in a file from which only the same run can resume."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ def load(checkpoint: Path, identity: str) -> dict[str, Any] | None:
         return None
     if of != identity:
         raise OtherRun(
-            f"{checkpoint} belongs to another run ({of}): options, data or training code was changed "
-            "since. Remove the file, or start another training."
+            f"{checkpoint} belongs to another run ({of}): its options, its data or the training code have "
+            "changed. Remove the file, or start another training."
         )
     return state

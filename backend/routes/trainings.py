@@ -34,7 +34,7 @@ BODY = describe_body(TrainingRequest, "Optional. Without it every member has its
     openapi_extra=BODY,
 )
 async def start_training(request: Request, response: Response) -> Training:
-    """Queues a training. The published model is registered, and activated as `activation` says."""
+    """Queues a training. The published model is registered; `activation` says when it is activated."""
     services = get_services(request)
     training = await services.trainings.insert(await read_json(request, TrainingRequest))
     services.relay.publish_soon(TRAINING, [(training.id, logs.request_id.get())])
@@ -76,7 +76,7 @@ async def cancel_training(id: UUID, request: Request) -> Training:
 async def open_training(
     id: UUID, request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Subscribe to one training and read its new epochs. Raises UNKNOWN_TRAINING."""
+    """Subscribe to one training, and yield its stream. Raises UNKNOWN_TRAINING."""
     services = get_services(request)
     seen = EventId.parse(last_event_id) or EventId(0)
     with services.changes.subscribe_to_training(id) as subscription:

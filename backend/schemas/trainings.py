@@ -1,4 +1,4 @@
-"""The models of trainings."""
+"""Request and response types of trainings."""
 
 from datetime import datetime
 from typing import Literal
@@ -26,7 +26,7 @@ class TrainingRequest(BaseModel):
     seed: int = Field(
         0, ge=0, lt=2**31, description="Trainings with the same seed start from the same weights."
     )
-    epochs: int | None = Field(None, ge=1, le=MAX_EPOCHS, description="Null: the number of the recipe.")
+    epochs: int | None = Field(None, ge=1, le=MAX_EPOCHS, description="Null: as many as the recipe says.")
     data: str | None = Field(
         None,
         pattern=NAME,
@@ -76,9 +76,9 @@ class Epoch(BaseModel):
 
     number: int = Field(description="From 1.")
     loss: float = Field(description="Mean cross-entropy of the images that were trained on.")
-    accuracy: float = Field(description="On the augmented images that were trained on.")
+    accuracy: float = Field(description="On the augmented training images.")
     validation_accuracy: float = Field(description="On the held-out images.")
-    learning_rate: float = Field(description="At the end of the epoch.")
+    learning_rate: float = Field(description="Of the filters, at the end of the epoch.")
     images_per_second: float
     seconds_left: float = Field(description="Estimated time until the end of the last epoch.")
     timestamp: datetime

@@ -23,7 +23,7 @@ def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def few_values(most: int, samples: int = 1, side: int = SIDE) -> Samples:
-    """Random samples of a few values from 0 to `most`, each of which occurs often."""
+    """Random samples from at most seven values between 0 and `most`."""
     values = np.unique(np.linspace(0, most, 7).astype(np.int64))
     found = RANDOM.choice(values, (side, side, samples))
     return found[:, :, 0] if samples == 1 else found
@@ -43,8 +43,8 @@ def pack_rows(samples: Samples, bits: int, order: str = ">", row_multiple: int =
 
 def chunk(name: bytes, content: bytes, *, checksum: int | None = None) -> bytes:
     """A chunk of a PNG, with a wrong checksum if one is given."""
-    right = zlib.crc32(name + content) if checksum is None else checksum
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", right)
+    crc = zlib.crc32(name + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
 
 
 def png(samples: Samples, depth: int, colours: int, *before: bytes, after: bytes = b"") -> bytes:

@@ -77,7 +77,7 @@ def test_a_published_artifact_is_readable_for_other_users_whatever_the_umask(tmp
 def test_an_int8_model_that_loses_accuracy_is_not_published_and_the_card_says_so(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "MAX_INT8_LOSS", -2.0)  # even a loss of minus one hundred points is too much
+    monkeypatch.setattr(publish, "MAX_INT8_LOSS", -2.0)  # rejects every int8 model
     artifact = train.run(options(two_colours, tmp_path, epochs=1), Report())
     assert artifact is not None
     card = read_card(artifact)
@@ -86,7 +86,7 @@ def test_an_int8_model_that_loses_accuracy_is_not_published_and_the_card_says_so
     assert "on the held-out images" in card["int8_rejected"]
 
 
-def test_the_card_has_no_gpu_times_if_the_cpu_runs_the_model_in_the_gpus_place(
+def test_the_card_has_no_gpu_times_if_the_model_falls_back_to_the_cpu(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = evaluate.Engine(published / "model.onnx")
@@ -98,7 +98,7 @@ def test_the_card_has_no_gpu_times_if_the_cpu_runs_the_model_in_the_gpus_place(
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_same_run_again_publishes_another_version_but_its_resumption_does_not(
+def test_a_repeated_run_publishes_a_new_version_and_a_resumed_run_does_not(
     published: Path, two_colours: Path, tmp_path: Path
 ) -> None:
     """A run is resumed after its last epoch if its worker was killed before it stored the outcome."""

@@ -187,7 +187,7 @@ export interface paths {
         put?: never;
         /**
          * Start a training
-         * @description Queues a training. The published model is registered, and activated as `activation` says.
+         * @description Queues a training. The published model is registered; `activation` says when it is activated.
          */
         post: operations["start_training"];
         delete?: never;
@@ -496,7 +496,7 @@ export interface components {
             loss: number;
             /**
              * Accuracy
-             * @description On the augmented images that were trained on.
+             * @description On the augmented training images.
              */
             accuracy: number;
             /**
@@ -506,7 +506,7 @@ export interface components {
             validation_accuracy: number;
             /**
              * Learning Rate
-             * @description At the end of the epoch.
+             * @description Of the filters, at the end of the epoch.
              */
             learning_rate: number;
             /** Images Per Second */
@@ -1822,7 +1822,7 @@ export interface operations {
                     seed?: number;
                     /**
                      * Epochs
-                     * @description Null: the number of the recipe.
+                     * @description Null: as many as the recipe says.
                      */
                     epochs?: number | null;
                     /**

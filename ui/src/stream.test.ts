@@ -115,7 +115,7 @@ describe("a hidden page", () => {
     closeOther();
   });
 
-  test("does not reopen a stream after an error, or after it was closed", () => {
+  test("a hidden page soon closes a stream reopened after an error, and opens none after the caller has closed it", () => {
     const [source] = FakeEventSource.opened;
     setHidden(true, 29_000);
     if (source) source.readyState = FakeEventSource.CLOSED;

@@ -39,7 +39,7 @@ export class UploadList {
     this.#uploads = this.#uploads.map((upload) => (upload.key === key ? { ...upload, stage } : upload));
   }
 
-  /** Sets refused uploads to waiting and returns them. Skips those that an earlier click has set already. */
+  /** Sets refused uploads to waiting and returns them. Skips uploads that are no longer refused, such as after a double click. */
   retry(uploads: readonly Upload[]): Upload[] {
     const keys = new Set(uploads.map(({ key }) => key));
     const retried: Upload[] = [];
