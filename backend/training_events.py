@@ -19,22 +19,22 @@ from backend.schemas import TERMINAL
 from backend.schemas.trainings import Training
 from backend.sse import COMMENT, KEEP_ALIVE_SECONDS, EventId, encode
 from backend.subscriptions import Subscription
-from backend.trainings import Reading, Trainings
+from backend.trainings import Progress, Trainings
 
 logger = logging.getLogger(__name__)
 
 
 async def stream_training(
-    trainings: Trainings, first: Reading, subscription: Subscription
+    trainings: Trainings, first: Progress, subscription: Subscription
 ) -> AsyncIterator[bytes]:
     """Stream the training and its epochs as first read, then each change until the terminal status."""
-    reading, latest, sent_at = first, None, 0.0
+    progress, latest, sent_at = first, None, 0.0
     while True:
-        events = encode_news(reading, latest)
+        events = encode_news(progress, latest)
         if events or time.monotonic() - sent_at > KEEP_ALIVE_SECONDS:
             yield events or COMMENT
             sent_at = time.monotonic()
-        latest = reading.training
+        latest = progress.training
         if latest.status in TERMINAL:
             return
         with suppress(TimeoutError):
@@ -42,23 +42,23 @@ async def stream_training(
                 if await subscription.read() is None:
                     return
         try:
-            reading = await trainings.read(latest.id, reading.last_epoch)
+            progress = await trainings.read(latest.id, progress.last_epoch)
         except DatabaseAway as error:
             logger.warning("cannot read a training, trying again: %s", error)
-            reading = Reading(latest, reading.last_epoch, [])
+            progress = Progress(latest, progress.last_epoch, [])
         except ServiceError:  # the training was removed
             return
 
 
-def encode_news(reading: Reading, latest: Training | None) -> bytes:
-    """The events of one reading: the training, if it differs from `latest`, and the epochs.
+def encode_news(progress: Progress, latest: Training | None) -> bytes:
+    """The events of what was read: the training, if it differs from `latest`, and the epochs.
 
     The training comes before the epochs, but after them if it has ended.
     """
-    events = [encode("epoch", EventId(epoch.number), epoch.model_dump_json()) for epoch in reading.epochs]
-    if reading.training.status in TERMINAL:
-        id = EventId(reading.last_epoch, ended=True)
-        events.append(encode("training", id, reading.training.model_dump_json()))
-    elif reading.training != latest:
-        events.insert(0, encode("training", EventId(reading.after), reading.training.model_dump_json()))
+    events = [encode("epoch", EventId(epoch.number), epoch.model_dump_json()) for epoch in progress.epochs]
+    if progress.training.status in TERMINAL:
+        id = EventId(progress.last_epoch, ended=True)
+        events.append(encode("training", id, progress.training.model_dump_json()))
+    elif progress.training != latest:
+        events.insert(0, encode("training", EventId(progress.after), progress.training.model_dump_json()))
     return b"".join(events)

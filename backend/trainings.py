@@ -78,7 +78,7 @@ MAX_UNFINISHED = 20
 
 
 @dataclass(frozen=True)
-class Reading:
+class Progress:
     """A training, and its epochs after the epoch `after`."""
 
     training: Training
@@ -109,7 +109,7 @@ class Trainings:
             raise ServiceError(Refusal.TOO_MANY_TRAININGS, detail)
         return to_training(rows[0])
 
-    async def read(self, id: UUID, after: int = 0) -> Reading:
+    async def read(self, id: UUID, after: int = 0) -> Progress:
         """A training with its epochs after the epoch `after`, or with all epochs if that one is not stored.
 
         The training is read first: if it has ended, no epoch is missing. Raises UNKNOWN_TRAINING.
@@ -121,7 +121,7 @@ class Trainings:
         after = after if after <= (rows[0].measured or 0) else 0
         epochs = await self._pool.fetch(READ_EPOCHS, {"id": id, "after": after})
         found = [Epoch.model_validate(epoch, from_attributes=True) for epoch in epochs]
-        return Reading(to_training(rows[0]), after, found)
+        return Progress(to_training(rows[0]), after, found)
 
     async def read_page(self, limit: int, older: UUID | None) -> list[Training]:
         """At most `limit` trainings, newest first, older than one id."""

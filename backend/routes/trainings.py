@@ -59,8 +59,8 @@ async def list_trainings(request: Request, query: Annotated[PageQuery, Query()])
 
 @router.get("/{id}", summary="Read one training with its curve", responses=describe_problems(404, 422, 503))
 async def read_training(id: UUID, request: Request) -> TrainingDetail:
-    reading = await get_services(request).trainings.read(id)
-    return TrainingDetail(**dict(reading.training), curve=reading.epochs)
+    progress = await get_services(request).trainings.read(id)
+    return TrainingDetail(**dict(progress.training), curve=progress.epochs)
 
 
 @router.post("/{id}/cancel", summary="Cancel one training", responses=describe_problems(404, 409, 422, 503))
@@ -80,9 +80,9 @@ async def open_training(
     services = get_services(request)
     seen = EventId.parse(last_event_id) or EventId(0)
     with services.changes.subscribe_to_training(id) as subscription:
-        reading = await services.trainings.read(id, seen.number)
-        check_unread(seen, reading.training.status)
-        yield stream_training(services.trainings, reading, subscription)
+        progress = await services.trainings.read(id, seen.number)
+        check_unread(seen, progress.training.status)
+        yield stream_training(services.trainings, progress, subscription)
 
 
 @router.get(
