@@ -6,7 +6,7 @@ CREATE TYPE prediction_status AS ENUM (
     'running',    -- claimed, because its batch is slow or it is a repeated attempt; its worker may be gone
     'succeeded',  -- terminal: prediction, confidence and probabilities are set
     'failed',     -- terminal: error_title and error_detail say why
-    'canceled'    -- terminal: withdrawn by a user before it had an outcome
+    'canceled'    -- terminal: canceled by a user before it had an outcome
 );
 
 CREATE TABLE predictions (
@@ -27,7 +27,7 @@ CREATE TABLE predictions (
     attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far; 0 until the first is written
     batch_size    integer,                              -- images in its batch
     predict_ms    double precision,                     -- duration of the batch's forward pass
-    feedback      text,                                 -- the label that a person says is right
+    feedback      text,                                 -- the correct label, given by a person
     pixels        bytea NOT NULL,                       -- the model's input: 32 x 32 x 3, RGB, uint8
     upload_key    bytea,                                -- from the Idempotency-Key: digest, number of images, position
     bulk          boolean NOT NULL DEFAULT false,       -- from a request with several files: queue inference.bulk
@@ -128,7 +128,7 @@ CREATE TYPE training_status AS ENUM (
     'running',    -- a worker runs it, and updates seen_at every five seconds
     'succeeded',  -- terminal: its model is published
     'failed',     -- terminal: error_title and error_detail say why
-    'canceled'    -- terminal: withdrawn by a user; its worker stops within a second
+    'canceled'    -- terminal: canceled by a user; its worker stops within three seconds
 );
 
 CREATE TABLE trainings (
@@ -172,7 +172,7 @@ CREATE TABLE epochs (
     PRIMARY KEY (training, number)
 );
 
--- Notify the channel `trainings` with the id of a training that has a new status or epoch.
+-- Notify the channel `trainings` with the id of a training that was changed or has a new epoch.
 CREATE FUNCTION notify_trainings() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('trainings', CASE TG_TABLE_NAME WHEN 'epochs' THEN to_jsonb(NEW) ->> 'training'

@@ -39,7 +39,8 @@ class Refusal(Enum):
     UNKNOWN_MODEL = 404, "Unknown model"  # no worker has found this version
     UNKNOWN_PICTURE = 404, "Unknown picture"  # or its file is unusable
     PREDICTION_ENDED = 409, "The prediction has ended"  # and cannot be canceled
-    TRAINING_ENDED = 409, "The training has ended"  # or is publishing, and cannot be canceled
+    TRAINING_ENDED = 409, "The training has ended"  # and cannot be canceled
+    TRAINING_PUBLISHING = 409, "The training is publishing its model"  # and cannot be canceled
     MODEL_REFUSED = 409, "The model cannot be served"
     TOO_MANY_PREDICTIONS = 429, "Too many predictions are waiting", 2
     TOO_MANY_UPLOADS = 429, "Too many uploads at once", 2  # too many bytes are being uploaded

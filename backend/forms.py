@@ -68,11 +68,13 @@ async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tup
         async for chunk in read_body(request, settings.max_request_bytes):
             for event in parser.parse(chunk):
                 if isinstance(event, MultipartSegment):
-                    part = begin(event, settings.max_upload_bytes, others)
+                    part = begin_file(event, settings.max_upload_bytes, others)
                     count += part is not None
                     if count > settings.max_files:
                         most = settings.max_files
-                        detail = f"One request may have {most} files. Send the rest in another request."
+                        detail = (
+                            f"One request can have at most {most} files. Send the others in another request."
+                        )
                         raise ServiceError(Refusal.TOO_MANY_FILES, detail)
                 elif part is not None and event is not None:
                     part.add(event)
@@ -115,7 +117,7 @@ def parse_boundary(content_type: str) -> str | None:
 async def read_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
     """The body in chunks. Raises REQUEST_TOO_LARGE when more than `limit` bytes are announced or received."""
     received = 0
-    detail = f"A request may have {limit:,} bytes in total. Send fewer files at once."
+    detail = f"A request can have at most {limit:,} bytes. Send fewer files at once."
     if int(request.headers.get("content-length", 0)) > limit:
         raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)
     async for chunk in request.stream():
@@ -126,8 +128,9 @@ async def read_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
             yield chunk
 
 
-def begin(segment: MultipartSegment, max_bytes: int, others: list[str]) -> FilePart | None:
-    """The file that begins with a part. Any other part is added to `others`. Raises REQUEST_TOO_LARGE.
+def begin_file(segment: MultipartSegment, max_bytes: int, others: list[str]) -> FilePart | None:
+    """The file that this part starts, or None. Another part's name is added to `others`. Raises
+    REQUEST_TOO_LARGE.
 
     A part without a file name is a file if its Content-Type is not text.
     """
@@ -136,7 +139,7 @@ def begin(segment: MultipartSegment, max_bytes: int, others: list[str]) -> FileP
     if is_file and name == FIELD:
         return FilePart(segment, filename, max_bytes)
     if len(others) == MAX_OTHER_PARTS:
-        detail = f"A request may have {MAX_OTHER_PARTS:,} other fields. Leave them out."
+        detail = f"The request has more than {MAX_OTHER_PARTS:,} fields that are not files. Remove them."
         raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)
     others.append(f"{name[:SHOWN_CHARACTERS]!r} ({'file' if is_file else 'text'})")
     return None

@@ -47,15 +47,15 @@ class Question(Generic[T]):
         self._ask = ask
         self._asking: asyncio.Future[T] | None = None
         self._since = 0.0
-        self._listened = 0.0
+        self._waited = 0.0
 
     async def answer(self) -> tuple[T, float]:
         """The answer and its time in ms. Raises Unavailable after the deadline."""
-        if self._asking is None or self._asking.done():  # an old call, whose caller has left
+        if self._asking is None or self._asking.done():
             self._since = time.monotonic()
             self._asking = asyncio.ensure_future(self._ask())
             self._asking.add_done_callback(lambda late: late.cancelled() or late.exception())
-            self._listened = 0.0
+            self._waited = 0.0
         asking = self._asking
         await self._wait(asking)
         seconds = time.monotonic() - self._since
@@ -70,17 +70,17 @@ class Question(Generic[T]):
             raise Unavailable(f"unexpected error ({type(error).__name__}); see the log") from error
 
     async def _wait(self, asking: asyncio.Future[T]) -> None:
-        """Wait until the answer is there, or this process has listened for it for DEADLINE_SECONDS.
+        """Wait for the answer, at most DEADLINE_SECONDS in which this process could read it.
 
-        The time is measured in slices. A slice that takes longer counts with its planned length: other work
-        kept the event loop busy, and an answer that has arrived needs turns of the loop to be read.
+        The time is measured in slices, and a slice counts at most SLICE_SECONDS. It takes longer only if
+        other work keeps the event loop busy. Meanwhile an answer that has arrived cannot be read.
         """
-        listened = self._listened
-        while not asking.done() and listened < DEADLINE_SECONDS:
+        waited = self._waited
+        while not asking.done() and waited < DEADLINE_SECONDS:
             started = time.monotonic()
             await asyncio.wait([asking], timeout=SLICE_SECONDS)
-            listened += min(time.monotonic() - started, SLICE_SECONDS)
-            self._listened = max(self._listened, listened)  # several callers may wait at the same time
+            waited += min(time.monotonic() - started, SLICE_SECONDS)
+            self._waited = max(self._waited, waited)  # several callers may wait at the same time
 
     def cancel(self) -> None:
         if self._asking is not None:
@@ -150,13 +150,13 @@ class Checks:
             gpus_unavailable=no_gpus,
         )
         needed = {database.status, broker.status, inference.status}
-        ailing = training.status == "degraded" or any(
+        is_degraded = training.status == "degraded" or any(
             container.state in ("restarting", "dead")
             or (container.state == "running" and container.health == "unhealthy")
             for container in containers
         )
-        ailing = ailing or not database.listening or any(gpu.detail for gpu in gpus)
-        status = "down" if "down" in needed else "degraded" if ailing or "degraded" in needed else "ok"
+        is_degraded = is_degraded or not database.listening or any(gpu.detail for gpu in gpus)
+        status = "down" if "down" in needed else "degraded" if is_degraded or "degraded" in needed else "ok"
         return Health(status=status, components=components)
 
     async def _check_broker(self) -> BrokerHealth:

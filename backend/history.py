@@ -31,8 +31,8 @@ CONDITIONS = {
     "min_confidence": "confidence >= :min_confidence",
     "from": "id >= :from",
     "to": "id < :to",
-    # The part after ILIKE is true for every row. It matches the condition of the index of names, which holds
-    # the rows that have ended.
+    # The condition in parentheses is true for every row. It lets PostgreSQL use the index of names, which
+    # holds only the rows that have ended, together with the index of unfinished rows.
     "q": "filename ILIKE :q AND (completed_at IS NOT NULL OR status IN ('queued', 'running'))",
     "older": "id < :older",
     "newer": "id > :newer",
@@ -50,7 +50,7 @@ class History:
     async def read_page(self, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> PredictionPage:
         """A page of the history, newest first. Raises BAD_PARAMETER for a bad cursor."""
         direction, edge = decode_cursor(cursor) if cursor else ("older", None)
-        if never_true(filters):
+        if matches_nothing(filters):
             return PredictionPage(results=[], next=None, previous=None)
         parameters = dict(filters) | ({direction: edge} if edge else {})
         statement = complete(HISTORY, list(parameters), direction)
@@ -87,14 +87,14 @@ class History:
 
     async def _read_lines(self, filters: Mapping[str, Any]) -> Row[Any] | None:
         """The lines of one page, its last id and its number of lines; None if there are no more lines."""
-        if never_true(filters):
+        if matches_nothing(filters):
             return None
         (page,) = await self._exports.fetch(complete(EXPORT, list(filters)), {**filters, "limit": PAGE})
         return page if page.size else None
 
 
-def never_true(filters: Mapping[str, Any]) -> bool:
-    """Whether no row can match all filters, so that no query is needed.
+def matches_nothing(filters: Mapping[str, Any]) -> bool:
+    """Whether the filters exclude every row. Then the query is skipped.
 
     Only a prediction that succeeded has a label and a confidence.
     """
@@ -125,6 +125,6 @@ def decode_cursor(cursor: str) -> tuple[str, UUID]:
         raise ServiceError(Refusal.BAD_PARAMETER, detail) from error
 
 
-def time_bound(moment: datetime) -> UUID:
+def first_id_at(moment: datetime) -> UUID:
     """The smallest id of a row of this time, to the millisecond."""
     return UUID(int=max(0, round(moment.timestamp() * 1000)) << 80)

@@ -22,7 +22,7 @@ async def read_json(request: Request, shape: type[Body]) -> Body:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            detail = f"The body may have {MAX_BODY_BYTES:,} bytes. See /docs for its members."
+            detail = f"The body can have at most {MAX_BODY_BYTES:,} bytes. See /docs for its members."
             raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)
     try:
         return shape.model_validate_json(body.strip() or b"{}")

@@ -9,14 +9,14 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the current request. Each request has its own task, and so its own value."""
+"""The id of the current request. Each request has its own asyncio task, and so its own value."""
 
 
 def configure() -> None:
     """Write the lines of all loggers, including uvicorn and Python's warnings, to standard error."""
     logging.basicConfig(level=logging.INFO, handlers=[build_handler(sys.stderr)], force=True)
     logging.captureWarnings(capture=True)
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # aio_pika logs the same, in words
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # aio_pika logs the same errors in readable form
     uvicorn = logging.getLogger("uvicorn")  # --no-access-log turns its access log off
     uvicorn.handlers.clear()
     uvicorn.propagate = True

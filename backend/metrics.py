@@ -42,12 +42,12 @@ class Metrics:
             Gauge(f"backend_{name}", text, registry=registry).set_function(read)
 
         unfinished = "Unfinished predictions of all backends; estimated from 5,000 on."
-        relayed = "Rows whose message was published again in the last ten seconds."
+        republished = "Rows whose message was published again in the last ten seconds."
         show("predictions_unfinished", unfinished, lambda: relay.unfinished)
         show("relay_waiting", "Rows whose message was not sent to the broker yet.", lambda: relay.waiting)
-        show("relay_relayed", relayed, lambda: relay.relayed)
+        show("relay_republished", republished, lambda: relay.republished)
         show("stream_subscribers", "Open event streams.", lambda: changes.open_streams)
-        held = "Bytes of uploads that are being read and decoded."
+        held = "Bytes reserved for uploads that are being read: at most one file for each request."
         show("upload_bytes_held", held, lambda: uploads.held_bytes)
         in_use = "Connections of the main pool in use."
         show("database_connections_in_use", in_use, lambda: pool.connections_in_use)

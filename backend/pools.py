@@ -17,7 +17,7 @@ SEARCH_WAIT_SECONDS = 2.0  # for a free connection, before the answer is 503
 EXPORT_SECONDS = 60  # for one page: a filter that matches few rows reads many
 EXPORT_WAIT_SECONDS = 10.0
 WAIT_SECONDS = 5.0
-CANCELED = "57014"  # SQLSTATE of a statement that timed out
+QUERY_CANCELED = "57014"  # SQLSTATE of a statement that timed out
 
 
 class ExpensivePool(Pool):
@@ -33,7 +33,7 @@ class ExpensivePool(Pool):
             if isinstance(error.__cause__, PoolTimeout):
                 detail = "Other searches or exports of the history are running. Try again in a few seconds."
                 raise ServiceError(Refusal.TOO_MANY_SEARCHES, detail) from error
-            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == CANCELED:
+            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == QUERY_CANCELED:
                 raise ServiceError(
                     Refusal.SEARCH_TOO_LONG,
                     "The search of the history timed out. Give at least three consecutive letters or digits "
@@ -46,9 +46,9 @@ class Pools:
     """The pools to one database. They connect when they are first used."""
 
     def __init__(self, url: str, connections: int) -> None:
-        """`connections`: of the main pool, which runs all quick statements."""
+        """`connections`: the size of the main pool, which runs all quick statements."""
         self.main = Pool(_build_engine(url, connections, WAIT_SECONDS))
-        # For the health report: a full main pool says nothing about the database.
+        # The health report must also work while all connections of the main pool are in use.
         self.health = Pool(_build_engine(url, 1, WAIT_SECONDS))
         searches = _build_engine(url, SEARCH_CONNECTIONS, SEARCH_WAIT_SECONDS, SEARCH_SECONDS)
         self.searches = ExpensivePool(searches)
@@ -61,7 +61,7 @@ class Pools:
 
 
 def _build_engine(url: str, connections: int, wait_seconds: float, timeout_seconds: int = 0) -> AsyncEngine:
-    """`timeout_seconds`: of each statement; 0 for a pool of quick statements."""
+    """`timeout_seconds`: the timeout of each statement; 0 for a pool of quick statements."""
     expensive = {
         "statement_timeout": str(timeout_seconds * 1000),
         "max_parallel_workers_per_gather": "0",  # a search uses one core only

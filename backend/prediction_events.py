@@ -12,27 +12,28 @@ from backend.subscriptions import Change, Subscription
 async def stream_one(prediction: Prediction, latest: int, subscription: Subscription) -> AsyncIterator[bytes]:
     """Stream one prediction: its state as of the event `latest`, then each change until it has ended."""
     first = Change(latest, prediction.id, prediction)
-    yield encode_of_one(first)
+    yield encode_for_one(first)
     if first.ended:
         return
     while (changes := await subscription.read()) is not None:
         unread = [change for change in changes if change.number > latest]
         ends = [place for place, change in enumerate(unread, start=1) if change.ended]
         if unread:
-            yield b"".join(map(encode_of_one, unread[: ends[0]] if ends else unread))
+            yield b"".join(map(encode_for_one, unread[: ends[0]] if ends else unread))
         elif not changes:
             yield COMMENT
         if ends:
             return
 
 
-def encode_of_one(change: Change) -> bytes:
+def encode_for_one(change: Change) -> bytes:
     """An event of the stream of one prediction. The id of the terminal event is marked, for reconnects."""
     return change.encode(EventId(change.number, change.ended))
 
 
 async def stream_all(first: bytes, latest: int, subscription: Subscription) -> AsyncIterator[bytes]:
-    """Stream every prediction: the events `first`, which include the event `latest`, then each change."""
+    """Stream all predictions: the events `first`, which show the state as of the event `latest`, then each
+    change."""
     yield first or COMMENT
     while (changes := await subscription.read()) is not None:
         unread = [change.event for change in changes if change.number > latest]
@@ -41,7 +42,7 @@ async def stream_all(first: bytes, latest: int, subscription: Subscription) -> A
 
 
 async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
-    """The first events of the stream of every prediction, and the number of the latest event in them.
+    """The first events of the stream of all predictions, and the number of the latest event in their state.
 
     These are the events after `seen`. Without `seen` they are the unfinished predictions. If the reader
     missed too many events, or `seen` is not stored any more, `reload` precedes the unfinished predictions.

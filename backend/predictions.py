@@ -30,13 +30,13 @@ WHERE id = :id AND status IN ('queued', 'running')
 RETURNING {COLUMNS}
 """
 
-# Remove a prediction with its pixels.
+# Remove a prediction.
 DELETE = "DELETE FROM predictions WHERE id = :id RETURNING id"
 
-# Store or remove the label that a person says is right.
+# Store or remove the correct label, which a person gives.
 SET_FEEDBACK = f"UPDATE predictions SET feedback = :label WHERE id = :id RETURNING {COLUMNS}"
 
-# One prediction, and the number of the latest event of all.
+# One prediction, and the highest number in `events`.
 READ = f"SELECT {COLUMNS}, (SELECT max(number) FROM events) AS latest FROM predictions WHERE id = :id"
 
 # The image of one prediction as the model sees it.
@@ -58,11 +58,12 @@ FROM (SELECT count(*) AS counted FROM (
 # - running for 60 s, which is longer than any batch.
 # Only the oldest rows are examined: workers take the rows of a queue in order, so a row whose message is lost
 # is soon among the oldest. An empty queue alone proves nothing, because workers hold messages that they have
-# not started. Recently started rows are found through the latest events: 50,000 queued rows can be older.
+# not started. Recently started rows are found through the latest 1,000 events: a scan by id could pass 50,000
+# queued rows first.
 LOST = """
 WITH started AS MATERIALIZED (
     SELECT max("timestamp") AS youngest,
-           coalesce(max(started_at) > now() - interval '5 seconds', false) AS lately
+           coalesce(max(started_at) > now() - interval '5 seconds', false) AS started_lately
     FROM (SELECT prediction_id FROM events ORDER BY number DESC LIMIT 1000) AS event
     JOIN predictions ON id = prediction_id
     WHERE bulk = :bulk AND started_at IS NOT NULL)
@@ -70,7 +71,8 @@ SELECT id FROM started, (
     SELECT id, status, "timestamp", started_at FROM predictions
     WHERE status IN ('queued', 'running') AND bulk = :bulk AND id > :after ORDER BY id LIMIT :most) AS oldest
 WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds'
-        AND (CAST(:queue_is_empty AS boolean) AND NOT lately OR "timestamp" < youngest - interval '5 seconds')
+        AND (CAST(:queue_is_empty AS boolean) AND NOT started_lately
+             OR "timestamp" < youngest - interval '5 seconds')
     OR status = 'running' AND started_at < now() - interval '60 seconds'
 ORDER BY id
 """
@@ -127,11 +129,11 @@ class Predictions:
         await self._fetch_one(DELETE, id)
 
     async def set_feedback(self, id: UUID, label: str | None) -> Prediction:
-        """Store the right label, or remove it with None. Raises UNKNOWN_PREDICTION."""
+        """Store the correct label, or remove it with None. Raises UNKNOWN_PREDICTION."""
         return to_prediction(await self._fetch_one(SET_FEEDBACK, id, label=label))
 
     async def read(self, id: UUID) -> tuple[Prediction, int]:
-        """A prediction, and the number of the latest event of all. Raises UNKNOWN_PREDICTION."""
+        """A prediction, and the highest number in `events`. Raises UNKNOWN_PREDICTION."""
         row = await self._fetch_one(READ, id)
         return to_prediction(row), row.latest or 0
 

@@ -19,9 +19,11 @@ PROBLEM_JSON = "application/problem+json"
 
 def problem(request: Request, status: int, title: str, detail: str, **members: Any) -> JSONResponse:
     """An RFC 9457 answer, and a line in the log."""
-    level = logging.INFO if status < 500 else logging.WARNING
+    level, message = (
+        (logging.INFO, "request refused") if status < 500 else (logging.WARNING, "request failed")
+    )
     extra = {"title": title, "status": status, "path": request.scope["path"]}
-    logger.log(level, "request refused", extra=extra)
+    logger.log(level, message, extra=extra)
     body = {
         "type": "about:blank",
         "title": title,

@@ -4,9 +4,9 @@ Messages are published right after the commit of their rows, and do not delay th
 broker is unavailable, or the backend is killed between commit and publish), the relay finds the unfinished
 rows in the database. Several backends may publish the same message: a worker processes only unfinished rows.
 
-Rows of one INSERT are announced in one turn of the event loop, and rows that are announced while the broker
-confirms are collected. So predictions that arrive together share messages, and a lone prediction does not
-wait (docs/decisions/0022).
+Rows of one INSERT are passed to `publish_soon` in one turn of the event loop, and rows that are passed while
+the broker confirms are collected. So predictions that arrive together share messages, and a lone prediction
+does not wait (docs/decisions/0022).
 """
 
 import asyncio
@@ -24,17 +24,19 @@ from backend.trainings import Trainings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 2.0
-PATIENCE_SECONDS = 10.0  # a message that was published again is not published a third time before this
+REPEAT_SECONDS = 10.0  # the shortest time between two repeats of a message
 
 
 class Relay:
+    """Publishes task messages: new ones at once, and every two seconds those that appear to be lost."""
+
     def __init__(self, predictions: Predictions, trainings: Trainings, broker: Broker) -> None:
         self._predictions = predictions
         self._trainings = trainings
         self._broker = broker
         self._waiting: dict[str, list[PublishedRow]] = {queue: [] for queue in EXCHANGES}
         self._wake = asyncio.Event()
-        self._relayed: dict[UUID, float] = {}
+        self._republished: dict[UUID, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self.unfinished: int = 0
@@ -44,7 +46,7 @@ class Relay:
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._publish_waiting())]
 
     async def stop(self) -> None:
-        """Publish the waiting rows within the deadline of the broker. The rest is found after a restart."""
+        """Publish the messages that wait. If that fails, the relay of the next start finds their rows."""
         self._stopping = True
         self._wake.set()
         self._tasks[0].cancel()
@@ -56,10 +58,10 @@ class Relay:
         return sum(map(len, self._waiting.values()))
 
     @property
-    def relayed(self) -> int:
+    def republished(self) -> int:
         """The number of rows whose message was published again in the last ten seconds."""
         now = time.monotonic()
-        return sum(now - at < PATIENCE_SECONDS for at in self._relayed.values())
+        return sum(now - at < REPEAT_SECONDS for at in self._republished.values())
 
     def publish_soon(self, queue: str, rows: Iterable[PublishedRow]) -> None:
         """Publish messages for committed rows, without delaying their request."""
@@ -80,13 +82,13 @@ class Relay:
 
     async def _relay(self, queue: str, rows: Sequence[UUID]) -> list[UUID]:
         now = time.monotonic()
-        self._relayed = {id: at for id, at in self._relayed.items() if now - at < PATIENCE_SECONDS}
-        lost = [id for id in rows if id not in self._relayed]
+        self._republished = {id: at for id, at in self._republished.items() if now - at < REPEAT_SECONDS}
+        lost = [id for id in rows if id not in self._republished]
         if lost:
             logger.warning(
                 "the messages of %d rows appear to be lost in %s, publishing them again", len(lost), queue
             )
-            self._relayed |= dict.fromkeys(lost, now)
+            self._republished |= dict.fromkeys(lost, now)
             await self._publish(build_messages(queue, [(id, None) for id in lost]))
         return lost
 

@@ -8,16 +8,18 @@ from uuid import UUID
 
 import asyncpg
 
-from backend.history import time_bound
+from backend.history import first_id_at
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 600.0
 ROWS = 500  # in one step
-PAUSE = 4  # times the duration of a step: at most a fifth of one core and of the disk is used
+# Each pause is this many times as long as the step before it: at most a fifth of one core and of the disk
+# is used.
+PAUSE_FACTOR = 4
 TIMEOUT_SECONDS = 30
-# With `cifar.events = off` the triggers of schema.sql write no events: no client follows predictions that
-# ended days ago. No step waits for the disk: a removal that a crash loses is repeated.
+# With `cifar.events = off` the trigger `predictions_deleted` writes no events: no client follows predictions
+# that ended days ago. No step waits for the disk: a removal that a crash loses is repeated.
 SERVER_SETTINGS = {
     "application_name": "backend retention",
     "cifar.events": "off",
@@ -39,6 +41,8 @@ SELECT id, count(*) OVER () AS count FROM removed ORDER BY id DESC LIMIT 1
 
 
 class Retention:
+    """Looks every ten minutes for old predictions and removes them."""
+
     def __init__(self, database_url: str, days: int) -> None:
         """`days`: the age at which predictions are removed; 0 keeps all predictions."""
         self._database_url = database_url
@@ -65,7 +69,7 @@ class Retention:
         try:
             if not await connection.fetchval(LOCK):
                 return 0
-            bound = time_bound(datetime.now(UTC) - timedelta(days=self._days))
+            bound = first_id_at(datetime.now(UTC) - timedelta(days=self._days))
             removed, after = 0, UUID(int=0)
             while True:
                 started = time.monotonic()
@@ -73,7 +77,7 @@ class Retention:
                 if row is None:
                     return removed
                 removed, after = removed + row["count"], row["id"]
-                await asyncio.sleep(PAUSE * (time.monotonic() - started))
+                await asyncio.sleep(PAUSE_FACTOR * (time.monotonic() - started))
         finally:
             connection.terminate()
 

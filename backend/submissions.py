@@ -90,7 +90,7 @@ class Submissions:
             return await wait_for(latest, subscription, deadline)
 
     def _announce(self, rows: list[NewPrediction]) -> None:
-        """Publish, count and log the stored rows of one request."""
+        """Publish the messages of stored rows of one request, and count and log the rows."""
         request_id = logs.request_id.get()
         queue = BULK if rows[0].bulk else INFERENCE
         self.relay.publish_soon(queue, [(row.id, request_id) for row in rows])

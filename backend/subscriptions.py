@@ -16,12 +16,12 @@ from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction
 from backend.sse import EventId, encode
 
-MAX_BACKLOG = 2000  # changes in the queue of a slow reader; then its stream ends and it resumes
+MAX_BACKLOG = 2000  # if more changes wait for a slow reader, its stream ends, and it reconnects
 
 
 @dataclass(frozen=True)
 class Change:
-    """A prediction after an event; None if the event removed it."""
+    """One event: the prediction after it, or None if it was removed."""
 
     number: int
     id: UUID
@@ -38,7 +38,7 @@ class Change:
 
     @cached_property
     def event(self) -> bytes:
-        """The event in the stream of every prediction, encoded once for all readers."""
+        """The event in the stream of all predictions, encoded once for all readers."""
         return self.encode(EventId(self.number))
 
     def encode(self, id: EventId) -> bytes:
@@ -66,7 +66,10 @@ class Subscription:
             self._changes.append(change)
 
     def wake(self) -> None:
-        """Let the reader read its changes. Without any, it sends a keep-alive or reads its training again."""
+        """Let the reader read its changes.
+
+        A stream without changes sends a keep-alive. The stream of a training reads its training again.
+        """
         self._wake.set()
 
     def close(self) -> None:
@@ -76,7 +79,7 @@ class Subscription:
     async def read(self) -> list[Change] | None:
         """Wait for changes; returns all since the last call, or None at the end.
 
-        The list is empty after `wake`.
+        The list is empty if `wake` was called without a change.
         """
         if not self._changes and not self._closed:
             await self._wake.wait()

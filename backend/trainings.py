@@ -129,17 +129,19 @@ class Trainings:
         return [to_training(row) for row in rows]
 
     async def cancel(self, id: UUID) -> Training:
-        """Cancel a training, or do nothing if it is canceled. Raises UNKNOWN_TRAINING, TRAINING_ENDED."""
+        """Cancel a training, or do nothing if it is canceled. Raises UNKNOWN_TRAINING, TRAINING_ENDED,
+        TRAINING_PUBLISHING.
+        """
         rows = await self._pool.fetch(CANCEL, {"id": id})
         if rows:
             return to_training(rows[0])
         training = (await self.read(id)).training
         if training.status == "running":
             detail = (
-                "The training is publishing its model and ends in a moment. "
+                "The training can no longer be canceled and ends in a moment. "
                 "Use POST /api/models/VERSION/activate to serve another model."
             )
-            raise ServiceError(Refusal.TRAINING_ENDED, detail)
+            raise ServiceError(Refusal.TRAINING_PUBLISHING, detail)
         if training.status != "canceled":
             detail = f"The training has already {training.status}. Use POST /api/trainings to start another."
             raise ServiceError(Refusal.TRAINING_ENDED, detail)

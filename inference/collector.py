@@ -1,7 +1,7 @@
 """Chooses the predictions of the next batch.
 
-There is no timer. When the device is free, a batch takes everything that waits. While the device is busy,
-only a full batch is formed ahead, because a smaller one may still grow.
+There is no timer. When the device is free, a batch takes what waits, up to its largest size. While the device
+is busy, only a full batch is formed ahead, because a smaller one may still grow.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ class Group:
     """The predictions, each with the id of its HTTP request."""
     is_bulk: bool = False
     is_redelivered: bool = False
-    is_abandoned: bool = False
+    is_returned: bool = False
     """The message was returned to the broker: predictions that no batch has taken do not run."""
     started: float | None = None
     """When its first batch started, by the monotonic clock."""
@@ -131,12 +131,12 @@ def _take_from(queue: deque[Group], room: int, messages: int | None = None) -> l
     parts: list[Part] = []
     while queue and room > 0 and len(parts) != messages:
         group = queue[0]
-        ids = [] if group.is_abandoned else group.waiting[:room]
+        ids = [] if group.is_returned else group.waiting[:room]
         group.waiting = group.waiting[len(ids) :]
         if ids:
             parts.append(Part(group, ids))
             room -= len(ids)
-        if group.is_abandoned or not group.waiting:
+        if group.is_returned or not group.waiting:
             queue.popleft()
     return parts
 

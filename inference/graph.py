@@ -29,7 +29,9 @@ def check(content: bytes, classes: int) -> None:
     _check_values("outputs", model.graph.output, probabilities, "energy float32 (batch)")
     for part in _walk(model):
         if isinstance(part, onnx.TensorProto) and part.data_location == onnx.TensorProto.EXTERNAL:
-            raise ArtifactError(f"the tensor {part.name:.100} is in another file; put it into this one")
+            raise ArtifactError(
+                f"the tensor {part.name:.100} is in another file; save the model with its tensors in one file"
+            )
         if isinstance(part, onnx.NodeProto):
             if part.domain not in STANDARD:
                 raise ArtifactError(

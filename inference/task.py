@@ -123,7 +123,7 @@ class Classify(WorkerTask):
         except Exception:
             logger.exception("a batch of %d failed; its messages are returned", len(batch.request_ids))
             for part in batch.parts:
-                part.group.is_abandoned = True
+                part.group.is_returned = True
                 part.group.request.reject(requeue=True)
         finally:
             self.batches += 1

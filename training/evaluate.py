@@ -23,6 +23,7 @@ from training.data import Images, Labels, Split
 from training.hardware import forward
 from training.model import INPUT_SIZE
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 Floats = NDArray[np.float32]
 BATCH_SIZE = 500
 BINS = 15
@@ -34,7 +35,7 @@ FAMILIAR_SHARE = 0.98  # of the held-out images stay below the energy threshold
 class Engine:
     """A published ONNX file on ONNX Runtime, as an inference worker runs it."""
 
-    def __init__(self, path: Path, threads: int = 0, provider: str = "CPUExecutionProvider") -> None:
+    def __init__(self, path: Path, threads: int = 0, provider: str = CPU) -> None:
         """`threads`: 0 means one for each core."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -54,7 +55,7 @@ class Engine:
 
     def measure_cost(self) -> dict[str, float]:
         """Milliseconds for each image, by batch size: CPU time on a CPU, wall clock on a GPU."""
-        clock = time.process_time if self.provider == "CPUExecutionProvider" else time.perf_counter
+        clock = time.process_time if self.provider == CPU else time.perf_counter
         cost: dict[str, float] = {}
         for size in (1, 64):
             batch = np.random.default_rng(0).integers(0, 256, (size, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)

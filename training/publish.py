@@ -21,7 +21,7 @@ from torch import nn
 
 from training import evaluate
 from training.data import Dataset, Split
-from training.evaluate import Answers, Engine
+from training.evaluate import CUDA, Answers, Engine
 from training.export import Calibrated, Served, quantise, write_onnx
 from training.model import INPUT_SIZE
 from training.outliers import make_test_outliers
@@ -30,7 +30,6 @@ FORMAT = "onnx/1"
 CARD_FILE, MODEL_FILE, INT8_FILE, CHECK_FILE = "card.json", "model.onnx", "model.int8.onnx", "check.npz"
 CHECK_IMAGES = 32
 MAX_INT8_LOSS = 0.003  # of the accuracy on held-out images
-CUDA = "CUDAExecutionProvider"
 # A tenth of the training images, within these limits, sets temperature, energy threshold and int8 ranges.
 MIN_HELD_OUT, MAX_HELD_OUT = 20, 2000
 

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from backend.csv_export import MEDIA_TYPE
 from backend.filenames import as_seen
 from backend.header_fields import choose_media_type
-from backend.history import time_bound
+from backend.history import first_id_at
 from backend.json_bodies import read_json
 from backend.openapi import describe_body, describe_problems
 from backend.schemas import QueryParameters, Status
@@ -51,8 +51,8 @@ class Filters(QueryParameters):
             "status": self.status,
             "label": self.label,
             "min_confidence": self.min_confidence,
-            "from": self.from_ and time_bound(_as_utc(self.from_)),
-            "to": self.to and time_bound(_as_utc(self.to)),
+            "from": self.from_ and first_id_at(_as_utc(self.from_)),
+            "to": self.to and first_id_at(_as_utc(self.to)),
             "q": self.q and "%" + re.sub(r"([%_\\])", r"\\\1", as_seen(self.q)) + "%",
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -104,7 +104,7 @@ async def read_prediction(id: UUID, request: Request) -> Prediction:
     responses=describe_problems(404, 422, 503),
 )
 async def delete_prediction(id: UUID, request: Request) -> Response:
-    """Deletes the prediction and its image. An unfinished prediction is not classified."""
+    """Deletes the prediction and its image. The outcome of an unfinished prediction is discarded."""
     await get_services(request).predictions.delete(id)
     logger.info("prediction deleted", extra={"prediction_id": str(id)})
     return Response(status_code=204)
@@ -122,10 +122,10 @@ async def cancel_prediction(id: UUID, request: Request) -> Prediction:
 
 @router.put(
     "/{id}/feedback",
-    summary="Set the right label",
+    summary="Set the correct label",
     responses=describe_problems(404, 413, 422, 503),
     openapi_extra=describe_body(
-        Feedback, "The right label. It need not be a class of the model.", required=True
+        Feedback, "The correct label. It does not have to be a class of the model.", required=True
     ),
 )
 async def set_feedback(id: UUID, request: Request) -> Prediction:

@@ -1,4 +1,4 @@
-"""The models of requests and answers, a module for each part of the API. This module holds shared ones."""
+"""Request and response types, a module for each part of the API. This module holds shared ones."""
 
 from typing import Any, Literal
 

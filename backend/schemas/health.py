@@ -78,7 +78,7 @@ class GpuProcess(BaseModel):
 
 
 class MigDevice(BaseModel):
-    """A part of a GPU in MIG mode. CUDA sees it instead of the whole GPU."""
+    """A part of a GPU in MIG mode. Programs use it instead of the whole GPU."""
 
     name: str | None
     memory_used_bytes: int | None
@@ -117,7 +117,9 @@ class Components(BaseModel):
 
 
 class Health(BaseModel):
-    """`ok`: all parts work. `degraded`: predictions are served, but a part fails. `down`: none are served."""
+    """`ok`: predictions are served, and no part that they need fails. `degraded`: they are served, but a part
+    fails. `down`: none are served. A missing training worker does not count.
+    """
 
     status: Literal["ok", "degraded", "down"]
     components: Components

@@ -1,4 +1,4 @@
-"""The models of the API for published versions."""
+"""Request and response types of published versions."""
 
 from datetime import datetime
 from typing import Any

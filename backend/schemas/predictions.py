@@ -1,4 +1,4 @@
-"""The models of predictions."""
+"""Request and response types of predictions."""
 
 from datetime import datetime
 from functools import cached_property
@@ -13,11 +13,11 @@ PLACE = f"/api/predictions/{EXAMPLE_ID}"
 
 
 class Entry(BaseModel):
-    """What an upload answers for one file."""
+    """The entry for one file in the answer to an upload."""
 
     @cached_property
     def encoded(self) -> str:
-        """The JSON, encoded once for all who read it."""
+        """The JSON, encoded once for all readers."""
         return self.model_dump_json()
 
 
@@ -46,12 +46,14 @@ class Prediction(Entry):
     status: Status = Field(examples=["succeeded"])
     prediction: str | None = Field(description="The label with the highest probability.", examples=["cat"])
     confidence: float | None = Field(ge=0, le=1, description="The probability of that label.")
-    probabilities: list[LabelProbability] = Field(description="Every label, highest first.")
+    probabilities: list[LabelProbability] = Field(
+        description="Every class with its probability, the highest first."
+    )
     model: str | None = Field(
         description="The version of the model that classified the image.", examples=["2026-11-24-1f0c9a7b"]
     )
     energy: float | None = Field(
-        description="Minus the log-sum-exp of the logits. Higher values are less familiar."
+        description="Minus the log-sum-exp of the calibrated logits. High: the image is unfamiliar."
     )
     unfamiliar: bool | None = Field(
         description="Probably none of the classes; null if the model has no threshold.", examples=[False]
@@ -61,7 +63,7 @@ class Prediction(Entry):
     started_at: datetime | None
     completed_at: datetime | None
     metrics: PredictionMetrics
-    feedback: str | None = Field(description="The label that a person says is right.", examples=[None])
+    feedback: str | None = Field(description="The correct label, if a person has given one.", examples=[None])
     urls: Urls
 
 

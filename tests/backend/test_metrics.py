@@ -86,7 +86,7 @@ async def test_waiting_rows_and_used_connections_are_reported(api: Api, cat: byt
 
     await eventually(unfinished)
     assert await read(api, "backend_relay_waiting") == 0
-    assert await read(api, "backend_relay_relayed") == 0
+    assert await read(api, "backend_relay_republished") == 0
     assert await read(api, "backend_database_connections_in_use") in range(9)
 
 

@@ -124,7 +124,7 @@ async def test_any_number_of_lost_rows_is_published_again_in_groups_to_their_que
 
     async def relayed() -> bool:  # by this call or by the tick of the relay
         await api.services.relay.relay_lost()
-        return api.services.relay.relayed == count
+        return api.services.relay.republished == count
 
     await eventually(relayed)
     after = [(await broker.inspect(queue)).depth for queue in (INFERENCE, BULK)]
@@ -222,7 +222,7 @@ async def test_the_relay_publishes_lost_messages_at_its_tick_and_then_waits(
         await message.ack()
         assert (message.headers["task"], message.headers["id"]) == (task, ids[0])
         assert json.loads(message.body)[0] == ([ids] if table == "predictions" else ids)
-        assert (await relay.relay_lost(), relay.relayed) == ([], len(ids))
+        assert (await relay.relay_lost(), relay.republished) == ([], len(ids))
 
 
 class DisturbedBroker:

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from backend import retention
-from backend.history import time_bound
+from backend.history import first_id_at
 from backend.retention import LOCK, Retention
 from backend.settings import Settings
 from scripts.local.config import Config
@@ -24,7 +24,7 @@ async def insert(database: asyncpg.Connection, days: float, status: str, count: 
     """Predictions of different age. The file name holds the age in days and the status."""
     for _ in range(count):
         moment = datetime.now(UTC) - timedelta(days=days)
-        id = UUID(int=time_bound(moment).int | uuid4().int & (1 << 80) - 1)
+        id = UUID(int=first_id_at(moment).int | uuid4().int & (1 << 80) - 1)
         await database.execute(INSERT, id, f"{days} {status}", moment, status)
 
 

@@ -36,7 +36,7 @@ def names(registry: CollectorRegistry) -> set[str]:
 @pytest.fixture(scope="module")
 def known() -> set[str]:
     quiet: Any = SimpleNamespace(
-        unfinished=0, waiting=0, relayed=0, open_streams=0, connections_in_use=0, held_bytes=0
+        unfinished=0, waiting=0, republished=0, open_streams=0, connections_in_use=0, held_bytes=0
     )
     registries = [BackendMetrics(quiet, quiet, quiet, quiet).registry, InferenceMetrics().registry]
     return set[str]().union(*map(names, registries))

@@ -1,4 +1,4 @@
-"""Which proxies in front may set the client's address, the host and the scheme."""
+"""Which proxies in front of nginx may set the client's address, the host and the scheme."""
 
 import re
 import subprocess
@@ -80,11 +80,11 @@ async def test_each_client_of_a_trusted_proxy_has_its_own_rate_limit_and_log_lin
                 request_id = answer.headers["x-request-id"]
                 (entry,) = await eventually(partial(find_in_log, config, request_id))
                 assert entry["client"] == f"198.51.100.{client}"
-            made_up = [
+            forged = [
                 await upload(config, "localhost", X_Forwarded_For=f"203.0.113.{n}, 198.51.100.9")
                 for n in range(4)
             ]
-    assert [answer.status_code for answer in made_up][-1] == 429
+    assert [answer.status_code for answer in forged][-1] == 429
 
 
 @pytest.mark.parametrize("proxies", ["", "127.0.0.1", "10.0.0.0/8,::1", " 192.0.2.1 , 2001:db8::/32 "])

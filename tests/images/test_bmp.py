@@ -1,4 +1,4 @@
-"""Unsupported BMP variants are refused by name. test_other_decoders.py covers the supported ones."""
+"""The refusal of an unsupported BMP names the variant. test_other_decoders.py covers the supported ones."""
 
 import pytest
 
@@ -28,7 +28,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_an_unsupported_bmp_variant_is_refused_by_name(name: str) -> None:
+def test_the_refusal_of_an_unsupported_bmp_names_the_variant(name: str) -> None:
     data, words = NAMED[name]
     with pytest.raises(UnsupportedVariant, match=f"This is a {words}; save it as PNG"):
         decode(data, LIMIT)

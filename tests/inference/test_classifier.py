@@ -72,12 +72,12 @@ def test_a_damaged_int8_file_falls_back_to_float32_with_a_reason(loader: Loader,
     assert "SHA-256 differs" in served.fallback
 
 
-def test_a_damaged_int8_file_keeps_no_other_file_in_memory(
+def test_the_error_of_a_damaged_int8_file_keeps_no_check_in_memory(
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = publish(tmp_path, int8=NEAR)
     (folder / "model.int8.onnx").write_bytes(b"damaged")
-    monkeypatch.setattr(classifier.logger, "disabled", True)  # pytest would keep the error of the record
+    monkeypatch.setattr(classifier.logger, "disabled", True)  # pytest's log capture keeps errors
 
     def count_checks() -> int:
         return sum(type(found) is Check for found in gc.get_objects())

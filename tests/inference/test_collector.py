@@ -43,7 +43,7 @@ def test_a_batch_takes_what_waits_in_the_order_of_arrival(collector: Collector) 
     assert take(collector) == []
 
 
-def test_a_batch_never_exceeds_its_size(collector: Collector) -> None:
+def test_a_batch_never_exceeds_the_maximum(collector: Collector) -> None:
     ids = add(collector, *[1] * (SIZE + 1))
     assert take(collector) == ids[:SIZE]
     assert take(collector) == ids[SIZE:]
@@ -126,10 +126,10 @@ def test_redelivered_predictions_take_turns_with_interactive_ones_before_bulk(co
     assert not collector
 
 
-def test_a_returned_message_leaves_its_turn_to_first_deliveries(collector: Collector) -> None:
+def test_first_deliveries_run_at_once_after_a_redelivered_message_is_returned(collector: Collector) -> None:
     message = group(2, is_redelivered=True)
     collector.add(message)
-    message.is_abandoned = True
+    message.is_returned = True
     ids = add(collector, 1)
     assert take(collector) == ids
     assert not collector
@@ -139,7 +139,7 @@ def test_the_rest_of_a_returned_message_does_not_run(collector: Collector) -> No
     for message in (group(2 * SIZE), group(2, is_redelivered=True)):
         collector.add(message)
         assert take(collector)
-        message.is_abandoned = True
+        message.is_returned = True
         assert take(collector) == []
         assert not collector
 

@@ -40,7 +40,7 @@ def test_the_last_line_of_a_failed_installer_is_quoted(tmp_path: Path) -> None:
         install.install(write_installer(tmp_path, "echo 'no space left'; exit 1"))
 
 
-def test_nothing_is_installed_if_every_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_missing_if_one_of_them_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not install.is_missing()
     monkeypatch.setattr(install, "NEEDED", ("torch", "no-such-package"))
     assert install.is_missing()

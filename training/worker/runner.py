@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-s
 
 logger = logging.getLogger(__name__)
 
-CHECK_SECONDS = 0.5  # after a cancel the child is ended within this time
-NO_WORKER_SECONDS = 10.0  # if no inference worker has found the model by then, none is running
+CHECK_SECONDS = 0.5  # the longest time until a cancel is noticed
+NO_WORKER_SECONDS = 10.0  # if no worker has registered the model by then, none runs, or its trial is slow
 SERVE_SECONDS = 30.0
 PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
 END_SECONDS = 3.0  # for the child to end after it has published

@@ -63,7 +63,7 @@ export interface paths {
         post?: never;
         /**
          * Delete one prediction
-         * @description Deletes the prediction and its image. An unfinished prediction is not classified.
+         * @description Deletes the prediction and its image. The outcome of an unfinished prediction is discarded.
          */
         delete: operations["delete_prediction"];
         options?: never;
@@ -100,7 +100,7 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Set the right label */
+        /** Set the correct label */
         put: operations["set_feedback"];
         post?: never;
         delete?: never;
@@ -224,8 +224,8 @@ export interface paths {
         put?: never;
         /**
          * Cancel one training
-         * @description Cancels the training immediately; its worker stops within a second. Repeating the request has no
-         *     further effect.
+         * @description Cancels the training immediately; its worker stops within three seconds. Repeating the request
+         *     has no further effect.
          */
         post: operations["cancel_training"];
         delete?: never;
@@ -587,7 +587,8 @@ export interface components {
         };
         /**
          * Health
-         * @description `ok`: all parts work. `degraded`: predictions are served, but a part fails. `down`: none are served.
+         * @description `ok`: predictions are served, and no part that they need fails. `degraded`: they are served, but a part
+         *     fails. `down`: none are served. A missing training worker does not count.
          */
         Health: {
             /**
@@ -635,7 +636,7 @@ export interface components {
         };
         /**
          * MigDevice
-         * @description A part of a GPU in MIG mode. CUDA sees it instead of the whole GPU.
+         * @description A part of a GPU in MIG mode. Programs use it instead of the whole GPU.
          */
         MigDevice: {
             /** Name */
@@ -840,7 +841,7 @@ export interface components {
             confidence: number | null;
             /**
              * Probabilities
-             * @description Every label, highest first.
+             * @description Every class with its probability, the highest first.
              */
             probabilities: components["schemas"]["LabelProbability"][];
             /**
@@ -851,7 +852,7 @@ export interface components {
             model: string | null;
             /**
              * Energy
-             * @description Minus the log-sum-exp of the logits. Higher values are less familiar.
+             * @description Minus the log-sum-exp of the calibrated logits. High: the image is unfamiliar.
              */
             energy: number | null;
             /**
@@ -875,7 +876,7 @@ export interface components {
             metrics: components["schemas"]["PredictionMetrics"];
             /**
              * Feedback
-             * @description The label that a person says is right.
+             * @description The correct label, if a person has given one.
              * @example null
              */
             feedback: string | null;
@@ -1545,7 +1546,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The right label. It need not be a class of the model. */
+        /** @description The correct label. It does not have to be a class of the model. */
         requestBody: {
             content: {
                 "application/json": {

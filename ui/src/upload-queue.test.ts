@@ -33,16 +33,16 @@ test("at most three uploads run at a time, and the next starts when one ends", a
   await vi.waitFor(() => expect(sent).toHaveLength(5));
 });
 
-test("the queue has unfinished uploads until the last response", async () => {
+test("the queue has unanswered uploads until the last response", async () => {
   const { sent, queue } = makeQueue();
-  expect(queue.hasUnfinished).toBe(false);
+  expect(queue.hasUnanswered).toBe(false);
   queue.add(makeFiles(4));
   for (const number of [0, 1, 2, 3]) {
-    expect(queue.hasUnfinished).toBe(true);
+    expect(queue.hasUnanswered).toBe(true);
     await vi.waitFor(() => expect(sent[number]).toBeDefined());
     sent[number]?.answer(makePrediction());
   }
-  await vi.waitFor(() => expect(queue.hasUnfinished).toBe(false));
+  await vi.waitFor(() => expect(queue.hasUnanswered).toBe(false));
 });
 
 test("a refused upload keeps its problem, and can succeed when it is retried", async () => {

@@ -17,7 +17,7 @@ export class UploadQueue {
   ) {}
 
   /** Whether uploads would be lost if the page were closed. */
-  get hasUnfinished(): boolean {
+  get hasUnanswered(): boolean {
     return this.#inFlight + this.#waiting.length > 0;
   }
 

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from scripts.local.config import Config
-from tests.training.worker.harness import Trainings, Worker
+from tests.training.worker.harness import OtherServices, Worker
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +21,16 @@ def worker(servers: Config, tmp_path_factory: pytest.TempPathFactory) -> Generat
 
 
 @pytest.fixture
-async def trainings(servers: Config) -> AsyncGenerator[Trainings]:
+async def trainings(servers: Config) -> AsyncGenerator[OtherServices]:
     database = await asyncpg.connect(servers.database_url("cifar"), command_timeout=30)
     broker = await aio_pika.connect(servers.broker_url("backend"), timeout=30)
     await database.execute("TRUNCATE trainings, epochs, models")
     channel = await broker.channel()
     await (await channel.get_queue("training", ensure=False)).purge()
-    yield Trainings(database, channel)
+    yield OtherServices(database, channel)
     await database.execute(
         "UPDATE trainings SET status = 'canceled', completed_at = now() WHERE completed_at IS NULL"
-    )  # the worker ends its run
+    )  # so that the worker ends its run
     with suppress(aio_pika.exceptions.AMQPError):  # a test may have killed the broker
         await broker.close()
     await database.close()

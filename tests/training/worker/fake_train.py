@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def behave(options: argparse.Namespace) -> None:
-    if options.recipe == "deaf":
+    if options.recipe == "ignores-sigterm":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     report(phase="reading")
     report(note="left out, system files and folders: 1 (train/.DS_Store)")
@@ -72,7 +72,7 @@ def behave(options: argparse.Namespace) -> None:
         case "bad-data":
             # A file name that is not UTF-8, and a NUL: PostgreSQL stores neither.
             fail("Data cannot be used", "train/caf\udce9/7.png cannot be read.\0 Remove it.")
-        case "silent":
+        case "exits-without-report":
             sys.exit(0)
         case _:
             pass
@@ -86,12 +86,12 @@ def behave(options: argparse.Namespace) -> None:
         if options.recipe == "diverge" and number == 2:
             fail("Training diverged", "The loss became infinite in epoch 2. Try another seed.")
         options.checkpoint.write_text(str(number))
-        if options.recipe == "unread" and number == 2 and done == 0:
+        if options.recipe == "dies-before-report" and number == 2 and done == 0:
             time.sleep(600)
         report_epoch(number, options.epochs)
-        if options.recipe in ("hang", "deaf") or (options.recipe == "hang-once" and done == 0):
+        if options.recipe in ("hang", "ignores-sigterm") or (options.recipe == "hang-once" and done == 0):
             time.sleep(600)
-    while options.recipe == "late" and not (options.cache / "go").exists():
+    while options.recipe == "waits-for-go" and not (options.cache / "go").exists():
         time.sleep(0.05)
     report(phase="publishing")
     ALLOWED.wait()

@@ -59,7 +59,7 @@ class Worker:
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        """One entry for each child process, written by itself."""
+        """One entry for each child process, written by the child."""
         file = self.cache / "runs"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -72,7 +72,7 @@ class Worker:
         return sorted(path.name for path in (self.models / ".runs").glob("*"))
 
 
-class Trainings:
+class OtherServices:
     """Does what the backend and an inference worker would do."""
 
     def __init__(self, database: asyncpg.Connection, channel: aio_pika.abc.AbstractChannel) -> None:
@@ -143,7 +143,7 @@ class Trainings:
         return found.declaration_result.message_count or 0
 
 
-async def ends(pid: int) -> None:
+async def wait_until_gone(pid: int) -> None:
     """Wait until a process is gone."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from scripts.local.config import REPOSITORY, Config
 from tests.conftest import eventually
 from tests.training.worker.fake_train import VERSION
-from tests.training.worker.harness import Trainings, Worker, ends
+from tests.training.worker.harness import OtherServices, Worker, wait_until_gone
 from training.worker.runner import HANDED_BACK, Runner
 from training.worker.runs import Runs
 from training.worker.settings import Settings
@@ -26,7 +26,7 @@ def own(servers: Config, tmp_path: Path) -> Worker:
 
 
 async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_resumes_it(
-    own: Worker, trainings: Trainings
+    own: Worker, trainings: OtherServices
 ) -> None:
     await trainings.serve()
     with own.running() as process:
@@ -51,11 +51,11 @@ async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_r
 
 
 async def test_the_next_attempt_reports_an_epoch_that_the_first_worker_did_not_read(
-    own: Worker, trainings: Trainings
+    own: Worker, trainings: OtherServices
 ) -> None:
     await trainings.serve()
     with own.running() as process:
-        id = await trainings.start("unread")
+        id = await trainings.start("dies-before-report")
         checkpoint = own.models / f".runs/{id}.checkpoint"
 
         async def kept() -> bool:
@@ -72,14 +72,14 @@ async def test_the_next_attempt_reports_an_epoch_that_the_first_worker_did_not_r
 
 
 async def test_the_child_of_a_killed_worker_ends_and_the_run_is_claimed_again(
-    own: Worker, trainings: Trainings
+    own: Worker, trainings: OtherServices
 ) -> None:
     await trainings.serve()
     with own.running() as process:
         id = await trainings.start("hang-once")
         await trainings.until_epoch(id, 1)
         process.kill()
-        await ends(own.attempts[0]["pid"])
+        await wait_until_gone(own.attempts[0]["pid"])
     assert (await trainings.row(id))["status"] == "running"
     with own.running():
         await trainings.publish(id)  # too early: the worker may only be slow
@@ -96,7 +96,7 @@ async def test_the_child_of_a_killed_worker_ends_and_the_run_is_claimed_again(
 
 
 async def test_a_worker_waits_for_the_broker_and_touches_its_alive_file_when_connected(
-    own: Worker, trainings: Trainings
+    own: Worker, trainings: OtherServices
 ) -> None:
     there = own.environment["BROKER_URL"]
     own.environment["BROKER_URL"] = "amqp://training:x@127.0.0.1:1/cifar"

@@ -7,10 +7,12 @@ import pytest
 
 from tests.conftest import eventually
 from tests.training.worker.fake_train import VERSION
-from tests.training.worker.harness import Trainings, Worker, ends
+from tests.training.worker.harness import OtherServices, Worker, wait_until_gone
 
 
-async def test_a_run_stores_its_epochs_in_order_and_succeeds(worker: Worker, trainings: Trainings) -> None:
+async def test_a_run_stores_its_epochs_in_order_and_succeeds(
+    worker: Worker, trainings: OtherServices
+) -> None:
     await trainings.serve()
     notified: list[str] = []
     await trainings.database.add_listener("trainings", lambda *args: notified.append(args[3]))
@@ -35,7 +37,9 @@ async def test_a_run_stores_its_epochs_in_order_and_succeeds(worker: Worker, tra
     assert "note: left out, system files and folders: 1 (train/.DS_Store)" in lines
 
 
-async def test_the_child_gets_the_run_s_options_and_no_secret(worker: Worker, trainings: Trainings) -> None:
+async def test_the_child_gets_the_run_s_options_and_no_secret(
+    worker: Worker, trainings: OtherServices
+) -> None:
     await trainings.serve()
     (worker.data_sets / "pets" / "train").mkdir(parents=True)
     id = await trainings.start("epochs", data="pets", epochs=1, activation="always", seed=2**31 - 1)
@@ -56,14 +60,14 @@ async def test_the_child_gets_the_run_s_options_and_no_secret(worker: Worker, tr
     }
 
 
-@pytest.mark.parametrize("recipe", ["hang", "deaf"])
-async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, trainings: Trainings) -> None:
+@pytest.mark.parametrize("recipe", ["hang", "ignores-sigterm"])
+async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, trainings: OtherServices) -> None:
     id = await trainings.start(recipe)
     await trainings.until_epoch(id, 1)
     pid = worker.attempts[-1]["pid"]
     await trainings.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
     started = asyncio.get_running_loop().time()
-    await ends(pid)
+    await wait_until_gone(pid)
     seconds = asyncio.get_running_loop().time() - started
     assert seconds < (1.5 if recipe == "hang" else 3.5)  # one that ignores SIGTERM is killed after 2 s
 
@@ -79,13 +83,13 @@ async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, traini
     [
         ("crash", "Training crashed", ["exit status 1", "ZeroDivisionError: by zero"]),
         ("killed", "Training crashed", ["SIGKILL", "memory"]),
-        ("silent", "Training crashed", ["without publishing"]),
+        ("exits-without-report", "Training crashed", ["without publishing"]),
         ("bad-data", "Data cannot be used", ["train/caf?/7.png cannot be read. Remove it."]),
         ("diverge", "Training diverged", ["epoch 2", "loss", "another seed"]),
     ],
 )
 async def test_a_run_that_cannot_succeed_fails_with_a_reason(
-    recipe: str, title: str, words: list[str], worker: Worker, trainings: Trainings
+    recipe: str, title: str, words: list[str], worker: Worker, trainings: OtherServices
 ) -> None:
     id = await trainings.start(recipe)
     row = await trainings.until(id, "failed")
@@ -96,7 +100,7 @@ async def test_a_run_that_cannot_succeed_fails_with_a_reason(
 
 @pytest.mark.parametrize("name", ["birds", "../cache", ".hidden"])
 async def test_a_run_whose_data_set_does_not_exist_fails_and_lists_those_that_do(
-    name: str, worker: Worker, trainings: Trainings
+    name: str, worker: Worker, trainings: OtherServices
 ) -> None:
     (worker.data_sets / "fish").mkdir(parents=True, exist_ok=True)
     (worker.data_sets / ".hidden").mkdir(parents=True, exist_ok=True)
@@ -105,7 +109,9 @@ async def test_a_run_whose_data_set_does_not_exist_fails_and_lists_those_that_do
     assert repr(name) in row["error_detail"] and "fish" in row["error_detail"]
 
 
-async def test_a_run_whose_worker_has_stopped_three_times_fails(worker: Worker, trainings: Trainings) -> None:
+async def test_a_run_whose_worker_has_stopped_three_times_fails(
+    worker: Worker, trainings: OtherServices
+) -> None:
     before = len(worker.attempts)
     id = await trainings.add("epochs", status="running", attempt=3)
     await trainings.database.execute("UPDATE trainings SET seen_at = now() - interval '16 s'")
@@ -117,7 +123,7 @@ async def test_a_run_whose_worker_has_stopped_three_times_fails(worker: Worker, 
 
 
 async def test_a_run_succeeds_when_its_model_answers_the_next_prediction(
-    worker: Worker, trainings: Trainings
+    worker: Worker, trainings: OtherServices
 ) -> None:
     announced: list[str] = []
     await trainings.database.add_listener("models", lambda *args: announced.append(args[2]))
@@ -139,9 +145,9 @@ async def test_a_run_succeeds_when_its_model_answers_the_next_prediction(
 
 
 async def test_an_attempt_whose_run_was_claimed_by_another_publishes_nothing(
-    worker: Worker, trainings: Trainings
+    worker: Worker, trainings: OtherServices
 ) -> None:
-    id = await trainings.start("late", epochs=1)
+    id = await trainings.start("waits-for-go", epochs=1)
     await trainings.until_epoch(id, 1)
     child = worker.attempts[-1]["pid"]
     blocked = """SELECT count(*) FROM pg_stat_activity
@@ -154,18 +160,18 @@ async def test_an_attempt_whose_run_was_claimed_by_another_publishes_nothing(
             return await trainings.database.fetchval(blocked)
 
         await eventually(asks)
-    await ends(child)
+    await wait_until_gone(child)
     assert not (worker.cache / f"{id}.published").exists()
 
 
-async def test_a_run_succeeds_without_an_inference_worker(worker: Worker, trainings: Trainings) -> None:
+async def test_a_run_succeeds_without_an_inference_worker(worker: Worker, trainings: OtherServices) -> None:
     row = await trainings.until(await trainings.start("epochs"), "succeeded", seconds=50)
     assert row["model"] == VERSION
     assert (row["completed_at"] - row["started_at"]).total_seconds() > 10
 
 
 async def test_a_run_fails_if_the_inference_workers_refuse_its_model(
-    worker: Worker, trainings: Trainings
+    worker: Worker, trainings: OtherServices
 ) -> None:
     await trainings.serve(error="model.onnx is damaged; train it again")
     row = await trainings.until(await trainings.start("epochs"), "failed")
@@ -173,7 +179,9 @@ async def test_a_run_fails_if_the_inference_workers_refuse_its_model(
     assert "damaged" in row["error_detail"]
 
 
-async def test_a_run_continues_after_a_lost_database_connection(worker: Worker, trainings: Trainings) -> None:
+async def test_a_run_continues_after_a_lost_database_connection(
+    worker: Worker, trainings: OtherServices
+) -> None:
     await trainings.serve()
     id = await trainings.start("hang")
     await trainings.until_epoch(id, 1)

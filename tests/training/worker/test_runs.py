@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from scripts.local.config import Config
-from tests.training.worker.harness import Trainings
+from tests.training.worker.harness import OtherServices
 from training.worker.run import Lost, Run
 from training.worker.runs import FIGURES, Runs
 
@@ -30,19 +30,19 @@ def runs(servers: Config) -> Generator[Runs]:
     runs.close()
 
 
-async def claim(runs: Runs, trainings: Trainings) -> tuple[UUID, Run]:
+async def claim(runs: Runs, trainings: OtherServices) -> tuple[UUID, Run]:
     id = await trainings.add("fast")
     run = runs.claim(id)
     assert run is not None and run.attempt == 1
     return id, run
 
 
-async def everything(trainings: Trainings, id: UUID) -> tuple[asyncpg.Record, list[int]]:
+async def everything(trainings: OtherServices, id: UUID) -> tuple[asyncpg.Record, list[int]]:
     return await trainings.row(id), await trainings.epochs(id)
 
 
 @pytest.mark.parametrize("update", UPDATES)
-async def test_an_attempt_updates_its_run(update: str, runs: Runs, trainings: Trainings) -> None:
+async def test_an_attempt_updates_its_run(update: str, runs: Runs, trainings: OtherServices) -> None:
     _, run = await claim(runs, trainings)
     UPDATES[update](runs, run)
 
@@ -50,7 +50,7 @@ async def test_an_attempt_updates_its_run(update: str, runs: Runs, trainings: Tr
 @pytest.mark.parametrize("lost", ["claimed again", "canceled", "removed"])
 @pytest.mark.parametrize("update", UPDATES)
 async def test_an_attempt_that_has_lost_its_run_changes_nothing(
-    update: str, lost: str, runs: Runs, trainings: Trainings
+    update: str, lost: str, runs: Runs, trainings: OtherServices
 ) -> None:
     id, run = await claim(runs, trainings)
     if lost == "claimed again":
@@ -68,7 +68,7 @@ async def test_an_attempt_that_has_lost_its_run_changes_nothing(
 
 
 async def test_a_check_records_every_five_seconds_that_the_worker_is_alive(
-    runs: Runs, trainings: Trainings
+    runs: Runs, trainings: OtherServices
 ) -> None:
     id, run = await claim(runs, trainings)
     claimed_at = (await trainings.row(id))["seen_at"]
@@ -79,7 +79,9 @@ async def test_a_check_records_every_five_seconds_that_the_worker_is_alive(
     assert (await trainings.row(id))["seen_at"] >= claimed_at
 
 
-async def test_a_run_that_belongs_to_another_worker_is_not_claimed(runs: Runs, trainings: Trainings) -> None:
+async def test_a_run_that_belongs_to_another_worker_is_not_claimed(
+    runs: Runs, trainings: OtherServices
+) -> None:
     id, _ = await claim(runs, trainings)
     assert runs.claim(id) is None
     await trainings.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")

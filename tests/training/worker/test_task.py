@@ -16,12 +16,12 @@ from kombu.entity import Queue
 from scripts.local import stack
 from scripts.local.config import Config
 from tests.conftest import eventually
-from tests.training.worker.harness import Trainings, Worker
+from tests.training.worker.harness import OtherServices, Worker
 from training.worker.task import QUEUE, Train
 
 
 async def test_runs_go_one_at_a_time_and_waiting_messages_stay_in_the_queue(
-    worker: Worker, trainings: Trainings
+    worker: Worker, trainings: OtherServices
 ) -> None:
     await trainings.serve()
     first = await trainings.start("hang")
@@ -64,7 +64,7 @@ def test_the_queue_is_consumed_again_after_the_connection_broke_during_a_cancel(
 
 @pytest.mark.parametrize("it_ends", ["meanwhile", "later"])
 async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after_the_run(
-    it_ends: str, worker: Worker, trainings: Trainings, servers: Config
+    it_ends: str, worker: Worker, trainings: OtherServices, servers: Config
 ) -> None:
     await trainings.serve()
     first = await trainings.start("hang")
@@ -86,7 +86,7 @@ async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after
 
     broker = await eventually(connected, 60)
     async with broker:
-        again = Trainings(trainings.database, await broker.channel())
+        again = OtherServices(trainings.database, await broker.channel())
         second = await again.start("epochs", epochs=1)
         if it_ends == "later":
 
@@ -117,7 +117,7 @@ async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
     body: bytes,
     content_type: str | None,
     worker: Worker,
-    trainings: Trainings,
+    trainings: OtherServices,
 ) -> None:
     await trainings.serve()
     count = await trainings.count("training.dead")
@@ -130,7 +130,7 @@ async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
     await trainings.until(await trainings.start("epochs", epochs=1), "succeeded")
 
 
-async def test_a_message_for_no_training_changes_nothing(worker: Worker, trainings: Trainings) -> None:
+async def test_a_message_for_no_training_changes_nothing(worker: Worker, trainings: OtherServices) -> None:
     await trainings.serve()
     await trainings.publish("not-an-id")
     await trainings.publish(uuid4())

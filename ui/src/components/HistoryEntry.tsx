@@ -15,7 +15,7 @@ type Props = {
   store: PredictionStore;
   prediction: Prediction;
   now: number;
-  /** Gets the focus when the entry is removed while it has the focus. */
+  /** Receives the focus if the removed entry had it. */
   heading: FocusTarget;
 };
 
@@ -88,7 +88,7 @@ function FeedbackSelect({ prediction, label, onChoose }: FeedbackProps) {
       value={label ?? ""}
       onChange={({ target }) => onChoose(target.value || null)}
     >
-      <option value="">{label === null ? "Wrong label?" : "Remove correction"}</option>
+      <option value="">{label === null ? "Wrong label?" : "Remove correct label"}</option>
       {[...labels].map((one) => (
         <option key={one} value={one}>
           {one}

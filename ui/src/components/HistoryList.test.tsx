@@ -35,7 +35,7 @@ function click(name: string) {
   return act(async () => button.click());
 }
 
-test("trying again reads the newest page and this page's unfinished uploads", async () => {
+test("trying again reads the newest page and the unfinished uploads of this tab", async () => {
   URL.createObjectURL = () => "blob:preview";
   const own = makePrediction();
   act(() => {

@@ -93,7 +93,7 @@ test("pictures are fetched when the list is opened, and a missing one is not sho
   expect(screen.getAllByRole("img")).toHaveLength(3);
 });
 
-test("of many models the active one is always shown", () => {
+test("the active model is shown even if the list is shortened", () => {
   const models = Array.from({ length: 9 }, (_, place) =>
     makeModel({ version: `v${place}`, active: place === 8 }),
   );

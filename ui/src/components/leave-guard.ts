@@ -5,7 +5,7 @@ import type { UploadQueue } from "../upload-queue";
 export function useLeaveGuard(queue: UploadQueue): void {
   useEffect(() => {
     const guard = (event: BeforeUnloadEvent) => {
-      if (queue.hasUnfinished) event.preventDefault();
+      if (queue.hasUnanswered) event.preventDefault();
     };
     window.addEventListener("beforeunload", guard);
     return () => window.removeEventListener("beforeunload", guard);

@@ -6,12 +6,12 @@ export type Transfer = { files: readonly File[]; folder: boolean };
 type OnTransfer = (transfer: Transfer) => void;
 
 function readTransfer({ items }: DataTransfer): Transfer {
-  const entries = [...items].filter(({ kind }) => kind === "file");
-  // Only the entry tells a folder from an empty file.
-  const plain = entries.filter((item) => !item.webkitGetAsEntry()?.isDirectory);
+  const dropped = [...items].filter(({ kind }) => kind === "file");
+  // Only `webkitGetAsEntry` distinguishes a folder from an empty file.
+  const plain = dropped.filter((item) => !item.webkitGetAsEntry()?.isDirectory);
   return {
     files: plain.flatMap((item) => item.getAsFile() ?? []),
-    folder: plain.length < entries.length,
+    folder: plain.length < dropped.length,
   };
 }
 
