@@ -33,7 +33,8 @@ CONDITIONS = {
     "to": "id < :to",
     # The part after ILIKE is true for every row. It matches the condition of the index of names, which holds
     # the rows that have ended.
-    "q": "filename ILIKE :q AND (completed_at IS NOT NULL OR status IN ('queued', 'running'))",
+    "q": """filename ILIKE ANY(CAST(:q AS text[]))
+            AND (completed_at IS NOT NULL OR status IN ('queued', 'running'))""",
     "older": "id < :older",
     "newer": "id > :newer",
 }

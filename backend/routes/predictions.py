@@ -53,7 +53,7 @@ class Filters(QueryParameters):
             "min_confidence": self.min_confidence,
             "from": self.from_ and time_bound(_as_utc(self.from_)),
             "to": self.to and time_bound(_as_utc(self.to)),
-            "q": self.q and "%" + re.sub(r"([%_\\])", r"\\\1", as_seen(self.q)) + "%",
+            "q": self.q and _list_patterns(self.q),
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -146,6 +146,17 @@ async def read_image(id: UUID, request: Request) -> Response:
     Image.frombytes("RGB", (INPUT_SIZE, INPUT_SIZE), pixels).save(png, "PNG")
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     return Response(png.getvalue(), headers=headers, media_type="image/png")
+
+
+def _list_patterns(text: str) -> list[str]:
+    """The patterns of ILIKE for a part of a file name.
+
+    ILIKE compares letter by letter. Some texts differ more in capitals (`straße`, `STRASSE`), or have two
+    small forms of a letter (the Greek sigma). For these, each case has its own pattern.
+    """
+    lower = text.lower()
+    cases = [text] if lower == text.casefold() else [lower, text.upper()]
+    return ["%" + re.sub(r"([%_\\])", r"\\\1", as_seen(case)) + "%" for case in cases]
 
 
 def _as_utc(moment: datetime) -> datetime:
