@@ -27,12 +27,15 @@ logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/predictions", tags=["predictions"])
 
 
-def _restore_plus(text: Any) -> Any:
-    """Read `10:00:00 02:00` as `10:00:00+02:00`: an unencoded `+` in a query means a space."""
-    return re.sub(r"(:\d\d(?:\.\d+)?) (\d\d:?\d\d)$", r"\1+\2", text) if isinstance(text, str) else text
+def _complete_offset(text: Any) -> Any:
+    """Read `10:00:00 02` as `10:00:00+02:00`: an unencoded `+` in a query means a space, and ISO 8601 and
+    PostgreSQL leave out the minutes of an offset.
+    """
+    found = isinstance(text, str) and re.fullmatch(r"(.*:\d\d(?:\.\d+)?)([ +-]\d\d)(?::?(\d\d))?", text)
+    return f"{found[1]}{found[2].replace(' ', '+')}:{found[3] or '00'}" if found else text
 
 
-Moment = Annotated[datetime, BeforeValidator(_restore_plus)]
+Moment = Annotated[datetime, BeforeValidator(_complete_offset)]
 
 
 class Filters(QueryParameters):
