@@ -155,10 +155,11 @@ def _list_patterns(text: str) -> list[str]:
     """The patterns of ILIKE for a part of a file name.
 
     ILIKE compares letter by letter. Some texts differ more in capitals (`straße`, `STRASSE`), or have two
-    small forms of a letter (the Greek sigma). For these, each case has its own pattern.
+    small forms of a letter (the Greek sigma). For these, each case has a pattern in addition.
     """
-    lower = text.lower()
-    cases = [text] if lower == text.casefold() else [lower, text.upper()]
+    cases = [text]
+    if text.lower() != text.casefold():
+        cases += [text.lower(), text.upper()]
     return ["%" + re.sub(r"([%_\\])", r"\\\1", as_seen(case)) + "%" for case in cases]
 
 

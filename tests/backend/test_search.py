@@ -75,6 +75,7 @@ async def test_a_search_finds_its_text_anywhere_in_the_name_and_nothing_else(
     [
         ("ΣΚΥΛΟΣ.png", ["σκυλος", "Σκυλος", "ΣΚΥΛΟΣ.PNG"]),
         ("σκύλος.png", ["ΣΚΎΛΟΣ", "Σκύλος.PNG"]),
+        ("ΌΣΟΣ-όσος.png", ["ΌΣΟΣ-όσος.png", "όσος.png"]),
         ("STRASSE.png", ["straße", "Straße.png", "strasse"]),
         ("straße.png", ["STRAẞE", "Straße"]),
         ("Ärger_100%.png", ["A\u0308RGER", "a\u0308rger_100%", "ÄRGER_100%"]),
