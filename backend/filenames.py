@@ -7,7 +7,8 @@ from email.header import decode_header, make_header
 import regex
 
 MAX_FILENAME = 255  # characters
-ENCODED_WORD = r"=\?[^?\s]+\?[bq]\?[^?]*\?="  # RFC 2047; white space between two encoded words is dropped
+# RFC 2047. White space between two encoded words is dropped.
+ENCODED_WORD = r"=\?[^?\s]+\?(?:b\?[a-z0-9+/]*=*|q\?[^?]*)\?="
 ENCODED_WORDS = regex.compile(rf"{ENCODED_WORD}(?:\s+{ENCODED_WORD})*", regex.IGNORECASE | regex.ASCII)
 PLAIN = regex.compile(r"[\w.-]+(?: [\w.-]+)*", regex.ASCII)  # names that no rule changes
 WINDOWS_FOLDER = regex.compile(r"(?:[A-Za-z]:|\\)\\.*\\|[A-Za-z]:\\")  # C:\fakepath\, \\server\share\

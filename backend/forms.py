@@ -10,16 +10,18 @@ from starlette.requests import Request
 
 from backend.errors import FileRefused, Refusal, ServiceError
 from backend.filenames import clean_filename
+from backend.header_fields import read_list
 from backend.settings import Settings
 
 FIELD = "file"
 MAX_OTHER_PARTS = 1000
-MAX_HEADER_BYTES = 16 * 1024  # of one part; 255 characters take up to 3 kB in `filename*`
+MAX_HEADERS = 100  # of one part. Browsers send two, mail and batch tools a dozen.
+MAX_HEADER_BYTES = 16 * 1024  # of one header; 255 characters take up to 3 kB in `filename*`
 SHOWN_PARTS, SHOWN_CHARACTERS = 10, 40  # in an error
 MALFORMED = (LookupError, TypeError, ValueError)  # errors of `email` for malformed parameters
 # The header of browsers, curl and most libraries. Parsing it with `email` takes 12 µs.
 PLAIN_TYPE = re.compile(r"multipart/form-data; boundary=([\w-]{1,70})", re.ASCII)
-ENCODINGS = {"binary", "8bit", "7bit"}  # encodings that leave the bytes as they are
+ENCODINGS = {"", "binary", "8bit", "7bit"}  # encodings that leave the bytes as they are
 
 
 class FilePart:
@@ -27,7 +29,7 @@ class FilePart:
 
     def __init__(self, segment: MultipartSegment, filename: str | None, max_bytes: int) -> None:
         self._filename = clean_filename(filename)
-        self._encoding = dict(segment.headerlist).get("Content-Transfer-Encoding", "binary").strip().lower()
+        self._encoding = dict(segment.headerlist).get("Content-Transfer-Encoding", "").strip().lower()
         self._max_bytes = max_bytes
         self._size = 0
         self._chunks: list[bytes] = []
@@ -60,7 +62,10 @@ async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tup
     """
     # As Latin-1, each byte of a header becomes one character. `decode_text` then finds the real charset.
     parser = PushMultipartParser(
-        read_boundary(request), max_header_size=MAX_HEADER_BYTES, header_charset="latin-1"
+        read_boundary(request),
+        max_header_count=MAX_HEADERS,
+        max_header_size=MAX_HEADER_BYTES,
+        header_charset="latin-1",
     )
     count, others = 0, list[str]()
     part: FilePart | None = None
@@ -92,8 +97,9 @@ def read_boundary(request: Request) -> bytes:
     """The boundary between the parts. Raises NO_FILE if the request is not a multipart form."""
     content_type = request.headers.get("content-type", "")
     boundary = found[1] if (found := PLAIN_TYPE.fullmatch(content_type)) else parse_boundary(content_type)
-    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
-        detail = f"The body has the Content-Encoding {coding!r}. Send it without an encoding."
+    listed = read_list(request.headers.getlist("content-encoding"))
+    if codings := ", ".join(coding.name for coding in listed if coding.name != "identity"):
+        detail = f"The body has the Content-Encoding {codings!r}. Send it without an encoding."
         raise ServiceError(Refusal.NO_FILE, detail)
     if not boundary:
         detail = "The Content-Type has no boundary. Let curl -F or the browser's FormData write this header."

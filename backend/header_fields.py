@@ -1,4 +1,4 @@
-"""Header fields that hold a list: `Prefer` (RFC 7240) and `Accept` (RFC 9110).
+"""Header fields that hold a list: `Prefer` (RFC 7240), `Accept` and `Content-Encoding` (RFC 9110).
 
 Several lines of a field mean the same as one line with commas. Names are case-insensitive, values may be
 quoted, and elements that cannot be parsed are ignored.

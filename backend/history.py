@@ -33,7 +33,8 @@ CONDITIONS = {
     "to": "id < :to",
     # The condition in parentheses is true for every row. It lets PostgreSQL use the index of names, which
     # holds only the rows that have ended, together with the index of unfinished rows.
-    "q": "filename ILIKE :q AND (completed_at IS NOT NULL OR status IN ('queued', 'running'))",
+    "q": """filename ILIKE ANY(CAST(:q AS text[]))
+            AND (completed_at IS NOT NULL OR status IN ('queued', 'running'))""",
     "older": "id < :older",
     "newer": "id > :newer",
 }

@@ -69,7 +69,7 @@ class UploadReader:
         announced = int(request.headers.get("content-length", self._settings.max_request_bytes))
         size = min(announced, self._settings.max_upload_bytes)
         if self.held_bytes and self.held_bytes + size > limit:
-            detail = f"Uploads of {self.held_bytes:,} bytes are being decoded. Try again in a few seconds."
+            detail = f"Uploads of {self.held_bytes:,} bytes are being read. Try again in a few seconds."
             raise ServiceError(Refusal.TOO_MANY_UPLOADS, detail)
         self.held_bytes += size
         try:

@@ -27,12 +27,15 @@ logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/predictions", tags=["predictions"])
 
 
-def _restore_plus(text: Any) -> Any:
-    """Read `10:00:00 02:00` as `10:00:00+02:00`: an unencoded `+` in a query means a space."""
-    return re.sub(r"(:\d\d(?:\.\d+)?) (\d\d:?\d\d)$", r"\1+\2", text) if isinstance(text, str) else text
+def _complete_offset(text: Any) -> Any:
+    """Read `10:00:00 02` as `10:00:00+02:00`: an unencoded `+` in a query means a space, and ISO 8601 and
+    PostgreSQL leave out the minutes of an offset.
+    """
+    found = isinstance(text, str) and re.fullmatch(r"(.*:\d\d(?:\.\d+)?)([ +-]\d\d)(?::?(\d\d))?", text)
+    return f"{found[1]}{found[2].replace(' ', '+')}:{found[3] or '00'}" if found else text
 
 
-Moment = Annotated[datetime, BeforeValidator(_restore_plus)]
+Moment = Annotated[datetime, BeforeValidator(_complete_offset)]
 
 
 class Filters(QueryParameters):
@@ -53,7 +56,7 @@ class Filters(QueryParameters):
             "min_confidence": self.min_confidence,
             "from": self.from_ and first_id_at(_as_utc(self.from_)),
             "to": self.to and first_id_at(_as_utc(self.to)),
-            "q": self.q and "%" + re.sub(r"([%_\\])", r"\\\1", as_seen(self.q)) + "%",
+            "q": self.q and _list_patterns(self.q),
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -146,6 +149,18 @@ async def read_image(id: UUID, request: Request) -> Response:
     Image.frombytes("RGB", (INPUT_SIZE, INPUT_SIZE), pixels).save(png, "PNG")
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     return Response(png.getvalue(), headers=headers, media_type="image/png")
+
+
+def _list_patterns(text: str) -> list[str]:
+    """The patterns of ILIKE for a part of a file name.
+
+    ILIKE compares letter by letter. Some texts differ more in capitals (`straße`, `STRASSE`), or have two
+    small forms of a letter (the Greek sigma). For these, each case has a pattern in addition.
+    """
+    cases = [text]
+    if text.lower() != text.casefold():
+        cases += [text.lower(), text.upper()]
+    return ["%" + re.sub(r"([%_\\])", r"\\\1", as_seen(case)) + "%" for case in cases]
 
 
 def _as_utc(moment: datetime) -> datetime:

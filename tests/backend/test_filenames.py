@@ -56,6 +56,8 @@ def test_every_kind_of_space_becomes_a_plain_space(space: str) -> None:
         "cats / dogs.png",
         "=?.png",
         "=?utf-8?B?broken?=",
+        "=?utf-8?B?!!!?=.png",
+        "=?utf-8?B?S8O?=.png",
         "=?no-such-charset?Q?a?=",
         "=?ÿ?Q?a?=",
         "=?undefined?Q?a?=",

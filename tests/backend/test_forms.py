@@ -1,6 +1,6 @@
 """Multipart bodies: all notations of clients, and malformed bodies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -35,9 +35,17 @@ def part(disposition: str | bytes, content: bytes = b"pixels", *headers: str) ->
 CAT = part('name="file"; filename="cat.png"')
 
 
-async def read(body: bytes, content_type: str = FORM, *, chunk: int = 10**6, announced: bool = False) -> Any:
+async def read(
+    body: bytes,
+    content_type: str = FORM,
+    *,
+    chunk: int = 10**6,
+    announced: bool = False,
+    content_encodings: Sequence[str] = (),
+) -> Any:
     """Read a body that arrives in chunks of this size."""
     headers = [(b"content-type", content_type.encode("latin-1"))]
+    headers += [(b"content-encoding", coding.encode()) for coding in content_encodings]
     if announced:
         headers.append((b"content-length", str(len(body)).encode()))
 
@@ -132,6 +140,12 @@ async def test_a_part_without_a_file_name_is_a_file_if_its_type_is_not_text() ->
     assert await read(body) == [("unnamed", b"pixels")]
 
 
+@pytest.mark.parametrize("count", [1, 8, 9, 40, 99])
+async def test_a_part_may_have_headers_that_are_not_read(count: int) -> None:
+    headers = (f"X-Header-{number}: {'x' * 999}" for number in range(count))
+    assert await read(part('name="file"; filename="a"', b"pixels", *headers) + END) == [("a", b"pixels")]
+
+
 @pytest.mark.parametrize("count", [1, 16, 17, 40, 1000])
 async def test_other_fields_are_ignored(count: int) -> None:
     fields = b"".join(part(f'name="meta{number}"', b"x") for number in range(count))
@@ -166,6 +180,12 @@ async def test_other_fields_are_ignored(count: int) -> None:
         (CAT.replace(b"\r\n", b"\n") + END, FORM, Refusal.NO_FILE, ["line break"]),
         (b"--XcasesX\r\nX: 1\r\n\r\nx\r\n" + END, FORM, Refusal.NO_FILE, ["Content-Disposition"]),
         (part('name="file"; filename="' + "x" * 20_000) + END, FORM, Refusal.NO_FILE, ["header length"]),
+        (
+            part('name="file"; filename="a"', b"x", *["X: 1"] * 100) + END,
+            FORM,
+            Refusal.NO_FILE,
+            ["header count"],
+        ),
         (CAT + END, "multipart/form-data", Refusal.NO_FILE, ["no boundary", "FormData"]),
         (CAT + END, "multipart/form-data; boundary=other", Refusal.NO_FILE, ["cannot be read"]),
         (CAT + END, "multipart/mixed; boundary=XcasesX", Refusal.NO_FILE, ["multipart/form-data"]),
@@ -182,14 +202,30 @@ async def test_an_unreadable_body_is_refused_with_a_reason(
     assert len(refused.value.detail) < 700
 
 
-async def test_a_compressed_body_is_refused_with_the_name_of_its_encoding() -> None:
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        (["GZIP"], "gzip"),
+        (["x-gzip , br"], "x-gzip, br"),
+        (["identity", "gzip"], "gzip"),
+        (["aws-chunked"], "aws-chunked"),
+    ],
+)
+async def test_a_compressed_body_is_refused_with_the_name_of_its_encoding(
+    lines: list[str], named: str
+) -> None:
     async def receive() -> Message:
         pytest.fail("the body was read")
 
-    headers = [(b"content-type", FORM.encode()), (b"content-encoding", b"GZIP")]
+    headers = [(b"content-type", FORM.encode()), *((b"content-encoding", line.encode()) for line in lines)]
     request = Request({"type": "http", "headers": headers}, receive)
-    with refuses(Refusal.NO_FILE, r"Content-Encoding 'gzip'\. Send it without"):
+    with refuses(Refusal.NO_FILE, rf"Content-Encoding '{named}'\. Send it without"):
         _ = [file async for file in read_files(request, SETTINGS)]
+
+
+@pytest.mark.parametrize("lines", [[""], ["Identity "], ["identity, ,identity"], ["", "identity"]])
+async def test_a_content_encoding_without_effect_is_accepted(lines: list[str]) -> None:
+    assert await read(CAT + END, content_encodings=lines) == [("cat.png", b"pixels")]
 
 
 async def test_an_announced_body_that_is_too_large_is_refused_before_it_is_read() -> None:
@@ -224,7 +260,7 @@ async def test_a_file_that_is_encoded_for_transfer_is_refused_alone(encoding: st
     assert second == ("cat.png", b"pixels")
 
 
-@pytest.mark.parametrize("encoding", ["binary", "8BIT", "7bit"])
+@pytest.mark.parametrize("encoding", ["binary", "8BIT", "7bit", ""])
 async def test_an_encoding_without_effect_is_accepted(encoding: str) -> None:
     body = part('name="file"; filename="a"', b"pixels", f"Content-Transfer-Encoding: {encoding}")
     assert await read(body + END) == [("a", b"pixels")]

@@ -65,12 +65,15 @@ async def test_an_empty_parameter_is_ignored(api: Api, cat: bytes) -> None:
         ("2026-01-01T02:00:00.000+0200", 0),
         ("2026-01-01+02:00:00+02:00", 0),
         ("2026-01-01T02:00+0200", 0),
+        ("2026-01-01T02:00:00+02", 0),
+        ("2026-01-01T01:59:59.5%2B02", 1),
+        ("2026-01-01T02:00-02", 0),
         ("2026-01-01T01:59:59+02:00", 1),
         ("2026-01-01T02:00:00-02:00", 0),
         ("2026-01-01+00:00:00", 0),
     ],
 )
-async def test_the_plus_of_an_offset_may_be_unencoded(
+async def test_the_plus_of_an_offset_may_be_unencoded_and_its_minutes_left_out(
     api: Api, database: asyncpg.Connection, moment: str, found: int
 ) -> None:
     """The row is of 23:59:59.999 UTC, the last millisecond of 2025."""

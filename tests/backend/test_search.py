@@ -71,6 +71,31 @@ async def test_a_search_finds_its_text_anywhere_in_the_name_and_nothing_else(
 
 
 @pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("ΣΚΥΛΟΣ.png", ["σκυλος", "Σκυλος", "ΣΚΥΛΟΣ.PNG"]),
+        ("σκύλος.png", ["ΣΚΎΛΟΣ", "Σκύλος.PNG"]),
+        ("ΌΣΟΣ-όσος.png", ["ΌΣΟΣ-όσος.png", "όσος.png"]),
+        ("STRASSE.png", ["straße", "Straße.png", "strasse"]),
+        ("straße.png", ["STRAẞE", "Straße"]),
+        ("Ärger_100%.png", ["A\u0308RGER", "a\u0308rger_100%", "ÄRGER_100%"]),
+        ("İzmir.png", ["izmir", "İZMİR"]),
+        ("кошка.png", ["КОШКА"]),
+    ],
+)
+async def test_a_search_finds_a_name_in_either_case(
+    name: str, terms: list[str], api: Api, database: asyncpg.Connection
+) -> None:
+    await database.execute(
+        "UPDATE predictions SET filename = $2 WHERE id = $1", await insert(database, 0, "cat"), name
+    )
+    await insert(database, 1, "cat")
+    for term in terms:
+        answer = await api.client.get("/api/predictions", params={"q": term})
+        assert [row["filename"] for row in answer.json()["results"]] == [name], term
+
+
+@pytest.mark.parametrize(
     "filters",
     [
         {"status": "failed", "label": "cat"},

@@ -58,6 +58,13 @@ async def test_the_broker_page_lists_the_queues(flower: httpx.AsyncClient) -> No
     await eventually(knows, 30)
 
 
+async def test_a_head_request_to_flower_is_answered_like_get(flower: httpx.AsyncClient) -> None:
+    for path in ("/flower/", "/flower/tasks"):
+        got, head = await flower.get(path), await flower.head(path)
+        assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
+        assert head.headers["content-type"] == got.headers["content-type"]
+
+
 async def test_flower_cannot_send_commands(flower: httpx.AsyncClient) -> None:
     answer = await flower.post("/flower/api/worker/shutdown/inference@localhost")
     assert answer.status_code == 403

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from scripts.local.config import Config
-from tests.e2e.proxy import assert_is_problem, send
+from tests.e2e.proxy import assert_is_problem, get, send
 
 LONG = b"a" * 40_000
 
@@ -27,18 +27,39 @@ async def test_the_404_page_is_small_and_plain(client: httpx.AsyncClient) -> Non
             "Bad request",
         ),
         (b"TRACE /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "Method not allowed"),
+        (get("/api/models").replace(b"GET", b"FOO"), 405, "Method not allowed"),
+        (get("/api/predict").replace(b"GET", b"M-SEARCH"), 405, "Method not allowed"),
+        (get("/api/predictions?q=ä"), 400, "Bad request"),
+        (get("/api/models/ä").replace("ä".encode(), b"\xff"), 400, "Bad request"),
+        (get("/api/predictions?q=a b"), 400, "Bad request"),
+        (get("/api/predictions/%zz"), 400, "Bad request"),
         (b"GET /api/health?" + LONG + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "Address too long"),
         (
             b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX: " + LONG + b"\r\n\r\n",
             431,
             "Headers too large",
         ),
+        (get("/api/health").replace(b"\r\n\r\n", b"\r\nX: 1" * 1000 + b"\r\n\r\n"), 431, "Headers too large"),
     ],
 )
 async def test_a_request_refused_by_the_proxy_gets_a_problem(
     system: Config, request_bytes: bytes, status: int, title: str
 ) -> None:
     assert_is_problem(await send(system, request_bytes), status, title)
+
+
+async def test_an_address_that_is_not_encoded_gets_advice(system: Config) -> None:
+    answer = await send(system, get("/api/predictions?q=Kätzchen"))
+    assert "--data-urlencode" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("header", "status"), [("If-Match", 412), ("Range", 416)])
+async def test_a_file_of_the_ui_that_does_not_fit_the_condition_gets_a_plain_answer(
+    client: httpx.AsyncClient, header: str, status: int
+) -> None:
+    answer = await client.get("/icon.svg", headers={header: "bytes=90000-"})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/plain")
+    assert answer.text.startswith(f"{status} ")
 
 
 async def test_large_cookies_of_other_applications_are_accepted_or_named(client: httpx.AsyncClient) -> None:
@@ -70,6 +91,20 @@ async def test_a_head_request_of_a_monitor_is_answered(client: httpx.AsyncClient
     refused = await client.delete(path)
     assert_is_problem(refused, 405, "Method Not Allowed")
     assert refused.headers.get_list("allow") == ["GET, HEAD, OPTIONS"]
+
+
+@pytest.mark.parametrize("method", ["FOO", "PROPFIND", "QUERY"])
+async def test_a_method_that_no_address_has_is_refused_with_the_methods_of_the_api(
+    method: str, client: httpx.AsyncClient
+) -> None:
+    refused = await client.request(method, "/api/models")
+    assert_is_problem(refused, 405, "Method not allowed")
+    assert refused.headers["allow"] == "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+
+
+async def test_the_bare_prefix_of_the_api_is_no_redirect(client: httpx.AsyncClient) -> None:
+    for answer in (await client.get("/api"), await client.post("/api")):
+        assert_is_problem(answer, 404, "Not Found")
 
 
 @pytest.mark.parametrize("path", ["/api/predict/", "//api/predict", "/api//predict//"])
