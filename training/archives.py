@@ -65,6 +65,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
+            _check_end(tar)
             _check_size(archive, sum(member.size for member in members), max_bytes)
             stored = [_unescape(member.name) for member in members]
             for member, name in zip(members, _decode_names(archive, stored), strict=True):
@@ -79,7 +80,15 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
                 entry.filename = name
             zipped.extractall(folder, entries)  # noqa: S202 - zipfile drops roots and .., and writes no links
     else:
-        raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive.")
+        raise DataError(f"{archive} is neither a folder nor a whole .tar or .zip archive. Create it again.")
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Raise ReadError unless zeros follow the last file. Where a tar is cut, tarfile ends without an error."""
+    assert tar.fileobj
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is cut short or damaged")
 
 
 def _unescape(name: str) -> str | bytes:
@@ -111,5 +120,6 @@ def _check_size(archive: Path, size: int, max_bytes: int) -> None:
 def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
     """tarfile's data filter. Links are refused too, because they could form a circle. Raises DataError."""
     if not (member.isreg() or member.isdir()):
-        raise DataError(f"{member.name} in the archive is a link. Put the file itself there.")
+        kind = "a link" if member.islnk() or member.issym() else "neither a file nor a folder"
+        raise DataError(f"{member.name} in the archive is {kind}. Put the file itself there.")
     return tarfile.data_filter(member, folder)
