@@ -18,7 +18,7 @@ from training.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 2  # part of each folder's name; raise it when the code unpacks the same archive differently
+LAYOUT = 3  # part of each folder's name; raise it when the code unpacks the same archive differently
 UNPACKING_ERRORS = (  # what damaged, cut off or locked archives raise
     EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError,
     lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
@@ -84,7 +84,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """Raise ReadError unless zeros follow the last file. Where a tar is cut, tarfile ends without an error."""
+    """Raise ReadError unless zeros follow the last file. Where a tar is cut, tarfile ends without error."""
     assert tar.fileobj
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
