@@ -133,8 +133,9 @@ def _read_cut(jpeg: Jpeg) -> Image.Image:
             share = max(share, _share_of_rows(jpeg))
         share *= len(_coefficients(jpeg)) / jpeg.components  # each component may have its own scan
     if share < MIN_SHARE:
+        what = "its details are" if jpeg.frame in PROGRESSIVE else "the image is"
         raise DamagedImage(
-            f"The JPEG is cut short: {share:.0%} of the image is there. Upload the whole file again."
+            f"The JPEG is cut short: {share:.0%} of {what} there. Upload the whole file again."
         )
     return image
 
