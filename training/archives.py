@@ -5,6 +5,7 @@ import hashlib
 import logging
 import lzma
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -74,6 +75,8 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             entries = [entry for entry in zipped.infolist() if entry.filename]
+            if link := next((entry for entry in entries if stat.S_ISLNK(entry.external_attr >> 16)), None):
+                raise DataError(f"{link.filename} in the archive is a link. Put the file itself there.")
             _check_size(archive, sum(entry.file_size for entry in entries), max_bytes)
             stored = [archive_names.read_name(entry) for entry in entries]
             for entry, name in zip(entries, _decode_names(archive, stored), strict=True):

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import stat
 import struct
 import tarfile
 import unicodedata
@@ -195,6 +196,16 @@ def test_two_data_sets_in_one_archive_are_refused_by_name(tmp_path: Path) -> Non
 def test_bytes_that_fit_no_code_page_are_still_decoded() -> None:
     everything = bytes(range(0x80, 0x100))
     assert everything.decode(find_encoding([everything]))
+
+
+def test_a_zip_with_a_link_is_refused(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "images.zip", [name.encode() for name in list_names("a", "b")])
+    with zipfile.ZipFile(archive, "a") as zipped:
+        link = zipfile.ZipInfo("train/c")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        zipped.writestr(link, "a")
+    with pytest.raises(DataError, match="train/c in the archive is a link"):
+        data.load(archive, tmp_path / "cache")
 
 
 def test_a_tar_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
