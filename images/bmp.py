@@ -1,100 +1,181 @@
 """Read a BMP.
 
-`_pack` writes every header in one form for Pillow, with a palette of the full length for the depth. Pillow
-would read an image with a palette of greys as one without palette and of another depth.
+Pillow's own reader takes only some headers, depths and bit masks. So this module reads the header, and Pillow
+unpacks the rows.
 """
 
 import struct
 from dataclasses import dataclass
-from io import BytesIO
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from images.errors import DamagedImage, TooComplex, UnknownFormat, UnsupportedVariant
 from images.picture import Picture, check_pixels
 
-CORE, INFO = 12, 40  # header lengths in bytes: the oldest header, and the one that later headers extend
-HEADERS = (CORE, INFO, 52, 56, 64, 108, 124)
-WITH_ALPHA_MASK = (56, 108, 124)
+# Header lengths in bytes. Programs of OS/2 write only the first fields of a header of 64 bytes.
+CORE, SHORTEST, INFO, OS2, LONGEST = 12, 16, 40, 64, 124
+WITH_ALPHA_MASK = 56  # headers of this length, and longer ones
 RAW, RLE8, RLE4, BITFIELDS, ALPHA_BITFIELDS = 0, 1, 2, 3, 6
+DEPTHS = {
+    RAW: (1, 2, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), BITFIELDS: (16, 32), ALPHA_BITFIELDS: (16, 32),
+}  # fmt: skip
 INSIDE = {4: "JPEG", 5: "PNG"}  # compressions that hold a whole file of another format
-NO_GREY = b"\xff\0\0\0"  # a 17th colour, which no pixel of 4 bits can name
+USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F), 32: (0xFF0000, 0xFF00, 0xFF)}
 ADVICE = "save it as PNG, or as a 24-bit BMP."
-# Pillow expands run-length encoding in Python: 0.1 s for a million pixels and bytes.
-MAX_RUN_LENGTH_WORK = 10_000_000
+MAX_RUN_LENGTH_WORK = 10_000_000  # pixels and bytes; expanding 10 million takes Python 1 s, 6 s at worst
+BYTES = [bytes((value,)) for value in range(256)]
+NIBBLES = [bytes((value >> 4, value & 15)) for value in range(256)]
+SHOWN = b"\xff" * 255
 
 
 @dataclass(frozen=True)
 class Header:
     width: int
-    height: int  # negative: the top row is stored first
+    height: int
+    direction: int  # 1 if the top row is stored first, else -1
     bits: int
     compression: int
-    masks: tuple[int, int, int, int]  # red, green, blue, alpha
-    palette: bytes  # four bytes a colour, padded to the full length for the depth
+    masks: tuple[int, ...]  # which bits of a pixel are red, green, blue and, if there is one, alpha
+    palette: bytes  # RGB, padded to the full length for the depth
     pixels_at: int
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
     header = _read_header(data)
-    check_pixels(header.width, abs(header.height), max_pixels)
-    _check(header, len(data))
-    try:
-        image = Image.open(BytesIO(_pack(header, data)), formats=("BMP",))
-    except OSError as error:  # `_pack` wrote the header, so only the bit masks can be wrong
-        raise UnsupportedVariant(
-            f"This is a {header.bits}-bit BMP with unusual bit masks; {ADVICE}"
-        ) from error
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        # Programs without support for alpha write zeros. Browsers show such an image as opaque, too.
-        image = image.convert("RGB")
-    return Picture(image)
+    check_pixels(header.width, header.height, max_pixels)
+    if header.compression in (RLE8, RLE4):
+        return Picture(_read_runs(header, data))
+    pixels = data[header.pixels_at :]
+    if header.bits == 24:
+        return Picture(_unpack(header, pixels, "RGB", "BGR"))
+    if header.bits > 8:
+        return Picture(_read_masked(header, pixels))
+    return Picture(_colour(header, _unpack(header, pixels, "P", f"P;{header.bits}".removesuffix(";8"))))
 
 
 def _read_header(data: bytes) -> Header:
     start, size = struct.unpack_from("<II", data, 10)
-    if size not in HEADERS:
+    if size != CORE and not SHORTEST <= size <= LONGEST:
         raise UnknownFormat("The file begins like a BMP but is not one; save the image as PNG or JPEG.")
-    compression, colours, masks, after = RAW, 0, (0, 0, 0, 0), 14 + size
     if size == CORE:
         width, height, _, bits = struct.unpack_from("<4H", data, 18)
+        compression = colours = 0
     else:
-        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
-        (colours,) = struct.unpack_from("<I", data, 46)
-    if compression in (BITFIELDS, ALPHA_BITFIELDS) and size != 64:
-        count = 4 if compression == ALPHA_BITFIELDS or size in WITH_ALPHA_MASK else 3
-        red, green, blue, *alpha = struct.unpack_from(f"<{count}I", data, 54)
-        masks = (red, green, blue, alpha[0] if alpha else 0)
-        after = max(after, 54 + 4 * count)
-        compression = BITFIELDS
-    most = 2**bits if bits in (1, 4, 8) else 0
+        fields = data[18 : 14 + size].ljust(INFO, b"\0")
+        width, height, _, bits, compression, colours = struct.unpack_from("<iiHHI12xI", fields)
+    _check(width, height, bits, compression, is_os2=size < INFO or size == OS2)
+    masks: tuple[int, ...] = ()
+    if compression in (BITFIELDS, ALPHA_BITFIELDS):
+        count = 4 if compression == ALPHA_BITFIELDS or size >= WITH_ALPHA_MASK else 3
+        masks = struct.unpack_from(f"<{count}I", data, 54)
+    after = max(14 + size, 54 + 4 * len(masks)) if masks else 14 + size
+    most = 2**bits if bits <= 8 else 0
     entry = 3 if size == CORE else 4
     stored = data[after : after + entry * min(colours or most, most)]
-    palette = b"".join(stored[at : at + 3] + b"\0" for at in range(0, len(stored) - 2, entry))
+    palette = b"".join(stored[at : at + 3][::-1] for at in range(0, len(stored) - 2, entry))
     return Header(
-        width, height, bits, compression, masks, palette.ljust(4 * most, b"\0"), start or after + len(stored)
+        width=width,
+        height=abs(height),
+        direction=1 if height < 0 else -1,
+        bits=bits,
+        compression=compression,
+        masks=masks if any(masks) else USUAL_MASKS.get(bits, ()),
+        palette=palette.ljust(3 * most, b"\0"),
+        pixels_at=start or after + len(stored),
     )
 
 
-def _check(header: Header, size: int) -> None:
-    if header.width < 1 or header.height == 0:
+def _check(width: int, height: int, bits: int, compression: int, *, is_os2: bool) -> None:
+    if width < 1 or height == 0:
         raise DamagedImage("The BMP's header is invalid; open and save the image again.")
-    if header.bits == 16 and header.masks[3]:
-        raise UnsupportedVariant(f"This is a 16-bit BMP with transparency; {ADVICE}")
-    if header.compression in INSIDE:
-        raise UnsupportedVariant(f"This is a BMP with {INSIDE[header.compression]} inside; {ADVICE}")
-    if header.bits not in (1, 4, 8, 16, 24, 32) or header.compression not in (RAW, RLE8, RLE4, BITFIELDS):
-        raise UnsupportedVariant(
-            f"This is a {header.bits}-bit BMP with compression {header.compression}; {ADVICE}"
-        )
-    if header.compression in (RLE8, RLE4) and header.width * abs(header.height) + size > MAX_RUN_LENGTH_WORK:
+    if compression in INSIDE and not is_os2:
+        raise UnsupportedVariant(f"This is a BMP with {INSIDE[compression]} inside; {ADVICE}")
+    if bits not in DEPTHS.get(compression, ()) or (is_os2 and compression > RLE4):
+        kind = "BMP of OS/2" if is_os2 else "BMP"
+        raise UnsupportedVariant(f"This is a {bits}-bit {kind} with compression {compression}; {ADVICE}")
+
+
+def _unpack(header: Header, pixels: bytes, mode: str, rawmode: str) -> Image.Image:
+    """The image of uncompressed rows. Each row fills a multiple of four bytes."""
+    stride = (header.width * header.bits + 31) // 32 * 4
+    size = (header.width, header.height)
+    return Image.frombytes(mode, size, pixels, "raw", rawmode, stride, header.direction)
+
+
+def _colour(header: Header, image: Image.Image) -> Image.Image:
+    image.putpalette(header.palette)
+    return image
+
+
+def _read_masked(header: Header, pixels: bytes) -> Image.Image:
+    """The image of pixels whose masks say which bits belong to which colour."""
+    mode = "LA" if header.bits == 16 else "RGBX"
+    parts = _unpack(header, pixels, mode, mode).split()  # the first byte of each pixel, the second, …
+    channels = [_gather(parts, mask) for mask in header.masks]
+    # Programs without support for alpha write zeros. Browsers show such an image as opaque, too.
+    if len(channels) == 4 and channels[3].getextrema() != (0, 0):
+        return Image.merge("RGBA", channels)
+    return Image.merge("RGB", channels[:3])
+
+
+def _gather(parts: tuple[Image.Image, ...], mask: int) -> Image.Image:
+    """The channel whose bits the mask names, scaled to 0..255."""
+    shift = max(0, (mask & -mask).bit_length() - 1)
+    scale = 255 / max(1, mask >> shift)
+    channel = Image.new("L", parts[0].size)
+    for number, part in enumerate(parts):
+        own = mask >> 8 * number & 255
+        if own == mask >> shift == 255:
+            return part
+        if own:
+            values = [round(((value & own) << 8 * number >> shift) * scale) for value in range(256)]
+            channel = ImageChops.add(channel, part.point(values))
+    return channel
+
+
+def _read_runs(header: Header, data: bytes) -> Image.Image:
+    """The image of run-length encoded pixels. Pixels that the file skips are black, as in browsers."""
+    if header.width * header.height + len(data) > MAX_RUN_LENGTH_WORK:
         raise TooComplex(f"The BMP is too large for run-length encoding; {ADVICE}")
+    size = (header.width, header.height)
+    indexes, mask = (
+        Image.frombytes(mode, size, content, "raw", mode, 0, header.direction)
+        for mode, content in zip("PL", _expand(header, data), strict=True)
+    )
+    image = Image.new("RGB", size)
+    image.paste(_colour(header, indexes).convert("RGB"), mask=mask)
+    return image
 
 
-def _pack(header: Header, data: bytes) -> bytes:
-    """A BMP of the same pixels with a version 4 header."""
-    palette = header.palette + (NO_GREY if header.bits == 4 else b"")
-    fields = (header.width, header.height, 1, header.bits, header.compression, len(palette) // 4)
-    info = struct.pack("<IiiHHI12xI4x4I52x", 108, *fields, *header.masks)
-    head = struct.pack("<2s8xI", b"BM", 14 + len(info) + len(palette))
-    return head + info + palette + data[header.pixels_at :]
+def _expand(header: Header, data: bytes) -> tuple[bytes, bytes]:
+    """The palette index of each pixel, and 255 for each pixel that the file has, 0 for one that it skips."""
+    width, height = header.width, header.height
+    indexes, shown = bytearray(width * height), bytearray(width * height)
+    split = NIBBLES if header.compression == RLE4 else BYTES  # the pixels in a byte
+    per_byte = len(split[0])
+    x = y = 0
+    at = header.pixels_at
+    while y < height:
+        count, value = data[at], data[at + 1]
+        at += 2
+        if count:
+            run = split[value] * count if x < width else b""
+        elif value == 0:  # the end of the row
+            x, y = 0, y + 1
+            continue
+        elif value == 1:  # the end of the image
+            break
+        elif value == 2:  # a move
+            x, y = x + data[at], y + data[at + 1]
+            at += 2
+            continue
+        else:  # pixels without a run, padded to an even number of bytes
+            count, stored = value, data[at : at + -(-value // per_byte)]
+            run = b"".join(map(split.__getitem__, stored))
+            at += len(stored) + len(stored) % 2
+        run = run[: min(count, max(0, width - x))]
+        start = y * width + x
+        indexes[start : start + len(run)] = run
+        shown[start : start + len(run)] = SHOWN[: len(run)]
+        x += count
+    return bytes(indexes), bytes(shown)

@@ -25,9 +25,11 @@ BEGINNINGS = {
     "a Photoshop document": rb"8BPS",
     "a JPEG XL image": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "a JPEG 2000 image": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ",
-    "an icon (ICO)": rb"\0\0\x01\0",
-    "a cursor (CUR)": rb"\0\0\x02\0",
-    "an SVG drawing": rb"<svg",
+    "an icon (ICO)": rb"\0\0\x01\0(?!\0\0)",  # a number of images follows; in a TGA, zeros do
+    "a cursor (CUR)": rb"\0\0\x02\0(?!\0\0)",
+    "an icon (ICNS)": rb"icns",
+    "a web page (HTML)": rb"(?i:\s*<(!doctype )?html)",
+    "an SVG drawing": rb"(\xef\xbb\xbf)?\s*<(.*<)?svg",  # after comments and declarations
     "an XML file, perhaps an SVG drawing": rb"<\?xml",
     "a ZIP archive or an office document": rb"PK\x03\x04",
     "an OpenEXR image": rb"\x76\x2f\x31\x01",

@@ -15,7 +15,7 @@ from io import BytesIO
 import pi_heif
 from PIL import AvifImagePlugin, Image
 
-from images.errors import TooComplex
+from images.errors import TooComplex, UnsupportedVariant
 from images.orientation import read_orientation
 from images.picture import Picture, check_pixels
 
@@ -47,7 +47,9 @@ def read_avif(data: bytes, max_pixels: int) -> Picture:
 
 
 def _prepare(data: bytes, max_pixels: int) -> BytesIO:
-    """The file, in which EXIF and XMP items have a type that decoders skip as unknown. Raises TooComplex."""
+    """The file, in which EXIF and XMP items have a type that decoders skip as unknown. Raises ImageError."""
+    if not _find(memoryview(data), b"meta") and _find(memoryview(data), b"moov"):
+        raise UnsupportedVariant("The file is a sequence of frames without a still image; save one as JPEG.")
     if _count_tile_pixels(data) > MAX_TILE_SHARE * max_pixels:
         raise TooComplex("The image's tiles have many more pixels than the image; save it as JPEG.")
     file = BytesIO(data)

@@ -42,7 +42,7 @@ class Jpeg:
     frame: int = 0  # the marker of the start of frame
     size: tuple[int, int] = (0, 0)
     components: int = 1  # channels: 1 for grey, 3 or 4 for colours
-    orientation: int = UPRIGHT
+    orientation: int | None = None  # of the first EXIF block
     scans: list[bytes] = field(default_factory=list[bytes])  # the header of each scan
     whole_scans: int = 0  # complete scans: another marker follows them
     ended: bool = False
@@ -52,7 +52,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
     """The JPEG's first image, decoded at a fraction of its size if that is enough."""
     jpeg = _walk(data, max_pixels)
     image = _open(jpeg) if jpeg.ended else _read_cut(jpeg)
-    return Picture(image, jpeg.orientation)
+    return Picture(image, jpeg.orientation or UPRIGHT)
 
 
 def _open(jpeg: Jpeg, end: bytes = b"\xff\xd9") -> ImageFile.ImageFile:
@@ -94,7 +94,7 @@ def _walk(data: bytes, max_pixels: int) -> Jpeg:
 
 def _take_application(jpeg: Jpeg, marker: int, segment: bytes) -> None:
     """Read the orientation, and keep the segments that describe how colours are stored."""
-    if marker == EXIF and segment.startswith(b"Exif\0\0", 4) and jpeg.orientation == UPRIGHT:
+    if marker == EXIF and segment.startswith(b"Exif\0\0", 4) and jpeg.orientation is None:
         jpeg.orientation = read_orientation(segment[4:])
     elif marker == JFIF and segment.startswith(b"JFIF\0", 4) and len(segment) >= 18:
         jpeg.parts.append(b"\xff\xe0\x00\x10" + segment[4:18])  # without its thumbnail
@@ -133,8 +133,9 @@ def _read_cut(jpeg: Jpeg) -> Image.Image:
             share = max(share, _share_of_rows(jpeg))
         share *= len(_coefficients(jpeg)) / jpeg.components  # each component may have its own scan
     if share < MIN_SHARE:
+        what = "its details are" if jpeg.frame in PROGRESSIVE else "the image is"
         raise DamagedImage(
-            f"The JPEG is cut short: {share:.0%} of the image is there. Upload the whole file again."
+            f"The JPEG is cut short: {share:.0%} of {what} there. Upload the whole file again."
         )
     return image
 

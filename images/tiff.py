@@ -28,12 +28,14 @@ STRIP_TAGS = (Tag.StripOffsets, Tag.StripByteCounts, Tag.RowsPerStrip)
 TILE_TAGS = (Tag.TileOffsets, Tag.TileByteCounts, Tag.TileWidth, Tag.TileLength)
 MIN_IS_WHITE, MIN_IS_BLACK = 0, 1
 COLOURS = {4: "a mask", 8: "Lab colours", 9: "Lab colours", 10: "Lab colours", 32803: "raw sensor data"}
-KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+UNSIGNED, SIGNED = 1, 2
+KINDS = {UNSIGNED: "unsigned", SIGNED: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 ADVICE = "save it as an 8-bit PNG or TIFF, in RGB or grey."
 # libtiff returns numbers in this machine's byte order; Pillow assumes the file's.
 NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS", "I;16B": "I;16N"}
 # Pillow's 32-bit integers are signed: the brighter half of unsigned ones would be negative.
-UNSIGNED = {"I;32N": "F;32"}
+UNSIGNED_32 = {"I;32N": "F;32N", "I;32BS": "F;32B", "I;32NS": "F;32N"}
+SIGNED_8 = {"L": "F;8S"}  # Pillow would take the sign for the highest bit
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
@@ -113,23 +115,25 @@ def _check_work(places: tuple[int, ...], sizes: tuple[int, ...], data: bytes, co
 
 
 def _open(directory: Directory, data: bytes) -> Picture:
-    bits = directory.number(Tag.BitsPerSample)
+    bits, kind = directory.number(Tag.BitsPerSample), directory.number(Tag.SampleFormat)
     inverted = directory.number(Tag.PhotometricInterpretation, MIN_IS_WHITE) == MIN_IS_WHITE and bits > 8
+    tags, order = dict(directory.tags), directory.order
     if inverted:  # Pillow inverts only up to 8 bits
-        tags = directory.tags | {Tag.PhotometricInterpretation: (MIN_IS_BLACK,)}
-        directory = replace(directory, tags=tags)
+        tags[Tag.PhotometricInterpretation] = (MIN_IS_BLACK,)
+    if (bits, kind, order) == (32, UNSIGNED, ">"):  # Pillow reads only signed numbers in this byte order
+        tags[Tag.SampleFormat] = (SIGNED,)
     if bits == 12:  # Pillow reads 12 bits only in this byte order; packed bits have no order
-        directory = replace(directory, order="<")
+        order = "<"
     try:
-        image = Image.open(BytesIO(write(directory, data)), formats=("TIFF",))
+        image = Image.open(BytesIO(write(Directory(order, tags), data)), formats=("TIFF",))
     except UnidentifiedImageError as error:
         raise UnsupportedVariant(f"This is a TIFF with {_describe(directory)}; {ADVICE}") from error
     assert isinstance(image, TiffImageFile)
-    if directory.order == ">" and directory.number(Tag.Compression) != NOT_COMPRESSED:
+    if order == ">" and directory.number(Tag.Compression) != NOT_COMPRESSED:
         image.tile = [_with_mode(tile, NATIVE) for tile in image.tile]
-    if image.mode == "I" and directory.number(Tag.SampleFormat) == 1:
+    if (image.mode, kind) in (("I", UNSIGNED), ("L", SIGNED)):
+        image.tile = [_with_mode(tile, UNSIGNED_32 if kind == UNSIGNED else SIGNED_8) for tile in image.tile]
         image._mode = "F"
-        image.tile = [_with_mode(tile, UNSIGNED) for tile in image.tile]
     whites = {"I;16": 4095 if bits == 12 else 65_535, "I;16B": 65_535}
     return Picture(image, read_orientation(data), whites.get(image.mode), inverted)
 

@@ -16,7 +16,8 @@ PIXEL_TAGS = {
     Tag.TileOffsets, Tag.TileByteCounts, Tag.TileWidth, Tag.TileLength,
     Tag.Compression, Tag.FillOrder, Tag.Predictor, Tag.T4Options, Tag.T6Options, Tag.JPEGTables,
 }  # fmt: skip
-ORDERS = {b"II": "<", b"MM": ">"}  # of bytes, as in struct
+# How a TIFF or EXIF block begins, and its byte order, as in struct. With `+` it is a BigTIFF.
+ORDERS = {b"II*\0": "<", b"II+\0": "<", b"MM\0*": ">", b"MM\0+": ">"}
 YCBCR = 6
 YCBCR_TAGS = {Tag.YCbCrCoefficients, Tag.YCbCrPositioning, Tag.ReferenceBlackWhite}
 # The code of each type, as in struct. A rational, two numbers of 4 bytes, is copied as a whole.
@@ -43,7 +44,7 @@ def read_directory(data: bytes) -> Directory:
     tags = _read_checked(data, PIXEL_TAGS)
     if tags.get(Tag.PhotometricInterpretation) == (YCBCR,):
         tags |= _read_checked(data, YCBCR_TAGS)
-    return Directory(ORDERS[data[:2]], tags)
+    return Directory(ORDERS[data[:4]], tags)
 
 
 def _read_checked(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, ...]]:
@@ -64,7 +65,7 @@ def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, 
 
     Raises ImageError, and struct.error if the directory or a wanted value is not inside the file.
     """
-    order = ORDERS[data[:2]]
+    order = ORDERS[data[:4]]
     is_big = data[2:4] in (b"+\0", b"\0+")
     offset, counter, head = ("Q", "Q", "HHQ") if is_big else ("I", "H", "HHI")
     (start,) = struct.unpack_from(order + offset, data, 8 if is_big else 4)

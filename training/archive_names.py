@@ -18,8 +18,11 @@ UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8, in addition 
 # The code pages of Windows, by language. If several fit equally well, the first is used.
 CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
-    "big5hkscs", "cp1251",
+    "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
+# From the first to the last foreign letter between slashes, with the words around them. A backslash may be
+# the second byte of a letter, so it ends nothing.
+FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts
 
@@ -43,8 +46,7 @@ def find_encoding(stored: Sequence[bytes]) -> str:
 
     If several code pages have equally few, `chardet` chooses by the frequency of letters.
     """
-    foreign = sorted({part for name in stored for part in name.split(b"/") if not part.isascii()})
-    text = b"\n".join(foreign)
+    text = b"\n".join(sorted({word for name in stored for word in FOREIGN.findall(name)}))
     if _decode(text, "utf-8") is not None:
         return "utf-8"
     readings = {page: reading for page in CODE_PAGES if (reading := _decode(text, page)) is not None}

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import lzma
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -18,7 +19,7 @@ from training.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 2  # part of each folder's name; raise it when the code unpacks the same archive differently
+LAYOUT = 3  # part of each folder's name; raise it when the code unpacks the same archive differently
 UNPACKING_ERRORS = (  # what damaged, cut off or locked archives raise
     EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError,
     lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
@@ -65,6 +66,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
+            _check_end(tar)
             _check_size(archive, sum(member.size for member in members), max_bytes)
             stored = [_unescape(member.name) for member in members]
             for member, name in zip(members, _decode_names(archive, stored), strict=True):
@@ -73,13 +75,23 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             entries = [entry for entry in zipped.infolist() if entry.filename]
+            if link := next((entry for entry in entries if stat.S_ISLNK(entry.external_attr >> 16)), None):
+                raise DataError(f"{link.filename} in the archive is a link. Put the file itself there.")
             _check_size(archive, sum(entry.file_size for entry in entries), max_bytes)
             stored = [archive_names.read_name(entry) for entry in entries]
             for entry, name in zip(entries, _decode_names(archive, stored), strict=True):
                 entry.filename = name
             zipped.extractall(folder, entries)  # noqa: S202 - zipfile drops roots and .., and writes no links
     else:
-        raise DataError(f"{archive} is neither a folder nor a .tar or .zip archive.")
+        raise DataError(f"{archive} is neither a folder nor a whole .tar or .zip archive. Create it again.")
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Raise ReadError unless zeros follow the last file. Where a tar is cut, tarfile ends without error."""
+    assert tar.fileobj
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is cut short or damaged")
 
 
 def _unescape(name: str) -> str | bytes:
@@ -111,5 +123,6 @@ def _check_size(archive: Path, size: int, max_bytes: int) -> None:
 def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
     """tarfile's data filter. Links are refused too, because they could form a circle. Raises DataError."""
     if not (member.isreg() or member.isdir()):
-        raise DataError(f"{member.name} in the archive is a link. Put the file itself there.")
+        kind = "a link" if member.islnk() or member.issym() else "neither a file nor a folder"
+        raise DataError(f"{member.name} in the archive is {kind}. Put the file itself there.")
     return tarfile.data_filter(member, folder)

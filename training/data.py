@@ -75,8 +75,8 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
     train = _read_part(sieve, root / "train", folders["train"])
     test = _read_part(sieve, root / "test", folders["test"])
     _check_unreadable(sieve.unreadable, len(train) + len(test))
-    _check_every_class(root / "train", classes, train.labels.tolist())
-    _check_every_class(root / "test", classes, test.labels.tolist())
+    _check_every_class(root / "train", classes, train.labels.tolist(), sieve.unreadable)
+    _check_every_class(root / "test", classes, test.labels.tolist(), sieve.unreadable)
     if len(train) < MIN_TRAIN_IMAGES:
         raise DataError(f"{root} holds {len(train)} training images. At least {MIN_TRAIN_IMAGES} are needed.")
     return Dataset(name or source.name, classes, train, test, sieve.left_out)
@@ -148,10 +148,16 @@ def _read_part(sieve: Sieve, part: Path, classes: Mapping[str, Sequence[Path]]) 
     return Split(images[: len(labels)], np.array(labels, dtype=np.int64))
 
 
-def _check_every_class(part: Path, classes: Sequence[str], labels: Sequence[int]) -> None:
+def _check_every_class(
+    part: Path, classes: Sequence[str], labels: Sequence[int], unreadable: Sequence[str] = ()
+) -> None:
     if empty := set(range(len(classes))) - set(labels):
-        folder = part / classes[min(empty)]
-        raise DataError(f"{folder} holds no image. Add images, or remove this class from train/ and test/.")
+        name = classes[min(empty)]
+        damaged = [note for note in unreadable if note.startswith(f"{part.name}/{name}/")]
+        what = f"no image that can be read: {damaged[0]}" if damaged else "no image"
+        raise DataError(
+            f"{part / name} holds {what}. Add images, or remove this class from train/ and test/."
+        )
 
 
 def _check_unreadable(unreadable: Sequence[str], readable: int) -> None:

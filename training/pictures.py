@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 INK, BLUE, ORANGE = "#1f2328", "#0969da", "#bc4c00"
 DPI = 110
 SHEET = (5, 8)  # rows and columns of the sheet of mistakes
+LONGEST_NAME = 24  # characters; names of 40 leave no room for the confusion matrix
 FONT = "DejaVu Sans"  # comes with matplotlib
 MORE_FONTS = ("unifont.otf", "unifont_upper.otf")  # of Debian's fonts-unifont: nearly every letter of Unicode
 
@@ -37,7 +38,7 @@ def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> di
 
 
 def make_drawable(classes: Sequence[str]) -> list[str]:
-    """The names, with "class <number>" in place of each name that no installed font can write."""
+    """Names to draw: "class <number>" for one that no installed font can write, long ones shortened."""
     letters: set[int] = set()
     for family in find_fonts():
         letters |= font_manager.get_font(font_manager.findfont(family)).get_charmap().keys()
@@ -50,7 +51,7 @@ def make_drawable(classes: Sequence[str]) -> list[str]:
             "no font can write the names of some classes; pictures show numbers (install fonts-unifont): %s",
             ", ".join(numbered),
         )
-    return drawable
+    return [name if len(name) <= LONGEST_NAME else f"{name[:15]}…{name[-8:]}" for name in drawable]
 
 
 @cache

@@ -1,30 +1,24 @@
-"""The refusal of an unsupported BMP names the variant. test_other_decoders.py covers the supported ones."""
+"""Variants of BMP. test_other_decoders.py compares the pixels of most of them with other decoders."""
 
+import struct
+
+import numpy as np
 import pytest
 
 from images.decode import decode
-from images.errors import UnsupportedVariant
-from tests.images.files import bmp, few_values, pack_rows
+from images.errors import DamagedImage, UnsupportedVariant
+from tests.images.files import SIDE, bmp, few_values, pack_rows
 
 LIMIT = 10**6
 WIDE = pack_rows(few_values(2**32 - 1), 32, "<")
-NARROW = pack_rows(few_values(2**16 - 1), 16, "<")
 NAMED = {
     "JPEG inside": (bmp(WIDE, 0, compression=4), "BMP with JPEG inside"),
     "PNG inside": (bmp(WIDE, 0, compression=5), "BMP with PNG inside"),
-    "10 bits a colour": (
-        bmp(WIDE, 32, compression=3, masks=(0x3FF00000, 0xFFC00, 0x3FF)),
-        "32-bit BMP with unusual bit masks",
-    ),
-    "4 bits a colour": (
-        bmp(NARROW, 16, compression=3, masks=(0xF00, 0xF0, 0xF)),
-        "16-bit BMP with unusual bit masks",
-    ),
-    "16 bits with alpha": (
-        bmp(NARROW, 16, header=108, compression=3, masks=(0xF00, 0xF0, 0xF, 0xF000)),
-        "16-bit BMP with transparency",
-    ),
+    "runs of OS/2": (bmp(WIDE, 24, header=64, compression=4), "24-bit BMP of OS/2 with compression 4"),
+    "64 bits": (bmp(WIDE, 64), "64-bit BMP with compression 0"),
 }
+PALETTE = [(9, 9, 9), (200, 0, 0), (0, 150, 0), (0, 0, 100)]
+BLACK = (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -32,3 +26,30 @@ def test_the_refusal_of_an_unsupported_bmp_names_the_variant(name: str) -> None:
     data, words = NAMED[name]
     with pytest.raises(UnsupportedVariant, match=f"This is a {words}; save it as PNG"):
         decode(data, LIMIT)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_run_lengths_may_move_and_end_early(bits: int) -> None:
+    one = b"\x20\x11" if bits == 4 else b"\x20\x01"
+    two = b"\0\x04\x22\x22" if bits == 4 else b"\0\x04\x02\x02\x02\x02"
+    runs = one + b"\0\0" + two + b"\0\x02\x08\x03" + one + b"\0\x01"  # a row, 4 pixels, a move, 20 pixels
+    pixels = np.frombuffer(
+        decode(bmp([runs], bits, compression=3 - bits // 4, palette=PALETTE), LIMIT), np.uint8
+    )
+    from_bottom = pixels.reshape(SIDE, SIDE, 3)[::-1].tolist()
+    assert from_bottom[0] == [list(PALETTE[1])] * SIDE
+    assert from_bottom[1] == [list(PALETTE[2])] * 4 + [list(BLACK)] * 28
+    assert from_bottom[4] == [list(BLACK)] * 12 + [list(PALETTE[1])] * 20
+    assert from_bottom[5:] == [[list(BLACK)] * SIDE] * 27
+
+
+def test_run_lengths_without_their_end_are_refused() -> None:
+    with pytest.raises(DamagedImage):
+        decode(bmp([b"\x20\x01\0\0"], 8, compression=1, palette=PALETTE), LIMIT)
+
+
+def test_the_header_of_os2_may_end_after_any_field() -> None:
+    rows = pack_rows(few_values(255, 3), 8, row_multiple=4)
+    whole = bmp(rows, 24, header=64)
+    short = whole[:10] + struct.pack("<II", 30, 16) + whole[18:30] + whole[78:]
+    assert decode(short, LIMIT) == decode(whole, LIMIT)

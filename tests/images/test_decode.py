@@ -100,6 +100,14 @@ def test_an_unusable_file_is_refused(make: Callable[[], bytes], error: type[Imag
         (b"\0\0\0\x18ftypmp42", "video"),
         (b"\0\0\0\x18ftypcrx ", "raw photo"),
         (b"<svg xmlns=", "SVG"),
+        (b"\xef\xbb\xbf\n<!-- a drawing -->\n<svg xmlns=", "SVG"),
+        (b"<?xml version='1.0'?><svg xmlns=", "SVG"),
+        (b"<?xml version='1.0'?><root>", "XML"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+        (b"\0\0\1\0\1\0", "an icon"),
+        (b"\0\0\2\0\1\0", "a cursor"),
+        (b"\0\0\2\0\0\0", "^The file is not JPEG"),  # a TGA
+        (b"icns\0\0\1\0", "an icon"),
         (b"hello", "not JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF"),
     ],
 )

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from images.decode import decode
-from images.errors import DamagedImage, TooComplex, TooManyPixels, UnknownFormat
+from images.errors import DamagedImage, TooComplex, TooManyPixels, UnknownFormat, UnsupportedVariant
 from tests.images.files import encode
-from tests.images.heic import heic
+from tests.images.heic import box, heic
 
 LIMIT = 4_000_000
 
@@ -83,3 +83,9 @@ def test_hiding_metadata_changes_no_pixel() -> None:
     tail = b"infe\2\0\0\0\0\1\0\0Exif"
     assert decode(data + tail, LIMIT) == decode(data, LIMIT)
     assert re.search(rb"Exif$", data + tail)
+
+
+@pytest.mark.parametrize("brand", [b"hevc", b"avis"])
+def test_a_sequence_without_a_still_image_is_refused_by_name(brand: bytes) -> None:
+    with pytest.raises(UnsupportedVariant, match="without a still image"):
+        decode(box(b"ftyp", brand, bytes(4), brand) + box(b"moov", bytes(8)) + box(b"mdat", bytes(99)), LIMIT)

@@ -59,6 +59,9 @@ def test_the_error_for_a_cut_jpeg_says_how_much_is_there() -> None:
     data = encode(photo(), "JPEG")
     with pytest.raises(DamagedImage, match=r"cut short: \d\d% of the image is there"):
         decode(data[: len(data) // 2], LIMIT)
+    data = encode(photo(), "JPEG", progressive=True)
+    with pytest.raises(DamagedImage, match=r"cut short: \d+% of its details are there"):
+        decode(data[: len(data) // 4], LIMIT)
 
 
 def test_data_after_the_image_is_skipped() -> None:

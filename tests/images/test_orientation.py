@@ -169,10 +169,20 @@ def test_a_damaged_exif_block_turns_nothing(kind: str) -> None:
         block[:9],
         block[:14],
         b"XX" + block[2:],
+        block[:2] + b"\x55\0" + block[4:],
         block[:4] + b"\xff" * 4 + block[8:],
         b"\0" * 40,
     ):
         assert decode(put(kind, damaged), SIDE * SIDE * 4) == upright
+
+
+def test_the_first_exif_block_of_a_jpeg_counts() -> None:
+    turned, upright = exif("<", []), b"II*\0\x08\0\0\0" + bytes(6)
+    after = len(encode(CORNERS, "JPEG", quality=95)) - 2  # bytes of the file behind its EXIF block
+    for first, second in ((turned, upright), (upright, turned)):
+        alone = put("JPEG", first)
+        both = alone[:-after] + put("JPEG", second)[2:]
+        assert decode(both, SIDE * SIDE) == decode(alone, SIDE * SIDE)
 
 
 def test_a_heic_is_turned_by_its_container_and_not_again_by_exif() -> None:

@@ -72,9 +72,9 @@ def make_pngs() -> dict[str, bytes]:
 def make_bmps() -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     palette = [(int(red), int(green), int(blue)) for red, green, blue in COLOURS]
-    for bits in (1, 4, 8):
+    for bits in (1, 2, 4, 8):
         rows = pack_rows(few_values(2**bits - 1), bits, row_multiple=4)
-        for header in (12, 40, 108):
+        for header in (12, 40, 64, 108) if bits != 2 else (40, 108):
             files[f"{bits}, header {header}"] = bmp(rows, bits, header=header, palette=palette[: 2**bits])
         files[f"{bits}, top down"] = bmp(rows, bits, palette=palette[: 2**bits], top_down=True)
     two = pack_rows(few_values(1), 8, row_multiple=4)
@@ -89,6 +89,20 @@ def make_bmps() -> dict[str, bytes]:
     files["16, 565"] = bmp(
         pack_rows(few_values(2**16 - 1), 16, "<"), 16, compression=3, masks=(0xF800, 0x7E0, 0x1F)
     )
+    for name, bits, masks in (
+        ("444", 16, (0xF00, 0xF0, 0xF)),
+        ("231", 16, (0x30, 0xE, 1)),
+        ("4444", 16, (0xF00, 0xF0, 0xF, 0xF000)),
+        ("1555", 16, (0x7C00, 0x3E0, 0x1F, 0x8000)),
+        ("red first", 32, (0xFF, 0xFF00, 0xFF0000)),
+        ("red last", 32, (0xFF00, 0xFF0000, 0xFF000000)),
+        ("10 bits", 32, (0x3FF00000, 0xFFC00, 0x3FF)),
+        ("10 bits, alpha", 32, (0x3FF00000, 0xFFC00, 0x3FF, 0xC0000000)),
+        ("alpha first", 32, (0xFF00, 0xFF0000, 0xFF000000, 0xFF)),
+    ):
+        rows = pack_rows(few_values(2**bits - 1), bits, "<")
+        header = 40 if len(masks) == 3 else 108
+        files[f"{bits}, {name}"] = bmp(rows, bits, header=header, compression=3, masks=masks)
     bgra = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
     for name, alpha in {"zero": 0, "opaque": 255, "partial": 128}.items():
         four = few_values(255, 4)
@@ -107,6 +121,10 @@ def make_bmps() -> dict[str, bytes]:
         )
     runs = [bytes(part for n in range(4) for part in (8, (n + row) % 7)) + b"\0\0" for row in range(SIDE)]
     files["8, runs"] = bmp([*runs[:-1], runs[-1]], 8, compression=1, palette=palette)
+    pixels = [b"\0\x20" + bytes(n % 7 for n in range(32)) + b"\0\0"] * SIDE
+    files["8, runs of one"] = bmp(pixels, 8, compression=1, palette=palette)
+    files["8, an early end"] = bmp([b"\x20\x05\0\x01"], 8, compression=1, palette=palette)
+    files["8, a move"] = bmp([b"\0\x02\x03\x04\x10\x05\0\x01"], 8, compression=1, palette=palette)
     files["4, runs"] = bmp(runs, 4, compression=2, palette=palette[:16])
     return {f"BMP {name}": data for name, data in files.items()}
 
@@ -212,6 +230,16 @@ NOT_FOLLOWED = {
     r"BMP 32, alpha (zero|opaque|partial), (header|bit masks|no alpha)": (
         "ImageMagick",
         "it reads bytes as alpha that no mask names; Chromium does not",
+    ),
+    r"BMP 16, (444|231|4444|1555)|BMP 32, 10 bits, alpha": (
+        "ImageMagick",
+        "version 6 does not scale colours and alpha of one to four bits to the full range",
+    ),
+    r"BMP (1|4|8), header 64": ("ImageMagick", "version 6 reads the palette with three bytes a colour"),
+    r"BMP 2, ": ("ImageMagick", "it knows no BMP of 2 bits"),
+    r"BMP 8, (a move|an early end)": (
+        "ImageMagick",
+        "skipped pixels have no defined colour; Chromium shows black",
     ),
     r"GIF larger": ("ImageMagick", "it crops to the screen; Chromium shows the whole frame"),
     r"WebP animation": ("ImageMagick", "version 6 returns the frame without its canvas"),

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import stat
 import struct
 import tarfile
 import unicodedata
@@ -89,13 +90,16 @@ def assert_read(archive: Path, cache: Path, *classes: str) -> data.Dataset:
         ("gb18030", ("玫瑰", "郁金香")),
         ("cp949", ("고양이", "개")),
         ("cp1251", ("роза", "тюльпан")),
+        ("cp1252", ("café", "Größe", "Ñandú")),
+        ("cp720", ("قطة", "كلب")),
         ("utf-8", ("роза", "猫")),
     ],
 )
+@pytest.mark.parametrize("separator", ["/", "\\"])
 def test_names_in_the_code_pages_of_windows_are_decoded(
-    encoding: str, classes: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    encoding: str, classes: tuple[str, ...], separator: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = [name.encode(encoding) for name in list_names(*classes)]
+    names = [name.encode(encoding) for name in list_names(*classes, separator=separator)]
     with caplog.at_level(logging.WARNING):
         assert_read(write_zip(tmp_path / "images.zip", names), tmp_path / "cache", *classes)
     assert ("are read as" in caplog.text) == (encoding != "utf-8")
@@ -192,3 +196,23 @@ def test_two_data_sets_in_one_archive_are_refused_by_name(tmp_path: Path) -> Non
 def test_bytes_that_fit_no_code_page_are_still_decoded() -> None:
     everything = bytes(range(0x80, 0x100))
     assert everything.decode(find_encoding([everything]))
+
+
+def test_a_zip_with_a_link_is_refused(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "images.zip", [name.encode() for name in list_names("a", "b")])
+    with zipfile.ZipFile(archive, "a") as zipped:
+        link = zipfile.ZipInfo("train/c")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        zipped.writestr(link, "a")
+    with pytest.raises(DataError, match="train/c in the archive is a link"):
+        data.load(archive, tmp_path / "cache")
+
+
+def test_a_tar_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "images.tar", list_names("a", "b")).read_bytes()
+    files = whole.rstrip(b"\0")
+    for end in range(len(files) - 3 * tarfile.BLOCKSIZE, len(files), 100):
+        cut = tmp_path / "cut.tar"
+        cut.write_bytes(whole[:end])
+        with pytest.raises(DataError, match="cannot be unpacked"):
+            data.load(cut, tmp_path / "cache")

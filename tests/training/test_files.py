@@ -158,6 +158,18 @@ def test_a_class_without_an_image_is_an_error(tree: Path, load: Callable[[], Dat
         load()
 
 
+def test_a_class_whose_only_image_is_damaged_is_an_error_that_names_the_image(
+    tree: Path, load: Callable[[], Dataset]
+) -> None:
+    for number in range(200):  # one unreadable image in so many is skipped
+        write_image(tree / f"train/daisy/more/{number:03}.png")
+    for part in ("train", "test"):
+        write_image(tree / part / "rose/000.png")
+    break_image(tree / "train/rose/000.png", "cut short")
+    with pytest.raises(DataError, match=r"rose holds no image that can be read: train/rose/000\.png"):
+        load()
+
+
 def test_folders_in_a_class_are_read_even_if_their_names_end_like_images(
     tree: Path, load: Callable[[], Dataset]
 ) -> None:

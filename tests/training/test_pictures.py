@@ -52,6 +52,12 @@ def test_a_class_may_have_any_name() -> None:
     assert len(pictures.draw(answers(50, len(NAMES)), NAMES, CURVE)) == 4
 
 
+def test_a_long_name_is_shortened_in_the_middle() -> None:
+    names = ["x" * 100, "Dactylorhiza fuchsii subsp. okellyi"]
+    assert pictures.make_drawable(names)[1] == "Dactylorhiza fu… okellyi"
+    assert len(pictures.draw(answers(50, 2), names, CURVE)) == 4  # the layout warns if there is no room
+
+
 def write_font(path: Path, family: str, letters: str) -> None:
     """A font whose letters are all squares."""
     square = TTGlyphPen(None)
