@@ -101,14 +101,14 @@ class Registry:
         return View(*row)
 
     def register(self, version: str, card: dict[str, Any]) -> bool | None:
-        """Add a version that can be served. Returns whether it is active now; None if it has a row."""
+        """Add a version that can be served. Returns whether it is active now; None if it had a row."""
         with self._open().transaction():
             self._execute(TAKE_TURNS)
             rows = self._execute(REGISTER, version, json.dumps(card))
         return rows[0][0] if rows else None
 
     def register_refused(self, version: str, card: dict[str, Any], reason: str) -> bool:
-        """Add a version that cannot be served. Returns False if it has a row."""
+        """Add a version that cannot be served. Returns False if it had a row."""
         return bool(self._execute(REGISTER_REFUSED, version, json.dumps(card), reason))
 
     def refuse(self, version: str, reason: str) -> None:
@@ -121,7 +121,7 @@ class Registry:
         self._execute(MARK_SERVED, version)
 
     def wait(self, seconds: float) -> None:
-        """Wait until the table changes, for at most `seconds`."""
+        """Wait for a notification, for at most `seconds`."""
         for _ in self._open().notifies(timeout=seconds, stop_after=1):
             pass
 
