@@ -83,7 +83,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
 
 
 def _unescape(name: str) -> str | bytes:
-    """tarfile's text, or the original bytes if the name is not UTF-8."""
+    """tarfile's text, or the original bytes if the name has unprintable characters: it may not be UTF-8."""
     return name if name.isprintable() else name.encode("utf-8", "surrogateescape")
 
 
@@ -109,7 +109,7 @@ def _check_size(archive: Path, size: int, max_bytes: int) -> None:
 
 
 def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """tarfile's data filter. Links are refused too, because they could form a circle. Raises DataError."""
+    """tarfile's data filter. Also refuses links, which could form a circle. Raises DataError."""
     if not (member.isreg() or member.isdir()):
-        raise DataError(f"{member.name} in the archive is a link. Put the file itself there.")
+        raise DataError(f"{member.name} in the archive is a link or a special file. Put the file itself there.")
     return tarfile.data_filter(member, folder)
