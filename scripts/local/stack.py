@@ -35,7 +35,7 @@ class SchemaChanged(SetupError):
 
 
 def start(state: Path, http_port: int, names: Collection[str] = PROGRAMS) -> Config:
-    """Start supervisord with these programs, and create the database at the first start. Raises SetupError."""
+    """Start supervisord with these programs; create the database if there is none. Raises SetupError."""
     end_left_behind(state)
     config = configuration.prepare(state, http_port)
     files.write_files(config, names)

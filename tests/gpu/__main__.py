@@ -24,7 +24,7 @@ from tests.gpu import findings
 from tests.gpu.findings import Finding
 from tests.gpu.options import REPOSITORY, Options, parse
 
-# Each part's limit in seconds. The last part may take what is left of ten minutes.
+# Each part's limit in seconds. The last part may take all that is left of the ten minutes by default.
 PARTS = {"nvml": 40, "serving": 150, "worker_loop": 60, "training_run": 110, "training": 600}
 NO_GPU_STATUS = 2
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # for small networks more threads cost time

@@ -80,7 +80,7 @@ def compile_fast(recipe_runs: RecipeRuns, seconds: float) -> None:
             "fast, compiled", f"torch.compile does not work here: {' '.join(str(error).split())[:200]}"
         )
         return
-    text = f"{describe([run])}; it {'pays' if run.training < seconds else 'does not pay'}"
+    text = f"{describe([run])}; it is {'faster' if run.training < seconds else 'no faster'}"
     report_figure("fast, compiled", text, **run.figures)
 
 

@@ -1,4 +1,4 @@
-"""`--backlog N`: a bulk upload. How fast it is finished, and how long single uploads take meanwhile."""
+"""`--backlog N`: N images in bulk. How fast they are finished, and how long single uploads take meanwhile."""
 
 import asyncio
 import time
