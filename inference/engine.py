@@ -40,7 +40,7 @@ class Engine:
         return probabilities, energies
 
     def check(self, check: Check, precision: Precision) -> None:
-        """Compare the probabilities of the reference images with the artifact's. Raises ArtifactError."""
+        """Compare the answers for the reference images with those of the artifact. Raises ArtifactError."""
         try:
             probabilities, energies = self(check.images)
         except Exception as error:

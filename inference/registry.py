@@ -108,7 +108,7 @@ class Registry:
         return rows[0][0] if rows else None
 
     def register_refused(self, version: str, card: dict[str, Any], reason: str) -> bool:
-        """Add a version that cannot be served. Returns False if it had a row."""
+        """Add a version that cannot be served. Returns False if it has a row."""
         return bool(self._execute(REGISTER_REFUSED, version, json.dumps(card), reason))
 
     def refuse(self, version: str, reason: str) -> None:

@@ -109,7 +109,7 @@ def _check_size(archive: Path, size: int, max_bytes: int) -> None:
 
 
 def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """tarfile's data filter. Also refuses links, which could form a circle. Raises DataError."""
+    """tarfile's data filter. Links are refused too, because they could form a circle. Raises DataError."""
     if not (member.isreg() or member.isdir()):
-        raise DataError(f"{member.name} in the archive is a link or a special file. Put the file itself there.")
+        raise DataError(f"{member.name} in the archive is a link. Put the file itself there.")
     return tarfile.data_filter(member, folder)
