@@ -45,7 +45,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The files of one version. Nothing has run the models yet."""
+    """The files of one version, read and checked. Only a trial shows whether the models run."""
 
     card: Card
     fields: dict[str, Any]

@@ -24,7 +24,7 @@ FROM predictions CROSS JOIN clock_timestamp() AS now
 WHERE id = ANY($1::uuid[]) AND status = 'queued' AND attempt = 0
 """
 
-# Claim unfinished rows, in id order so that two workers never wait for each other. A row without an attempt
+# Claim unfinished rows, in id order so that two workers never deadlock. A row without an attempt
 # left fails instead. A redelivered row with attempt 0 may have been read by a worker that ended. That counts
 # as its first attempt.
 CLAIM = """
@@ -108,7 +108,7 @@ class Predictions:
         If the connection breaks just after the commit, the retry finds terminal rows and returns no ids. So
         the metrics can be too low, never too high.
         """
-        # In id order, so that two workers with the same rows never wait for each other.
+        # In id order, so that two workers with the same rows never deadlock.
         columns = zip(*map(_build_columns, sorted(outcomes, key=lambda outcome: outcome.row.id)), strict=True)
         shared = (forward_pass.model, forward_pass.batch_size, forward_pass.predict_ms)
         parameters = (*map(list, columns), *shared)

@@ -88,7 +88,7 @@ class View:
 class Registry:
     """A connection that listens to the channel, for one thread.
 
-    Every method raises psycopg.Error. After an error call `disconnect`; the next call connects again.
+    Every method may raise psycopg.Error. After an error call `disconnect`; the next call connects again.
     """
 
     def __init__(self, url: str) -> None:

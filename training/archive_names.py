@@ -15,8 +15,8 @@ import chardet
 
 UTF8_FLAG = 0x800
 UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8, in addition to the one in a code page
-# Code pages that Windows uses for different languages. If several fit equally well and `chardet` cannot choose,
-# the first of them is used.
+# Code pages that Windows uses for different languages. If several fit equally well and `chardet` cannot
+# choose, the first of them is used.
 CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251",
