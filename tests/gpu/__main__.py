@@ -88,7 +88,7 @@ def show(finding: Finding) -> Finding:
 
 
 def explain(part: str, status: int, seconds: float, log: IO[str]) -> Finding:
-    """A finding that says why a part's process failed. Its last lines go to standard error."""
+    """A finding that says why a part's process failed. The process's last lines go to standard error."""
     log.seek(0)
     lines = [line for line in log.read().splitlines() if line.strip()]
     print("\n".join(lines[-20:]), file=sys.stderr)

@@ -142,7 +142,7 @@ class Runner:
         """Store the child's reports; returns the version that it has published."""
         while True:
             message = child.read(CHECK_SECONDS)
-            if message is None or "published" not in message:  # a published model is not given up
+            if message is None or "published" not in message:  # after the publication the attempt goes on
                 self._check(run)
             match message:
                 case None:
