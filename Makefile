@@ -29,7 +29,7 @@ status: ## Show the processes and the health report
 	@$(RUN) python -m scripts.local status
 
 test: ## Install what is missing, check the code, run every test that needs no Docker
-	@scripts/bootstrap chromium
+	@scripts/bootstrap tests
 	@$(MAKE) --no-print-directory check
 	@scripts/npm test
 	@$(RUN) pytest
@@ -52,7 +52,7 @@ compose-up: secrets ## Build and start the system with Docker Compose (HTTP_PORT
 	@docker compose ps
 
 compose-test: ## Build, start, test, scale and stop a separate system with Docker Compose
-	@scripts/bootstrap chromium
+	@scripts/bootstrap tests
 	@$(RUN) pytest tests/compose -m docker
 
 train: ## Train and publish a model (DATA=folder or archive; RECIPE=balanced; TRAIN_FLAGS=--help)
@@ -80,7 +80,7 @@ bench-test: ## Run the tests of the benchmark that need LitServe
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) $(RUN) pytest -m litserve tests/load
 
 e2e: ## Run only the tests of the whole system, with those in the browser
-	@scripts/bootstrap chromium
+	@scripts/bootstrap tests
 	@$(RUN) pytest tests/e2e
 
 .PHONY: help up down logs status test check fix secrets compose-up compose-test train import-model bench-train gpu-check bench e2e

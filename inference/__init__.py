@@ -1,1 +1,1 @@
-"""The Celery worker that owns the device and serves predictions in batches."""
+"""The Celery worker that classifies images in batches."""

@@ -30,7 +30,7 @@ MAX_CARD_BYTES = 16 * 2**20  # a confusion matrix of 1,000 classes has 10 MB
 MAX_MODEL_BYTES = 256 * 2**20
 MAX_CHECK_BYTES = 4 * 2**20
 MAX_CHECK_IMAGES = 256
-PASSING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+TRANSIENT = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors of the system and not of the file: a later try may succeed."""
 
 
@@ -45,7 +45,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The files of one version. Nothing has run the models yet."""
+    """The files of one version, read and checked. Only a trial shows whether the models run."""
 
     card: Card
     fields: dict[str, Any]
@@ -67,7 +67,7 @@ def list_versions(models: Path) -> list[str]:
 
 
 def last_change(folder: Path) -> float:
-    """The Unix time at which the folder or one of its files changed last."""
+    """The Unix time at which the folder or a file that the worker reads changed last."""
     times = [0.0]
     for path in (folder, *(folder / name for name in (CARD_FILE, FLOAT_FILE, INT8_FILE, CHECK_FILE))):
         with suppress(OSError):
@@ -82,7 +82,7 @@ def read_card(folder: Path) -> tuple[Card, dict[str, Any]]:
 
 
 def read(folder: Path) -> Artifact:
-    """Read and check every file. Raises ArtifactError unless only the int8 model is broken."""
+    """Read and check the files to serve. Raises ArtifactError, unless only the int8 model is broken."""
     card, fields = read_card(folder)
     float32 = _read_model(folder, FLOAT_FILE, card.files.float32)
     int8 = None
@@ -132,7 +132,7 @@ def parse_check(content: bytes, classes: int) -> Check:
 def _read(folder: Path, name: str, limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes.
 
-    Raises ArtifactError, or OSError if the system failed (PASSING).
+    Raises ArtifactError, or OSError if the system failed (TRANSIENT).
     """
     directory = _open(folder, os.O_DIRECTORY, "the version")
     try:
@@ -147,7 +147,7 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
         if not 0 < found.st_size <= limit:
             raise ArtifactError(f"{name} holds {found.st_size:,} bytes, not 1 to {limit:,}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)  # a write meanwhile changes the SHA-256
+            return file.read(limit)  # if a model is written meanwhile, its SHA-256 differs
     finally:
         os.close(descriptor)
 
@@ -157,7 +157,7 @@ def _open(path: Path | str, flags: int, what: str, directory: int | None = None)
     try:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=directory)
     except OSError as error:
-        if error.errno in PASSING:
+        if error.errno in TRANSIENT:
             raise
         is_link = error.errno in (errno.ELOOP, errno.ENOTDIR)
         reason = "is a link, which is not followed" if is_link else f"cannot be read: {error.strerror}"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from inference.errors import ArtifactError
 
-INPUT_SIZE = 32  # what the table `predictions` holds
+INPUT_SIZE = 32  # pixels a side, as in the table `predictions`
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100
 JOINERS = "[\u200c\u200d]"
 
@@ -21,7 +21,7 @@ def _can_be_shown(name: str) -> bool:
     return bool(seen.strip()) and seen.isprintable()
 
 
-def _are_names(names: list[str]) -> list[str]:
+def _check_names(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("two of them are the same")
     if bad := [n for n in names if not _can_be_shown(n) or len(n) > MAX_CLASS_CHARACTERS]:
@@ -57,7 +57,7 @@ class Card(_Part):
 
     version: str
     format: Literal["onnx/1"]
-    classes: Annotated[list[str], Field(min_length=1, max_length=MAX_CLASSES), AfterValidator(_are_names)]
+    classes: Annotated[list[str], Field(min_length=1, max_length=MAX_CLASSES), AfterValidator(_check_names)]
     input_size: Literal[32]
     files: Files
     activation: Literal["better", "always", "never"] = "better"

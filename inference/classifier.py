@@ -52,7 +52,7 @@ class Classifier:
 
 
 class Loader:
-    """Loads versions onto a GPU if ONNX Runtime supports CUDA, otherwise onto the CPU."""
+    """Loads versions onto a GPU if ONNX Runtime supports CUDA and the GPU works, otherwise onto the CPU."""
 
     def __init__(self, cpu_threads: int, max_batch_size: int) -> None:
         self.cpu_threads = cpu_threads

@@ -1,6 +1,6 @@
 """Chooses the predictions of the next batch.
 
-There is no timer. When the device is free, a batch takes what waits, up to its largest size. While the device
+There is no timer. When the device is free, a batch takes what waits, up to its maximum. While the device
 is busy, only a full batch is formed ahead, because a smaller one may still grow.
 """
 
@@ -13,8 +13,8 @@ from uuid import UUID
 from inference.outcomes import Outcome
 
 BULK_TURN = 4
-"""Batches without a bulk prediction, while one waits, until a bulk message goes first. Lower: single uploads
-wait longer behind bulk. Higher: bulk takes longer while many single uploads arrive."""
+"""After so many batches without a bulk prediction, although one waits, a bulk message goes first. Lower:
+single uploads wait longer behind bulk. Higher: bulk takes longer while many single uploads arrive."""
 
 
 @dataclass(eq=False)
@@ -70,7 +70,7 @@ class Collector:
         self._interactive: deque[Group] = deque()
         self._bulk: deque[Group] = deque()
         self._without_bulk = 0
-        """Batches since the last one with a bulk prediction, while one waited."""
+        """Consecutive batches without a bulk prediction, although one waited."""
         self._last_was_redelivered = False
 
     def __bool__(self) -> bool:
@@ -88,9 +88,9 @@ class Collector:
     def choose(self, *, is_idle: bool, device_is_free: bool) -> Batch | None:
         """The next batch, if one may start. `is_idle`: no other batch is in progress.
 
-        A redelivered prediction runs while no other batch is in progress. If it ends the worker again, only
-        its own attempts count. Redelivered predictions take turns with batches of interactive ones, which
-        therefore wait for one redelivered prediction at most. Bulk waits for all of them.
+        A redelivered prediction runs while no other batch is in progress, because it may end the worker
+        again. Redelivered predictions take turns with batches of interactive ones, which therefore wait for
+        one redelivered prediction at most. Bulk waits for all of them.
         """
         if not self._redelivered:
             return self._take_first_deliveries() if device_is_free or self._is_full() else None
@@ -104,7 +104,10 @@ class Collector:
         return Batch(parts, is_redelivered=True) if parts else self._take_first_deliveries()
 
     def _take_first_deliveries(self) -> Batch | None:
-        """Interactive predictions first, then bulk. After BULK_TURN batches, one bulk message goes first."""
+        """Interactive predictions first, then bulk.
+
+        After BULK_TURN batches without bulk, one bulk message goes first.
+        """
         room = self.max_batch_size
         first: list[Part] = []
         if self._bulk and self._without_bulk >= BULK_TURN:

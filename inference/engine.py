@@ -13,8 +13,8 @@ from inference.errors import ArtifactError
 
 Precision = Literal["float32", "int8"]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# The largest difference of one probability: TF32 and fused kernels stay below it. For int8 the mean, over the
-# images, of half the sum of differences: a CPU that computes int8 wrongly exceeds it by far.
+# MAX_DIFFERENCE is for each probability: TF32 and fused kernels stay below it. MAX_INT8_DIFFERENCE is for the
+# mean, over the images, of half the sum of the differences: a CPU that computes int8 wrongly exceeds it.
 MAX_DIFFERENCE, MAX_INT8_DIFFERENCE = 0.02, 0.1
 
 

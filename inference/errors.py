@@ -2,9 +2,9 @@
 
 
 class ArtifactError(Exception):
-    """A model artifact is missing, damaged or of an unknown format. The text tells its publisher why.
+    """A version, or one of its models, cannot be served. The text says why, for the person who published it.
 
-    The worker refuses the artifact and keeps serving the version that it has.
+    The worker refuses the version, unless it can serve the version by a fallback.
     """
 
 

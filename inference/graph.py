@@ -18,7 +18,7 @@ TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.FLOAT
 
 
 def check(content: bytes, classes: int) -> None:
-    """Check the inputs, outputs and operators of a model. Raises ArtifactError."""
+    """Check the inputs, outputs, tensors and operators of a model. Raises ArtifactError."""
     try:
         model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError) as error:

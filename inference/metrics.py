@@ -29,7 +29,7 @@ class Metrics:
             "inference_batch_size", "Images in a forward pass.", buckets=IMAGES, registry=registry
         )
         self._forward_seconds = Histogram(
-            "inference_forward_seconds", "A forward pass.", buckets=SECONDS, registry=registry
+            "inference_forward_seconds", "Duration of a forward pass.", buckets=SECONDS, registry=registry
         )
         outcomes = Counter("inference_outcomes", "Finished predictions.", ["status"], registry=registry)
         self._outcomes = {status: outcomes.labels(status) for status in ("succeeded", "failed")}

@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Succeeded:
-    """What the model says about one row."""
+    """The model's answer for one row."""
 
     status: ClassVar = "succeeded"
     row: Row

@@ -13,8 +13,8 @@ from celery_worker.database import Connection
 from inference.outcomes import Failed, ForwardPass, Outcome, Row, Succeeded
 
 MAX_ATTEMPTS = 3
-# Planning for each batch took half the time of READ. The one plan may be made while the table is empty, and
-# must use the indexes all the same.
+# Planning for each batch took half the time of READ. The one plan may be made while the table is empty, so
+# scans of the whole table are switched off.
 PLAN_ONCE = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 
 # Read the rows that no worker has claimed. Changes nothing.
@@ -24,9 +24,9 @@ FROM predictions CROSS JOIN clock_timestamp() AS now
 WHERE id = ANY($1::uuid[]) AND status = 'queued' AND attempt = 0
 """
 
-# Claim unfinished rows, in id order so that two workers never wait for each other. A row without an attempt
-# left fails instead. A redelivered row with attempt 0 was read by a worker that is gone. That was its first
-# attempt.
+# Claim unfinished rows, in id order so that two workers never deadlock. A row without an attempt
+# left fails instead. A redelivered row with attempt 0 may have been read by a worker that ended. That counts
+# as its first attempt.
 CLAIM = """
 UPDATE predictions SET
     status = (CASE WHEN attempt < $2 THEN 'running' ELSE 'failed' END)::prediction_status,
@@ -95,7 +95,7 @@ class Predictions:
         if not (is_redelivered or is_slow):
             rows += [_build_row(*columns) for columns in self._reader.execute(READ, (list(ids),))]
         missing = set(ids).difference(row.id for row in rows if isinstance(row, Row))
-        if missing:  # claimed before, terminal or deleted
+        if missing:  # not read, or claimed before, terminal or deleted
             claimed = self._reader.execute(CLAIM, (list(missing), MAX_ATTEMPTS, is_redelivered))
             for *columns, title, detail in claimed:
                 row = _build_row(*columns)
@@ -108,7 +108,7 @@ class Predictions:
         If the connection breaks just after the commit, the retry finds terminal rows and returns no ids. So
         the metrics can be too low, never too high.
         """
-        # In id order, so that two workers with the same rows never wait for each other.
+        # In id order, so that two workers with the same rows never deadlock.
         columns = zip(*map(_build_columns, sorted(outcomes, key=lambda outcome: outcome.row.id)), strict=True)
         shared = (forward_pass.model, forward_pass.batch_size, forward_pass.predict_ms)
         parameters = (*map(list, columns), *shared)

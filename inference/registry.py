@@ -88,7 +88,7 @@ class View:
 class Registry:
     """A connection that listens to the channel, for one thread.
 
-    Every method raises psycopg.Error. After an error call `disconnect`; the next call connects again.
+    Every method may raise psycopg.Error. After an error call `disconnect`; the next call connects again.
     """
 
     def __init__(self, url: str) -> None:
@@ -101,7 +101,7 @@ class Registry:
         return View(*row)
 
     def register(self, version: str, card: dict[str, Any]) -> bool | None:
-        """Add a version that can be served. Returns whether it is active now; None if it has a row."""
+        """Add a version that can be served. Returns whether it is active now; None if it had a row."""
         with self._open().transaction():
             self._execute(TAKE_TURNS)
             rows = self._execute(REGISTER, version, json.dumps(card))
@@ -121,7 +121,7 @@ class Registry:
         self._execute(MARK_SERVED, version)
 
     def wait(self, seconds: float) -> None:
-        """Wait until the table changes, for at most `seconds`."""
+        """Wait for a notification, for at most `seconds`."""
         for _ in self._open().notifies(timeout=seconds, stop_after=1):
             pass
 

@@ -28,7 +28,7 @@ NOT_CLASSIFIED = "Classification failed"
 SLOW_SECONDS = 0.25
 """A batch that is expected to take longer is claimed first, so that its predictions are shown as running."""
 FORGET = 0.1
-"""The share of older measurements that each batch replaces in the estimate of the model's speed."""
+"""By this share each batch lowers the weight of older batches in the estimate of the model's speed."""
 
 
 class BatchRunner:
@@ -39,7 +39,7 @@ class BatchRunner:
         self.metrics = metrics
         self.speed = Speed()
         self.finished = 0
-        """Predictions done since the worker started."""
+        """Predictions since the worker started, skipped ones included."""
         self.serve(classifier)
 
     def serve(self, classifier: Classifier) -> None:
@@ -62,8 +62,8 @@ class BatchRunner:
     ) -> Mapping[UUID, Outcome]:
         """Run predictions; returns the outcomes that were written.
 
-        Calls `advance` before it uses the device, and again before it writes. After any exception the caller
-        returns the messages to the broker; after DeviceLost it also ends the process.
+        Calls `advance` before it uses the device, and again before it writes. After DeviceLost the caller
+        ends the process. After any other exception it returns the messages to the broker.
         """
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
         taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)
@@ -91,7 +91,7 @@ class BatchRunner:
     def _run_model(
         self, classifier: Classifier, rows: Sequence[Row]
     ) -> tuple[list[ModelOutput | None], ForwardPass]:
-        """One forward pass, with an output for each row. Without rows the model does not run."""
+        """Run the model, and time it. Returns an output for each row. Without rows the model does not run."""
         started = time.perf_counter()
         outputs = run_model(classifier, [row.pixels for row in rows]) if rows else []
         seconds = time.perf_counter() - started

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
 
     metrics_address: str = Field("", pattern=r"^(.+:\d{1,5})?$")
     """host:port at which Prometheus reads this worker's metrics. There is no password, so only Prometheus
-    should reach the port. Empty: none."""
+    should reach the port. Empty: the worker opens no port."""
 
     alive_file: Path | None = None
     """File for a container's health check, touched every two seconds while the broker is connected."""

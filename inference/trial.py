@@ -22,7 +22,7 @@ from inference.errors import ArtifactError
 
 SECONDS = 30  # of CPU time; the wall-clock limit is four times as long, because the machine may be busy
 MAX_BYTES = 2 * 2**30  # of address space; the shipped model takes 0.4 GB at a batch of 64
-MAX_BATCH_SECONDS = 10.0
+MAX_BATCH_SECONDS = 10.0  # of CPU time, for one full batch
 REFUSED = 3  # the exit status of a trial that has printed a reason
 MAX_REASON = 500  # characters
 
@@ -80,7 +80,7 @@ def limit(seconds: int) -> None:
 
 
 def run(content: bytes, precision: Precision, check: Check, max_batch_size: int) -> None:
-    """Check the graph, then its answers. Raises ArtifactError."""
+    """Check the graph, then its answers and the time of a full batch. Raises ArtifactError."""
     from inference import graph  # imported only here: it takes 60 MB of memory
 
     graph.check(content, check.probabilities.shape[1])

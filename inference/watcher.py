@@ -25,7 +25,7 @@ SETTLE_SECONDS = 5.0
 """A broken version is refused once its files have not changed for so long: before that, it may be a copy in
 progress. Lower: a slow copy is refused. Higher: a broken version is reported later."""
 LATER_SECONDS = 30.0
-"""The time until a version is tried again that failed because of the machine, such as by lack of memory."""
+"""A version that failed because of the machine, such as by lack of memory, is tried again after this time."""
 NEXT_STEP = "Train it again, or repair it and rename both the folder and the version in the card."
 
 
@@ -37,7 +37,7 @@ class Watcher:
         self.models = models
         self.loader = loader
         self.classifier: Classifier | None = None
-        """The version that this thread loaded last, which the worker serves."""
+        """The version that was loaded last. The worker serves it."""
         self._serve: Callable[[Classifier], None] | None = None
         self._marked: str | None = None
         self._later: dict[str, float] = {}
@@ -111,7 +111,7 @@ class Watcher:
             view = self.registry.look(versions)
 
     def register(self, version: str) -> None:
-        """Add a row for a version, unless it is not yet known whether the version can be served."""
+        """Add a row for a version once it is known whether the version can be served."""
         if self._is_postponed(version):
             return
         folder = self.models / version
@@ -177,7 +177,7 @@ class Watcher:
             self._marked = version
 
     def _rest(self) -> None:
-        """Wait until the table changes, for at most a second."""
+        """Wait for a notification, for at most a second."""
         try:
             self.registry.wait(TICK_SECONDS)
         except psycopg.Error:  # the next turn logs it
@@ -198,11 +198,11 @@ class Watcher:
                 self.classifier.version if self.classifier else "nothing; the messages wait in the queue"
             )
             level = logging.WARNING if complaint else logging.INFO
-            logger.log(level, "%s; serving %s", complaint or "the models can be read again", serving)
+            logger.log(level, "%s; serving %s", complaint or "the problem with the models has ended", serving)
             self._complaint = complaint
 
 
 def _explain(reason: str) -> str:
-    """The reason as the table stores it, with a next step. It may quote characters that cannot be printed."""
+    """The reason as the table stores it, with a next step. Unprintable characters become question marks."""
     text = "".join(character if character.isprintable() else "?" for character in reason)
     return f"{text[:500].rstrip('.')}. {NEXT_STEP}"

@@ -37,7 +37,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
     for config in run_stack(tmp_path_factory.mktemp("servers"), ("epmd", "postgres", "rabbitmq")):
         stack.wait_until(lambda port=config.ports["amqp"]: not port_is_free(port), 60, "RabbitMQ")
         yield config
-        stop_without_rabbitmq(config)
+        stop_and_kill_rabbitmq(config)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
         yield config
 
 
-def stop_without_rabbitmq(config: Config) -> None:
+def stop_and_kill_rabbitmq(config: Config) -> None:
     """Have supervisord stop everything, and kill RabbitMQ, whose orderly end takes 8 seconds."""
     rabbitmq, supervisor = pid_of(config, "rabbitmq"), stack.find_supervisor(config.state)
     assert supervisor
@@ -97,7 +97,7 @@ def run_proxy(state: Path, **changes: str) -> Generator[Config]:
 
 @pytest.fixture
 async def database(servers: Config) -> AsyncGenerator[asyncpg.Connection]:
-    """A connection to the private database, with empty tables."""
+    """A connection to the private database, whose tables are empty, except `events`."""
     connection = await asyncpg.connect(servers.database_url("cifar"), command_timeout=30)
     await connection.execute("TRUNCATE predictions, trainings, epochs, models")
     yield connection
@@ -122,7 +122,7 @@ async def activate(database: asyncpg.Connection, version: str) -> None:
 
 
 @asynccontextmanager
-async def away(database: asyncpg.Connection) -> AsyncGenerator[None]:
+async def worker_locked_out(database: asyncpg.Connection) -> AsyncGenerator[None]:
     """Lock the inference worker out of the database."""
     await database.execute("ALTER ROLE worker NOLOGIN")
     await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")

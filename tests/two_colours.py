@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_two_colours(root: Path, train: int, test: int) -> None:
-    """Write so many images of each class."""
+    """Write `train` training images and `test` test images of each class."""
     random = np.random.default_rng(0)
     for part, count in (("train", train), ("test", test)):
         for channel, name in enumerate(("reddish", "greenish")):

@@ -1,1 +1,1 @@
-"""Trains the classifier and publishes it as an artifact. `training.worker` starts this command on request."""
+"""Trains the classifier and publishes it as an artifact. The worker starts the command on request."""

@@ -15,7 +15,8 @@ import chardet
 
 UTF8_FLAG = 0x800
 UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8, in addition to the one in a code page
-# The code pages of Windows, by language. If several fit equally well, the first is used.
+# Code pages that Windows uses for different languages. If several fit equally well and `chardet` cannot
+# choose, the first of them is used.
 CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
@@ -28,7 +29,7 @@ EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a
 
 
 def read_name(entry: ZipInfo) -> str | bytes:
-    """An entry's name: text if the archive marks it as UTF-8, else bytes."""
+    """An entry's name: text if the archive has it in UTF-8 and says so, else bytes."""
     if entry.flag_bits & UTF8_FLAG:
         return entry.orig_filename
     stored = entry.orig_filename.encode("cp437")  # zipfile has decoded an unmarked name as cp437

@@ -95,7 +95,7 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 
 def _unescape(name: str) -> str | bytes:
-    """tarfile's text, or the original bytes if the name is not UTF-8."""
+    """tarfile's text, or the original bytes if the name has unprintable characters: it may not be UTF-8."""
     return name if name.isprintable() else name.encode("utf-8", "surrogateescape")
 
 

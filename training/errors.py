@@ -5,7 +5,7 @@ CommandError
 ├── TeacherError  the teacher cannot be used
 ├── ModuleError   the module to import cannot be used
 ├── OtherRun      the checkpoint belongs to another run
-├── Diverged      the loss became infinite or not a number
+├── Diverged      the loss is infinite or not a number
 ├── OutOfMemory   the GPU's memory is full
 └── InstallError  PyTorch could not be installed
 """

@@ -25,15 +25,15 @@ from training.model import INPUT_SIZE
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 Floats = NDArray[np.float32]
-BATCH_SIZE = 500
-BINS = 15
-UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60
+BATCH_SIZE = 500  # images
+BINS = 15  # of confidence
+UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
 COST_ROUNDS, COST_IMAGES = 3, 32
 FAMILIAR_SHARE = 0.98  # of the held-out images stay below the energy threshold
 
 
 class Engine:
-    """A published ONNX file on ONNX Runtime, as an inference worker runs it."""
+    """An ONNX file on ONNX Runtime, as an inference worker runs it."""
 
     def __init__(self, path: Path, threads: int = 0, provider: str = CPU) -> None:
         """`threads`: 0 means one for each core."""
@@ -98,7 +98,7 @@ class Answers:
         return [(float(self.confidence[b].mean()), float(correct[b].mean()), int(b.sum())) for b in bins]
 
     def calibration_error(self) -> float:
-        """Expected calibration error: the mean gap between confidence and accuracy.
+        """Expected calibration error: the mean difference between confidence and accuracy.
 
         Source: Guo et al., "On calibration of modern neural networks", ICML 2017.
         """
@@ -112,7 +112,7 @@ def predict(logits: Callable[[Tensor], Tensor], images: Images, device: torch.de
     with torch.inference_mode():
         progress = tqdm(batches, desc="evaluating", unit="batch", disable=None)
         outputs = [forward(logits, batch.to(device)).cpu() for batch in progress]
-    return torch.cat(outputs)  # here, because autograd refuses tensors made in inference mode
+    return torch.cat(outputs)  # outside inference mode: autograd refuses tensors that were made in it
 
 
 def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -89,12 +89,15 @@ class Sieve:
         return dict(sorted(classes.items()))
 
     def list_files(self, folder: Path) -> list[Path]:
-        """All regular files below `folder`, without system files, in a fixed order. Raises DataError."""
+        """The regular files and broken links below `folder`, without system files, in a fixed order.
+
+        Raises DataError.
+        """
         files = self._walk(folder, frozenset(parent.resolve() for parent in folder.absolute().parents))
         return sorted(files, key=lambda file: (_normalise(str(file.parent)), _normalise(file.name)))
 
     def read_pixels(self, file: Path) -> bytes | None:
-        """The pixels as the service decodes them. If the file has none, notes it and returns None."""
+        """The pixels as the service decodes them. Notes a file that cannot be decoded, and returns None."""
         try:
             return decode.decode(_read(file), MAX_IMAGE_PIXELS, FORMATS)
         except ImageError as error:

@@ -1,7 +1,8 @@
 """Install PyTorch if it is missing, then train: `python -m training.install INSTALLER OPTIONS...`.
 
-Serving needs no PyTorch, so a machine has none before its first training. INSTALLER is a program that takes
-the argument `torch`. It may be killed at any time and run again. Its progress becomes the run's phase.
+Local mode uses this module: serving needs no PyTorch, so the first training installs it. INSTALLER is a
+program that takes the argument `torch`. It may be killed at any time and run again. Its progress becomes the
+run's phase.
 """
 
 import json
@@ -62,7 +63,7 @@ def install(installer: str) -> None:
 
 
 def report(**message: Any) -> None:
-    """One JSON line, as in `training.report`, which needs packages that may be missing here."""
+    """Write one JSON line, as `training.report` does, which needs packages that may be missing here."""
     print(json.dumps(message), flush=True)
 
 

@@ -70,7 +70,7 @@ def fit(plan: TrainingPlan, device: torch.device, report: Report, checkpoint: Pa
         started = time.monotonic()
         loss_sum, correct, count = train_epoch(net, batches, number, optimizers, report)
         if not math.isfinite(loss_sum):
-            raise Diverged(f"The loss became infinite in epoch {number + 1}. Try another seed.")
+            raise Diverged(f"The loss is infinite or not a number in epoch {number + 1}. Try another seed.")
         seconds = time.monotonic() - started
         epoch = Epoch(
             number=number + 1,

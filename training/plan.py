@@ -18,7 +18,7 @@ CODE = [
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What to train, and on which images. The same plan gives the same run."""
+    """What to train, and on which images."""
 
     recipe: Recipe
     epochs: int

@@ -51,7 +51,7 @@ RECIPES = {recipe.name: recipe for recipe in (FAST, BALANCED, ACCURATE)}
 
 # The same for all recipes.
 BATCH_SIZE = 2000
-# Small data sets: batches have fewer images, but at least 100, so that an epoch has 20 steps.
+# Small data sets: a batch has a twentieth of the images, but at least 100.
 SMALL_BATCH_SIZE, STEPS = 100, 20
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's pixels, for each channel
 LABEL_SMOOTHING = 0.2

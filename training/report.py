@@ -28,7 +28,7 @@ class Epoch:
 
 
 class Report:
-    """Receives a run's progress, in the order of the methods. This one ignores it."""
+    """Receives a run's progress. This class ignores it."""
 
     def phase(self, name: str) -> None:
         """A new phase begins."""
@@ -84,7 +84,7 @@ class Terminal(Report):
         sys.stdout.flush()  # a pipe would get the lines only at the end
 
     def published(self, artifact: Path, card: dict[str, Any]) -> None:
-        print(f"published {artifact}: {card['accuracy']:.2%} of the test images, one view, as served")
+        print(f"published {artifact}: accuracy {card['accuracy']:.2%} on the test images, as served")
 
     def failed(self, error: CommandError) -> None:
         self._bar.close()

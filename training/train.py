@@ -57,8 +57,8 @@ def parse_options() -> Namespace:
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
     parser.add_argument("--epochs", type=int, help="[the recipe's own number]")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--teacher", type=Path, help="learn the answers of this published version")
-    parser.add_argument("--checkpoint", type=Path, help="file to resume from [in models/, named by the run]")
+    parser.add_argument("--teacher", type=Path, help="folder of the version whose answers are learned")
+    parser.add_argument("--checkpoint", type=Path, help="file to resume from [in .runs of --models]")
     parser.add_argument("--report", choices=("terminal", "json"), default="terminal", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.epochs is not None and not 1 <= options.epochs <= MAX_EPOCHS:

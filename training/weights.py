@@ -1,4 +1,4 @@
-"""`weights.safetensors`: the parameters of a published network, for a student. Serving does not read it."""
+"""`weights.safetensors`: the parameters of a published network, for its use as a teacher, not to serve."""
 
 import json
 from collections.abc import Sequence

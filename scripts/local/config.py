@@ -37,7 +37,7 @@ PORTS = (
 
 
 class SetupError(Exception):
-    """The stack cannot start; the text says what to do."""
+    """A command cannot do its work. The text says why, and if possible what to do."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class SchemaChanged(SetupError):
 
 
 def start(state: Path, http_port: int, names: Collection[str] = PROGRAMS) -> Config:
-    """Start supervisord with these programs, and create the database. Raises SetupError."""
+    """Start supervisord with these programs; create the database if there is none. Raises SetupError."""
     end_left_behind(state)
     config = configuration.prepare(state, http_port)
     files.write_files(config, names)
@@ -162,7 +162,7 @@ def create_database(config: Config) -> None:
 def apply_schema(config: Config) -> None:
     """Create the database `cifar` from schema.sql, once, and set the passwords of its users.
 
-    The database's comment holds a fingerprint of that SQL. Raises SchemaChanged if it is another one.
+    The database's comment holds a fingerprint of that SQL. Raises SchemaChanged if the fingerprint differs.
     """
     address = ["-h", "127.0.0.1", "-p", str(config.ports["postgres"]), "-U", "cifar"]
     environment = os.environ | {"PGPASSWORD": config.secrets["postgres"]}

@@ -95,7 +95,7 @@ def test_a_message_without_an_id_is_refused(task: Example) -> None:
         handle(SimpleNamespace(payload=[[], {}, {}], headers={}))
 
 
-class Refused:
+class RecordingMessage:
     """A message that records whether it was rejected."""
 
     body = b"hello"
@@ -107,7 +107,7 @@ class Refused:
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Callable[[Any], None]]:
-    """A handler of messages inside which Celery raises the given error."""
+    """Builds a message handler in which Celery raises the given error."""
 
     def build(error: Exception) -> Callable[[Any], None]:
         def handle(_message: Any) -> None:
@@ -124,7 +124,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Callable[[
 def test_an_error_of_one_message_rejects_it_and_the_worker_goes_on(
     failing: Callable[[Exception], Callable[[Any], None]],
 ) -> None:
-    message = Refused()
+    message = RecordingMessage()
     failing(KeyError("x"))(message)
     assert message.is_rejected
 
@@ -132,7 +132,7 @@ def test_an_error_of_one_message_rejects_it_and_the_worker_goes_on(
 def test_an_error_of_the_connection_is_raised(
     failing: Callable[[Exception], Callable[[Any], None]],
 ) -> None:
-    message = Refused()
+    message = RecordingMessage()
     with pytest.raises(ConnectionResetError):
         failing(ConnectionResetError())(message)
     assert not message.is_rejected

@@ -5,7 +5,7 @@ from pathlib import Path
 from scripts.local.config import Config
 from tests.chaos.fake_backend import BATCH, BULK, FINE, Backend
 from tests.chaos.worker_process import run_worker, stop
-from tests.conftest import away, eventually
+from tests.conftest import eventually, worker_locked_out
 
 
 async def test_a_stopped_worker_finishes_the_batch_of_each_stage_and_returns_the_rest(
@@ -54,7 +54,7 @@ async def test_a_worker_with_a_batch_in_each_stage_waits_for_the_database(
             return "the database is unreachable" in log.read_text()  # noqa: ASYNC240
 
         await eventually(has_begun, 60)
-        async with away(backend.database):
+        async with worker_locked_out(backend.database):
             await eventually(has_logged_it)
             assert worker.poll() is None
         await eventually(backend.all_finished, 60)
@@ -75,7 +75,7 @@ async def test_a_worker_that_stops_without_the_database_returns_its_messages(
             return await backend.count("completed_at IS NOT NULL") > 0
 
         await eventually(has_begun, 60)
-        async with away(backend.database):
+        async with worker_locked_out(backend.database):
             await stop(worker)
     left = await backend.count("completed_at IS NULL")
     assert left > 0

@@ -24,7 +24,7 @@ from backend.broker import Broker
 from backend.messages import INFERENCE, build_messages
 from scripts.local.config import Config, find_free_ports
 from tests.chaos import worker_process
-from tests.conftest import SHIPPED_MODEL, activate, away, eventually
+from tests.conftest import SHIPPED_MODEL, activate, eventually, worker_locked_out
 
 FIRST, SECOND = "2026-01-01-first", "2026-01-02-second"
 A_SECOND = 60  # uploads: about half of what one core classifies
@@ -251,7 +251,7 @@ async def test_a_swap_that_fails_without_the_database_happens_when_it_is_back(
 
         flow = asyncio.create_task(upload(publish, 6))
         await eventually(lambda: count(database, "status = 'succeeded'"))
-        async with away(database):
+        async with worker_locked_out(database):
             await activate(database, SECOND)
             await eventually(has_logged_it)
             assert not await is_served(database, SECOND)

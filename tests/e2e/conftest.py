@@ -38,7 +38,7 @@ def complaints() -> list[str]:
 async def open_page(address: str, monitor_password: str, complaints: list[str]) -> AsyncGenerator[Page]:
     """A browser page of the system at `address`, logged in to Flower. A complaint fails the test."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "Chromium is missing; scripts/bootstrap chromium installs it"
+    assert chromium, "Chromium is missing; scripts/bootstrap tests installs it"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=OFF_THE_NETWORK)
         page = await browser.new_page(

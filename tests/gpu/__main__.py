@@ -24,7 +24,7 @@ from tests.gpu import findings
 from tests.gpu.findings import Finding
 from tests.gpu.options import REPOSITORY, Options, parse
 
-# Each part's limit in seconds. The last part may take what is left of ten minutes.
+# Each part's limit in seconds. The last part may take all that is left of the ten minutes by default.
 PARTS = {"nvml": 40, "serving": 150, "worker_loop": 60, "training_run": 110, "training": 600}
 NO_GPU_STATUS = 2
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # for small networks more threads cost time
@@ -88,7 +88,7 @@ def show(finding: Finding) -> Finding:
 
 
 def explain(part: str, status: int, seconds: float, log: IO[str]) -> Finding:
-    """A finding that says why a part's process failed. Its last lines go to standard error."""
+    """A finding that says why a part's process failed. The process's last lines go to standard error."""
     log.seek(0)
     lines = [line for line in log.read().splitlines() if line.strip()]
     print("\n".join(lines[-20:]), file=sys.stderr)

@@ -39,7 +39,7 @@ def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
     )
     add = parser.add_argument
     add("--parts", nargs="+", choices=parts, default=parts, help="which parts run [all]")
-    add("--model", type=Path, default=find_model(), help="folder of a published version [the one that ships]")
+    add("--model", type=Path, default=find_model(), help="a version's folder [the newest in models/]")
     add("--images", type=Path, help="test images: an .npz file from `python -m tests.gpu.image_file`")
     add("--data", type=Path, help="data set to train on: a folder, .tar or .zip with train/ and test/")
     add("--airbench", type=Path, help="folder with airbench's scripts, to compare with fast and accurate")

@@ -80,7 +80,7 @@ class RecipeRuns:
         served = publish.calibrate(export.fold(fitted.net), MEAN, STD, held_out, self.device)
         one = self.measure(served.to_logits)
         six_started = time.monotonic()
-        six = self.measure(evaluate.six_views(served.to_logits))  # its answers come from the device
+        six = self.measure(evaluate.six_views(served.to_logits))  # ends when the answers are on the CPU
         return Trained(
             warm_up=times.began["training"] - times.began.get("warming up", times.began["training"]),
             training=fitted.seconds,
@@ -125,7 +125,7 @@ def describe(runs: Sequence[Trained]) -> str:
     memory = f", at most {mean('peak_mib'):,.0f} MiB of the GPU" if mean("peak_mib") else ""
     return (
         f"{mean('training'):.2f}{spread('training', 1)} s (warm-up {mean('warm_up'):.1f} s, evaluation "
-        f"{mean('evaluation'):.1f} s), one view {100 * mean('accuracy'):.2f}{spread('accuracy', 100)}%, "
+        f"{mean('evaluation'):.1f} s), single view {100 * mean('accuracy'):.2f}{spread('accuracy', 100)}%, "
         f"six views {100 * mean('six_views'):.2f}{spread('six_views', 100)}%, calibration error "
         f"{mean('calibration_error'):.2%}{memory}"
     )

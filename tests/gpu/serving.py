@@ -26,12 +26,13 @@ from training.data import Split
 from training.evaluate import Answers as LabelledAnswers
 from training.weights import read_teacher
 
+# The goals. SAME_LABELS is the share of LEAST_IMAGES or more that get the same labels as on the CPU.
 SAME_LABELS, LEAST_IMAGES, BATCH_1_MS, IMAGES_PER_SECOND = 0.998, 10_000, 0.5, 100_000
 MAX_DIFFERENCE = 0.02  # of probabilities, as in inference/engine.py
 BATCHES, TINY_BATCHES = (1, 8, 64, 256, 1024), (1, 4)
 FIRST_BATCHES = (3, 5, 7)
 CHUNK = 500  # images in a pass when answers are compared
-MAX_BATCH = 64  # as a worker is set up
+MAX_BATCH = 64  # a worker's default
 Variant = Callable[[Images], Answers]
 
 
@@ -185,7 +186,7 @@ def time_first_passes(name: str, variant: Variant) -> None:
 def time_graph(name: str, content: bytes, plain: Variant, batch: Images, image_at_peak: float) -> None:
     """Time a pass as a CUDA graph, and compare its answers with those of `plain`."""
     what = f"{len(batch)}, graph, {name}"
-    try:  # a session of its own: a graph is of one batch size
+    try:  # a session of its own, because a graph has one batch size
         graph = FixedBatchSession(Session(content, enable_cuda_graph="1"), batch, plain(batch)[0].shape[1])
         time_batch(f"graph, {name}", graph, batch, image_at_peak, has_goals=False)
         other = 255 - batch  # the graph must read the images given now, not those it was captured with

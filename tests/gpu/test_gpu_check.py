@@ -61,7 +61,7 @@ def test_every_part_runs_on_a_machine_without_the_services_packages(
     done, found = check(tmp_path, *parts, *more, PYTHONPATH=without_services)
     assert done.returncode == 1, done.stdout + done.stderr
     failed = [row["what"] for rows in found.values() for row in rows.values() if row["outcome"] == "failed"]
-    assert failed == ["fast compared with airbench", "accurate compared with airbench"]  # which took 0 s
+    assert failed == ["fast compared with airbench", "accurate compared with airbench"]  # AIRBENCH takes 0 s
     reference = found["training"]["fast compared with airbench"]["values"]["airbench"]
     assert reference == {
         "seconds": 0.0,
@@ -114,7 +114,7 @@ def test_a_part_that_takes_too_long_is_killed_and_the_next_one_has_no_time(tmp_p
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
-def test_without_a_gpu_the_tiny_version_runs_and_the_exit_status_tells(tmp_path: Path) -> None:
+def test_without_a_gpu_the_tiny_version_runs_and_the_exit_status_is_2(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "tests.gpu", "--json", str(report), "--parts", "nvml"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)

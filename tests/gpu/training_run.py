@@ -35,7 +35,7 @@ IMAGES, TINY_IMAGES = 2500, 60  # of each of two classes
 # The worker checks the run within 0.5 s and kills the child 2 s later. A busy CPU takes longer.
 CANCEL_SECONDS, TINY_CANCEL_SECONDS = 5.0, 60.0
 FREED_MIB, FREED_SECONDS = 64, 5.0
-LEFT_MIB = 700  # free memory for the run that must fail: CUDA starts, the whitening needs more
+LEFT_MIB = 700  # free memory for the run that must fail: CUDA can start, but the whitening needs more
 COMMAND, TINY_COMMAND = "training.train", "tests.training.small"
 # The tiny version resumes the fake child of the worker's tests: the real child takes 15 s of CPU time.
 RESUMED, TINY_RESUMED = "training.train", "tests.training.worker.fake_train"

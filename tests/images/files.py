@@ -84,7 +84,10 @@ def bmp(
 
 
 def tiff(samples: Samples, bits: int, photometric: int, order: str = "<", **tags: Sequence[int]) -> bytes:
-    """A TIFF of one strip, deflated if tag 259 is 8. Keywords are tags: `t338=(2,)`."""
+    """A TIFF of one strip, or one for each plane if tag 284 is 2. Deflated if tag 259 is 8.
+
+    Keywords are tags: `t338=(2,)`.
+    """
     height, width = samples.shape[:2]
     count = samples.shape[2] if samples.ndim == 3 else 1
     given = {int(name[1:]): tuple(values) for name, values in tags.items()}

@@ -21,7 +21,7 @@ DEFLATE, SHORT, LONG, SLONG8 = 8, 3, 4, 17
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SPP, ROWS = 256, 257, 258, 259, 262, 277, 278
 STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
 Tags = list[tuple[int, int, int]]
-HUGE = 45_008  # a tile of this side is just under libtiff's 2 GB
+HUGE = 45_008  # pixels; a tile of this side is just under libtiff's 2 GB
 
 
 def tiff(tags: Tags, places: tuple[int, int] = (TILES, TILE_BYTES), *, big: bool = False) -> bytes:
@@ -72,7 +72,10 @@ print(read_peak() - before)
 
 
 def peak_bytes(*files: bytes) -> int:
-    """The peak memory of decoding the files. A process of its own: the peak of a process never falls."""
+    """How much the peak memory of a new process grows while it decodes the files.
+
+    The process is new, because the peak of a process never falls.
+    """
     given = pickle.dumps(files)
     told = subprocess.run([sys.executable, "-c", MEASURE], input=given, stdout=subprocess.PIPE, check=True)
     return int(told.stdout) * 1024

@@ -36,7 +36,7 @@ TAGS = [
 ]
 TYPES = range(15)
 COUNTS = [0, 1, 3, 2**31]
-VALUES = [b"\xff\xff\xff\xff", b"\x1c\0\0\0"]  # the second is an offset of eight bytes inside the block
+VALUES = [b"\xff\xff\xff\xff", b"\x1c\0\0\0"]  # the second is an offset inside the block
 
 
 def exif(order: str, entries: list[Entry], pointer: int | None = None) -> bytes:
@@ -106,7 +106,7 @@ def put_in_tiff(order: str, entries: list[Entry], pointer: int | None) -> bytes:
 
 @pytest.mark.parametrize("pointer", [None, EXIF_IFD, GPS_IFD], ids=["first", "EXIF", "GPS"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIC"])
-def test_no_tag_of_any_type_and_count_stops_the_orientation_from_being_applied(
+def test_the_orientation_is_applied_beside_a_tag_of_any_type_and_count(
     kind: str, pointer: int | None
 ) -> None:
     plain = put_in_tiff("<", [], None) if kind == "TIFF" else put(kind, exif("<", []))

@@ -275,7 +275,7 @@ DRAW = """async files => {
 
 async def draw() -> dict[str, bytes]:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "Chromium is missing; scripts/bootstrap chromium installs it"
+    assert chromium, "Chromium is missing; scripts/bootstrap tests installs it"
     contents = {name: base64.b64encode(data).decode() for name, data in SHOWN.items()}
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=OFF_THE_NETWORK)

@@ -26,7 +26,7 @@ def make_weights(seed: int = 0) -> NDArray[np.float32]:
 
 
 def make_nodes() -> list[NodeProto]:
-    """The logits of an image are its mean colour times the weights."""
+    """The logits of an image are its mean colour, divided by 64, times the weights."""
     return [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats", "sides"], ["colour"], keepdims=0),

@@ -1,4 +1,4 @@
-"""What the tests of the task replace: Celery's request and consumer, and the runner of batches."""
+"""Stand-ins for Celery's request and consumer, and for the runner of batches."""
 
 import threading
 import time
@@ -11,32 +11,32 @@ from uuid import UUID
 
 from inference.outcomes import Outcome, Row, Succeeded
 
-SIZE = 3
+SIZE = 3  # predictions in a full batch
 STAGES = ("read", "run", "write")
-SECONDS = 10
+SECONDS = 10  # until a wait fails the test
 
 
 class Request:
-    """Celery's request as the task uses it. Records how it ended."""
+    """Celery's request as the task uses it. Records the calls."""
 
     def __init__(self) -> None:
-        self.ended: list[str] = []
+        self.calls: list[str] = []
 
     def on_accepted(self, _pid: int, _time: float) -> None:
-        self.ended.append("started")
+        self.calls.append("started")
 
     def on_success(self, outcome: tuple[bool, str, float]) -> None:
-        self.ended.append(f"succeeded {outcome[1]}")
+        self.calls.append(f"succeeded {outcome[1]}")
 
     def on_failure(self, info: Any) -> None:
-        self.ended.append(f"failed {info.exception}")
+        self.calls.append(f"failed {info.exception}")
 
     def reject(self, *, requeue: bool) -> None:
-        self.ended.append("requeued" if requeue else "rejected")
+        self.calls.append("requeued" if requeue else "rejected")
 
 
 class Consumer:
-    """A consumer with a pool of real threads, whose loop turns only in `tick`."""
+    """A consumer with a pool of real threads. Its loop turns only in `tick`."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
@@ -85,12 +85,12 @@ def make_cat(id: UUID) -> Succeeded:
 
 
 def show(count: int) -> str:
-    """How a message with so many cats ends in Flower."""
+    """How a message with `count` cats ends in Flower."""
     return "succeeded cat 90.0%" if count == 1 else f"succeeded {count} predictions: {count} succeeded"
 
 
-class Echo:
-    """Keeps each batch in each stage until the test lets it leave. Every image is a cat."""
+class HoldingRunner:
+    """A runner that can keep each batch in each stage until the test lets it leave. Every image is a cat."""
 
     def __init__(self) -> None:
         self.batches: list[list[UUID]] = []

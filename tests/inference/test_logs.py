@@ -54,14 +54,14 @@ def test_a_message_without_a_request_id_is_logged_without_one(lines: Lines) -> N
 
 
 def test_a_prediction_without_an_attempt_left_and_a_skipped_one_are_logged(lines: Lines) -> None:
-    tired, gone = uuid4(), uuid4()
+    exhausted, gone = uuid4(), uuid4()
     rows = Rows({})
-    rows.exhausted = {tired}
-    outcomes = run(build_runner(rows), [tired, gone])
+    rows.exhausted = {exhausted}
+    outcomes = run(build_runner(rows), [exhausted, gone])
     told = [(line["message"], line.get("error"), line["prediction_id"]) for line in lines()]
-    failed = ("prediction finished", "Failed after 3 attempts", str(tired))
+    failed = ("prediction finished", "Failed after 3 attempts", str(exhausted))
     assert told == [failed, (SKIPPED, None, str(gone))]
-    assert {id: str(outcome) for id, outcome in outcomes.items()} == {tired: "Stopped 3 times."}
+    assert {id: str(outcome) for id, outcome in outcomes.items()} == {exhausted: "Stopped 3 times."}
     assert rows.passes == []
 
 

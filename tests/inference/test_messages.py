@@ -129,7 +129,7 @@ def test_ids_that_are_not_uuids_fail_the_task(bad: Any, worker: Worker) -> None:
     assert worker.settled == ["acknowledged"]
 
 
-def test_flower_is_told_in_words_why_a_task_failed(worker: Worker) -> None:
+def test_flower_shows_in_words_why_a_task_failed(worker: Worker) -> None:
     worker.deliver([[ID]])
     (group,) = worker.groups
     fail(group.request, ClassificationError("12 predictions: 11 succeeded, 1 failed"))

@@ -57,9 +57,9 @@ class Fenced(Rows):
 
 
 class Model:
-    """Says 'dog' for a bright first pixel, otherwise 'cat'. Raises if the batch holds POISON.
+    """Answers 'dog' for an image whose first byte is high, otherwise 'cat'. Raises if the batch holds POISON.
 
-    The energy is minus the second byte.
+    The energy is minus the second byte, or NaN for NOT_A_NUMBER.
     """
 
     classes = ("cat", "dog")

@@ -10,7 +10,7 @@ from inference import task as module
 from inference.collector import Group
 from inference.errors import DeviceLost
 from inference.task import Classify
-from tests.inference.task_fakes import SECONDS, SIZE, STAGES, Consumer, Echo, Request, show
+from tests.inference.task_fakes import SECONDS, SIZE, STAGES, Consumer, HoldingRunner, Request, show
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def consumer() -> Generator[Consumer]:
 
 
 @pytest.fixture
-def runner(consumer: Consumer) -> Generator[Echo]:
-    runner = Echo()
+def runner(consumer: Consumer) -> Generator[HoldingRunner]:
+    runner = HoldingRunner()
     yield runner
     runner.open()
 
 
 @pytest.fixture
-def task(runner: Echo, consumer: Consumer) -> Classify:
+def task(runner: HoldingRunner, consumer: Consumer) -> Classify:
     task = Classify(runner, SIZE)  # pyright: ignore[reportArgumentType]
     task.connect(consumer)
     return task
@@ -44,7 +44,7 @@ def ids(*groups: Group) -> list[UUID]:
     return [id for group in groups for id in group.request_ids]
 
 
-def fill(runner: Echo, task: Classify, consumer: Consumer) -> list[Group]:
+def fill(runner: HoldingRunner, task: Classify, consumer: Consumer) -> list[Group]:
     """Add four full batches: one is written, one runs, one is read, and the last one waits."""
     runner.close()
     first, second, third, fourth = [add(task, SIZE) for _ in range(4)]
@@ -63,17 +63,17 @@ def fill(runner: Echo, task: Classify, consumer: Consumer) -> list[Group]:
 
 
 def test_messages_that_arrive_together_share_a_batch(
-    runner: Echo, task: Classify, consumer: Consumer
+    runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     first, second = add(task), add(task, 2)
     consumer.finish()
     assert runner.batches == [ids(first, second)]
-    assert first.request.ended == ["started", show(1)]
-    assert second.request.ended == ["started", show(2)]
+    assert first.request.calls == ["started", show(1)]
+    assert second.request.calls == ["started", show(2)]
 
 
 def test_messages_that_arrive_while_a_batch_runs_share_the_next_one(
-    runner: Echo, task: Classify, consumer: Consumer
+    runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     runner.close()
     first = add(task)
@@ -86,10 +86,10 @@ def test_messages_that_arrive_while_a_batch_runs_share_the_next_one(
 
 
 def test_a_batch_is_read_and_another_is_written_while_one_runs(
-    runner: Echo, task: Classify, consumer: Consumer
+    runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     first, second, third, fourth = fill(runner, task, consumer)
-    assert fourth.request.ended == []
+    assert fourth.request.calls == []
     runner.open()
     consumer.finish()
     for stage in STAGES:
@@ -99,7 +99,7 @@ def test_a_batch_is_read_and_another_is_written_while_one_runs(
 
 
 def test_a_message_is_acknowledged_once_when_all_its_predictions_are_done(
-    runner: Echo, task: Classify, consumer: Consumer
+    runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     runner.close()
     group = add(task, 2 * SIZE + 1)
@@ -107,15 +107,15 @@ def test_a_message_is_acknowledged_once_when_all_its_predictions_are_done(
     runner.let_one_leave("read")
     runner.let_one_leave("run")
     runner.wait(write=ids(group)[:SIZE])
-    assert group.request.ended == ["started"]
+    assert group.request.calls == ["started"]
     runner.open()
     consumer.finish()
     assert [len(batch) for batch in runner.batches] == [SIZE, SIZE, 1]
-    assert group.request.ended == ["started", show(2 * SIZE + 1)]
+    assert group.request.calls == ["started", show(2 * SIZE + 1)]
 
 
 def test_each_prediction_of_a_redelivered_message_runs_while_no_other_batch_is_in_progress(
-    runner: Echo, task: Classify, consumer: Consumer
+    runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     runner.close()
     first = add(task, SIZE)
@@ -135,30 +135,30 @@ def test_each_prediction_of_a_redelivered_message_runs_while_no_other_batch_is_i
     assert runner.batches == [ids(first), [one], ids(last), [two]]
     assert runner.redelivered == [one, two]
     assert runner.order == [(stage, batch[0]) for batch in runner.batches for stage in STAGES]
-    assert redelivered.request.ended == ["started", show(2)]
+    assert redelivered.request.calls == ["started", show(2)]
 
 
 def test_the_messages_of_a_batch_that_raises_are_returned_and_the_next_batch_runs(
-    runner: Echo, task: Classify, consumer: Consumer
+    runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     runner.error = ValueError("unexpected")
     first, second = add(task), add(task)
     consumer.finish()
-    assert first.request.ended == second.request.ended == ["started", "requeued"]
+    assert first.request.calls == second.request.calls == ["started", "requeued"]
     runner.error = None
     third = add(task)
     consumer.finish()
-    assert third.request.ended == ["started", show(1)]
+    assert third.request.calls == ["started", show(1)]
 
 
 def test_a_message_is_returned_when_one_of_its_batches_raises_and_its_rest_does_not_run(
-    runner: Echo, task: Classify, consumer: Consumer
+    runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     runner.error = ValueError("unexpected")
     group = add(task, 2, is_redelivered=True)
     consumer.finish()
     assert len(runner.batches) == 1
-    assert group.request.ended == ["started", "requeued"]
+    assert group.request.calls == ["started", "requeued"]
 
 
 class Ended(BaseException):
@@ -166,7 +166,7 @@ class Ended(BaseException):
 
 
 def test_a_lost_device_ends_the_process_before_its_messages_are_acknowledged(
-    runner: Echo, task: Classify, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+    runner: HoldingRunner, task: Classify, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(status: int) -> None:
         raise Ended(status)
@@ -177,11 +177,11 @@ def test_a_lost_device_ends_the_process_before_its_messages_are_acknowledged(
     consumer.tick()
     with pytest.raises(Ended, match="1"):
         consumer.started[0].result(SECONDS)
-    assert group.request.ended == ["started"]
+    assert group.request.calls == ["started"]
 
 
 def test_a_new_connection_drops_the_messages_of_the_old_one(
-    runner: Echo, task: Classify, consumer: Consumer
+    runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     add(task)
     add(task, is_redelivered=True)
@@ -201,17 +201,17 @@ def test_a_worker_that_stops_starts_no_batch(
     group = add(task)
     consumer.tick()
     assert consumer.started == []
-    assert group.request.ended == []
+    assert group.request.calls == []
 
 
 def test_a_worker_that_stops_finishes_the_batch_of_each_stage_and_sends_its_events(
-    runner: Echo, task: Classify, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+    runner: HoldingRunner, task: Classify, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third, fourth = fill(runner, task, consumer)
     monkeypatch.setattr(state, "should_stop", 0)
     runner.open()
     consumer.finish()
     for group in (first, second, third):
-        assert group.request.ended == ["started", show(SIZE)]
-    assert fourth.request.ended == []
+        assert group.request.calls == ["started", show(SIZE)]
+    assert fourth.request.calls == []
     assert consumer.flushes == 3

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from inference.classifier import Classifier
-from tests.conftest import activate, away, eventually
+from tests.conftest import activate, eventually, worker_locked_out
 from tests.inference.artifacts import publish
 from tests.inference.conftest import MakeWatcher, fetch, serving
 
@@ -27,7 +27,7 @@ async def test_a_worker_serves_without_the_database_and_swaps_when_it_is_back(
         row = await fetch(database, "v2")
         return serving(watcher) == "v2" and row["served_at"] is not None
 
-    async with away(database):
+    async with worker_locked_out(database):
         await activate(database, "v2")
         await eventually(complained)
         assert serving(watcher) == "v1"
@@ -43,7 +43,7 @@ async def test_a_swap_succeeds_if_the_database_connection_breaks_during_it(
     watcher.turn()
 
     def serve(_: Classifier) -> None:
-        watcher.registry._open().close()  # before the refusal can be written
+        watcher.registry._open().close()  # before `served_at` can be written
 
     watcher._serve = serve
     await activate(database, "v2")

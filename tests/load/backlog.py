@@ -1,4 +1,4 @@
-"""`--backlog N`: a bulk upload. How fast it is finished, and how long single uploads take meanwhile."""
+"""`--backlog N`: N images in bulk. How fast they are finished, and how long single uploads take meanwhile."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ class Backlog:
     predictions: int
     accepted_per_second: float
     finished_per_second: float
-    """Images of the backlog a second, from its first upload to its last outcome."""
+    """Images of the backlog a second, from its first upload to its end, which is polled every second."""
     single: int
     """Single uploads that were answered meanwhile."""
     single_p50_ms: float

@@ -93,7 +93,7 @@ async def compare(result: Result, service: System, litserve: LitServe, cases: Se
         measured.append(await measure(service, case, result.seconds))
         litserve.resume()
         theirs = result.litserve.setdefault(reference(case), [])
-        if len(theirs) < len(measured):  # not for another case of this round
+        if len(theirs) < len(measured):  # measured once a round, although several cases share it
             theirs.append(await measure(litserve, reference(case), result.seconds))
 
 

@@ -1,6 +1,7 @@
 """The load generator: clients that upload over connections of their own, and note each answer.
 
-It writes ready-made bytes and reads as little of an answer as it can, for it runs on the cores that it loads.
+It writes ready-made bytes and reads as little of an answer as it can, because it runs on the cores that it
+loads.
 """
 
 import asyncio
@@ -85,7 +86,7 @@ class Load:
 async def running(
     port: int, uploads: Uploads, clients: int, rate: float | None = None
 ) -> AsyncGenerator[Load]:
-    """Clients that upload until the block ends. An error of theirs ends the block, in an ExceptionGroup."""
+    """Clients that upload until the block ends. An error in a client ends the block, in an ExceptionGroup."""
     load = Load(port, uploads, rate)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(load.run(clients))

@@ -16,8 +16,9 @@ from tests.load import clients
 from tests.load.measure import build_uploads, percentile
 from tests.load.systems import System
 
-# Insert copies of ten finished predictions, one for each number from $1 to $2. Each has its own id, name and
-# time. The times are a second apart, from 2020 on. An id, a UUID of version 7, begins with the milliseconds.
+# Insert copies of up to ten succeeded predictions, one copy for each number from $1 to $2. Each copy has its
+# own id, name and time. The times are a second apart, from 2020 on. An id, a UUID of version 7, begins with
+# the milliseconds.
 COPY = """
 WITH origins AS MATERIALIZED (
     SELECT row_number() OVER () - 1 AS place, p FROM predictions AS p WHERE status = 'succeeded' LIMIT 10)

@@ -45,7 +45,8 @@ class Measurement:
 async def measure(system: System, case: Case, seconds: float) -> Measurement:
     """Warm up for a quarter of `seconds`, then measure for `seconds` while the clients go on.
 
-    Where answers are slow, it takes longer: until one answer for each client has come, and then two.
+    If answers are slow, the warm-up lasts until there are as many answers as clients, and the measurement
+    until there are twice as many.
     """
     uploads = build_uploads(system, case.size, case.files)
     async with clients.running(system.port, uploads, case.clients) as load:

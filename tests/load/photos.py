@@ -13,7 +13,7 @@ SIZES = ("32x32", "640x480")
 SAMPLES = REPOSITORY / "ui/public/samples"
 PHOTO = (640, 480)
 JPEG_QUALITY = 85
-GRAIN = 6.0  # standard deviation of the noise, out of 255: a photo has about 65 kB, as from a phone
+GRAIN = 6.0  # standard deviation of the noise, out of 255; with it a photo has about 65 kB
 
 
 def read_images(size: str) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The table that a run ends with."""
+"""The tables at the end of a run."""
 
 import statistics
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ def render(result: Result) -> str:
         f"Load generator and other work used {min(others):.1f} to {max(others):.1f} cores; "
         f"load average before: {machine['load_average']:.1f}.",
         align([(*LOAD, *FIGURES), *(row for case in result.service for row in rows_of(result, case))]),
-        "A ratio is this service by LitServe. CPU-ms are for an image. LitServe takes one file a request:",
-        f"for several files, it is what LitServe needs at {FULL_LOAD} clients.",
+        "A ratio is this service divided by LitServe. CPU-ms are for an image. LitServe takes one file a",
+        f"request, so several files are compared with LitServe at {FULL_LOAD} clients.",
         "CPU-ms of this service by process group:",
         align([(*LOAD, *GROUPS), *shares]),
         *([render_streams(result.streams)] if result.streams else []),

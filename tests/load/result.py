@@ -28,7 +28,7 @@ class Result:
     model_cpu_ms: float
     """CPU time of the model alone for an image, in batches of 64 on one thread."""
     idle_cores: Mapping[str, float]
-    """What each system uses while idle."""
+    """Cores that each system uses while idle."""
     service: dict[Case, list[Measurement]] = field(default_factory=dict[Case, list[Measurement]])
     litserve: dict[Case, list[Measurement]] = field(default_factory=dict[Case, list[Measurement]])
     streams: Streams | None = None

@@ -30,9 +30,9 @@ class Streams:
     delay_p50_ms: float
     delay_p95_ms: float
     outcomes: int
-    """How many outcomes the follower with the most saw."""
+    """The most outcomes that one follower saw."""
     missed: int
-    """How many fewer the follower with the fewest saw."""
+    """`outcomes` minus the fewest outcomes that one follower saw."""
     alone_p50_ms: float
     """Latency of a prediction without followers."""
     p50_ms: float

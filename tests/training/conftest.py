@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def two_colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder tree of two classes: 100 and 20 images each."""
+    """A folder tree of two classes, each with 100 training images and 20 test images."""
     root = tmp_path_factory.mktemp("two colours")
     write_two_colours(root, train=100, test=20)
     return root

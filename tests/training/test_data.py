@@ -1,4 +1,4 @@
-"""A data set of one's own is read, or refused with an advice."""
+"""A user's data set is read, or refused with advice."""
 
 import shutil
 import tarfile
@@ -17,7 +17,7 @@ from training.errors import DataError
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two classes, 40 training and 4 test images each, of a size of their own."""
+    """Two classes, each with 40 training images and 4 test images of 48 x 40 pixels."""
     root = tmp_path / "tree"
     for split, count in (("train", 40), ("test", 4)):
         for shade, name in ((30, "dark"), (220, "light")):
@@ -187,7 +187,7 @@ def spoil(tree: Path, how: str) -> Path:
         ("no archive", "neither a folder nor"),
     ],
 )
-def test_unusable_data_is_refused_with_an_advice(how: str, words: str, tree: Path, tmp_path: Path) -> None:
+def test_unusable_data_is_refused_with_advice(how: str, words: str, tree: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=words):
         data.load(spoil(tree, how), tmp_path / "cache")
 

@@ -22,7 +22,7 @@ def test_accuracy_and_confusion_count_what_was_predicted() -> None:
     assert FOUR.confusion().tolist() == [[2, 0], [1, 1]]
 
 
-def test_the_calibration_error_is_the_mean_gap_between_confidence_and_accuracy() -> None:
+def test_the_calibration_error_is_the_mean_difference_of_confidence_and_accuracy() -> None:
     sure = answers([[0.95, 0.05]] * 10, [0] * 5 + [1] * 5)
     assert sure.calibration_error() == pytest.approx(0.45, abs=1e-5)
     assert sure.reliability() == [(pytest.approx(0.95), 0.5, 10)]

@@ -80,8 +80,8 @@ def test_files_that_are_no_images_are_left_out_with_a_note(tree: Path, load: Cal
     for name in ("README.txt", "labels.csv", "notes", "clip.mp4", "000.png:Zone.Identifier"):
         (tree / "train/daisy" / name).write_text("this is no image")
     (tree / "train/daisy/empty.txt").touch()
-    (tree / "train/tulip/README.md").write_text("BMW is no tulip")  # a BMP begins so
-    (tree / "train/tulip/list.txt").write_text("P1 is the first one")  # and so does a PPM
+    (tree / "train/tulip/README.md").write_text("BMW is no tulip")  # a BMP begins with BM
+    (tree / "train/tulip/list.txt").write_text("P1 is the first one")  # a PPM may begin with P1
     (tree / "train/licence.txt").write_text("beside the classes")
     write_image(tree / "test/stray.png")
     dataset = load()

@@ -1,4 +1,4 @@
-"""A torch module of one's own becomes a version that the inference worker serves."""
+"""A user's torch module becomes a version that the inference worker serves."""
 
 import json
 from pathlib import Path

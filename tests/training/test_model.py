@@ -37,7 +37,7 @@ def test_the_input_of_a_deep_group_skips_its_last_two_convolutions() -> None:
 
 
 @pytest.mark.parametrize(("recipe", "millions"), [("fast", 2), ("balanced", 4), ("accurate", 10)])
-def test_the_recipes_networks_have_the_size_that_their_names_promise(recipe: str, millions: int) -> None:
+def test_the_network_of_each_recipe_has_its_documented_size(recipe: str, millions: int) -> None:
     chosen = RECIPES[recipe]
     net = Net(10, chosen.widths, chosen.depth, chosen.padding)
     assert round(sum(p.numel() for p in net.parameters()) / 1e6) == millions

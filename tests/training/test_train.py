@@ -152,7 +152,7 @@ def test_a_run_that_diverges_ends_the_command_with_a_reason_and_leaves_no_checkp
     monkeypatch.setattr(loop, "train_epoch", diverge_in_the_second)
     monkeypatch.setattr("sys.argv", ["train", *flags(two_colours, tmp_path)])
     assert train.main() == 1
-    assert "infinite in epoch 2" in capsys.readouterr().err
+    assert "infinite or not a number in epoch 2" in capsys.readouterr().err
     assert list((tmp_path / ".runs").iterdir()) == []
 
 

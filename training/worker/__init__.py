@@ -1,1 +1,1 @@
-"""The Celery worker that starts the training command, of which it imports nothing."""
+"""The Celery worker that starts the training command. It imports no module of the command."""

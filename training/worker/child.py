@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 TERM_SECONDS = 2.0
 MAX_LAST_LINE = 1000  # characters of standard error's last line that are shown
 SECRETS = ("DATABASE_URL", "BROKER_URL")
-# glibc keeps large buffers instead of mapping new ones at each step. Progress bars, as of a download, would
-# write thousands of lines to the log.
+# The first two make glibc keep large buffers instead of mapping new ones at each step. The third hides
+# progress bars, which would write thousands of lines to the log.
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "10000000000",
     "MALLOC_TRIM_THRESHOLD_": "10000000000",
@@ -33,7 +33,7 @@ ENVIRONMENT = {
 
 
 class Child:
-    """One run's process. Leaving the context ends the process and all that it has started."""
+    """One run's process. Leaving the context ends a process that still runs, with all that it has started."""
 
     def __init__(self, command: Sequence[str], training: UUID) -> None:
         self._log = {"training_id": str(training)}
@@ -42,7 +42,7 @@ class Child:
         inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
         self._process = process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,  # stays open until the worker ends
+            stdin=subprocess.PIPE,  # stays open until the child or the worker has ended
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
@@ -144,7 +144,7 @@ def explain(status: int, last_line: str) -> TrainingFailed:
 
 
 def _make_storable(message: dict[str, Any]) -> dict[str, Any]:
-    """Replace what PostgreSQL's text cannot hold: NUL, and the surrogates of names that are not UTF-8."""
+    """Without what PostgreSQL's text cannot hold: NUL, and the surrogates of names that are not UTF-8."""
     return {
         key: value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
         for key, value in message.items()

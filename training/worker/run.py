@@ -20,7 +20,7 @@ class Run:
     data: str | None
     activation: str
     attempt: int
-    """From 1. A run whose attempt would be above MAX_ATTEMPTS fails."""
+    """From 1. A run whose attempt is above MAX_ATTEMPTS fails."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Model:
 
     error: str | None
     awaited: bool
-    """It is the model to serve, and no worker serves it yet."""
+    """It is the active version, and no worker serves it yet."""
 
 
 class TrainingFailed(Exception):

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-s
 
 logger = logging.getLogger(__name__)
 
-CHECK_SECONDS = 0.5  # the longest time until a cancel is noticed
+CHECK_SECONDS = 0.5  # the longest time between two checks of the row, which notice a cancel
 NO_WORKER_SECONDS = 10.0  # if no worker has registered the model by then, none runs, or its trial is slow
-SERVE_SECONDS = 30.0
+SERVE_SECONDS = 30.0  # the longest wait until a worker serves the model; then the run succeeds without that
 PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
 END_SECONDS = 3.0  # for the child to end after it has published
 
@@ -90,7 +90,10 @@ class Runner:
         return outcome
 
     def _train(self, run: Run) -> str:
-        """Train and publish; returns the version when it is served. Raises TrainingFailed, Lost, Stopped."""
+        """Train, publish and wait until the version is served; returns it.
+
+        Raises TrainingFailed, Lost, Stopped.
+        """
         try:
             with Child(self._build_command(run), run.id) as child:
                 version = self._follow(run, child)
@@ -139,7 +142,7 @@ class Runner:
         """Store the child's reports; returns the version that it has published."""
         while True:
             message = child.read(CHECK_SECONDS)
-            if message is None or "published" not in message:  # a published run succeeds in any case
+            if message is None or "published" not in message:  # after the publication the attempt goes on
                 self._check(run)
             match message:
                 case None:
@@ -168,7 +171,7 @@ class Runner:
         self.runs.check(run)
 
     def _wait_until_served(self, run: Run, version: str) -> None:
-        """Wait until this model answers the next prediction, unless it is not to be served.
+        """Wait until a worker serves this model, unless it is not to be served. Waits SERVE_SECONDS at most.
 
         Raises TrainingFailed if the inference workers refuse the model.
         """
@@ -192,9 +195,10 @@ class Runner:
             with suppress(OSError):
                 if time.time() - folder.stat().st_mtime > PARTIAL_SECONDS:
                     shutil.rmtree(folder)
-        # `make train` keeps checkpoints here, too. Only the names of a worker's begin with a UUID.
+        # `make train` keeps checkpoints here, too. Only those of a worker have names that begin with a UUID.
         checkpoints = list(self.checkpoints.glob("*-*-*-*-*.checkpoint*"))
-        unfinished = {str(id) for id in self.runs.unfinished()}  # read later: each file's run has a row
+        # Read after the checkpoints are listed, so each checkpoint's run has a row.
+        unfinished = {str(id) for id in self.runs.unfinished()}
         for path in checkpoints:
             if path.name.split(".")[0] not in unfinished:
                 path.unlink(missing_ok=True)

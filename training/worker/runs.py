@@ -1,7 +1,7 @@
-"""The worker's SQL for the table `trainings`.
+"""The worker's SQL for the tables `trainings` and `epochs`. It also reads `models`.
 
 While the database is unreachable a statement is retried. Meanwhile the child process continues to train,
-and its reports wait in the pipe.
+and its reports wait in the worker's memory.
 """
 
 import threading

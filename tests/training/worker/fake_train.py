@@ -84,7 +84,7 @@ def behave(options: argparse.Namespace) -> None:
         report_epoch(number, options.epochs)
     for number in range(done + 1, options.epochs + 1):
         if options.recipe == "diverge" and number == 2:
-            fail("Training diverged", "The loss became infinite in epoch 2. Try another seed.")
+            fail("Training diverged", "The loss is infinite or not a number in epoch 2. Try another seed.")
         options.checkpoint.write_text(str(number))
         if options.recipe == "dies-before-report" and number == 2 and done == 0:
             time.sleep(600)
