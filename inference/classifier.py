@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from inference import artifact
 from inference.artifact import Artifact, Check
 from inference.card import INPUT_SIZE
-from inference.engine import CPU, CUDA, Engine, Precision, has_cuda, name_cpu, name_gpu
+from inference.engine import (
+    CPU,
+    CUDA,
+    Engine,
+    Precision,
+    has_cuda,
+    list_batch_sizes,
+    name_cpu,
+    name_gpu,
+)
 from inference.errors import ArtifactError
 from inference.trial import try_model
 
@@ -47,7 +56,7 @@ class Classifier:
 
     def warm_up(self, max_batch_size: int) -> None:
         """Run batches of a few sizes, because the first pass of a size is slow."""
-        for size in sorted({1, 2, 8, max_batch_size}):
+        for size in list_batch_sizes(max_batch_size):
             self([bytes(INPUT_SIZE**2 * 3)] * size)
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -12,10 +13,15 @@ from inference.artifact import CHECK_FILE, Check
 from inference.errors import ArtifactError
 
 Precision = Literal["float32", "int8"]
+Answers = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Probabilities (batch, classes) and energies (batch,)."""
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # MAX_DIFFERENCE is for each probability: TF32 and fused kernels stay below it. MAX_INT8_DIFFERENCE is for the
 # mean, over the images, of half the sum of the differences: a CPU that computes int8 wrongly exceeds it.
 MAX_DIFFERENCE, MAX_INT8_DIFFERENCE = 0.02, 0.1
+MAX_SUM_ERROR = 1e-3  # of the probabilities of an image
+# ONNX Runtime's messages hold places in its source, with the signature of the C++ function.
+CPP_PLACE = re.compile(r"\S+\.(cc|h):\d+ ([^()]*::[^()]*\([^()]*\) )?")
 
 
 class Engine:
@@ -30,36 +36,64 @@ class Engine:
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=[provider])
         except Exception as error:  # its exceptions have no common class
-            raise ArtifactError(f"ONNX Runtime cannot load it: {error!s:.300}") from error
+            raise ArtifactError(f"ONNX Runtime cannot load it: {_quote(error)}") from error
         self.provider: str = self._session.get_providers()[0]
 
-    def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Probabilities (batch, classes) and energies (batch,) of images (batch, 32, 32, 3)."""
+    def __call__(self, images: NDArray[np.uint8]) -> Answers:
+        """The answers for images (batch, 32, 32, 3)."""
         answers: Any = self._session.run(["probabilities", "energy"], {"images": images})
         probabilities, energies = answers
         return probabilities, energies
 
-    def check(self, check: Check, precision: Precision) -> None:
-        """Compare the answers for the reference images with those of the artifact. Raises ArtifactError."""
-        try:
-            probabilities, energies = self(check.images)
-        except Exception as error:
-            raise ArtifactError(f"it does not run: {error!s:.300}") from error
-        check_answers(probabilities, energies)
+    def check(self, check: Check, precision: Precision) -> Answers:
+        """The answers for the reference images. Raises ArtifactError if those of the artifact differ."""
+        probabilities, energies = self.answer(check.images, check.probabilities.shape[1])
         differences = np.abs(probabilities - check.probabilities)  # (count, classes)
         worst, mean = float(differences.max()), float(differences.sum(1).mean() / 2)
         if precision == "int8" and mean > MAX_INT8_DIFFERENCE:
             raise ArtifactError(f"its answers differ by {mean:.2f} on average from those of {CHECK_FILE}")
         if precision == "float32" and worst > MAX_DIFFERENCE:
             raise ArtifactError(f"its answers differ by up to {worst:.2f} from those of {CHECK_FILE}")
+        if precision == "float32" and not are_close(energies, check.energy):
+            raise ArtifactError(f"its energies differ from those of {CHECK_FILE}")
+        return probabilities, energies
+
+    def answer(self, images: NDArray[np.uint8], classes: int) -> Answers:
+        """Run a batch and check the form of its answers. Raises ArtifactError."""
+        count = len(images)
+        try:
+            probabilities, energies = self(images)
+        except Exception as error:
+            raise ArtifactError(f"it does not run for a batch of {count}: {_quote(error)}") from error
+        shapes = (probabilities.shape, energies.shape)
+        if shapes != ((count, classes), (count,)):
+            raise ArtifactError(f"its answers for a batch of {count} have the shapes {shapes}")
+        if not (np.isfinite(probabilities).all() and np.isfinite(energies).all()):
+            raise ArtifactError(f"its answers for a batch of {count} are not finite numbers")
+        if not are_answers(probabilities, energies).all():
+            raise ArtifactError(f"its probabilities for a batch of {count} do not add up to one")
+        return probabilities, energies
 
 
-def check_answers(probabilities: NDArray[np.float32], energies: NDArray[np.float32]) -> None:
-    """Raises ArtifactError if the answers are not probabilities and finite energies."""
-    if not (np.isfinite(probabilities).all() and np.isfinite(energies).all()):
-        raise ArtifactError("its answers are not finite numbers")
-    if (probabilities < 0).any() or (np.abs(probabilities.sum(1) - 1) > 1e-3).any():
-        raise ArtifactError("its probabilities do not add up to one")
+def are_answers(probabilities: NDArray[np.float32], energies: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """For each image, whether its answer is a finite energy and probabilities that add up to one."""
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        off = np.abs(probabilities.sum(1) - 1)
+    return np.isfinite(energies) & (off <= MAX_SUM_ERROR) & (probabilities >= 0).all(1)
+
+
+def are_close(values: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
+    """Whether values are the same except for rounding."""
+    return np.allclose(values, others, rtol=MAX_DIFFERENCE, atol=MAX_DIFFERENCE)
+
+
+def list_batch_sizes(max_batch_size: int) -> list[int]:
+    """The sizes that a trial and a warm-up run."""
+    return sorted({min(size, max_batch_size) for size in (1, 2, 8, max_batch_size)})
+
+
+def _quote(error: Exception) -> str:
+    return CPP_PLACE.sub("", str(error)[:2000])[:300]
 
 
 def has_cuda() -> bool:

@@ -12,8 +12,22 @@ from inference.card import INPUT_SIZE
 from inference.errors import ArtifactError
 
 STANDARD = ("", "ai.onnx")
-# The time that these take can depend on the image, so a trial says nothing about other images.
-CONTROL_FLOW = ("If", "Loop", "Scan")
+# A trial says nothing about other images if time, memory or answer can depend on more than the batch size.
+REFUSED = {
+    **dict.fromkeys(["If", "Loop", "Scan", "SequenceMap"], "control flow"),
+    **dict.fromkeys(["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"], "random"),
+    **dict.fromkeys(["RandomUniform", "RandomUniformLike"], "random"),
+}
+# The size of an output depends on the values of all inputs, or of all but the first.
+SIZED_BY_ALL = (
+    "BlackmanWindow", "Compress", "ConstantOfShape", "HammingWindow", "HannWindow", "ImageDecoder",
+    "MelWeightMatrix", "NonMaxSuppression", "NonZero", "Range", "StringSplit", "Unique",
+)  # fmt: skip
+SIZED_BY_OTHERS = (
+    "AffineGrid", "CenterCropPad", "Col2Im", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Reshape",
+    "Resize", "STFT", "SequenceAt", "SequenceErase", "SequenceInsert", "Slice", "Split", "SplitToSequence",
+    "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample",
+)  # fmt: skip
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.FLOAT: "float32"}
 
 
@@ -38,8 +52,10 @@ def check(content: bytes, classes: int) -> None:
                     f"the operator {part.op_type:.100} is of the domain {part.domain[:100]!r}; "
                     "only operators of the ONNX standard are allowed"
                 )
-            if part.op_type in CONTROL_FLOW:
-                raise ArtifactError(f"the operator {part.op_type} is control flow, which is not allowed")
+            if part.op_type in REFUSED:
+                kind = REFUSED[part.op_type]
+                raise ArtifactError(f"the operator {part.op_type} is {kind}, which is not allowed")
+    _check_sizes(model.graph.node)
 
 
 def _check_values(what: str, values: Sequence[onnx.ValueInfoProto], *expected: str) -> None:
@@ -56,6 +72,20 @@ def _describe(value: onnx.ValueInfoProto) -> str:
     kind = TYPES.get(tensor.elem_type, f"type {tensor.elem_type}")
     sides = [str(dim.dim_value) if dim.HasField("dim_value") else "batch" for dim in tensor.shape.dim]
     return f"{value.name} {kind} ({', '.join(sides)})"
+
+
+def _check_sizes(nodes: Sequence[onnx.NodeProto]) -> None:
+    """Raises ArtifactError if the size of a value depends on the pixels."""
+    known, dependent = 0, {"images"}
+    while known < len(dependent):  # once more than needed if the nodes are in order
+        known = len(dependent)
+        for node in nodes:
+            if node.op_type not in ("Shape", "Size") and not dependent.isdisjoint(node.input):
+                dependent.update(filter(None, node.output))
+    for node in nodes:
+        sizes = node.input if node.op_type in SIZED_BY_ALL else node.input[1:]
+        if node.op_type in SIZED_BY_ALL + SIZED_BY_OTHERS and not dependent.isdisjoint(sizes):
+            raise ArtifactError(f"the size of an output of {node.op_type} depends on the image")
 
 
 def _walk(message: Message) -> Iterator[Message]:

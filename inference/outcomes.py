@@ -53,7 +53,7 @@ class Succeeded:
     ) -> "Succeeded":
         """Build the outcome from `probabilities` (classes,), in the order of `classes`."""
         order = np.argsort(-probabilities, kind="stable")
-        ranked = [(classes[int(index)], round(float(probabilities[index]), 6)) for index in order]
+        ranked = [(classes[int(index)], round(min(float(probabilities[index]), 1.0), 6)) for index in order]
         stored = [{"label": label, "probability": probability} for label, probability in ranked]
         label, confidence = ranked[0]
         return cls(row, label, confidence, json.dumps(stored), energy, unfamiliar)

@@ -50,9 +50,9 @@ ON CONFLICT DO NOTHING
 RETURNING activated_at IS NOT NULL
 """
 
-# Add a version that cannot be served, with the reason.
+# Add a version that cannot be served, with the reason. Its card may be what the database refuses.
 REGISTER_REFUSED = """
-INSERT INTO models (version, card, error) VALUES ($1, $2::jsonb, $3) ON CONFLICT DO NOTHING RETURNING true
+INSERT INTO models (version, card, error) VALUES ($1, '{}', $2) ON CONFLICT DO NOTHING RETURNING true
 """
 
 # Refuse a version that could be served when it was registered. The previous version is active again.
@@ -107,9 +107,9 @@ class Registry:
             rows = self._execute(REGISTER, version, json.dumps(card))
         return rows[0][0] if rows else None
 
-    def register_refused(self, version: str, card: dict[str, Any], reason: str) -> bool:
+    def register_refused(self, version: str, reason: str) -> bool:
         """Add a version that cannot be served. Returns False if it has a row."""
-        return bool(self._execute(REGISTER_REFUSED, version, json.dumps(card), reason))
+        return bool(self._execute(REGISTER_REFUSED, version, reason))
 
     def refuse(self, version: str, reason: str) -> None:
         self._execute(REFUSE, version, reason)

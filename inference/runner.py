@@ -1,7 +1,6 @@
 """One batch: read the rows, one forward pass, write the outcomes."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.classifier import Classifier
+from inference.engine import are_answers
 from inference.errors import DeviceLost
 from inference.metrics import Metrics
 from inference.outcomes import SKIPPED, Failed, ForwardPass, Outcome, Row, Succeeded
@@ -118,12 +118,15 @@ class Speed:
 
 
 def run_model(classifier: Classifier, images: Sequence[bytes]) -> list[ModelOutput | None]:
-    """Classify images. If the batch raises, each image runs alone, so that only a bad image gets None.
+    """Classify images. An image without a valid answer gets None.
 
-    Raises DeviceLost if the model also raises for a black image.
+    If the batch raises, each image runs alone, so that only a bad image gets None. Raises DeviceLost if the
+    model also raises for a black image.
     """
     try:
-        return list(zip(*classifier(images), strict=True))
+        probabilities, energies = classifier(images)
+        answers = zip(probabilities, energies, are_answers(probabilities, energies), strict=True)
+        return [(p, energy) if is_answer else None for p, energy, is_answer in answers]
     except Exception:
         if len(images) > 1:
             logger.exception("a batch of %d raised; its images run one by one", len(images))
@@ -140,9 +143,6 @@ def _conclude(row: Row, classifier: Classifier, output: ModelOutput | None) -> O
     if output is None:
         return Failed(row, NOT_CLASSIFIED, "The model could not process this image; try another one.")
     probabilities, energy = output[0], round(float(output[1]), 6)
-    if not math.isfinite(energy) or not np.isfinite(probabilities).all():
-        detail = "The model's answer for this image is not a number; try another image."
-        return Failed(row, NOT_CLASSIFIED, detail)
     unfamiliar = classifier.is_unfamiliar(energy)
     return Succeeded.rank(row, classifier.classes, probabilities, energy, unfamiliar=unfamiliar)
 

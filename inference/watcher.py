@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
@@ -115,29 +114,26 @@ class Watcher:
         if self._is_postponed(version):
             return
         folder = self.models / version
-        card: dict[str, Any] = {}
         try:
-            _, card = artifact.read_card(folder)
-            card = self.loader.verify(folder).fields
-            active = self.registry.register(version, card)
+            active = self.registry.register(version, self.loader.verify(folder).fields)
             if active is not None:
                 logger.info("model registered", extra={"model": version, "active": active})
             return
         except ArtifactError as error:
             reason = str(error)
         except RecursionError:
-            card, reason = {}, "its card is nested too deeply"
+            reason = "its card is nested too deeply"
         except psycopg.Error as error:
             if (error.sqlstate or "")[:2] not in ("22", "54"):  # bad data, too complex
                 raise
-            card, reason = {}, f"the database refuses its card: {error.diag.message_primary}"
+            reason = f"the database refuses its card: {error.diag.message_primary}"
         except Exception:
             self._postpone(version)
             return
         if abs(time.time() - artifact.last_change(folder)) < SETTLE_SECONDS:
             return
         reason = _explain(reason)
-        if self.registry.register_refused(version, card, reason):
+        if self.registry.register_refused(version, reason):
             logger.warning("model refused", extra={"model": version, "error": reason})
 
     def switch(self, version: str, sha256: str | None) -> bool:

@@ -43,7 +43,7 @@ def main() -> int:
 def import_model(module: str, dataset: Dataset, models: Path, activation: str = "better") -> Path:
     """Publish a module as a version; returns the artifact's folder. Raises ModuleError."""
     net = load_module(module)
-    check_shape(net, len(dataset.classes))
+    check_logits(net, len(dataset.classes))
     held_out, _ = publish.hold_out(dataset.train, SEED)
     device = torch.device("cpu")
     served = publish.calibrate(net, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), held_out, device)
@@ -64,10 +64,11 @@ def import_model(module: str, dataset: Dataset, models: Path, activation: str = 
 
 
 def load_module(place: str) -> nn.Module:
-    """Run `file.py` and call its function. Raises ModuleError."""
+    """Run `file.py` and call its function. The file may import modules beside it. Raises ModuleError."""
     file, _, function = place.rpartition(":")
     if not Path(file).is_file():
         raise ModuleError(f"{place!r} names no file. Give path/to/file.py:function.")
+    sys.path.insert(0, str(Path(file).resolve().parent))
     found = runpy.run_path(file)
     if not callable(found.get(function)):
         raise ModuleError(f"{file} has no function {function!r}")
@@ -77,8 +78,8 @@ def load_module(place: str) -> nn.Module:
     return net.eval()
 
 
-def check_shape(net: nn.Module, classes: int) -> None:
-    """Check that the logits have the shape (batch, classes). Raises ModuleError."""
+def check_logits(net: nn.Module, classes: int) -> None:
+    """Check that the logits are finite and have the shape (batch, classes). Raises ModuleError."""
     with torch.inference_mode():
         logits = net(torch.zeros(2, 3, INPUT_SIZE, INPUT_SIZE))
     if tuple(logits.shape) != (2, classes):
@@ -86,6 +87,8 @@ def check_shape(net: nn.Module, classes: int) -> None:
             f"For two images the module returns the shape {tuple(logits.shape)}. "
             f"The data has {classes} classes, so the shape must be (2, {classes})."
         )
+    if not logits.isfinite().all():
+        raise ModuleError("For black images the module returns numbers that are not finite.")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,12 @@ def main() -> int:
 
 
 def is_missing() -> bool:
-    return not all(any(distributions(name=name)) for name in NEEDED)
+    """Whether a needed package is missing, or the installer was killed while it wrote a package.
+
+    `scripts/bootstrap` repairs that. uv writes the file INSTALLER of a package last.
+    """
+    is_incomplete = any(found.read_text("INSTALLER") is None for found in distributions())
+    return is_incomplete or not all(any(distributions(name=name)) for name in NEEDED)
 
 
 def install(installer: str) -> None:

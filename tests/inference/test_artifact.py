@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -86,8 +87,9 @@ def test_a_card_with_a_wrong_field_is_refused(changes: dict[str, Any], words: st
         (b'{"accuracy": NaN}', "NaN"),
         (b"[" * 100_000, "not JSON"),
         (b" " * (artifact.MAX_CARD_BYTES + 1), "bytes"),
+        (b"[" + b"[]," * artifact.MAX_CARD_PARTS + b"[]]", "more than 100,000 lists"),
     ],
-    ids=["empty", "half", "no text", "a list", "NaN", "deep", "large"],
+    ids=["empty", "half", "no text", "a list", "NaN", "deep", "large", "many lists"],
 )
 def test_a_file_that_is_not_a_card_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
     folder = publish(tmp_path)
@@ -106,6 +108,28 @@ def zip_bomb() -> bytes:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images.npy", bytes(64 * 2**20))
     return file.getvalue()
+
+
+def zipped(images: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("images.npy", images)
+        for name in ("probabilities", "energy"):
+            archive.writestr(f"{name}.npy", zipfile.ZipFile(io.BytesIO(make_check())).read(f"{name}.npy"))
+    return file.getvalue()
+
+
+def with_header(text: str) -> bytes:
+    """A file of NumPy's format with this description of its array."""
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def flagged(offset: int, value: int) -> bytes:
+    """A check with another byte in each entry of the zip's directory."""
+    content = bytearray(make_check())
+    for entry in re.finditer(b"PK\1\2", bytes(content)):
+        content[entry.start() + offset] = value
+    return bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +151,22 @@ def zip_bomb() -> bytes:
             ),
             "holds 0 images",
         ),
+        (make_check(probabilities=np.full((4, 3), np.nan, np.float32)), "not finite"),
+        (make_check(energy=np.full(4, np.inf, np.float32)), "not finite"),
+        (zipped(b"hello"), "images of check.npz is"),
+        (zipped(with_header("{'descr': ((((, 'shape': (4\n")), "reference arrays"),
+        (zipped(with_header("-" * 5000 + "1")), "reference arrays"),
+        (zipped(with_header("{'descr': (), 'fortran_order': False, 'shape': (4,)}")), "reference arrays"),
+        (zipped(with_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({2**70},)}}")), "arrays"),
+        (flagged(6, 99), "reference arrays"),
+        (flagged(8, 1), "reference arrays.*(encrypted|differ)"),
+        (flagged(10, 77), "reference arrays"),
     ],
-    ids=["text", "cut", "pickle", "bomb", "floats", "size", "scalar", "energies", "none"],
-)
+    ids=[
+        "text", "cut", "pickle", "bomb", "floats", "size", "scalar", "energies", "none", "NaN", "infinite",
+        "no array", "open brackets", "deep", "no type", "endless", "zip 9.9", "encrypted", "compression",
+    ],
+)  # fmt: skip
 def test_wrong_reference_arrays_are_refused(check: bytes, words: str, tmp_path: Path) -> None:
     refuse(publish(tmp_path, check=check), words)
 

@@ -65,6 +65,26 @@ async def test_a_card_that_cannot_be_stored_is_refused(
     assert any(word in row["error"] for word in words.split("|"))
 
 
+@pytest.mark.parametrize(
+    "note",
+    ['"\\u0000"', '"\\ud800"', "1e999", "[" * 900 + "]" * 900],
+    ids=["nul", "surrogate", "huge", "deep"],
+)
+async def test_a_broken_version_whose_card_cannot_be_stored_is_refused_and_hides_no_other(
+    note: str, make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    folder = publish(tmp_path, "v1")
+    whole = (folder / "card.json").read_text()
+    (folder / "card.json").write_text(f'{{"note": {note}, {whole[1:]}')
+    (folder / "model.onnx").write_bytes(b"broken")
+    settle(folder)
+    publish(tmp_path, "v2")
+    watcher = make_watcher()
+    watcher.turn()
+    assert "SHA-256 differs" in (await fetch(database, "v1"))["error"]
+    assert serving(watcher) == "v2"
+
+
 async def test_a_deeply_nested_card_is_stored_unchanged(
     make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:

@@ -70,14 +70,14 @@ async def test_a_version_is_compared_with_the_active_one_and_not_with_the_best(
 async def test_a_version_is_registered_once(registry: Registry, database: asyncpg.Connection) -> None:
     assert registry.register("v1", card(0.9))
     assert registry.register("v1", card(0.1)) is None
-    assert not registry.register_refused("v1", {}, "broken")
+    assert not registry.register_refused("v1", "broken")
     assert await database.fetchval("SELECT card ->> 'accuracy' FROM models") == "0.9"
 
 
 async def test_when_the_active_version_is_refused_the_previous_one_is_active_again(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
-    assert registry.register_refused("v0", {}, "broken")
+    assert registry.register_refused("v0", "broken")
     assert registry.look([]).active is None
     assert not registry.look([]).has_usable
     registry.register("v1", card(0.8))
@@ -94,7 +94,7 @@ async def test_without_an_active_version_the_latest_usable_one_is_activated(
     registry.register("v1", card(0.9))
     for version in ("v2", "v3"):
         registry.register(version, card(0.1))
-    registry.register_refused("v4", {}, "broken")
+    registry.register_refused("v4", "broken")
     registry.refuse("v1", "damaged")
     view = registry.look([])
     assert (view.active, view.has_usable) == (None, True)
@@ -108,7 +108,7 @@ async def test_versions_without_a_row_are_listed_in_the_order_given(
     registry: Registry, database: asyncpg.Connection
 ) -> None:
     registry.register("v2", card())
-    registry.register_refused("v4", {}, "broken")
+    registry.register_refused("v4", "broken")
     assert registry.look(["v1", "v2", "v3", "v4"]).unknown == ["v1", "v3"]
 
 

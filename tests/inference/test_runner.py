@@ -16,7 +16,7 @@ from inference.outcomes import SKIPPED, Failed, ForwardPass, Outcome, Row, Succe
 from inference.runner import BatchRunner, Speed
 
 POISON = b"\xff" * 3072
-NOT_A_NUMBER = b"\x01" * 3072
+NOT_A_NUMBER, NOT_A_PROBABILITY = b"\x01" * 3072, b"\x02" * 3072
 NOW = datetime.now(UTC)
 
 
@@ -78,7 +78,7 @@ class Model:
             raise RuntimeError("poison")
         if self.lost:
             raise RuntimeError("CUDA error: device-side assert triggered")
-        probabilities = [[1 - i[0] / 255, i[0] / 255] for i in images]
+        probabilities = [[3, -2] if i == NOT_A_PROBABILITY else [1 - i[0] / 255, i[0] / 255] for i in images]
         energies = [math.nan if i == NOT_A_NUMBER else -float(i[1]) for i in images]
         return np.array(probabilities, np.float32), np.array(energies, np.float32)
 
@@ -151,11 +151,12 @@ def test_a_lost_device_fails_no_prediction(ids: list[UUID]) -> None:
     assert rows.outcomes == []
 
 
-def test_an_answer_that_is_not_a_number_fails_alone(ids: list[UUID]) -> None:
-    rows = Rows({ids[0]: bytes(3072), ids[1]: NOT_A_NUMBER})
-    outcomes = run(build_runner(rows), ids[:2])
+def test_an_answer_without_numbers_or_probabilities_fails_alone(ids: list[UUID]) -> None:
+    rows = Rows({ids[0]: bytes(3072), ids[1]: NOT_A_NUMBER, ids[2]: NOT_A_PROBABILITY})
+    outcomes = run(build_runner(rows), ids[:3])
     assert str(outcomes[ids[0]]).startswith("cat")
     assert isinstance(outcomes[ids[1]], Failed)
+    assert isinstance(outcomes[ids[2]], Failed)
 
 
 def test_an_outcome_says_whether_the_image_is_unfamiliar(ids: list[UUID]) -> None:

@@ -1,13 +1,14 @@
 """A trial refuses a malicious or broken model with a reason, and does not end the worker."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from inference.artifact import Check, parse_check
+from inference.engine import list_batch_sizes
 from inference.errors import ArtifactError
 from inference.trial import try_model
 from tests.inference.artifacts import (
@@ -58,6 +59,50 @@ def constant(name: str, *numbers: int) -> TensorProto:
     return numpy_helper.from_array(np.array(numbers, np.int64), name)
 
 
+def future() -> bytes:
+    model = onnx.load_model_from_string(make_model())
+    model.ir_version = 99
+    return model.SerializeToString()
+
+
+def mapped() -> list[NodeProto]:
+    """The model, and a graph that runs for each tensor of a sequence."""
+    copy = helper.make_node("Identity", ["one"], ["same"])
+    body = helper.make_graph(
+        [copy], "body", [value("one", TensorProto.FLOAT)], [value("same", TensorProto.FLOAT)]
+    )
+    rows = helper.make_node("SplitToSequence", ["logits"], ["rows"])
+    return [*make_nodes(), rows, helper.make_node("SequenceMap", ["rows"], ["unused"], body=body)]
+
+
+def sized_by_the_image() -> bytes:
+    """The brightest pixel is the size of a tensor."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["numbers"], to=TensorProto.INT64),
+        helper.make_node("ReduceMax", ["numbers"], ["size"]),
+        helper.make_node("Reshape", ["size", "last"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["unused"]),
+    ]
+    return make_model([*make_nodes(), *nodes])
+
+
+def with_pairs(*nodes: NodeProto, **constants: int) -> bytes:
+    """The model, but `nodes` compute its energy from `sound`. `is_pair`: whether the batch has two images."""
+    given = [constant(name, number) for name, number in (constants | {"two": 2}).items()]
+    size = helper.make_node("Shape", ["images"], ["size"], end=1)
+    pair = helper.make_node("Equal", ["size", "two"], ["is_pair"])
+    sound = helper.make_node("Neg", ["evidence"], ["sound"])
+    return make_model([*make_nodes()[:-1], sound, size, pair, *nodes], [*make_tensors(), *given])
+
+
+def mixed() -> list[NodeProto]:
+    """The model, which first subtracts the mean of the batch from each logit."""
+    nodes = make_nodes()
+    nodes[3].output[0] = "own"
+    mean = helper.make_node("ReduceMean", ["own", "first"], ["common"])
+    return [*nodes[:4], mean, helper.make_node("Sub", ["own", "common"], ["logits"]), *nodes[4:]]
+
+
 def test_a_working_model_passes_at_any_batch_size() -> None:
     try_model(make_model(), "float32", REFERENCE, 64)
     try_model(make_model(), "float32", REFERENCE, 1)
@@ -89,11 +134,44 @@ SCALAR_ENERGY = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
         (make_model(tensors=make_tensors(np.full((3, 3), np.nan, np.float32))), "not finite"),
         (make_model(tensors=make_tensors(np.zeros((7, 3), np.float32))), "cannot load it|does not run"),
         (make_model(tensors=make_tensors(make_weights(1))), "differ by up to"),
+        (future(), "cannot load it: .* FAIL : Unsupported model IR version: 99"),
+        (make_model(mapped()), "SequenceMap is control flow"),
+        (make_model(with_node("RandomUniformLike")), "RandomUniformLike is random"),
+        (make_model(with_node("NonZero")), "size of an output of NonZero depends on the image"),
+        (sized_by_the_image(), "size of an output of ConstantOfShape depends on the image"),
+        (
+            with_pairs(
+                helper.make_node("Where", ["is_pair", "seven", "size"], ["shape"]),
+                helper.make_node("Reshape", ["sound", "shape"], ["energy"]),
+                seven=7,
+            ),
+            "does not run for a batch of 2: .*cannot be reshaped",
+        ),
+        (
+            with_pairs(
+                helper.make_node("Where", ["is_pair", "one", "size"], ["end"]),
+                helper.make_node("Slice", ["sound", "zero", "end"], ["energy"]),
+                zero=0,
+                one=1,
+            ),
+            r"answers for a batch of 2 have the shapes \(\(2, 3\), \(1,\)\)",
+        ),
+        (
+            with_pairs(
+                helper.make_node("Cast", ["is_pair"], ["number"], to=TensorProto.FLOAT),
+                helper.make_node("Sub", ["scale", "scale"], ["nothing"]),
+                helper.make_node("Div", ["number", "nothing"], ["infinite"]),
+                helper.make_node("Where", ["is_pair", "infinite", "sound"], ["energy"]),
+            ),
+            "answers for a batch of 2 are not finite",
+        ),
     ],
     ids=[
         "empty", "text", "cut", "name", "floats", "fixed batch", "channels first", "two inputs", "no energy",
         "energy shape", "classes", "external data", "custom operator", "contributed operator", "endless loop",
-        "unknown operator", "missing value", "no numbers", "shapes", "other answers",
+        "unknown operator", "missing value", "no numbers", "shapes", "other answers", "future",
+        "sequence map", "random", "non-zero", "sized by the image", "fails for two", "one energy for two",
+        "infinite for two",
     ],
 )  # fmt: skip
 def test_a_model_that_cannot_be_served_is_refused(model: bytes, words: str) -> None:
@@ -107,6 +185,22 @@ def test_answers_that_do_not_add_up_to_one_are_refused() -> None:
     refuse(make_model(nodes), "do not add up to one")
 
 
+def test_an_answer_that_depends_on_the_other_images_is_refused() -> None:
+    model = make_model(mixed(), [*make_tensors(make_weights() * np.float32(20)), constant("first", 0)])
+    with pytest.raises(ArtifactError, match="depends on the other images of the batch"):
+        try_model(model, "float32", parse_check(make_check(model), len(CLASSES)), 8)
+
+
+def test_energies_that_differ_from_those_of_the_artifact_are_refused() -> None:
+    other = Check(REFERENCE.images, REFERENCE.probabilities, REFERENCE.energy + 1)
+    with pytest.raises(ArtifactError, match="its energies differ"):
+        try_model(make_model(), "float32", other, 8)
+
+
+def test_a_batch_is_never_larger_than_the_largest_one() -> None:
+    assert [list_batch_sizes(largest) for largest in (1, 4, 64)] == [[1], [1, 2, 4], [1, 2, 8, 64]]
+
+
 def test_a_model_that_takes_all_memory_is_refused() -> None:
     nodes = [*make_nodes()[:-1], helper.make_node("Expand", ["evidence", "huge"], ["large"])]
     nodes += [helper.make_node("ReduceMean", ["large", "all"], ["energy"], keepdims=0)]
@@ -115,8 +209,7 @@ def test_a_model_that_takes_all_memory_is_refused() -> None:
 
 
 def test_a_model_that_takes_too_long_is_refused() -> None:
-    random: Sequence[Any] = ["big", "RandomNormal"]
-    nodes = [helper.make_node(random[1], [], [random[0]], shape=[3000, 3000], dtype=TensorProto.FLOAT)]
+    nodes = [helper.make_node("Expand", ["scale", "side"], ["big"])]
     for number in range(60):
         before = "big" if number == 0 else f"product{number - 1}"
         nodes.append(helper.make_node("MatMul", [before, "big"], [f"product{number}"]))
@@ -125,7 +218,8 @@ def test_a_model_that_takes_too_long_is_refused() -> None:
         *make_nodes()[:-1],
         helper.make_node("Sub", ["mean", "evidence"], ["energy"]),
     ]
-    refuse(make_model(nodes), "more than 2 seconds of CPU time", seconds=2)
+    tensors = [*make_tensors(), constant("side", 3000, 3000)]
+    refuse(make_model(nodes, tensors), "more than 2 seconds of CPU time", seconds=2)
 
 
 def test_int8_may_differ_more_than_float32_within_a_limit() -> None:

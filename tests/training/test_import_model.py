@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torchvision.models import squeezenet1_1
 from torchvision.transforms import Normalize
+from beside import INFINITE
 
 class Scale(nn.Module):
     def forward(self, images):
@@ -33,6 +34,9 @@ def build_three():
 def build_unexportable():
     return nn.Sequential(Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), squeezenet1_1(num_classes=2))
 
+def build_infinite():
+    return nn.Sequential(nn.Upsample(64), squeezenet1_1(num_classes=2), nn.Threshold(INFINITE, INFINITE))
+
 def build_nothing():
     return "a model"
 """
@@ -42,6 +46,7 @@ def build_nothing():
 def file(tmp_path: Path) -> Path:
     file = tmp_path / "mine.py"
     file.write_text(TORCHVISION)
+    (tmp_path / "beside.py").write_text("INFINITE = float('inf')\n")
     return file
 
 
@@ -72,6 +77,7 @@ def test_a_torchvision_network_is_published_and_served_with_the_same_answers(
     [
         ("mine.py:build_three", r"\(2, 3\).*2 classes"),
         ("mine.py:build_nothing", "returns a str"),
+        ("mine.py:build_infinite", "not finite"),
         ("mine.py:build_unexportable", "cannot be exported to ONNX"),
         ("mine.py:build_nobody", "no function 'build_nobody'"),
         ("other.py:build", "names no file"),

@@ -1,10 +1,14 @@
 """The first training installs PyTorch if it is missing, and reports its progress."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from scripts.local.config import REPOSITORY
 from training import install
 from training.errors import InstallError
 
@@ -44,6 +48,26 @@ def test_packages_are_missing_if_one_of_them_is_not_installed(monkeypatch: pytes
     assert not install.is_missing()
     monkeypatch.setattr(install, "NEEDED", ("torch", "no-such-package"))
     assert install.is_missing()
+
+
+def test_a_package_that_was_being_installed_at_a_cancel_is_installed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "venv/lib/python3/site-packages"
+    for name, file in (("torch-2.15.0", "METADATA"), ("numpy-2.4.6", "INSTALLER")):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+        (packages / f"{name}.dist-info" / file).write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(packages)])
+        assert install.is_missing()
+    uv = tmp_path / "uv"  # a stand-in that writes down how it is asked to synchronise
+    uv.write_text(f'#!/bin/sh\n[ "$1" != sync ] || echo "$@" >{tmp_path}/asked\n')
+    uv.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv")}
+    subprocess.run([REPOSITORY / "scripts/bootstrap", "torch"], env=environment, check=True)
+    assert [path.name for path in packages.iterdir()] == ["numpy-2.4.6.dist-info"]
+    assert "--quiet" not in (tmp_path / "asked").read_text()  # the progress is shown
 
 
 def test_a_failed_installation_is_reported_with_a_title(
