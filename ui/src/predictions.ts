@@ -130,7 +130,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.#changed();
   }
 
-  /** Ids of accepted uploads whose outcome is not known yet. */
+  /** Ids of the predictions of this page's uploads that are not known to have ended. */
   unfinishedUploads(): string[] {
     return this.#uploads.all().flatMap((upload) => {
       const prediction = this.#predictionOf(upload);
