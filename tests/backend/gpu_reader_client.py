@@ -26,7 +26,7 @@ class Reader:
         self._place = folder / LIBRARY
         self._behaviour = folder / "behaviour"
         self._calls = folder / "behaviour.calls"
-        # In front of a real driver's, an empty file is no library either.
+        # This empty file hides the library of a real driver. It cannot be loaded.
         self._place.touch()
         self._calls.touch()
         self.behave()
@@ -66,7 +66,7 @@ class Reader:
         await eventually(called, ANSWER_SECONDS)
 
     async def read(self, count: int = 1, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
-        """The outcomes of so many reads together."""
+        """Make `count` reads together; returns their outcomes."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(f"{count} {deadline_seconds}\n".encode())
         async with asyncio.timeout(ANSWER_SECONDS + deadline_seconds):

@@ -1,4 +1,4 @@
-/* A libnvidia-ml.so.1 with two GPUs, so that pynvml's own code runs where there is none.
+/* A libnvidia-ml.so.1 with two GPUs, so that pynvml's own code runs without a driver.
 
    It behaves as the file named by NVML_STAND_IN says, read again at each call, one rule a line:
 
@@ -137,7 +137,7 @@ int nvmlDeviceGetPowerUsage(struct device *device, unsigned *milliwatts) {
     return SUCCESS;
 }
 
-/* Two on the second GPU; what the second of them holds is not known. */
+/* Two processes on the second GPU. The memory of the second process is unknown. */
 int nvmlDeviceGetComputeRunningProcesses_v3(struct device *device, unsigned *count, struct process *processes) {
     static const struct process running[2] = {{4001, GIB / 2, 0, 0}, {4002, ~0ull, 0, 0}};
     CALL(device->gpu);
@@ -162,7 +162,7 @@ int nvmlDeviceGetMaxMigDeviceCount(struct device *device, unsigned *count) {
     return SUCCESS;
 }
 
-/* Two exist, in the second and third place. */
+/* Two MIG devices exist, in the second and third place. */
 int nvmlDeviceGetMigDeviceHandleByIndex(struct device *device, unsigned place, struct device **mig) {
     CALL(device->gpu);
     if (place != 1 && place != 2)

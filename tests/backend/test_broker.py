@@ -34,7 +34,10 @@ async def test_channels_that_cannot_be_opened_are_tried_again(
 
 
 class Exchange:
-    """Confirms the messages of one group after the last of them has arrived. Refuses one message."""
+    """Confirms messages that are published together after the last of them has arrived.
+
+    `refused`: the number of a message. It is refused, with all others of its hundred and all later ones.
+    """
 
     def __init__(self, refused: int | None = None) -> None:
         self.counts: list[int] = []

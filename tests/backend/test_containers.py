@@ -121,7 +121,7 @@ async def test_a_container_that_is_removed_meanwhile_is_left_out(
     assert [container.name for container in await containers.read()] == ["cifar-aa"]
 
 
-async def test_an_unavailable_engine_gives_a_reason_and_no_error() -> None:
+async def test_an_unavailable_engine_gives_a_reason() -> None:
     away = Containers("http://127.0.0.1:1", LABEL)
     away.start()
     with pytest.raises(Unavailable, match="does not answer"):

@@ -127,7 +127,7 @@ async def test_a_file_that_needs_too_much_memory_is_refused_and_the_next_is_deco
         await decoders.stop()
 
 
-async def test_a_process_that_dies_while_it_waits_is_replaced(decoders: Decoders) -> None:
+async def test_a_process_that_ends_while_it_waits_is_replaced(decoders: Decoders) -> None:
     before = decoder_processes()
     for process in before:
         process.kill()
@@ -136,7 +136,7 @@ async def test_a_process_that_dies_while_it_waits_is_replaced(decoders: Decoders
 
 
 async def test_files_are_decoded_in_the_order_of_arrival(decoders: Decoders) -> None:
-    """Two requests with many files do not delay a third one until they end."""
+    """Three requests with many files do not delay a fourth one until they end."""
     order: list[str] = []
 
     async def send(name: str, count: int) -> None:

@@ -54,10 +54,10 @@ async def read(
             yield {"type": "http.request", "body": body[start : start + chunk], "more_body": True}
         yield {"type": "http.request", "body": b"", "more_body": False}
 
-    come = messages()
+    arriving = messages()
 
     async def receive() -> Message:
-        return next(come)
+        return next(arriving)
 
     request = Request({"type": "http", "headers": headers}, receive)
     return [file async for file in read_files(request, SETTINGS)]

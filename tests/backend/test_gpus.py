@@ -1,4 +1,4 @@
-"""GPUs are read with pynvml and a fake of NVIDIA's library, in a process that finds the fake."""
+"""GPUs are read with pynvml and a stand-in for NVIDIA's library, in a process that finds the stand-in."""
 
 import ctypes
 import subprocess
@@ -52,7 +52,7 @@ StartReader = Callable[..., Awaitable[Reader]]
 
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled fake."""
+    """The compiled stand-in."""
     library = tmp_path_factory.mktemp("nvml") / LIBRARY
     source = Path(__file__).with_name("nvml_stand_in.c")
     flags = ("-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-Wl,-soname,{LIBRARY}")

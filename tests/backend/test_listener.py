@@ -15,7 +15,7 @@ from tests.conftest import eventually
 
 
 class Wire:
-    """A TCP proxy before the database. It can freeze the connections that have sent LISTEN."""
+    """A TCP proxy in front of the database. It can freeze the connections that have sent LISTEN."""
 
     def __init__(self, port: int) -> None:
         self._port = port

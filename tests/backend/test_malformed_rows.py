@@ -59,7 +59,7 @@ async def test_a_malformed_row_is_shown_without_details_and_breaks_nothing(
     assert [record.message for record in caplog.records].count("a stored prediction is malformed") == 1
 
 
-async def test_a_prediction_that_started_before_its_acceptance_waited_zero_ms(
+async def test_a_prediction_that_started_when_it_was_accepted_waited_zero_ms(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     id = (await api.upload(cat)).json()["id"]

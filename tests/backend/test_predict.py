@@ -45,7 +45,7 @@ async def test_an_upload_is_stored_queued_and_published(
         ("inference.bulk", 3, {"Idempotency-Key": "three"}),
     ],
 )
-async def test_several_files_share_one_message_in_the_bulk_queue(
+async def test_the_files_of_a_request_share_one_message_in_its_queue(
     name: str,
     files: int,
     headers: dict[str, str],
@@ -71,13 +71,13 @@ async def test_several_files_share_one_message_in_the_bulk_queue(
 
 
 async def test_rows_of_one_insert_share_messages(api: Api) -> None:
-    serve = api.services
-    depths = {queue: (await serve.broker.inspect(queue)).depth for queue in ("inference", "inference.bulk")}
+    services, queues = api.services, ("inference", "inference.bulk")
+    depths = {queue: (await services.broker.inspect(queue)).depth for queue in queues}
     single = [[NewPrediction("x.png", bytes(3072), bulk=False)] for _ in range(64)]
     several = [[NewPrediction("x.png", bytes(3072), bulk=True) for _ in range(5)] for _ in range(13)]
-    await asyncio.gather(*(serve.submissions.insert(rows) for rows in (*single, *several)))
-    await serve.relay.stop()  # publishes what waits
-    added = {queue: (await serve.broker.inspect(queue)).depth - depth for queue, depth in depths.items()}
+    await asyncio.gather(*(services.submissions.insert(rows) for rows in (*single, *several)))
+    await services.relay.stop()  # publishes what waits
+    added = {queue: (await services.broker.inspect(queue)).depth - depth for queue, depth in depths.items()}
     assert added == {"inference": 1, "inference.bulk": 2}
 
 
@@ -135,9 +135,7 @@ async def test_rows_share_an_insert_with_files_that_are_being_decoded(
     assert await database.fetchval("SELECT count(DISTINCT xmin::text) FROM predictions") == 1
 
 
-async def test_a_row_does_not_wait_for_a_file_that_takes_long_to_decode(
-    api: Api, database: asyncpg.Connection
-) -> None:
+async def test_a_row_does_not_wait_for_the_end_of_a_slow_file(api: Api, database: asyncpg.Connection) -> None:
     api.services.decoders.idle.clear()
     await api.services.predictions.insert([NewPrediction("x.png", bytes(3072), bulk=False)])
     assert await database.fetchval("SELECT count(*) FROM predictions") == 1

@@ -245,8 +245,8 @@ async def test_the_relay_stops_even_if_its_cancellation_becomes_an_error(
 ) -> None:
     monkeypatch.setattr(relay_module, "TICK_SECONDS", 0.01)
     await api.upload(cat)
-    broker, serve = DisturbedBroker(), api.services
-    relay = Relay(serve.predictions, serve.trainings, broker)  # pyright: ignore[reportArgumentType]
+    broker, services = DisturbedBroker(), api.services
+    relay = Relay(services.predictions, services.trainings, broker)  # pyright: ignore[reportArgumentType]
     relay.start()
     async with asyncio.timeout(10):
         await broker.asked.wait()
@@ -269,8 +269,8 @@ class SlowBroker:
 
 async def test_rows_announced_while_the_broker_confirms_share_the_next_messages(api: Api) -> None:
     broker = SlowBroker()
-    serve = api.services
-    relay = Relay(serve.predictions, serve.trainings, broker)  # pyright: ignore[reportArgumentType]
+    services = api.services
+    relay = Relay(services.predictions, services.trainings, broker)  # pyright: ignore[reportArgumentType]
     relay.start()
     first, *single = sorted(uuid4() for _ in range(66))
     several, training = sorted(uuid4() for _ in range(5)), uuid4()

@@ -21,7 +21,7 @@ INSERT = """INSERT INTO predictions (id, filename, "timestamp", pixels, status, 
 
 
 async def insert(database: asyncpg.Connection, days: float, status: str, count: int = 1) -> None:
-    """Predictions of different age. The file name holds the age in days and the status."""
+    """Insert `count` predictions of this age. The file name holds the age in days and the status."""
     for _ in range(count):
         moment = datetime.now(UTC) - timedelta(days=days)
         id = UUID(int=first_id_at(moment).int | uuid4().int & (1 << 80) - 1)
@@ -102,8 +102,8 @@ async def test_sweeps_continue_after_the_database_was_unavailable(
     monkeypatch.setattr(retention, "SWEEP_SECONDS", 0.05)
     await insert(database, 40, "failed")
     await database.execute("ALTER ROLE backend NOLOGIN")
-    keeper = Retention(servers.database_url("backend"), 30)
-    keeper.start()
+    cleaner = Retention(servers.database_url("backend"), 30)
+    cleaner.start()
 
     async def tried() -> bool:
         return "cannot remove old predictions" in caplog.text
@@ -118,4 +118,4 @@ async def test_sweeps_continue_after_the_database_was_unavailable(
         return await names(database) == []
 
     await eventually(swept)
-    await keeper.stop()
+    await cleaner.stop()

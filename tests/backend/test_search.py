@@ -37,7 +37,7 @@ TERMS = [
     "zebra",
     "%cat",
 ]
-# Settings of the planner that enforce, or prevent, the use of the index of names.
+# Settings of the planner to switch off, so that a search uses the index of names, or walks through the rows.
 PLANS = {"index of names": ("enable_seqscan", "enable_indexscan"), "walk": ("enable_bitmapscan",)}
 
 

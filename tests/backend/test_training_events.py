@@ -1,4 +1,4 @@
-"""The stream of a training: the current state first, each epoch once, resumed without a gap."""
+"""The stream of a training: the current status first, each epoch once, resumed without a gap."""
 
 import json
 from typing import Any
@@ -55,7 +55,7 @@ async def test_a_stream_sends_statuses_and_epochs_as_they_come_and_ends(
     assert json.loads(reader.events[2].data)["validation_accuracy"] == 0.5
 
 
-async def test_a_stream_starts_with_the_current_state_and_the_epochs_so_far(
+async def test_a_stream_starts_with_the_current_status_and_the_epochs_so_far(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     await add_epochs(database, training["id"], 1, 2, 3)
@@ -99,7 +99,7 @@ async def test_a_stream_resumes_after_any_event_without_gap_or_repetition(
     assert tell(await api.follow(url, 10, **{"Last-Event-ID": events[2].id})) == [3, 4, 5, "succeeded"]
 
 
-async def test_a_heartbeat_alone_is_no_event(
+async def test_an_update_of_seen_at_is_no_event(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     reader = Reader(api, training["urls"]["events"])
@@ -173,7 +173,7 @@ async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, training: dic
 
 
 @pytest.mark.parametrize("id", ["812:815:813", "812:812:", "7", "99", "999999999999999999", "3-end"])
-async def test_a_reader_with_an_event_of_another_training_receives_all_epochs(
+async def test_a_reader_with_an_unknown_event_receives_all_epochs(
     id: str, api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     """Ids of an earlier release, and of a database that was restored from an older dump."""

@@ -226,7 +226,7 @@ async def test_a_training_that_publishes_cannot_be_canceled_unless_its_worker_is
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
 
 
-async def test_a_training_without_heartbeats_is_silent(api: Api, database: asyncpg.Connection) -> None:
+async def test_a_training_whose_seen_at_is_old_is_silent(api: Api, database: asyncpg.Connection) -> None:
     training = await start(api)
     assert not training["silent"]
     await database.execute(CLAIM, training["id"])

@@ -23,8 +23,8 @@ async def upload(client: httpx.AsyncClient, count: int = len(IMAGES), **headers:
     return answer.json()["predictions"]
 
 
-async def is_known_to_flower(system: Config, client: httpx.AsyncClient) -> bool:
-    """Flower, which may have just started, has shown a prediction."""
+async def flower_shows_a_task(system: Config, client: httpx.AsyncClient) -> bool:
+    """Upload, and return whether Flower, which may have just started, shows a task."""
     answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
     return answer.status_code == 200 and len(await read_flower_tasks(system, client)) > 0
 

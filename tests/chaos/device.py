@@ -13,7 +13,7 @@ RAISES, KILLS = b"\1" * 3072, b"\2" * 3072
 
 
 class Device:
-    """A Classifier that says 'cat'."""
+    """A Classifier that gives every image the label `cat`."""
 
     version, device_name, fallback = "fake", "fake", ""
     classes = ("cat", "dog")

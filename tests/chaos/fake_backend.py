@@ -10,7 +10,7 @@ import asyncpg
 
 FINE = bytes(3072)
 INTERACTIVE, BULK = "inference", "inference.bulk"
-BATCH = 64
+BATCH = 64  # images
 
 
 class Backend:

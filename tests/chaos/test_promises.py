@@ -57,7 +57,7 @@ async def is_free(port: int) -> bool:
 
 
 class Users:
-    """Two users: one uploads without a pause and keeps the accepted ids, one follows every prediction."""
+    """Two users: one uploads again and again and keeps the accepted ids, one follows every prediction."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.accepted: list[str] = []

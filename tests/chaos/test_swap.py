@@ -1,4 +1,4 @@
-"""A real worker swaps models while predictions arrive without a pause."""
+"""A real worker swaps models while predictions arrive at a steady rate."""
 
 import asyncio
 import itertools
@@ -27,7 +27,7 @@ from tests.chaos import worker_process
 from tests.conftest import SHIPPED_MODEL, activate, eventually, worker_locked_out
 
 FIRST, SECOND = "2026-01-01-first", "2026-01-02-second"
-A_SECOND = 60  # uploads: about half of what one core classifies
+UPLOADS_A_SECOND = 60  # about half of what one core classifies
 PIXELS = [os.urandom(3072) for _ in range(16)]
 
 
@@ -99,10 +99,10 @@ async def publish(
 
 
 async def upload(publish: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Upload A_SECOND images each second, whether or not they are finished."""
+    """Upload UPLOADS_A_SECOND images each second. It does not wait until they are finished."""
     started = time.monotonic()
-    for number in range(int(seconds * A_SECOND)):
-        await asyncio.sleep(max(0.0, started + number / A_SECOND - time.monotonic()))
+    for number in range(int(seconds * UPLOADS_A_SECOND)):
+        await asyncio.sleep(max(0.0, started + number / UPLOADS_A_SECOND - time.monotonic()))
         await publish()
 
 
@@ -146,7 +146,7 @@ async def test_predictions_finish_while_versions_are_swapped(
 
         await upload(publish, 3)
         await eventually(partial(all_finished, database), 60)
-        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 3 * A_SECOND
+        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 3 * UPLOADS_A_SECOND
         quiet = await read_latencies_ms(database)
         await database.execute("TRUNCATE predictions")
 
@@ -163,7 +163,7 @@ async def test_predictions_finish_while_versions_are_swapped(
         await eventually(partial(all_finished, database), 60)
         swapping = await read_latencies_ms(database)
 
-        assert await count(database, "status = 'succeeded'") == 10 * A_SECOND
+        assert await count(database, "status = 'succeeded'") == 10 * UPLOADS_A_SECOND
         assert await count(database, "attempt > 1") == 0
         models = await database.fetch("SELECT model, count(*) FROM predictions GROUP BY model")
         assert {row["model"] for row in models} == {FIRST, SECOND}
@@ -178,7 +178,7 @@ async def test_predictions_finish_while_versions_are_swapped(
             cuts = statistics.quantiles(latencies, n=100)
             print(f"{name}: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, n {len(latencies)}")
         print(*worker.lines("model loaded")[-3:], sep="\n")
-        assert max(swapping) < max(quiet) + 3000  # a swap costs much less, waiting for one much more
+        assert max(swapping) < max(quiet) + 3000  # ms; a swap costs much less
 
         active = await database.fetchval("SELECT version FROM models ORDER BY activated_at DESC LIMIT 1")
         async with httpx.AsyncClient() as client:
@@ -235,7 +235,7 @@ async def test_a_damaged_version_is_refused_and_the_old_one_still_serves(
         await flow
         await eventually(partial(all_finished, database), 60)
         assert "SHA-256 differs" in refused
-        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 2 * A_SECOND
+        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 2 * UPLOADS_A_SECOND
 
 
 async def test_a_swap_that_fails_without_the_database_happens_when_it_is_back(
@@ -259,7 +259,7 @@ async def test_a_swap_that_fails_without_the_database_happens_when_it_is_back(
         await flow
         await publish()  # on a slow machine the uploads of `flow` may have ended before the swap
         await eventually(partial(all_finished, database), 60)
-        assert await count(database, "status = 'succeeded'") == 6 * A_SECOND + 1
+        assert await count(database, "status = 'succeeded'") == 6 * UPLOADS_A_SECOND + 1
         models = await database.fetch("SELECT DISTINCT model FROM predictions")
         assert {row["model"] for row in models} == {FIRST, SECOND}
         assert worker.process.poll() is None

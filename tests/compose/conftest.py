@@ -72,7 +72,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Compose:
 
 @pytest.fixture(scope="session")
 def running(compose: Compose) -> Generator[Compose]:
-    """The project, built, started and healthy; its volumes go at the end."""
+    """The project, built, started and healthy. Its volumes are removed at the end."""
     compose("build")
     try:
         compose("up", "--wait", "--wait-timeout", "120")

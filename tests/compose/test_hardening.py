@@ -1,4 +1,4 @@
-"""What `docker compose config` says of every service: no more rights than it needs."""
+"""Every service has only the rights that it needs, according to `docker compose config`."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_no_service_has_a_way_out_that_it_does_not_need(config: dict[str, Any]) 
     assert members == {"front": {"proxy"}, "outside": {"training"}}
 
 
-def test_the_docker_socket_is_mounted_in_one_place_alone(services: dict[str, Any]) -> None:
+def test_only_the_socket_proxy_mounts_the_docker_socket(services: dict[str, Any]) -> None:
     mounts = [
         (name, volume["read_only"])
         for name, service in services.items()
@@ -107,7 +107,7 @@ def test_gpus_are_reserved_in_a_file_of_their_own(compose: Compose) -> None:
         assert set(resources["limits"]) >= {"cpus", "memory", "pids"}, name
 
 
-def test_swarm_is_not_told_to_publish_where_it_was_not_wanted(compose: Compose) -> None:
+def test_a_stack_file_refuses_a_port_of_one_interface(compose: Compose) -> None:
     command = [REPOSITORY / "scripts/stack-file", "--env-file", str(compose.env_file)]
     environment = os.environ | {"HTTP_PORT": "127.0.0.1:80"}
     done = subprocess.run(

@@ -133,7 +133,7 @@ def shipped() -> Classifier:
     return LOADER.load(SHIPPED_MODEL)
 
 
-def test_the_shipped_model_uses_int8_on_every_cpu(shipped: Classifier) -> None:
+def test_the_shipped_model_uses_int8_on_this_cpu(shipped: Classifier) -> None:
     assert "int8" in shipped.device_name
     assert len(shipped.classes) == 10
 

@@ -1,4 +1,4 @@
-"""Each service may do in the broker what it needs; monitoring users may change nothing."""
+"""Each service may do in the broker only what it needs. The user `monitor` may change nothing."""
 
 from collections.abc import Awaitable, Callable
 
@@ -27,7 +27,7 @@ async def take_a_task(channel: AbstractChannel) -> None:
     await queue.get(fail=False)
 
 
-async def take_a_task_of_many(channel: AbstractChannel) -> None:
+async def take_a_bulk_task(channel: AbstractChannel) -> None:
     queue = await channel.get_queue("inference.bulk", ensure=False)
     await queue.get(fail=False)
 
@@ -52,9 +52,9 @@ async def attempt(config: Config, user: str, deed: Deed) -> None:
 @pytest.mark.parametrize(
     ("user", "deed"),
     [
-        *(("monitor", deed) for deed in (publish_a_task, publish_an_event, take_a_task, take_a_task_of_many)),
+        *(("monitor", deed) for deed in (publish_a_task, publish_an_event, take_a_task, take_a_bulk_task)),
         *(("monitor", deed) for deed in (remove_the_events, listen_to_events)),
-        *(("flower", deed) for deed in (publish_a_task, publish_an_event, take_a_task, take_a_task_of_many)),
+        *(("flower", deed) for deed in (publish_a_task, publish_an_event, take_a_task, take_a_bulk_task)),
         ("backend", publish_an_event),
         *((user, publish_a_task) for user in ("worker", "training")),
         ("training", take_a_task),
@@ -65,7 +65,7 @@ async def test_a_service_may_do_only_what_it_needs(servers: Config, user: str, d
         await attempt(servers, user, deed)
 
 
-@pytest.mark.parametrize("deed", [take_a_task, take_a_task_of_many])
+@pytest.mark.parametrize("deed", [take_a_task, take_a_bulk_task])
 async def test_a_worker_takes_tasks_from_both_queues(deed: Deed, servers: Config) -> None:
     await attempt(servers, "worker", deed)
 

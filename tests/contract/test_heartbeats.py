@@ -1,4 +1,4 @@
-"""The heartbeats: what both workers' tasks say of themselves is what the backend reads."""
+"""The heartbeats: the backend reads the fields that the tasks of both workers send."""
 
 import json
 from typing import Any

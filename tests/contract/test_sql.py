@@ -1,4 +1,4 @@
-"""Every SQL statement of every service is prepared against schema.sql."""
+"""schema.sql: every SQL statement of every service fits it; its events, constraints and rights."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""The task messages: the backend builds, and the workers decode, the same golden message."""
+"""The task messages: the backend builds the golden messages, and Celery decodes them."""
 
 import json
 from pathlib import Path

@@ -80,7 +80,7 @@ def public(
     certificate: tuple[Path, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[tuple[str, Config]]:
-    """The address of a documented proxy, and the proxy of ours between it and the system."""
+    """The address of a documented proxy, and our own proxy between it and the system."""
     (port,) = find_free_ports(1)
     folder, address = tmp_path_factory.mktemp("public"), f"https://cifar.example:{port}"
     settings = {

@@ -1,4 +1,4 @@
-"""Flower behind its prefix: every page it links to opens, and none can send commands."""
+"""Flower behind its prefix: every page that it links to opens, and it cannot send commands."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -45,7 +45,7 @@ async def test_every_page_that_flower_links_to_opens(flower: httpx.AsyncClient, 
 
 
 async def test_the_broker_page_lists_the_queues(flower: httpx.AsyncClient) -> None:
-    async def knows() -> bool:
+    async def lists_them() -> bool:
         rows = (await flower.get("/flower/broker")).text.split("<tr")
         cells = [re.findall(r"<td[^>]*>([^<]+)</td>", row) for row in rows]
         # The first cell is the queue's name, the last the number of its consumers.
@@ -55,7 +55,7 @@ async def test_the_broker_page_lists_the_queues(flower: httpx.AsyncClient) -> No
             ("training", "1"),
         }
 
-    await eventually(knows, 30)
+    await eventually(lists_them, 30)
 
 
 async def test_a_head_request_to_flower_is_answered_like_get(flower: httpx.AsyncClient) -> None:

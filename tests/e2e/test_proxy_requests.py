@@ -83,7 +83,9 @@ async def test_a_405_answer_lists_the_allowed_methods(client: httpx.AsyncClient,
 @pytest.mark.parametrize(
     "path", ["/api/models", "/api/models/", "/openapi.json", "/openapi.json/", "/api/events"]
 )
-async def test_a_head_request_of_a_monitor_is_answered(client: httpx.AsyncClient, path: str) -> None:
+async def test_the_backend_answers_head_and_options_and_refuses_other_methods(
+    client: httpx.AsyncClient, path: str
+) -> None:
     answer = await client.head(path)
     assert (answer.status_code, answer.content) == (200, b"")
     options = await client.options(path)

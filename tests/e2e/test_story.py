@@ -1,4 +1,4 @@
-"""One request id is in every log of a prediction, and Prometheus counts the prediction."""
+"""One request id is in the logs of backend and worker, and both serve metrics."""
 
 from typing import Any
 

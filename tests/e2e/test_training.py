@@ -85,7 +85,7 @@ async def follow(client: httpx.AsyncClient, training: dict[str, Any]) -> list[tu
         events = [event async for event in stream.aiter_sse()]
     return [
         (event.event, json.loads(event.data)) for event in events if event.data
-    ]  # some events only keep the stream open
+    ]  # keep-alive comments have no data
 
 
 async def test_the_model_of_a_training_answers_the_next_upload(

@@ -55,7 +55,7 @@ export function describeTraining({ recipe, seed, data }: Training): string {
 
 export function describeStatus({ status, phase, device, model, silent }: Training): string {
   if (status === "queued") return "Waiting for a worker";
-  if (silent) return "The worker stopped responding. Another worker resumes the run when one is available.";
+  if (silent) return "The worker stopped responding. The next free worker resumes the training.";
   if (status === "running") return `Running: ${phase ?? "starting"}${device ? ` on ${device}` : ""}`;
   if (status === "succeeded") return `Published ${model}`;
   return statusLabels[status];

@@ -30,7 +30,7 @@ function makePage(from: number, to: number, next: string | null): PredictionPage
   return { results: makeHistory(from, to), next, previous: null };
 }
 
-describe("merging two versions of one prediction", () => {
+describe("merging two copies of one prediction", () => {
   test("a late queued response never replaces an outcome", () => {
     expect(merge(succeeded, queued)).toBe(succeeded);
   });
@@ -44,13 +44,13 @@ describe("merging two versions of one prediction", () => {
     expect(merge(queued, succeeded)).toBe(succeeded);
   });
 
-  test("an outcome is kept even if a later attempt has been claimed", () => {
+  test("an outcome is kept even if a later attempt has started", () => {
     const secondAttempt = { ...running, started_at: "2026-11-24T08:16:31Z" };
     expect(merge(secondAttempt, succeeded)).toBe(succeeded);
     expect(merge(succeeded, secondAttempt)).toBe(succeeded);
   });
 
-  test("the later of two claims is kept, with or without a fraction of a second", () => {
+  test("the later of two starts is kept, with or without a fraction of a second", () => {
     const later = { ...running, started_at: "2026-11-24T08:15:31.5Z" };
     expect(merge(running, later)).toBe(later);
     expect(merge(later, running)).toBe(later);

@@ -40,7 +40,7 @@ const NOTHING: Snapshot = {
   connection: "connecting",
 };
 
-/** Chooses the newer version: a terminal status before any other, then the later claim or completion. */
+/** Chooses the newer of two copies: a terminal status before any other, then the later start or completion. */
 export function merge(known: Prediction | undefined, incoming: Prediction): Prediction {
   if (!known) return incoming;
   if (isTerminal(known) !== isTerminal(incoming)) return isTerminal(known) ? known : incoming;
@@ -49,7 +49,7 @@ export function merge(known: Prediction | undefined, incoming: Prediction): Pred
 
 function changedAt({ started_at, completed_at }: Prediction): number {
   const moment = completed_at ?? started_at;
-  return moment ? Date.parse(moment) : 0; // 0: queued is older than any claim
+  return moment ? Date.parse(moment) : 0; // 0: queued is older than any start
 }
 
 export class PredictionStore extends Store<Snapshot> {
@@ -130,7 +130,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.#changed();
   }
 
-  /** Ids of accepted uploads whose outcome is not known yet. */
+  /** Ids of the predictions of this page's uploads that are not known to have ended. */
   unfinishedUploads(): string[] {
     return this.#uploads.all().flatMap((upload) => {
       const prediction = this.#predictionOf(upload);

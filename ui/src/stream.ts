@@ -46,8 +46,8 @@ export function followTraining(
 /**
  * Opens a stream and reopens it after errors, without limit. Returns a function that closes it.
  *
- * The stream is closed while the page is hidden: over HTTP/1.1 browsers allow six connections to a host, and
- * all tabs share them.
+ * The stream is closed when the page has been hidden for 30 seconds: over HTTP/1.1 browsers allow six
+ * connections to a host, and all tabs share them.
  */
 function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): () => void {
   let source: EventSource;

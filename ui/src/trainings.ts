@@ -5,7 +5,7 @@ import { isTerminal } from "./status";
 import { Store } from "./store";
 import type { Connection } from "./stream";
 
-export const RECENT = 20; // the service allows this many unfinished runs, so all of them are listed
+export const RECENT = 20; // the service allows this many unfinished runs
 
 export type TrainingsSnapshot = {
   trainings: readonly Training[]; // newest first

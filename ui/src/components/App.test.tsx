@@ -81,7 +81,7 @@ test("the history marks an unfamiliar image", () => {
   expect(entry?.textContent).toContain("Looks like none of the model's classes");
 });
 
-test("closing the page needs confirmation while uploads are unfinished, in both views", async () => {
+test("closing the page needs confirmation while uploads are unanswered, in both views", async () => {
   show();
   const leaves = () => fireEvent(window, new Event("beforeunload", { cancelable: true }));
   expect(leaves()).toBe(true);

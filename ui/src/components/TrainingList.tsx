@@ -14,7 +14,7 @@ export function TrainingList({ trainings, shown, onSelect }: Props) {
   const now = useNow(30_000);
   return (
     <div>
-      <h3 id="runs-title">Recent runs</h3>
+      <h3 id="runs-title">Recent trainings</h3>
       <ul className="runs" aria-labelledby="runs-title">
         {trainings.map((training) => (
           <li key={training.id}>

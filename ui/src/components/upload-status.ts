@@ -16,7 +16,7 @@ const tones: Record<Prediction["status"], Tone> = {
   canceled: "refused",
 };
 
-/** The headline of an upload's card, and its color. */
+/** The headline of an upload's card, and its tone, which sets the colour. */
 export function describeUpload(
   stage: Stage,
   prediction: Prediction | undefined,
