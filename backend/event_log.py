@@ -62,7 +62,7 @@ class Reading:
 
 
 class EventLog:
-    """Reads and removes events. Everything raises what Pool.fetch does."""
+    """Reads and removes events. Methods raise what Pool.fetch raises."""
 
     def __init__(self, pool: Pool | DirectConnection) -> None:
         self._pool = pool

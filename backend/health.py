@@ -50,7 +50,7 @@ class Question(Generic[T]):
         self._waited = 0.0
 
     async def answer(self) -> tuple[T, float]:
-        """The answer and its time in ms. Raises Unavailable after the deadline."""
+        """The answer and its time in ms. Raises Unavailable if the part fails or the deadline passes."""
         if self._asking is None or self._asking.done():
             self._since = time.monotonic()
             self._asking = asyncio.ensure_future(self._ask())

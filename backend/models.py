@@ -56,7 +56,7 @@ ANYTHING = TypeAdapter[JsonValue](JsonValue)
 
 
 class Models:
-    """Reads and activates versions. Everything raises what Pool.fetch does."""
+    """Reads and activates versions. Methods raise what Pool.fetch raises."""
 
     def __init__(self, pool: Pool, folder: Path) -> None:
         self._pool = pool

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Submissions:
-    """Stores the files of uploads as predictions. Everything raises what Pool.fetch does."""
+    """Stores the files of uploads as predictions. Methods raise what Pool.fetch raises."""
 
     pool: Pool
     predictions: Predictions
