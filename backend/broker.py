@@ -63,7 +63,7 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises Unavailable if messages are not confirmed before the deadline. They may or may not have arrived.
+        Raises Unavailable if messages are not confirmed before the deadline. They may have arrived or not.
         The messages after them are not sent.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):

@@ -7,7 +7,7 @@ from typing import Any
 from backend.database import DirectConnection, Pool
 from backend.prediction_rows import COLUMNS
 
-MAX_MISSED = 1000  # missed or unfinished predictions that a stream sends at its start
+MAX_MISSED = 1000  # the most missed or unfinished predictions that a stream sends at its start
 
 # At most `most` predictions with events after the event `after`, ordered by the latest event of each.
 # `kept` is true if no event after `after` is missing, which means: `after`, or an event of the five seconds
@@ -45,7 +45,7 @@ LEFT JOIN (
 ORDER BY event.number NULLS FIRST, unfinished.id
 """
 
-# Remove all events except the newest.
+# Remove all events except the newest `kept`.
 TRIM = """
 DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC OFFSET :kept LIMIT 1)
 """
@@ -68,7 +68,7 @@ class EventLog:
         self._pool = pool
 
     async def read_after(self, number: int, most: int) -> Reading:
-        """At most `most` predictions with events after one, ordered by the latest event of each."""
+        """At most `most` predictions with events after this number, ordered by the latest event of each."""
         rows = await self._pool.fetch(READ_AFTER, {"after": number, "most": most})
         found = [row for row in rows if row.number is not None]
         return Reading(rows[0].latest or 0, rows[0].kept, found)
