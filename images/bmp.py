@@ -1,7 +1,7 @@
 """Read a BMP.
 
-`_pack` writes every header in one form for Pillow, with a palette of the full length for the depth. Pillow
-would read an image with a palette of greys as one without palette and of another depth.
+`_pack` writes every header in one form for Pillow, with a palette of the full length for the depth. With a
+shorter palette of greys, Pillow would read the image as one without palette and of another depth.
 """
 
 import struct
