@@ -146,7 +146,7 @@ CREATE TABLE trainings (
     error_detail  text,
     "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
     started_at    timestamptz,                          -- when it was first claimed
-    seen_at       timestamptz,                          -- the latest sign of life from its worker
+    seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
     attempt       smallint NOT NULL DEFAULT 0,          -- claims so far; an outcome must name the latest
 

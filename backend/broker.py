@@ -35,7 +35,7 @@ class QueueState:
 class Broker:
     """Publishes messages, and receives the events of Celery workers.
 
-    Each look at a queue, and each group of up to 100 messages, has a deadline of two seconds. `receive` is
+    Each call of `inspect`, and each group of up to 100 messages, has a deadline of two seconds. `receive` is
     called with each event of a worker.
     """
 
