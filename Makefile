@@ -28,7 +28,7 @@ logs: ## Follow every log
 status: ## Show the processes and the health report
 	@$(RUN) python -m scripts.local status
 
-test: ## Install what is missing, check the code, run every test that needs no Docker
+test: ## Install what is missing, check the code, run every test that needs neither Docker nor LitServe
 	@scripts/bootstrap tests
 	@$(MAKE) --no-print-directory check
 	@scripts/npm test
@@ -83,4 +83,4 @@ e2e: ## Run only the tests of the whole system, with those in the browser
 	@scripts/bootstrap tests
 	@$(RUN) pytest tests/e2e
 
-.PHONY: help up down logs status test check fix secrets compose-up compose-test train import-model bench-train gpu-check bench e2e
+.PHONY: help up down logs status test check fix secrets compose-up compose-test train import-model bench-train gpu-check bench bench-test e2e

@@ -17,7 +17,7 @@ CREATE TABLE predictions (
     confidence    double precision,                     -- that probability, 0 to 1
     probabilities jsonb,                                -- [{"label", "probability"}], highest first
     model         text,                                 -- version of the model that answered
-    energy        double precision,                     -- minus the log-sum-exp of the logits; high means unfamiliar
+    energy        double precision,                     -- minus the log-sum-exp of the calibrated logits
     unfamiliar    boolean,                              -- energy over the model's threshold: likely none of its classes
     error_title   text,
     error_detail  text,
@@ -52,7 +52,7 @@ CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE INDEX predictions_by_filename ON predictions USING gin (filename gin_trgm_ops)
     WITH (gin_pending_list_limit = 512) WHERE completed_at IS NOT NULL;
 
--- Every row is updated once, with its outcome. So vacuum starts at a smaller share of dead rows than by default: at
+-- Most rows are updated once, with their outcome. So vacuum starts at a smaller share of dead rows than by default: at
 -- 2 million rows after 45,000 updates and not after 400,000.
 ALTER TABLE predictions SET (
     autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
@@ -66,8 +66,8 @@ CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE predicti
 CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
 -- A repeated upload with the same key makes no second row.
 CREATE UNIQUE INDEX predictions_by_upload_key ON predictions (upload_key) WHERE upload_key IS NOT NULL;
--- For the relay, by queue: few rows are unfinished. Many unfinished rows are counted by a sample of an eighth: those
--- whose last byte of the id, which is random, is below 32.
+-- For the relay, by queue. Only unfinished rows are in these indexes. If there are many, a sample of an eighth is
+-- counted: the rows whose id ends in a byte below 32. That byte is random.
 CREATE INDEX predictions_unfinished ON predictions (id, bulk) WHERE status IN ('queued', 'running');
 CREATE INDEX predictions_sample ON predictions (id)
     WHERE status IN ('queued', 'running') AND get_byte(uuid_send(id), 15) < 32;
@@ -85,7 +85,7 @@ CREATE TABLE events (
 INSERT INTO events VALUES (extract(epoch FROM clock_timestamp()) * 1000000, NULL);
 
 -- Write numbered events for the rows that a statement changed, and notify on commit: the channel `outcomes` if a row
--- became terminal or was removed, else `progress`. A notification has no payload: it says that there are events.
+-- is terminal or was removed, else `progress`. A notification has no payload: it says that there are events.
 --
 -- The lock is held until the transaction ends. A transaction that takes numbers therefore sees all earlier events, and
 -- a reader that sees a number sees all lower numbers. NOTIFY itself takes such a lock, from just before the commit to
@@ -125,10 +125,10 @@ CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions
 -- Trainings. The row is the truth here, too: the task message carries only its id.
 CREATE TYPE training_status AS ENUM (
     'queued',     -- accepted, or returned by a worker that stopped; no worker runs it
-    'running',    -- a worker runs it, and updates seen_at every five seconds
+    'running',    -- claimed by a worker, which updates seen_at every five seconds; the worker may be gone
     'succeeded',  -- terminal: its model is published
     'failed',     -- terminal: error_title and error_detail say why
-    'canceled'    -- terminal: canceled by a user; its worker stops within three seconds
+    'canceled'    -- terminal: canceled by a user; its worker ends the run within three seconds
 );
 
 CREATE TABLE trainings (
@@ -146,7 +146,7 @@ CREATE TABLE trainings (
     error_detail  text,
     "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
     started_at    timestamptz,                          -- when it was first claimed
-    seen_at       timestamptz,                          -- the latest sign of life from its worker
+    seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
     attempt       smallint NOT NULL DEFAULT 0,          -- claims so far; an outcome must name the latest
 
@@ -172,7 +172,7 @@ CREATE TABLE epochs (
     PRIMARY KEY (training, number)
 );
 
--- Notify the channel `trainings` with the id of a training that was changed or has a new epoch.
+-- Notify the channel `trainings` with the id of a training that was stored or changed, or has a new epoch.
 CREATE FUNCTION notify_trainings() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('trainings', CASE TG_TABLE_NAME WHEN 'epochs' THEN to_jsonb(NEW) ->> 'training'

@@ -35,7 +35,8 @@ class QueueState:
 class Broker:
     """Publishes messages, and receives the events of Celery workers.
 
-    No call takes longer than its deadline. `receive` is called with each event of a worker.
+    Each call of `inspect`, and each group of up to 100 messages, has a deadline of two seconds. `receive` is
+    called with each event of a worker.
     """
 
     def __init__(self, url: str, receive: Callable[[Mapping[str, Any]], None]) -> None:
@@ -62,8 +63,8 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises Unavailable if confirms are missing after the deadline. Those messages may or may not have
-        arrived. The messages after them are not sent.
+        Raises Unavailable if messages are not confirmed before the deadline. They may have arrived or not.
+        The messages after them are not sent.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):
             await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])

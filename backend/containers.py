@@ -18,7 +18,7 @@ from backend.schemas.health import Container
 
 logger = logging.getLogger(__name__)
 
-MEASURE_SECONDS = 5.0
+MEASURE_SECONDS = 5.0  # between two measurements
 ENGINE_SECONDS = 5.0  # for one call; the health report waits for a shorter time
 
 FAILURES = (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError)
@@ -30,7 +30,7 @@ class Containers:
     url: the Docker API; empty if there is none. label: `key=value`, of every container of this deployment.
 
     Docker needs one to two seconds to measure a container, longer than a health report may take. So the
-    containers are measured every five seconds, and a report holds the latest figures.
+    containers are measured with pauses of five seconds, and a report holds the latest figures.
     """
 
     def __init__(self, url: str, label: str) -> None:
@@ -109,7 +109,7 @@ async def _measure(container: DockerContainer) -> tuple[float, int] | None:
     """CPU use over the last second (100 is one core), and memory in bytes as in `docker stats`; None if the
     container does not run."""
     try:
-        (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # else no timeout, for streams
+        (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # by default there is none
         period = datetime.fromisoformat(stats["read"]) - datetime.fromisoformat(stats["preread"])
         before, now = (stats[name]["cpu_usage"]["total_usage"] for name in ("precpu_stats", "cpu_stats"))
         memory = stats["memory_stats"]

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class OverLimits(ImageError):
-    """Decoding took more time or memory than the limits allow."""
+    """Decoding took more time or memory than the limits allow, or its process crashed."""
 
 
 class Lane:
@@ -85,10 +85,10 @@ class Lane:
 
 
 class Decoders:
-    """Two lanes of processes, so that a large or slow file does not delay ordinary ones.
+    """Two lanes of processes. A large or slow file delays ordinary ones by one second of CPU time at most.
 
-    The ordinary lane decodes two files at a time. A file that exceeds its limits is decoded in the second
-    lane, one at a time, under the limits of the settings.
+    The ordinary lane decodes two files at a time. A file that exceeds the limits of this lane is decoded
+    again in the second lane, one at a time, under the limits of the settings.
     """
 
     def __init__(self, max_pixels: int, max_seconds: float) -> None:
@@ -156,7 +156,7 @@ class Decoders:
 
     @contextlib.asynccontextmanager
     async def _limit_time(self) -> AsyncGenerator[asyncio.Timeout]:
-        """A timeout that `close` can shorten. It has no end yet, unless the backend is stopping."""
+        """A timeout that `close` can shorten. It has no end at first, unless the backend is stopping."""
         async with asyncio.timeout_at(self._end) as limit:
             self._limits.add(limit)
             try:

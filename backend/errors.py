@@ -4,7 +4,7 @@ Exception
 ├── ServiceError      a request is refused; its `Refusal` has the status and the title of the answer
 │   ├── FileRefused   one file of a request is refused; the other files can be accepted
 │   └── DatabaseAway  the database does not answer
-└── Unavailable       another part of the system does not answer in time
+└── Unavailable       another part of the system cannot be used
 
 An error has a class of its own only if code treats it differently. Docstrings name the others by their
 refusal, as in "Raises KEY_REUSED".
@@ -57,7 +57,7 @@ class Refusal(Enum):
 
 
 class ServiceError(Exception):
-    """A request is refused. `detail` says what happened and what to do next; `members` join the answer."""
+    """A request is refused. `detail` says what happened and what to do next. The answer holds `members`."""
 
     def __init__(self, refusal: Refusal, detail: str, **members: Any) -> None:
         super().__init__(detail)
@@ -78,7 +78,7 @@ class DatabaseAway(ServiceError):
 
 
 class Unavailable(Exception):
-    """A part of the system, such as the broker, did not answer in time. The text says why, for people."""
+    """A part of the system, such as the broker, cannot be used. The text says why, for people."""
 
 
 RETRY_SECONDS = 1.0

@@ -7,11 +7,11 @@ from typing import Any
 from backend.database import DirectConnection, Pool
 from backend.prediction_rows import COLUMNS
 
-MAX_MISSED = 1000  # missed or unfinished predictions that a stream sends at its start
+MAX_MISSED = 1000  # the most missed or unfinished predictions that a stream sends at its start
 
 # At most `most` predictions with events after the event `after`, ordered by the latest event of each.
 # `kept` is true if no event after `after` is missing, which means: `after`, or an event of the five seconds
-# before it, is still stored. (A crash of PostgreSQL can lose the last claims of a worker.) Otherwise no
+# before it, is still stored. (A crash of PostgreSQL can lose the events of the last claims.) Otherwise no
 # prediction is returned. There is always at least one row; it holds nulls if there are no such events. A
 # prediction that was removed has no `id`.
 # The upper bound, the largest bigint, excludes nothing. With it PostgreSQL expects few events and uses the
@@ -45,7 +45,7 @@ LEFT JOIN (
 ORDER BY event.number NULLS FIRST, unfinished.id
 """
 
-# Remove all events except the newest.
+# Remove all events except the newest `kept`.
 TRIM = """
 DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC OFFSET :kept LIMIT 1)
 """
@@ -62,13 +62,13 @@ class Reading:
 
 
 class EventLog:
-    """Reads and removes events. Everything raises what Pool.fetch does."""
+    """Reads and removes events. Methods raise what Pool.fetch raises."""
 
     def __init__(self, pool: Pool | DirectConnection) -> None:
         self._pool = pool
 
     async def read_after(self, number: int, most: int) -> Reading:
-        """At most `most` predictions with events after one, ordered by the latest event of each."""
+        """At most `most` predictions with events after this number, ordered by the latest event of each."""
         rows = await self._pool.fetch(READ_AFTER, {"after": number, "most": most})
         found = [row for row in rows if row.number is not None]
         return Reading(rows[0].latest or 0, rows[0].kept, found)

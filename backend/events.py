@@ -5,17 +5,19 @@ number sees all lower numbers. One connection LISTENs. A notification only says 
 reads all events after the last one that was read, with their rows. A missed notification delays events by a
 few seconds, but loses none.
 
-Each reader receives every event exactly once:
+Each reader receives every event exactly once, except that a read keeps only the latest event of each
+prediction:
 
 - A reader is registered first. Then its own query reads the current state and the number of the latest event
   in one snapshot. Events up to that number are part of this state and are not sent again.
 - The central reader looks up the registered readers after its query has returned. An event that is missing in
   a reader's own state was committed after the read of that state, so after the registration. The query that
   finds the event returns later still. So the reader is registered by then.
-- The central reader skips events only if no reader is registered after its query has returned. A reader that
+- The central reader skips events only if no reader is registered when its query returns. A reader that
   registers later reads a later state.
-- If events may be missing (too many were removed, or the database was replaced), every stream ends. Readers
-  reconnect with their Last-Event-ID, and receive `reload` if they cannot resume.
+- If events may be missing (too many were removed, one statement changed more than 1,000 predictions, or the
+  database was replaced), every stream of predictions ends, and every waiting request is answered. Streams
+  reconnect with their Last-Event-ID. The stream of all predictions sends `reload` if it cannot resume.
 """
 
 import asyncio
@@ -41,8 +43,8 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# How long changes are collected, for each stream that has any: 20 ms for 2,000 streams. So the two changes of
-# a prediction share one write in each stream. Lower: more writes. Higher: later events.
+# How long changes are collected, for each stream that has any: 20 ms for 2,000 streams. With many streams,
+# the two changes of a prediction then share one write in each. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 
 
@@ -224,7 +226,8 @@ async def wait_for(
 ) -> list[Prediction]:
     """Returns the predictions when all have ended or were removed, at the latest at the deadline.
 
-    deadline: in the time of the event loop. A prediction that was removed is returned as it was.
+    deadline: in the time of the event loop. A prediction that was removed is returned as it was. If the
+    subscription ends, the wait ends, too.
     """
     latest = {prediction.id: prediction for prediction in predictions}
     unfinished = {id for id, prediction in latest.items() if prediction.status not in TERMINAL}

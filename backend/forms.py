@@ -94,7 +94,7 @@ async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tup
 
 
 def read_boundary(request: Request) -> bytes:
-    """The boundary between the parts. Raises NO_FILE if the request is not a multipart form."""
+    """The boundary between the parts. Raises NO_FILE if there is none or the body is encoded."""
     content_type = request.headers.get("content-type", "")
     boundary = found[1] if (found := PLAIN_TYPE.fullmatch(content_type)) else parse_boundary(content_type)
     listed = read_list(request.headers.getlist("content-encoding"))
@@ -145,7 +145,10 @@ def begin_file(segment: MultipartSegment, max_bytes: int, others: list[str]) -> 
     if is_file and name == FIELD:
         return FilePart(segment, filename, max_bytes)
     if len(others) == MAX_OTHER_PARTS:
-        detail = f"The request has more than {MAX_OTHER_PARTS:,} fields that are not files. Remove them."
+        detail = (
+            f"The request has more than {MAX_OTHER_PARTS:,} parts that are not files named {FIELD!r}. "
+            "Remove them."
+        )
         raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)
     others.append(f"{name[:SHOWN_CHARACTERS]!r} ({'file' if is_file else 'text'})")
     return None

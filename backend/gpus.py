@@ -101,7 +101,7 @@ class Device:
         """An error after which NVML should be started again."""
 
     def describe(self) -> Gpu:
-        """The figures, or the index and the reason if the GPU is lost. Blocks. Raises NVMLError."""
+        """The figures, or the index and the reason if the GPU cannot be read. Blocks. Raises NVMLError."""
         try:
             return self._measure(pynvml.nvmlDeviceGetHandleByIndex(self._index))
         except NVMLError as error:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Question(Generic[T]):
-    """A question to one part, with at most one call at a time.
+    """A question to one part of the system. At most one call runs at a time.
 
     A call to a part that hangs (a stopped process, a lost network) may not even be cancelable. So a late call
     is neither canceled nor repeated, and callers get Unavailable until it has ended.
@@ -50,7 +50,7 @@ class Question(Generic[T]):
         self._waited = 0.0
 
     async def answer(self) -> tuple[T, float]:
-        """The answer and its time in ms. Raises Unavailable after the deadline."""
+        """The answer and its time in ms. Raises Unavailable if the part fails or the deadline passes."""
         if self._asking is None or self._asking.done():
             self._since = time.monotonic()
             self._asking = asyncio.ensure_future(self._ask())
@@ -72,7 +72,7 @@ class Question(Generic[T]):
     async def _wait(self, asking: asyncio.Future[T]) -> None:
         """Wait for the answer, at most DEADLINE_SECONDS in which this process could read it.
 
-        The time is measured in slices, and a slice counts at most SLICE_SECONDS. It takes longer only if
+        The time is measured in slices, and a slice counts at most SLICE_SECONDS. A slice takes longer only if
         other work keeps the event loop busy. Meanwhile an answer that has arrived cannot be read.
         """
         waited = self._waited

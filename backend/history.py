@@ -41,7 +41,7 @@ CONDITIONS = {
 
 
 class History:
-    """Reads many predictions. Slow reads use separate connections. Everything raises what Pool.fetch does."""
+    """Reads many predictions. Slow reads use separate connections. Methods raise what Pool.fetch raises."""
 
     def __init__(self, pool: Pool, searches: Pool, exports: Pool) -> None:
         self._pool = pool

@@ -38,8 +38,8 @@ async def insert_once(
 ) -> list[tuple[Prediction, bool]]:
     """Store the rows of one request, unless they are stored under the same key.
 
-    Returns for each row the stored prediction, and whether this call stored it. Raises KEY_REUSED, and stores
-    nothing, if the key belongs to other images.
+    Returns for each row the stored prediction, and whether it is this row. Raises KEY_REUSED, and removes the
+    new rows again, if the key belongs to other images.
     """
     digest = hashlib.sha256(client_key.encode()).digest()[:28]
     keys = [digest + len(rows).to_bytes(2) + place.to_bytes(2) for place in range(len(rows))]

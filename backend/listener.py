@@ -26,7 +26,7 @@ class Listener:
         self.listening = False
 
     async def run(self, on_connect: Callable[[], None]) -> None:
-        """Listen until canceled. `on_connect` is called after each connect: notifications may be missed."""
+        """Listen until canceled. Calls `on_connect` after each connect: earlier notifications are lost."""
         while True:
             try:
                 await self._listen(on_connect)

@@ -31,8 +31,8 @@ def create_app() -> FastAPI:
     """
     logs.configure()
     app = build_app(Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None))  # pyright: ignore
-    # Garbage collection, by default after each 700 new objects, took a fifth of the CPU time of a prediction.
-    # Nearly all objects are freed without it.
+    # Garbage collection with Python's default thresholds took a fifth of the CPU time of a prediction. Nearly
+    # all objects are freed without it.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)

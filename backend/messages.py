@@ -39,7 +39,7 @@ class TaskMessage:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Header values are text, integers, lists and null. AMQP would round floats."""
+        """No value is a float: the AMQP library would round it (docs/message-protocol.md)."""
         return {
             "lang": "py",
             "task": self.task,

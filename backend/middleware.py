@@ -18,7 +18,7 @@ API = "/api"  # prefix of the application's routes
 
 
 class RequestMiddleware:
-    """Gives each request an id: the client's if it is harmless, else a new one. Counts its answer.
+    """Gives each request an id: the client's if it is harmless, else a new one. Counts the answers.
 
     One class without Starlette's helpers, because each layer costs time in every request.
     """
@@ -64,8 +64,8 @@ class RequestMiddleware:
         except ClientDisconnect:
             logger.info("client left", extra={"method": method, "path": scope["path"]})
         except Exception:
-            # If an exception reaches the server, it closes the connection, on which the proxy may have sent
-            # the next request. Only an incomplete answer must end like this.
+            # If an exception reaches the server, the server closes the connection. The proxy may have sent
+            # the next request on it. Only an incomplete answer must end like this.
             if begun and not complete:
                 raise
             logger.exception("request failed", extra={"method": method, "path": scope["path"]})

@@ -40,9 +40,9 @@ LIST = f"SELECT {COLUMNS} FROM models ORDER BY found_at DESC, version DESC"
 # One version with its whole card.
 READ = f"SELECT {COLUMNS}, card::text AS card FROM models WHERE version = :version"
 
-# Activate a version, unless it is active: a client that waits for a new `served_at` would wait for ever,
-# because workers do not load the active version again. The time is later than every earlier activation, even
-# if the clock was set back.
+# Activate a version, unless it is active already: workers do not load the active version again, so a client
+# would wait for a new `served_at` for ever. The time is later than every earlier activation, even if the
+# clock was set back.
 ACTIVATE = f"""
 UPDATE models SET activated_at = GREATEST(
     clock_timestamp(), (SELECT max(activated_at) FROM models) + interval '1 microsecond')
@@ -56,7 +56,7 @@ ANYTHING = TypeAdapter[JsonValue](JsonValue)
 
 
 class Models:
-    """Reads and activates versions. Everything raises what Pool.fetch does."""
+    """Reads and activates versions. Methods raise what Pool.fetch raises."""
 
     def __init__(self, pool: Pool, folder: Path) -> None:
         self._pool = pool
@@ -73,7 +73,9 @@ class Models:
         """One version with its card. Raises UNKNOWN_MODEL."""
         row = await self._find(version)
         names = await asyncio.to_thread(find_pictures, self._folder, version)
-        return ModelDetail.model_validate({**to_members(row, names), "card": lenient(ANYTHING, row.card)})
+        return ModelDetail.model_validate(
+            {**to_members(row, names), "card": parse_or_none(ANYTHING, row.card)}
+        )
 
     async def activate(self, version: str) -> ModelDetail:
         """Activate a version. Raises UNKNOWN_MODEL, MODEL_REFUSED."""
@@ -101,17 +103,17 @@ def to_members(row: Row[Any], pictures: Sequence[str]) -> dict[str, Any]:
     place = f"/api/models/{row.version}"
     return {
         **row._asdict(),
-        "accuracy": lenient(NUMBER, row.accuracy),
-        "calibration_error": lenient(NUMBER, row.calibration_error),
-        "classes": lenient(TEXTS, row.classes),
-        "training": lenient(MEMBERS, row.training),
-        "data": lenient(MEMBERS, row.data),
+        "accuracy": parse_or_none(NUMBER, row.accuracy),
+        "calibration_error": parse_or_none(NUMBER, row.calibration_error),
+        "classes": parse_or_none(TEXTS, row.classes),
+        "training": parse_or_none(MEMBERS, row.training),
+        "data": parse_or_none(MEMBERS, row.data),
         "pictures": [{"name": name, "url": f"{place}/pictures/{name}"} for name in pictures],
         "urls": {"self": place, "card": place, "activate": f"{place}/activate"},
     }
 
 
-def lenient(kind: TypeAdapter[T], text: str | None) -> T | None:
+def parse_or_none(kind: TypeAdapter[T], text: str | None) -> T | None:
     """A part of a card, or None if it is missing or of another type."""
     try:
         return kind.validate_json(text) if text is not None else None

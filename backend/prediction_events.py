@@ -45,7 +45,7 @@ async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
     """The first events of the stream of all predictions, and the number of the latest event in their state.
 
     These are the events after `seen`. Without `seen` they are the unfinished predictions. If the reader
-    missed too many events, or `seen` is not stored any more, `reload` precedes the unfinished predictions.
+    missed too much, or `seen` is not stored any more, `reload` precedes the unfinished predictions.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)

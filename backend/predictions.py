@@ -1,4 +1,4 @@
-"""Stores, changes and counts predictions: the backend's SQL. `history.py` searches them."""
+"""Stores, reads, changes and counts predictions: the backend's SQL. `history.py` searches them."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from backend.schemas.predictions import Prediction
 
 logger = logging.getLogger(__name__)
 
-# Store accepted uploads.
+# Store accepted images.
 INSERT = """
 INSERT INTO predictions (id, filename, "timestamp", pixels, bulk)
 SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]), CAST(:timestamps AS timestamptz[]),
@@ -80,11 +80,11 @@ ORDER BY id
 
 MAX_ROWS_PER_INSERT = 512
 GATHER_SECONDS = 0.01
-LOST_PAGE = 2000
+LOST_PAGE = 2000  # rows that one statement examines
 
 
 class Predictions:
-    """Reads and writes predictions. Everything raises what Pool.fetch does.
+    """Reads and writes predictions. Methods raise what Pool.fetch raises.
 
     `inserting` runs the INSERTs. `none_decoding` is set while no file is being decoded.
     """

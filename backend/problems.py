@@ -72,7 +72,7 @@ def install(app: FastAPI) -> None:
 
 
 def unexpected(request: Request) -> Response:
-    """The answer to a request that raised an unexpected exception, which is in the log only."""
+    """The answer to a request that raised an unexpected exception. Only the log shows the exception."""
     detail = "Internal error. The log entry has this request_id. Try again."
     return problem(request, 500, "Internal error", detail)
 

@@ -59,7 +59,10 @@ class Retention:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def sweep(self) -> int:
-        """Remove all old predictions that have ended; returns their number, 0 if another backend does so."""
+        """Remove all old predictions that have ended; returns their number.
+
+        Removes nothing while another backend does this work.
+        """
         connection = await asyncpg.connect(
             self._database_url,
             timeout=TIMEOUT_SECONDS,

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
 
     max_pending_bytes: int = Field(128 * 2**20, ge=1024)
     """Bytes of uploads that are read and decoded at once. Further uploads get 429. A request counts with its
-    size, at most that of one file. Lower: bursts of large files are refused sooner. Higher: more memory."""
+    size, at most MAX_UPLOAD_BYTES. Lower: bursts of large files are refused sooner. Higher: more memory."""
 
     max_unfinished: int = Field(10_000, ge=1)
     """Unfinished predictions. Further uploads get 429. Lower: bursts are refused sooner. Higher: the last
@@ -54,8 +54,8 @@ class Settings(BaseSettings):
 
     database_connections: int = Field(8, ge=1)
     """Connections of one backend for quick statements. It has seven more, for uploads, events, searches,
-    exports, health and notifications. Lower: requests wait for each other. Higher: less room for other
-    backends within PostgreSQL's limit of 100."""
+    exports, health and notifications. The backend that removes old predictions has one more. Lower: requests
+    wait for each other. Higher: less room for other backends within PostgreSQL's limit of 100."""
 
     retention_days: int = Field(0, ge=0, le=36_500)
     """Age in days at which ended predictions are removed; 0 keeps all. Lower: a shorter history. Higher: more

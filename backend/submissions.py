@@ -1,4 +1,4 @@
-"""Submissions: store decoded uploads as rows, publish them, and wait for outcomes if the client asks."""
+"""Submissions: store decoded files as rows, publish them, and wait for outcomes if the client asks."""
 
 import logging
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from backend.predictions import Predictions
 from backend.relay import Relay
 from backend.schemas import Failure
 from backend.schemas.predictions import Prediction, Refused
-from backend.uploads import Upload
+from backend.uploads import UploadedFile
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Submissions:
-    """Stores the files of uploads as predictions. Everything raises what Pool.fetch does."""
+    """Stores the files of uploads as predictions. Methods raise what Pool.fetch raises."""
 
     pool: Pool
     predictions: Predictions
@@ -39,18 +39,18 @@ class Submissions:
             raise ServiceError(Refusal.TOO_MANY_PREDICTIONS, detail)
 
     async def submit(
-        self, uploads: Sequence[Upload], deadline: float | None, key: str | None
+        self, files: Sequence[UploadedFile], deadline: float | None, key: str | None
     ) -> list[Prediction | Refused]:
         """Store and publish the files of one request; returns an entry for each, in the order sent.
 
         deadline: the time of the event loop until which to wait for the outcomes; None to wait for none.
         key: the Idempotency-Key. Raises NOTHING_ACCEPTED, KEY_REUSED, or the error of a single file.
         """
-        bulk = len(uploads) > 1
-        if not bulk and isinstance(error := uploads[0].pixels, FileRefused):
+        bulk = len(files) > 1
+        if not bulk and isinstance(error := files[0].pixels, FileRefused):
             # Raising the stored error would make a reference cycle.
             raise FileRefused(error.refusal, error.detail)
-        entries = [self._accept_or_refuse(upload, bulk=bulk) for upload in uploads]
+        entries = [self._accept_or_refuse(file, bulk=bulk) for file in files]
         rows = [entry for entry in entries if isinstance(entry, NewPrediction)]
         if not rows:
             detail = "Every file was refused. Each entry of `predictions` gives the reason."
@@ -95,13 +95,13 @@ class Submissions:
         queue = BULK if rows[0].bulk else INFERENCE
         self.relay.publish_soon(queue, [(row.id, request_id) for row in rows])
         self.metrics.count_accepted(len(rows))
-        logger.info("uploads accepted", extra={"prediction_ids": [str(row.id) for row in rows]})
+        logger.info("upload accepted", extra={"prediction_ids": [str(row.id) for row in rows]})
 
-    def _accept_or_refuse(self, upload: Upload, *, bulk: bool) -> NewPrediction | Refused:
+    def _accept_or_refuse(self, file: UploadedFile, *, bulk: bool) -> NewPrediction | Refused:
         """The row of a decoded file, or the entry of a refused file, which is counted and logged."""
-        if isinstance(upload.pixels, bytes):
-            return NewPrediction(upload.filename, upload.pixels, bulk=bulk)
-        title, detail = upload.pixels.refusal.title, upload.pixels.detail
+        if isinstance(file.pixels, bytes):
+            return NewPrediction(file.filename, file.pixels, bulk=bulk)
+        title, detail = file.pixels.refusal.title, file.pixels.detail
         self.metrics.count_refused(title)
-        logger.info("file refused", extra={"title": title, "file": upload.filename})
-        return Refused(filename=upload.filename, error=Failure(title=title, detail=detail))
+        logger.info("file refused", extra={"title": title, "file": file.filename})
+        return Refused(filename=file.filename, error=Failure(title=title, detail=detail))

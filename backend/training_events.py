@@ -1,7 +1,7 @@
 """The event stream of one training.
 
-A training has few readers and changes seldom. So each stream reads the training itself when it is woken.
-Several changes may share a wake-up; no change is lost.
+A training has few readers and changes seldom. So each stream reads the training itself when it is woken, and
+at least every five seconds. Several changes may be sent as one.
 
 The id of an event is the number of the last epoch that was sent. A reader resumes after that epoch. No epoch
 is missed, because one worker at a time commits the epochs of a training, in their order.

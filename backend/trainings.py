@@ -49,8 +49,8 @@ WHERE CAST(:older AS uuid) IS NULL OR id < CAST(:older AS uuid)
 ORDER BY id DESC LIMIT :limit
 """
 
-# Cancel an unfinished training; its worker then stops. A training that a live worker is publishing cannot be
-# canceled: its model may be served already.
+# Cancel an unfinished training; its worker then ends the run. A training that a live worker is publishing
+# cannot be canceled: its model may be served already.
 CANCEL = f"""
 UPDATE trainings SET status = 'canceled', completed_at = clock_timestamp()
 WHERE id = :id AND (status = 'queued'
@@ -91,7 +91,7 @@ class Progress:
 
 
 class Trainings:
-    """Reads and writes trainings. Everything raises what Pool.fetch does."""
+    """Reads and writes trainings. Methods raise what Pool.fetch raises."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

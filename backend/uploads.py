@@ -31,7 +31,7 @@ REFUSALS: dict[type[ImageError], Refusal] = {
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadedFile:
     """One file of a request: its cleaned name, and its pixels or the reason for which it is refused."""
 
     filename: str
@@ -45,22 +45,22 @@ class UploadReader:
         self._settings = settings
         self._decoders = decoders
         self.held_bytes = 0
-        """Bytes of the requests that are being read. A request counts with its size, at most one file's."""
+        """Bytes of the requests that are being read. A request counts with at most `max_upload_bytes`."""
 
-    async def read(self, request: Request) -> list[Upload]:
+    async def read(self, request: Request) -> list[UploadedFile]:
         """Read the files of a request. Each is decoded or refused before more of the body is read.
 
         Raises TOO_MANY_UPLOADS, and what `read_files` and `Decoders.decode` raise.
         """
-        uploads: list[Upload] = []
+        files: list[UploadedFile] = []
         end = asyncio.get_running_loop().time() + REQUEST_SECONDS
         with self._hold(request):
-            async with aclosing(read_files(request, self._settings)) as files:
-                async for filename, content in files:
+            async with aclosing(read_files(request, self._settings)) as parts:
+                async for filename, content in parts:
                     if isinstance(content, bytes):
                         content = await decode_file(content, self._settings, self._decoders, end)
-                    uploads.append(Upload(filename, content))
-        return uploads
+                    files.append(UploadedFile(filename, content))
+        return files
 
     @contextmanager
     def _hold(self, request: Request) -> Generator[None]:

@@ -16,7 +16,7 @@ from backend.messages import TRAINING
 from backend.schemas.health import TrainingWorker, Worker
 
 SILENT_SECONDS = 10.0
-FORGET_SECONDS = 600.0  # a worker that is silent this long has been removed
+FORGET_SECONDS = 600.0  # a worker that is silent for so long is not reported any more
 RATE_SECONDS = 10.0
 
 

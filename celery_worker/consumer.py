@@ -15,7 +15,7 @@ from celery_worker.task import WorkerTask
 logger = logging.getLogger(__name__)
 
 EVENTS_SECONDS = 0.1
-EVENTS_LIMIT = 1000
+EVENTS_LIMIT = 1000  # this many are sent at once
 DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 
 
@@ -23,7 +23,7 @@ class TaskQueue(Queue):
     """A queue with its own prefetch: the messages that a worker holds without acknowledging them.
 
     RabbitMQ counts the prefetch of each quorum queue separately. Celery sets one value for all queues. The
-    worker declares nothing: exchange and queue are in the broker's definitions.
+    worker does not declare the queue and its exchange: they are in the broker's definitions.
     """
 
     attrs = (*Queue.attrs, ("prefetch", int))
@@ -46,13 +46,13 @@ class TaskQueue(Queue):
 
 
 class Consumer(celery_consumer.Consumer):
-    """Gives each request to its task, declares nothing, and survives every message.
+    """Gives each request to its task, declares no queues for delayed tasks, and survives every message.
 
     A malformed message is rejected, so the broker dead-letters it. Celery would acknowledge some kinds, which
     loses them. For other kinds it would raise, and the worker would end and receive the same message again.
 
-    Celery events are sent ten times a second. Celery would send them at each turn of its loop: that took a
-    fifth of the worker's CPU time outside the model, and more of the broker and Flower.
+    Events of tasks are sent ten times a second. Celery would send them at each turn of its loop: that took a
+    fifth of the worker's CPU time outside the model, and more CPU time in the broker and in Flower.
     """
 
     class Blueprint(celery_consumer.Consumer.Blueprint):

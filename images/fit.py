@@ -8,17 +8,17 @@ from images.errors import UnsupportedVariant
 from images.orientation import TURNS
 from images.picture import Picture
 
-INPUT_SIZE = 32  # pixels a side; schema.sql and the artifact's card hold the same number
+INPUT_SIZE = 32  # pixels a side; schema.sql and the artifact's card must agree
 
 
 def fit(picture: Picture) -> Image.Image:
-    """Crop the middle square, shrink it, convert its colours and turn it upright.
+    """Crop the middle square, scale it to the input size, convert its colours and turn it upright.
 
-    Converting and turning come after shrinking, so that the large image is rarely copied.
+    Most images are converted and turned after scaling, so that the large image is rarely copied.
     """
-    small = _to_rgb(picture)
+    scaled = _to_rgb(picture)
     turn = TURNS.get(picture.orientation)
-    return small if turn is None else small.transpose(turn)
+    return scaled if turn is None else scaled.transpose(turn)
 
 
 def _to_rgb(picture: Picture) -> Image.Image:
@@ -26,18 +26,18 @@ def _to_rgb(picture: Picture) -> Image.Image:
     if image.mode in ("La", "RGBa"):  # premultiplied with alpha
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if image.has_transparency_data:
-        small = _shrink(image if image.mode in ("LA", "RGBA") else image.convert("RGBA")).convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
+        scaled = _resize(image if image.mode in ("LA", "RGBA") else image.convert("RGBA")).convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", scaled.size, "white"), scaled).convert("RGB")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         low, high = (0, picture.white) if picture.white else _find_range(image)
         grey = _scale(image, low, high)
         return (ImageOps.invert(grey) if picture.inverted else grey).convert("RGB")
     if image.mode not in ("L", "RGB", "RGBX"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    return _shrink(image).convert("RGB")
+    return _resize(image).convert("RGB")
 
 
-def _shrink(image: Image.Image) -> Image.Image:
+def _resize(image: Image.Image) -> Image.Image:
     if image.size == (INPUT_SIZE, INPUT_SIZE):
         image.load()
         return image
@@ -59,4 +59,4 @@ def _scale(image: Image.Image, low: float, high: float) -> Image.Image:
     """Scale grey values from `low`..`high` to 0..255: `convert` alone would make values over 255 white."""
     scale = 255 / (high - low) if high > low else 0
     offset = 0.5 - low * scale  # rounds to the nearest value
-    return _shrink(image.convert("F")).point(lambda value: value * scale + offset).convert("L")
+    return _resize(image.convert("F")).point(lambda value: value * scale + offset).convert("L")

@@ -1,8 +1,8 @@
 """Read HEIC and AVIF: one container, two codecs.
 
-The container's boxes (ISO/IEC 14496-12 and 23008-12) are checked against the limits. Both decoders turn the
-image by the container's own properties (irot, imir), which replace EXIF's orientation. `_prepare` hides
-EXIF and XMP from them.
+The container's boxes (ISO/IEC 14496-12 and 23008-12) are checked against the limits. The image is turned by
+the container's own properties (irot, imir), which replace EXIF's orientation. `_prepare` hides EXIF and XMP
+from the decoders.
 """
 
 import math

@@ -30,7 +30,7 @@ HIERARCHICAL = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 MAX_SEGMENTS = 10_000  # a 20 MB photo with much metadata has 500
 # Decoding a scan of a progressive JPEG visits the whole image, even for few bytes. Photos have 10 scans.
 MAX_SCANNED_PIXELS = 1_000_000_000
-FEW_SCANS = 20
+FEW_SCANS = 20  # the limit holds only for more scans than these
 MIN_SHARE = 0.9  # a file that is cut short is decoded if it holds this share of the image
 
 

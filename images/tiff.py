@@ -46,7 +46,10 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 
 def _check_variant(directory: Directory) -> None:
-    """Raise UnsupportedVariant, with the variant's name, for files that Pillow would decode wrongly."""
+    """Refuse files that Pillow cannot decode or would decode wrongly.
+
+    Raises UnsupportedVariant with the variant's name, and DamagedImage if the palette is missing.
+    """
     photometric = directory.number(Tag.PhotometricInterpretation, MIN_IS_WHITE)
     compression = directory.number(Tag.Compression)
     bits = directory.tags.get(Tag.BitsPerSample, (1,))
@@ -101,7 +104,10 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
 
 
 def _check_work(places: tuple[int, ...], sizes: tuple[int, ...], data: bytes, compression: int) -> None:
-    """Refuse blocks that share compressed bytes: decoders would unpack the same bytes again and again."""
+    """Refuse blocks that share compressed bytes: decoders would unpack the same bytes again and again.
+
+    Refuse a JPEG in a block if it has too many scans.
+    """
     if compression == NOT_COMPRESSED:
         return
     if len(sizes) < len(places):

@@ -35,7 +35,7 @@ class Directory:
     tags: dict[int, tuple[int, ...]]
 
     def number(self, tag: int, default: int = 1) -> int:
-        """The first value of a tag. If the tag is missing, most have the value 1 in the standard."""
+        """The first value of a tag, or the default. In the standard most tags have the default 1."""
         return self.tags.get(tag, (default,))[0]
 
 
@@ -63,7 +63,8 @@ def _read_checked(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, 
 def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, tuple[int, ...]]]:
     """Tag, type and values of the wanted entries in the first directory.
 
-    Raises ImageError, and struct.error if the directory or a wanted value is not inside the file.
+    Raises ImageError, KeyError if this is not a TIFF, and struct.error if the directory or a wanted value is
+    not inside the file.
     """
     order = ORDERS[data[:4]]
     is_big = data[2:4] in (b"+\0", b"\0+")
@@ -83,7 +84,7 @@ def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, 
 
 
 def _unpack(data: bytes, order: str, at: int, offset: str, kind: int, count: int) -> tuple[int, ...]:
-    """The values at `at`. Values that need more bytes than an offset are elsewhere, and `at` holds theirs."""
+    """The values at `at`, or at the offset that is there if the values need more bytes than an offset."""
     if kind not in CODES:
         raise DamagedImage(WRONG_TYPE)
     if count > MAX_BLOCKS:

@@ -68,7 +68,7 @@ REQUEST = {
     status_code=202,
     response_model=Prediction | PredictionBatch,
     responses={
-        200: {"model": Prediction | PredictionBatch, "description": "Finished within `Prefer: wait`"},
+        200: {"model": Prediction | PredictionBatch, "description": "Every prediction has ended."},
         **describe_problems(413, 415, 422, 429, 503),
     },
     openapi_extra=REQUEST,
@@ -86,9 +86,9 @@ async def predict(request: Request) -> Response:
     key = read_key(request)
     try:
         services.submissions.check_room()
-        uploads = await services.uploads.read(request)
+        files = await services.uploads.read(request)
         deadline = received + wait_seconds if wait_seconds else None
-        entries = await services.submissions.submit(uploads, deadline, key)
+        entries = await services.submissions.submit(files, deadline, key)
     except ServiceError as error:
         if error.refusal is not Refusal.NOTHING_ACCEPTED:  # its files have been counted one by one
             services.metrics.count_refused(error.refusal.title)
@@ -96,7 +96,7 @@ async def predict(request: Request) -> Response:
     headers = {"Preference-Applied": f"wait={wait_seconds}"} if wait_seconds else {}
     predictions = [entry for entry in entries if isinstance(entry, Prediction)]
     status = 200 if all(prediction.status in TERMINAL for prediction in predictions) else 202
-    if len(uploads) > 1:
+    if len(files) > 1:
         content = f'{{"predictions":[{",".join(entry.encoded for entry in entries)}]}}'
     else:
         (prediction,) = predictions

@@ -80,8 +80,8 @@ async def list_predictions(
 ) -> PredictionPage | Response:
     """Returns one page as JSON, or all matching predictions as CSV. `limit` and `cursor` apply to JSON only.
 
-    A search that takes longer than five seconds is answered with 503. A search for at least three consecutive
-    letters or digits of a file name takes milliseconds, also in a large history.
+    A search that takes longer than five seconds, or 60 seconds for CSV, is answered with 503. A search for at
+    least three consecutive letters or digits of a file name takes milliseconds, also in a large history.
     """
     history = get_services(request).history
     accepted = choose_media_type(request.headers.getlist("accept"), ("application/json", "text/csv"))

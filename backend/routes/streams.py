@@ -16,7 +16,7 @@ LastEventId = Annotated[
     str | None, Header(description="The id of the last event received. The stream resumes after it.")
 ]
 ENDED_OR_UNKNOWN = {
-    204: {"description": "`Last-Event-ID` is the terminal event."},
+    204: {"description": "`Last-Event-ID` is the id of the terminal event."},
     **describe_problems(404, 422, 503),
 }
 router = APIRouter(tags=["live status"])
@@ -77,11 +77,11 @@ async def follow_prediction(stream: Annotated[AsyncIterator[bytes], Depends(open
     },
 )
 async def follow_predictions(stream: Annotated[AsyncIterator[bytes], Depends(open_all)]) -> Response:
-    """Sends events `prediction`: first the unfinished predictions, then each change. An event `deleted` has
-    the id of a prediction that was removed.
+    """Sends events `prediction`: first the newest 1,000 unfinished predictions, then each change. An event
+    `deleted` has the id of a prediction that was removed.
 
-    A reader that sends `Last-Event-ID` receives every change after it. If the reader missed more than 1,000
-    predictions, or its event is not stored any more, the first event is `reload`. It tells the reader to read
-    the history (`GET /api/predictions`) again. Then come the newest 1,000 unfinished predictions.
+    A reader that sends `Last-Event-ID` receives each prediction that has changed since then. If more than
+    1,000 have changed, or that event is not stored any more, the first event is `reload`. It tells the reader
+    to read the history (`GET /api/predictions`) again. Then come the newest 1,000 unfinished predictions.
     """
     return as_stream(stream)

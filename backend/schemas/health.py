@@ -17,7 +17,7 @@ class BrokerHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
     queue_depth: int | None = Field(
-        description="Messages that no worker has received. Each holds up to 64 predictions."
+        description="Messages that no worker holds. Each holds up to 64 predictions."
     )
     consumers: int | None = Field(description="Workers that consume from both queues.")
     detail: str | None = None
@@ -37,7 +37,7 @@ class Worker(BaseModel):
 class InferenceHealth(BaseModel):
     status: Literal["ok", "degraded", "down"]
     unfinished: int = Field(description="Unfinished predictions; an estimate from 5,000 on.")
-    model: str | None = Field(description="The version that workers serve; the newest if they differ.")
+    model: str | None = Field(description="The version that workers serve; the last by name if they differ.")
     device: str | None
     last_seen: datetime | None
     workers: list[Worker]
@@ -117,8 +117,8 @@ class Components(BaseModel):
 
 
 class Health(BaseModel):
-    """`ok`: predictions are served, and no part that they need fails. `degraded`: they are served, but a part
-    fails. `down`: none are served. A missing training worker does not count.
+    """`ok`: predictions are served, and no part fails. `degraded`: they are served, but a part fails. `down`:
+    none are served. A missing training worker, GPU or Docker does not count.
     """
 
     status: Literal["ok", "degraded", "down"]

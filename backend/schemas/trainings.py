@@ -24,7 +24,7 @@ class TrainingRequest(BaseModel):
 
     recipe: Recipe = Field("fast", description="`balanced` and `accurate` take longer and are more accurate.")
     seed: int = Field(
-        0, ge=0, lt=2**31, description="Trainings with the same seed start from the same weights."
+        0, ge=0, lt=2**31, description="Trainings with the same recipe and seed start from the same weights."
     )
     epochs: int | None = Field(None, ge=1, le=MAX_EPOCHS, description="Null: as many as the recipe says.")
     data: str | None = Field(
@@ -62,7 +62,9 @@ class Training(BaseModel):
     status: Status = Field(examples=["running"])
     phase: str | None = Field(description="What the training does: reading, training, evaluating, …")
     device: str | None = Field(description="The device that trains.")
-    silent: bool = Field(description="The worker has sent nothing for 20 s. Another worker resumes the run.")
+    silent: bool = Field(
+        description="The worker has been silent for 20 s. A free worker resumes the training."
+    )
     model: str | None = Field(description="The version of the published model.", examples=[None])
     error: Failure | None = Field(examples=[None])
     timestamp: datetime = Field(description="When the training was accepted.")

@@ -161,7 +161,7 @@ async def test_other_fields_are_ignored(count: int) -> None:
             part('name="meta"', b"x") * 1001 + CAT + END,
             FORM,
             Refusal.REQUEST_TOO_LARGE,
-            ["more than 1,000 fields that are not files"],
+            ["more than 1,000 parts that are not files named"],
         ),
         (CAT * 4 + END, FORM, Refusal.TOO_MANY_FILES, ["3 files"]),
         (CAT + b"x" * 500_000, FORM, Refusal.REQUEST_TOO_LARGE, ["500,000 bytes"]),

@@ -39,7 +39,7 @@ async def test_an_accepted_upload_is_one_line_with_the_ids_of_request_and_predic
     (line,) = lines()
     ids = [prediction["id"] for prediction in answer.json()["predictions"]]
     assert (line["message"], line["request_id"], line["prediction_ids"]) == (
-        "uploads accepted",
+        "upload accepted",
         "upload-1",
         ids,
     )

@@ -17,7 +17,7 @@ async def test_the_ui_is_served_without_any_backend(proxy_without_servers: Confi
         assert "<title>" in (await client.get("/")).text
         assert (await client.get("/docs")).status_code == 200
         health = await client.get("/api/health")
-        assert_is_problem(health, 503, "The service is starting or stopping")
+        assert_is_problem(health, 503, "Service unavailable")
         assert health.headers["retry-after"] == "5"
         for path in ("/flower/", "/rabbitmq/"):
             answer = await client.get(path)
@@ -41,7 +41,7 @@ async def test_an_upload_that_reached_a_backend_is_not_sent_again(tmp_path: Path
         with run_proxy(tmp_path, BACKEND_SERVERS=servers) as config:
             async with httpx.AsyncClient(base_url=config.address) as client:
                 answer = await client.post("/api/predict", content=b"x")
-    assert_is_problem(answer, 503, "The service is starting or stopping")
+    assert_is_problem(answer, 503, "Service unavailable")
     assert len(first.heads + second.heads) == 1
 
 

@@ -42,7 +42,7 @@ async def test_uploads_over_the_rate_limit_are_refused_with_a_problem(proxy_with
     async with httpx.AsyncClient(base_url=proxy_without_servers.address) as client:
         paths = ("/api/predict", "/api/predict/", "/api/predict", "/api/predict//")
         answers = [await client.post(path, content=b"x") for path in paths]
-        assert_is_problem(answers[0], 503, "The service is starting or stopping")
+        assert_is_problem(answers[0], 503, "Service unavailable")
         assert_is_problem(answers[-1], 429, "Too many requests")
         assert answers[-1].headers["retry-after"] == "1"
         assert (await client.get("/")).status_code == 200

@@ -38,8 +38,8 @@ export interface paths {
          * List predictions, newest first
          * @description Returns one page as JSON, or all matching predictions as CSV. `limit` and `cursor` apply to JSON only.
          *
-         *     A search that takes longer than five seconds is answered with 503. A search for at least three consecutive
-         *     letters or digits of a file name takes milliseconds, also in a large history.
+         *     A search that takes longer than five seconds, or 60 seconds for CSV, is answered with 503. A search for at
+         *     least three consecutive letters or digits of a file name takes milliseconds, also in a large history.
          */
         get: operations["list_predictions"];
         put?: never;
@@ -159,12 +159,12 @@ export interface paths {
         };
         /**
          * Follow every prediction
-         * @description Sends events `prediction`: first the unfinished predictions, then each change. An event `deleted` has
-         *     the id of a prediction that was removed.
+         * @description Sends events `prediction`: first the newest 1,000 unfinished predictions, then each change. An event
+         *     `deleted` has the id of a prediction that was removed.
          *
-         *     A reader that sends `Last-Event-ID` receives every change after it. If the reader missed more than 1,000
-         *     predictions, or its event is not stored any more, the first event is `reload`. It tells the reader to read
-         *     the history (`GET /api/predictions`) again. Then come the newest 1,000 unfinished predictions.
+         *     A reader that sends `Last-Event-ID` receives each prediction that has changed since then. If more than
+         *     1,000 have changed, or that event is not stored any more, the first event is `reload`. It tells the reader
+         *     to read the history (`GET /api/predictions`) again. Then come the newest 1,000 unfinished predictions.
          */
         get: operations["follow_predictions"];
         put?: never;
@@ -224,7 +224,7 @@ export interface paths {
         put?: never;
         /**
          * Cancel one training
-         * @description Cancels the training immediately; its worker stops within three seconds. Repeating the request
+         * @description Cancels the training immediately; its worker ends the run within three seconds. Repeating the request
          *     has no further effect.
          */
         post: operations["cancel_training"];
@@ -307,7 +307,7 @@ export interface paths {
          * Activate a model
          * @description Workers load the model while they serve the current one, and swap them between two batches.
          *
-         *     `served_at` is the time at which the first worker serves it.
+         *     `served_at` is the latest time at which a worker began to serve it.
          */
         post: operations["activate_model"];
         delete?: never;
@@ -402,7 +402,7 @@ export interface components {
             latency_ms: number | null;
             /**
              * Queue Depth
-             * @description Messages that no worker has received. Each holds up to 64 predictions.
+             * @description Messages that no worker holds. Each holds up to 64 predictions.
              */
             queue_depth: number | null;
             /**
@@ -587,8 +587,8 @@ export interface components {
         };
         /**
          * Health
-         * @description `ok`: predictions are served, and no part that they need fails. `degraded`: they are served, but a part
-         *     fails. `down`: none are served. A missing training worker does not count.
+         * @description `ok`: predictions are served, and no part fails. `degraded`: they are served, but a part fails. `down`:
+         *     none are served. A missing training worker, GPU or Docker does not count.
          */
         Health: {
             /**
@@ -612,7 +612,7 @@ export interface components {
             unfinished: number;
             /**
              * Model
-             * @description The version that workers serve; the newest if they differ.
+             * @description The version that workers serve; the last by name if they differ.
              */
             model: string | null;
             /** Device */
@@ -1013,7 +1013,7 @@ export interface components {
             device: string | null;
             /**
              * Silent
-             * @description The worker has sent nothing for 20 s. Another worker resumes the run.
+             * @description The worker has been silent for 20 s. A free worker resumes the training.
              */
             silent: boolean;
             /**
@@ -1089,7 +1089,7 @@ export interface components {
             device: string | null;
             /**
              * Silent
-             * @description The worker has sent nothing for 20 s. Another worker resumes the run.
+             * @description The worker has been silent for 20 s. A free worker resumes the training.
              */
             silent: boolean;
             /**
@@ -1263,7 +1263,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Finished within `Prefer: wait` */
+            /** @description Every prediction has ended. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1678,7 +1678,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description `Last-Event-ID` is the terminal event. */
+            /** @description `Last-Event-ID` is the id of the terminal event. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -1817,7 +1817,7 @@ export interface operations {
                     recipe?: "fast" | "balanced" | "accurate";
                     /**
                      * Seed
-                     * @description Trainings with the same seed start from the same weights.
+                     * @description Trainings with the same recipe and seed start from the same weights.
                      * @default 0
                      */
                     seed?: number;
@@ -2019,7 +2019,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description `Last-Event-ID` is the terminal event. */
+            /** @description `Last-Event-ID` is the id of the terminal event. */
             204: {
                 headers: {
                     [name: string]: unknown;
