@@ -151,7 +151,7 @@ class Decoders:
             logger.warning("decoder killed: out of time", extra={"bytes": len(data)})
         most = f"{lane.cpu_seconds} s or {lane.memory_bytes // 10**6:,} MB"
         return OverLimits(
-            f"Decoding takes more than {most}. Save the image again as an ordinary JPEG or PNG."
+            f"Decoding fails or takes more than {most}. Save the image again as an ordinary JPEG or PNG."
         )
 
     @contextlib.asynccontextmanager
