@@ -13,7 +13,7 @@ ENCODED_WORDS = regex.compile(rf"{ENCODED_WORD}(?:\s+{ENCODED_WORD})*", regex.IG
 PLAIN = regex.compile(r"[\w.-]+(?: [\w.-]+)*", regex.ASCII)  # names that no rule changes
 WINDOWS_FOLDER = regex.compile(r"(?:[A-Za-z]:|\\)\\.*\\|[A-Za-z]:\\")  # C:\fakepath\, \\server\share\
 SPACE = regex.compile(r"\p{Zs}")
-# Invisible characters without effect: soft hyphen, direction marks, zero-width spaces.
+# Invisible characters that are removed: soft hyphen, direction marks, zero-width spaces.
 UNSEEN = regex.compile(r"[\xad\u061c\u200b\u200e\u200f\u2060-\u2064\ufeff]")
 # Characters that cannot be stored or that reorder the text around them. Format characters (Cf) with a visible
 # effect are kept: joiners, signs that enclose numbers, and the tags of a flag (Scotland, Wales).
@@ -53,8 +53,8 @@ def _decode_words(name: str) -> str:
 def _without_folder(name: str) -> str:
     """The last component of a path.
 
-    A backslash separates folders only after a drive or a server. A slash separates folders, except next to a
-    space, as in `cats / dogs.png`.
+    A backslash separates folders only after a drive or a server. If white space is next to any slash, as in
+    `cats / dogs.png`, no slash separates folders.
     """
     if found := WINDOWS_FOLDER.match(name):
         name = name[found.end() :]

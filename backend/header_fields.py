@@ -1,7 +1,7 @@
 """Header fields that hold a list: `Prefer` (RFC 7240), `Accept` and `Content-Encoding` (RFC 9110).
 
 Several lines of a field mean the same as one line with commas. Names are case-insensitive, values may be
-quoted, and elements that cannot be parsed are ignored.
+quoted, and elements without a name are ignored.
 """
 
 import re
@@ -45,9 +45,9 @@ def choose_media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
     def rank(media_type: str) -> tuple[float, int, int]:
         ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
         for exactness, media_range in enumerate(ranges):
-            quality, place = asked.get(media_range, (None, 0))
+            quality, priority = asked.get(media_range, (None, 0))
             if quality is not None:
-                return (quality, -exactness, place) if quality else NOT_ACCEPTED
+                return (quality, -exactness, priority) if quality else NOT_ACCEPTED
         return NOT_ACCEPTED
 
     return max(offered, key=rank)

@@ -70,10 +70,10 @@ class Question(Generic[T]):
             raise Unavailable(f"unexpected error ({type(error).__name__}); see the log") from error
 
     async def _wait(self, asking: asyncio.Future[T]) -> None:
-        """Wait for the answer, at most DEADLINE_SECONDS in which this process could read it.
+        """Wait for the answer, at most DEADLINE_SECONDS. Time in which the event loop is busy does not count.
 
         The time is measured in slices, and a slice counts at most SLICE_SECONDS. A slice takes longer only if
-        other work keeps the event loop busy. Meanwhile an answer that has arrived cannot be read.
+        other work keeps the event loop busy.
         """
         waited = self._waited
         while not asking.done() and waited < DEADLINE_SECONDS:

@@ -33,7 +33,7 @@ class Metrics:
         self._accepted = Counter("backend_uploads_accepted", "Images stored.", registry=registry)
         self._refused = Counter(
             "backend_uploads_refused",
-            "Refused files, and wholly refused uploads, by the title of the problem.",
+            "Refused files, and requests that were refused as a whole, by the title.",
             ["reason"],
             registry=registry,
         )

@@ -14,7 +14,7 @@ from backend.errors import DatabaseAway, Refusal, ServiceError
 SEARCH_CONNECTIONS = 2  # on two cores a third search would only slow down the others
 SEARCH_SECONDS = 5
 SEARCH_WAIT_SECONDS = 2.0  # for a free connection, before the answer is 503
-EXPORT_SECONDS = 60  # for one page: a filter that matches few rows reads many
+EXPORT_SECONDS = 60  # for one page: to fill it with few matches, PostgreSQL reads many rows
 EXPORT_WAIT_SECONDS = 10.0
 WAIT_SECONDS = 5.0
 QUERY_CANCELED = "57014"  # SQLSTATE of a statement that timed out
@@ -46,7 +46,7 @@ class Pools:
     """The pools to one database. They connect when they are first used."""
 
     def __init__(self, url: str, connections: int) -> None:
-        """`connections`: the size of the main pool, which runs all quick statements."""
+        """`connections`: the size of the main pool, which runs most quick statements."""
         self.main = Pool(_build_engine(url, connections, WAIT_SECONDS))
         # The health report must also work while all connections of the main pool are in use.
         self.health = Pool(_build_engine(url, 1, WAIT_SECONDS))
@@ -61,7 +61,7 @@ class Pools:
 
 
 def _build_engine(url: str, connections: int, wait_seconds: float, timeout_seconds: int = 0) -> AsyncEngine:
-    """`timeout_seconds`: the timeout of each statement; 0 for a pool of quick statements."""
+    """`timeout_seconds`: PostgreSQL's timeout of a statement; 0: only the client's limit."""
     expensive = {
         "statement_timeout": str(timeout_seconds * 1000),
         "max_parallel_workers_per_gather": "0",  # a search uses one core only

@@ -1,4 +1,7 @@
-"""Stores, reads, changes and counts predictions: the backend's SQL. `history.py` searches them."""
+"""SQL for predictions: insert, read, change, count, and find those whose message is lost.
+
+`idempotency.py` inserts with a key, `history.py` searches, `retention.py` removes.
+"""
 
 import asyncio
 import logging
@@ -169,13 +172,13 @@ class Predictions:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(GATHER_SECONDS):
                         await self._none_decoding.wait()
-                group, self._waiting = self._waiting, []
-                await self._write(group)
+                requests, self._waiting = self._waiting, []
+                await self._write(requests)
         finally:
             self._writer = None
 
-    async def _write(self, group: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]]) -> None:
-        rows = [row for rows, _ in group for row in rows]
+    async def _write(self, requests: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]]) -> None:
+        rows = [row for rows, _ in requests for row in rows]
         failure: Exception | None = None
         try:
             for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
@@ -183,7 +186,7 @@ class Predictions:
                 await self._inserting.fetch(INSERT, as_columns(chunk))
         except Exception as error:
             failure = error
-        for _, stored in group:
+        for _, stored in requests:
             if stored.done():  # its request was canceled
                 continue
             if failure is None:

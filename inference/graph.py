@@ -12,13 +12,14 @@ from inference.card import INPUT_SIZE
 from inference.errors import ArtifactError
 
 STANDARD = ("", "ai.onnx")
-# A trial says nothing about other images if time, memory or answer can depend on more than the batch size.
+# A trial proves nothing about other images if time or memory depends on the pixels, or if the answer is
+# random.
 REFUSED = {
     **dict.fromkeys(["If", "Loop", "Scan", "SequenceMap"], "control flow"),
     **dict.fromkeys(["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"], "random"),
     **dict.fromkeys(["RandomUniform", "RandomUniformLike"], "random"),
 }
-# The size of an output depends on the values of all inputs, or of all but the first.
+# Operators whose output size depends on the values of any input, or of any input but the first.
 SIZED_BY_ALL = (
     "BlackmanWindow", "Compress", "ConstantOfShape", "HammingWindow", "HannWindow", "ImageDecoder",
     "MelWeightMatrix", "NonMaxSuppression", "NonZero", "Range", "StringSplit", "Unique",
@@ -77,7 +78,7 @@ def _describe(value: onnx.ValueInfoProto) -> str:
 def _check_sizes(nodes: Sequence[onnx.NodeProto]) -> None:
     """Raises ArtifactError if the size of a value depends on the pixels."""
     known, dependent = 0, {"images"}
-    while known < len(dependent):  # once more than needed if the nodes are in order
+    while known < len(dependent):  # if the nodes are in order, the second pass finds nothing new
         known = len(dependent)
         for node in nodes:
             if node.op_type not in ("Shape", "Size") and not dependent.isdisjoint(node.input):

@@ -1,1 +1,4 @@
-"""The HTTP API: a module for each part. A route reads the request, calls one object and answers."""
+"""The HTTP API: a module for each part.
+
+A route reads the request, calls the objects of `Services` and answers.
+"""

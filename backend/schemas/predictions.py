@@ -12,8 +12,8 @@ EXAMPLE_ID = "019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41"
 PLACE = f"/api/predictions/{EXAMPLE_ID}"
 
 
-class Entry(BaseModel):
-    """The entry for one file in the answer to an upload."""
+class EncodedOnce(BaseModel):
+    """A model whose JSON is encoded once."""
 
     @cached_property
     def encoded(self) -> str:
@@ -38,7 +38,7 @@ class Urls(BaseModel):
     image: str = Field(examples=[f"{PLACE}/image"])
 
 
-class Prediction(Entry):
+class Prediction(EncodedOnce):
     """One uploaded image and its outcome."""
 
     id: UUID = Field(description="UUID version 7, sorts by time.", examples=[EXAMPLE_ID])
@@ -56,7 +56,8 @@ class Prediction(Entry):
         description="Minus the log-sum-exp of the calibrated logits. High: the image is unfamiliar."
     )
     unfamiliar: bool | None = Field(
-        description="Probably none of the classes; null if the model has no threshold.", examples=[False]
+        description="Probably none of the classes. Null if the model gave no answer or has no threshold.",
+        examples=[False],
     )
     error: Failure | None = Field(examples=[None])
     timestamp: datetime = Field(description="When the upload was accepted.")
@@ -77,7 +78,7 @@ class Feedback(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"label": "cat"}]}, extra="forbid")
 
 
-class Refused(Entry):
+class Refused(EncodedOnce):
     """A refused file. Nothing of it is stored."""
 
     filename: str

@@ -857,7 +857,7 @@ export interface components {
             energy: number | null;
             /**
              * Unfamiliar
-             * @description Probably none of the classes; null if the model has no threshold.
+             * @description Probably none of the classes. Null if the model gave no answer or has no threshold.
              * @example false
              */
             unfamiliar: boolean | null;

@@ -38,7 +38,7 @@ test("an event `deleted` passes the id to onDeleted, and `reload` calls onReload
   expect(onReload).toHaveBeenCalledOnce();
 });
 
-test("after a dropped connection EventSource reconnects by itself", () => {
+test("after a dropped connection no second EventSource is opened", () => {
   FakeEventSource.opened[0]?.onerror();
   vi.advanceTimersByTime(60_000);
   expect(onConnection).toHaveBeenLastCalledWith("reconnecting");
@@ -115,7 +115,7 @@ describe("a hidden page", () => {
     closeOther();
   });
 
-  test("a hidden page soon closes a stream reopened after an error, and opens none after the caller has closed it", () => {
+  test("closes a stream that was reopened after an error, and opens none after the caller has closed it", () => {
     const [source] = FakeEventSource.opened;
     setHidden(true, 29_000);
     if (source) source.readyState = FakeEventSource.CLOSED;
