@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from scripts.local.config import Config
-from tests.e2e.proxy import assert_is_problem, get, send
+from tests.conftest import eventually
+from tests.e2e.proxy import assert_is_problem, find_in_log, get, send
 
 LONG = b"a" * 40_000
 
@@ -46,6 +47,14 @@ async def test_a_request_refused_by_the_proxy_gets_a_problem(
     system: Config, request_bytes: bytes, status: int, title: str
 ) -> None:
     assert_is_problem(await send(system, request_bytes), status, title)
+
+
+async def test_the_access_log_stays_valid_if_a_client_sends_bytes_beyond_ascii(system: Config) -> None:
+    request_bytes = get("/api/models/ä").replace("ä".encode(), b"\xff")
+    request_bytes = request_bytes.replace(b"\r\n\r\n", b"\r\nUser-Agent: a\xffb\r\n\r\n")
+    answer = await send(system, request_bytes)
+    (entry,) = await eventually(lambda: find_in_log(system, answer.headers["x-request-id"]))
+    assert (entry["uri"], entry["user_agent"], entry["status"]) == ("/api/models/", "a", 400)
 
 
 async def test_an_address_that_is_not_encoded_gets_advice(system: Config) -> None:
