@@ -1,4 +1,4 @@
-"""File names from clients: visible text is kept, dangerous characters are replaced."""
+"""File names from clients: the last component of a path, cleaned and cut to 255 characters."""
 
 import unicodedata
 from email.errors import MessageError
@@ -13,10 +13,12 @@ ENCODED_WORDS = regex.compile(rf"{ENCODED_WORD}(?:\s+{ENCODED_WORD})*", regex.IG
 PLAIN = regex.compile(r"[\w.-]+(?: [\w.-]+)*", regex.ASCII)  # names that no rule changes
 WINDOWS_FOLDER = regex.compile(r"(?:[A-Za-z]:|\\)\\.*\\|[A-Za-z]:\\")  # C:\fakepath\, \\server\share\
 SPACE = regex.compile(r"\p{Zs}")
-# Invisible characters that are removed: soft hyphen, direction marks, zero-width spaces.
+# Invisible characters that are removed: soft hyphen, direction marks, zero-width spaces,
+# invisible operators.
 UNSEEN = regex.compile(r"[\xad\u061c\u200b\u200e\u200f\u2060-\u2064\ufeff]")
-# Characters that cannot be stored or that reorder the text around them. Format characters (Cf) with a visible
-# effect are kept: joiners, signs that enclose numbers, and the tags of a flag (Scotland, Wales).
+# Characters that are replaced: controls, separators of lines, surrogates, and format characters (Cf), some of
+# which reorder text. Format characters with a visible effect are kept: joiners, signs that enclose numbers,
+# the Mongolian vowel separator, and the tags of a flag (Scotland, Wales).
 UNSAFE = regex.compile(
     r"""
     \U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f(*SKIP)(*FAIL)
@@ -64,7 +66,7 @@ def _without_folder(name: str) -> str:
 
 def _cut(name: str) -> str:
     """The last 255 characters, which include the file extension; fewer if that would split a visible
-    character."""
+    character of at most 255."""
     name = name[-4 * MAX_FILENAME :]  # finding the graphemes of 4,000 flags takes 40 ms
     start = len(name) - MAX_FILENAME
     starts = (found.start() for found in GRAPHEME.finditer(name))

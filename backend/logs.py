@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line. Each line that a request causes holds the id of that request."""
+"""Logs: one JSON object a line. Each line that is written in the task of a request holds its id."""
 
 import logging
 import sys

@@ -1,4 +1,7 @@
-"""The event streams of predictions: the current state first, then each change."""
+"""The event streams of predictions: the current state first, then the changes.
+
+Of several changes of a prediction in a short time, perhaps only the latest is sent.
+"""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +13,7 @@ from backend.subscriptions import Change, Subscription
 
 
 async def stream_one(prediction: Prediction, latest: int, subscription: Subscription) -> AsyncIterator[bytes]:
-    """Stream one prediction: its state as of the event `latest`, then each change until it has ended."""
+    """Stream one prediction: its state as of the event `latest`, then its changes until it has ended."""
     first = Change(latest, prediction.id, prediction)
     yield encode_for_one(first)
     if first.ended:
@@ -32,8 +35,8 @@ def encode_for_one(change: Change) -> bytes:
 
 
 async def stream_all(first: bytes, latest: int, subscription: Subscription) -> AsyncIterator[bytes]:
-    """Stream all predictions: the events `first`, which show the state as of the event `latest`, then each
-    change."""
+    """Stream all predictions: the events `first`, which show the state as of the event `latest`, then the
+    changes."""
     yield first or COMMENT
     while (changes := await subscription.read()) is not None:
         unread = [change.event for change in changes if change.number > latest]
@@ -42,10 +45,10 @@ async def stream_all(first: bytes, latest: int, subscription: Subscription) -> A
 
 
 async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
-    """The first events of the stream of all predictions, and the number of the latest event in their state.
+    """The first events of the stream of all predictions, and the number of the latest event that they show.
 
     These are the events after `seen`. Without `seen` they are the unfinished predictions. If the reader
-    missed too much, or `seen` is not stored any more, `reload` precedes the unfinished predictions.
+    missed too much, or events after `seen` may be missing, `reload` precedes the unfinished predictions.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)
@@ -55,7 +58,7 @@ async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
 
 
 async def read_unfinished(log: EventLog, *, reload: bool) -> tuple[bytes, int]:
-    """Events for the unfinished predictions. A reader can resume after each of them."""
+    """Events for the unfinished predictions. After each, a reader can resume or gets `reload`."""
     found = await log.read_unfinished()
     # 0 is not the number of an event: a reader that reconnects with it receives `reload`.
     changes = [Change(row.number or 0, row.id, to_prediction(row)) for row in found.rows]

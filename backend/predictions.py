@@ -1,6 +1,6 @@
-"""SQL for predictions: insert, read, change, count, and find those whose message is lost.
+"""SQL for predictions: insert, read, change, delete, count, and find those whose message is lost.
 
-`idempotency.py` inserts with a key, `history.py` searches, `retention.py` removes.
+`idempotency.py` inserts with a key, `history.py` searches, `retention.py` removes old ones.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ FROM (SELECT count(*) AS counted FROM (
 # Unfinished rows of one queue whose message appears to be lost. One of three conditions holds:
 # - queued for 5 s, the queue is empty, and no row of the queue was started in the last 5 s;
 # - queued for 5 s, and a row of the queue that is 5 s younger was started;
-# - running for 60 s, which is longer than any batch.
+# - running for 60 s. A batch usually takes less, and a repeated message does no harm.
 # Only the oldest rows are examined: workers take the rows of a queue in order, so a row whose message is lost
 # is soon among the oldest. An empty queue alone proves nothing, because workers hold messages that they have
 # not started. Recently started rows are found through the latest 1,000 events: a scan by id could pass 50,000
@@ -89,12 +89,12 @@ LOST_PAGE = 2000  # rows that one statement examines
 class Predictions:
     """Reads and writes predictions. Methods raise what Pool.fetch raises.
 
-    `inserting` runs the INSERTs. `none_decoding` is set while no file is being decoded.
+    `insert_connection` runs the INSERTs. `none_decoding` is set while no file is being decoded.
     """
 
-    def __init__(self, pool: Pool, inserting: DirectConnection, none_decoding: asyncio.Event) -> None:
+    def __init__(self, pool: Pool, insert_connection: DirectConnection, none_decoding: asyncio.Event) -> None:
         self._pool = pool
-        self._inserting = inserting
+        self._insert_connection = insert_connection
         self._none_decoding = none_decoding
         self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
@@ -183,7 +183,7 @@ class Predictions:
         try:
             for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
                 chunk = rows[start : start + MAX_ROWS_PER_INSERT]
-                await self._inserting.fetch(INSERT, as_columns(chunk))
+                await self._insert_connection.fetch(INSERT, as_columns(chunk))
         except Exception as error:
             failure = error
         for _, stored in requests:

@@ -28,26 +28,27 @@ from backend.workers import Workers
 
 
 class Services:
-    """Builds all connections and long-lived objects. The public ones are for the routes."""
+    """Builds all connections and long-lived objects. Routes, middleware and `main.py` use the public ones."""
 
     def __init__(self, settings: Settings) -> None:
         database_url = settings.database_url.get_secret_value()
         self._pools = pools = Pools(database_url, settings.database_connections)
-        self._inserting, self._watching = DirectConnection(database_url), DirectConnection(database_url)
+        self._insert_connection = DirectConnection(database_url)
+        self._event_connection = DirectConnection(database_url)
         self._containers = Containers(settings.docker_url, settings.docker_label)
         self._gpus = Gpus()
         self._retention = Retention(database_url, settings.retention_days)
         workers = Workers()
         self.decoders = Decoders(settings.max_image_pixels, settings.max_decode_seconds)
         self.uploads = UploadReader(settings, self.decoders)
-        self.predictions = Predictions(pools.main, self._inserting, self.decoders.idle)
+        self.predictions = Predictions(pools.main, self._insert_connection, self.decoders.idle)
         self.trainings = Trainings(pools.main)
         self.history = History(pools.main, pools.searches, pools.exports)
         self.models = Models(pools.main, settings.models_path)
         self.event_log = EventLog(pools.main)
         self.broker = Broker(settings.broker_url.get_secret_value(), workers.receive)
         self.relay = Relay(self.predictions, self.trainings, self.broker)
-        self.changes = Changes(EventLog(self._watching), database_url)
+        self.changes = Changes(EventLog(self._event_connection), database_url)
         self.metrics = Metrics(pools.main, self.relay, self.changes, self.uploads)
         self.submissions = Submissions(
             pools.main, self.predictions, self.relay, self.changes, self.metrics, settings.max_unfinished
@@ -58,7 +59,7 @@ class Services:
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
-        """Start all objects; stop them at the end."""
+        """Start the objects that run in the background. At the end, stop them and close all connections."""
         await self.decoders.start()
         await self.broker.open()
         self.relay.start()
@@ -76,8 +77,8 @@ class Services:
             await self._containers.stop()
             self._gpus.close()
             await self.decoders.stop()
-            self._inserting.close()
-            self._watching.close()
+            self._insert_connection.close()
+            self._event_connection.close()
             await self._pools.close()
 
 

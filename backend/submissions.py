@@ -85,7 +85,8 @@ class Submissions:
         if deadline is None:
             return predictions
         with self.changes.await_outcomes([prediction.id for prediction in predictions]) as subscription:
-            # Read again: a prediction may have ended before the subscription began.
+            # Read again: a prediction may have ended before the subscription began. A row that was deleted
+            # meanwhile is stored again, and the relay publishes it.
             latest = [prediction for prediction, _ in await insert_once(self.pool, rows, key)]
             return await wait_for(latest, subscription, deadline)
 

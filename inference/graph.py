@@ -19,11 +19,12 @@ REFUSED = {
     **dict.fromkeys(["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"], "random"),
     **dict.fromkeys(["RandomUniform", "RandomUniformLike"], "random"),
 }
-# Operators whose output size depends on the values of any input, or of any input but the first.
+# Operators whose output size depends on the values of their inputs, the first included.
 SIZED_BY_ALL = (
     "BlackmanWindow", "Compress", "ConstantOfShape", "HammingWindow", "HannWindow", "ImageDecoder",
     "MelWeightMatrix", "NonMaxSuppression", "NonZero", "Range", "StringSplit", "Unique",
 )  # fmt: skip
+# Operators whose output size depends on the values of their inputs after the first.
 SIZED_BY_OTHERS = (
     "AffineGrid", "CenterCropPad", "Col2Im", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Reshape",
     "Resize", "STFT", "SequenceAt", "SequenceErase", "SequenceInsert", "Slice", "Split", "SplitToSequence",

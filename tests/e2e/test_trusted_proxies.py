@@ -98,6 +98,6 @@ def test_docker_and_local_mode_write_the_same_directives(proxies: str) -> None:
 
 
 @pytest.mark.parametrize("proxies", ["proxy", "10.0.0.0/33", "127.0.0.1; return 200", "*"])
-def test_an_invalid_trusted_proxy_is_refused(proxies: str) -> None:
+def test_local_mode_refuses_an_invalid_trusted_proxy(proxies: str) -> None:
     with pytest.raises(SetupError, match="TRUSTED_PROXIES holds"):
         files.trust(proxies)

@@ -1,7 +1,7 @@
 """Test images in one compressed file, for a machine without the data set.
 
-`python -m tests.gpu.image_file DATA OUT.npz` writes the test part of a data set, which is named as for
-`make train`: 10,000 images take about 25 MB.
+`python -m tests.gpu.image_file DATA OUT.npz` writes the test images of a data set. DATA is a folder or an
+archive, as in `make train DATA=…`. 10,000 images take about 25 MB.
 """
 
 import argparse

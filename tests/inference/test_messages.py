@@ -22,7 +22,7 @@ ID = str(uuid4())
 
 
 class Worker:
-    """A task that receives messages, keeps their groups, and runs nothing."""
+    """Delivers messages to the task as Celery does, and records groups and events. Runs nothing."""
 
     def __init__(self) -> None:
         app = Celery("test", broker="memory://", set_as_current=False)
@@ -138,5 +138,5 @@ def test_flower_shows_in_words_why_a_task_failed(worker: Worker) -> None:
     assert fields["exception"] == "ClassificationError('12 predictions: 11 succeeded, 1 failed')"
 
 
-def test_lone_uploads_fill_each_stage_and_the_next_batch_and_bulk_has_sixteen_messages() -> None:
+def test_the_prefetch_is_four_batches_of_interactive_messages_and_sixteen_bulk_messages() -> None:
     assert count_prefetches(64) == {INTERACTIVE: 256, BULK: 16}

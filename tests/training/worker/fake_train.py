@@ -1,8 +1,8 @@
 """Replaces `python -m training.train` in the worker's tests. The recipe decides how it behaves.
 
 Like the real command it writes JSON lines to standard output and a checkpoint after each epoch. The next
-attempt resumes from the checkpoint and reports the old epochs again. It publishes only when it may, and exits
-when its standard input ends.
+attempt resumes from the checkpoint and reports the old epochs again. Before it
+publishes, the process waits for a line on standard input. It exits when standard input ends.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     threading.Thread(target=listen, daemon=True).start()
     options.cache.mkdir(parents=True, exist_ok=True)
-    with (options.cache / "runs").open("a") as file:  # a line for each attempt
+    with (options.cache / "attempts").open("a") as file:  # a line for each attempt
         attempt = {"pid": os.getpid(), "arguments": sys.argv[1:], "nice": os.nice(0)}
         secrets = [name for name in os.environ if name in ("DATABASE_URL", "BROKER_URL")]
         file.write(json.dumps({**attempt, "secrets": secrets}) + "\n")
@@ -72,7 +72,7 @@ def behave(options: argparse.Namespace) -> None:
         case "bad-data":
             # A file name that is not UTF-8, and a NUL: PostgreSQL stores neither.
             fail("Data cannot be used", "train/caf\udce9/7.png cannot be read.\0 Remove it.")
-        case "exits-without-report":
+        case "exits-without-publishing":
             sys.exit(0)
         case _:
             pass
@@ -86,7 +86,7 @@ def behave(options: argparse.Namespace) -> None:
         if options.recipe == "diverge" and number == 2:
             fail("Training diverged", "The loss is infinite or not a number in epoch 2. Try another seed.")
         options.checkpoint.write_text(str(number))
-        if options.recipe == "dies-before-report" and number == 2 and done == 0:
+        if options.recipe == "hangs-before-report" and number == 2 and done == 0:
             time.sleep(600)
         report_epoch(number, options.epochs)
         if options.recipe in ("hang", "ignores-sigterm") or (options.recipe == "hang-once" and done == 0):

@@ -55,7 +55,7 @@ async def test_the_next_attempt_reports_an_epoch_that_the_first_worker_did_not_r
 ) -> None:
     await trainings.serve()
     with own.running() as process:
-        id = await trainings.start("dies-before-report")
+        id = await trainings.start("hangs-before-report")
         checkpoint = own.models / f".runs/{id}.checkpoint"
 
         async def kept() -> bool:

@@ -83,7 +83,7 @@ async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, traini
     [
         ("crash", "Training crashed", ["exit status 1", "ZeroDivisionError: by zero"]),
         ("killed", "Training crashed", ["SIGKILL", "memory"]),
-        ("exits-without-report", "Training crashed", ["without publishing"]),
+        ("exits-without-publishing", "Training crashed", ["without publishing"]),
         ("bad-data", "Data cannot be used", ["train/caf?/7.png cannot be read. Remove it."]),
         ("diverge", "Training diverged", ["epoch 2", "loss", "another seed"]),
     ],
