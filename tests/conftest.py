@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import psutil
 import pytest
+from httpx_sse import EventSource, ServerSentEvent
 
 from scripts.local import files, programs, stack
 from scripts.local.config import REPOSITORY, Config, find_free_ports, port_is_free, prepare
@@ -149,3 +150,10 @@ async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 3
         while not (value := await condition()):
             await asyncio.sleep(0.02)
         return value
+
+
+async def read_events(stream: EventSource) -> AsyncGenerator[ServerSentEvent]:
+    """The events of a stream. httpx-sse also makes events of keep-alive comments; these have no data."""
+    async for event in stream.aiter_sse():
+        if event.data:
+            yield event

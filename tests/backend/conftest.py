@@ -22,7 +22,7 @@ from backend.main import build_app
 from backend.services import Services
 from backend.settings import Settings
 from scripts.local.config import Config
-from tests.conftest import eventually
+from tests.conftest import eventually, read_events
 
 PROBABILITIES = '[{"label": "cat", "probability": 0.75}, {"label": "dog", "probability": 0.25}]'
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,7 +43,7 @@ class Api:
         """The first `count` events of a stream; fewer if it ends before."""
         events: list[ServerSentEvent] = []
         async with asyncio.timeout(30), aconnect_sse(self.client, "GET", path, headers=headers) as stream:
-            async for event in stream.aiter_sse():
+            async for event in read_events(stream):
                 events.append(event)
                 if len(events) == count:
                     break
@@ -81,7 +81,7 @@ class Reader:
 
     async def _read(self, api: Api, url: str) -> None:
         async with asyncio.timeout(60), aconnect_sse(api.client, "GET", url) as stream:
-            async for event in stream.aiter_sse():
+            async for event in read_events(stream):
                 self.events.append(event)
 
 

@@ -11,7 +11,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 
 from tests.backend.conftest import Api, Reader, cut_listeners
 from tests.backend.test_predict import assert_problem
-from tests.conftest import eventually
+from tests.conftest import eventually, read_events
 
 Finish = Callable[[str], Awaitable[None]]
 
@@ -136,7 +136,7 @@ async def resume(api: Api, event: ServerSentEvent, last: str) -> list[tuple[str,
         asyncio.timeout(10),
         aconnect_sse(api.client, "GET", "/api/events", headers={"Last-Event-ID": event.id}) as stream,
     ):
-        async for event in stream.aiter_sse():
+        async for event in read_events(stream):
             told += tell([event])
             if told[-1][0] == last:
                 break

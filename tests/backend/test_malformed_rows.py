@@ -8,6 +8,7 @@ import pytest
 from httpx_sse import aconnect_sse
 
 from tests.backend.conftest import Api, Finish
+from tests.conftest import read_events
 
 # Details that the table accepts and no worker writes: SQL for `probabilities` and `started_at`.
 MALFORMED = {
@@ -40,7 +41,7 @@ async def test_a_malformed_row_is_shown_without_details_and_breaks_nothing(
     malformed, neighbour = [(await api.upload(cat)).json()["id"] for _ in range(2)]
     await finish(malformed)
     async with asyncio.timeout(10), aconnect_sse(api.client, "GET", "/api/events") as stream:
-        events = stream.aiter_sse()
+        events = read_events(stream)
         assert json.loads((await anext(events)).data)["id"] == neighbour
         await malform(database, malformed, kind)
         shown = json.loads((await anext(events)).data)

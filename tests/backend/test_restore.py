@@ -16,7 +16,7 @@ from scripts.local.config import Config
 from tests.backend.conftest import Api, Reader, Serve
 from tests.backend.test_event_limits import ids
 from tests.backend.test_trainings import CLAIM, EPOCH, SUCCEED, start
-from tests.conftest import eventually, run_stack
+from tests.conftest import eventually, read_events, run_stack
 
 CANCEL = "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE id = $1"
 
@@ -58,7 +58,7 @@ async def collect(api: Api, last_event_id: str, last: str) -> list[tuple[str, st
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
     told: list[tuple[str, str]] = []
     async with aconnect_sse(api.client, "GET", "/api/events", headers=headers) as stream:
-        async for event in stream.aiter_sse():
+        async for event in read_events(stream):
             told.append((event.event, json.loads(event.data).get("id", "")))
             if told[-1][1] == last:
                 break

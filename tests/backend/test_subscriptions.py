@@ -13,7 +13,7 @@ from backend.events import SENT_TOGETHER
 from backend.schemas.predictions import Prediction
 from backend.subscriptions import MAX_BACKLOG, Change, Subscription
 from tests.backend.conftest import Api
-from tests.conftest import eventually
+from tests.conftest import eventually, read_events
 
 Finish = Callable[[str], Awaitable[None]]
 
@@ -74,7 +74,7 @@ async def test_closing_ends_open_streams(api: Api) -> None:
         await eventually(lambda: is_followed(api))
         api.services.changes.close()
         async with asyncio.timeout(5):
-            assert [event async for event in stream.aiter_sse()] == []
+            assert [event async for event in read_events(stream)] == []
 
 
 async def test_a_reader_that_leaves_is_forgotten(api: Api, cat: bytes) -> None:

@@ -21,7 +21,7 @@ from httpx_sse import SSEError, aconnect_sse
 from scripts.local import stack
 from scripts.local.config import Config, port_is_free
 from tests.chaos.conftest import IMAGES, upload
-from tests.conftest import eventually, pid_of
+from tests.conftest import eventually, pid_of, read_events
 
 PORT_OF = {"backend": "backend", "rabbitmq": "amqp"}
 UNFINISHED = "SELECT count(*) FROM predictions WHERE completed_at IS NULL"
@@ -95,11 +95,9 @@ class Users:
             headers = {"Last-Event-ID": self._last_event_id} if self._last_event_id else {}
             with suppress(httpx.HTTPError, SSEError):
                 async with aconnect_sse(self._client, "GET", "/api/events", headers=headers) as stream:
-                    async for event in stream.aiter_sse():
+                    async for event in read_events(stream):
                         self._last_event_id = event.id
-                        prediction = (
-                            json.loads(event.data) if event.data else {}
-                        )  # comments keep the stream open
+                        prediction = json.loads(event.data)
                         if prediction.get("completed_at"):
                             self.ends[prediction["id"]].append(prediction)
             self.breaks += 1

@@ -11,7 +11,7 @@ from httpx_sse import aconnect_sse
 from playwright.async_api import Page, expect
 
 from tests.compose.conftest import PROJECT, Compose
-from tests.conftest import SAMPLES, eventually
+from tests.conftest import SAMPLES, eventually, read_events
 from tests.e2e.conftest import open_page
 
 SERVICES = {"proxy", "backend", "inference", "training", "db", "rabbitmq", "flower", "socket-proxy"}
@@ -46,7 +46,7 @@ async def follow(client: httpx.AsyncClient) -> list[str]:
     """Upload, and follow the prediction to its end; returns the status of each event."""
     accepted = (await client.post("/api/predict", files={"file": CAT})).json()
     async with asyncio.timeout(30), aconnect_sse(client, "GET", accepted["urls"]["events"]) as stream:
-        return [json.loads(event.data)["status"] async for event in stream.aiter_sse()]
+        return [json.loads(event.data)["status"] async for event in read_events(stream)]
 
 
 def test_every_service_is_healthy(running: Compose) -> None:
@@ -174,7 +174,7 @@ async def test_a_training_is_followed_and_its_model_answers_until_another_is_act
     asked = {"data": "colours", "epochs": 2, "activation": "always"}
     training = (await client.post("/api/trainings", json=asked)).json()
     async with asyncio.timeout(240), aconnect_sse(client, "GET", training["urls"]["events"]) as stream:
-        events = [(event.event, json.loads(event.data)) async for event in stream.aiter_sse() if event.data]
+        events = [(event.event, json.loads(event.data)) async for event in read_events(stream)]
     assert [event["number"] for kind, event in events if kind == "epoch"] == [1, 2]
     _, ended = events[-1]
     assert ended["status"] == "succeeded", ended

@@ -13,7 +13,7 @@ from httpx_sse import aconnect_sse
 
 from scripts.local import programs, stack
 from scripts.local.config import REPOSITORY, Config, find_free_ports, port_is_free
-from tests.conftest import eventually, run_proxy
+from tests.conftest import eventually, read_events, run_proxy
 from tests.e2e.proxy import assert_is_problem, find_in_log
 
 
@@ -139,11 +139,11 @@ async def test_a_documented_proxy_passes_events_on_without_delay(
     async with asyncio.timeout(20), visit(public[0], certificate) as client:
         place = (await client.post("/api/predict", files={"file": cat})).json()["urls"]["events"]
         async with aconnect_sse(client, "GET", place) as stream:
-            statuses = [event.json()["status"] async for event in stream.aiter_sse()]
+            statuses = [event.json()["status"] async for event in read_events(stream)]
         assert statuses[-1] == "succeeded"
         async with aconnect_sse(client, "GET", "/api/events") as stream:
             id = (await client.post("/api/predict", files={"file": cat})).json()["id"]
-            async for event in stream.aiter_sse():
+            async for event in read_events(stream):
                 if event.json()["id"] == id:
                     break
 

@@ -16,7 +16,7 @@ from httpx_sse import aconnect_sse
 from playwright.async_api import Page, expect
 
 from scripts.local.config import Config
-from tests.conftest import eventually, pid_of
+from tests.conftest import eventually, pid_of, read_events
 from tests.e2e.conftest import read_log
 from tests.two_colours import write_two_colours
 
@@ -82,10 +82,7 @@ async def follow(client: httpx.AsyncClient, training: dict[str, Any]) -> list[tu
         asyncio.timeout(SECONDS),
         aconnect_sse(client, "GET", training["urls"]["events"], timeout=SECONDS) as stream,
     ):
-        events = [event async for event in stream.aiter_sse()]
-    return [
-        (event.event, json.loads(event.data)) for event in events if event.data
-    ]  # keep-alive comments have no data
+        return [(event.event, json.loads(event.data)) async for event in read_events(stream)]
 
 
 async def test_the_model_of_a_training_answers_the_next_upload(
