@@ -50,7 +50,7 @@ ON CONFLICT DO NOTHING
 RETURNING activated_at IS NOT NULL
 """
 
-# Add a version that cannot be served, with the reason. Its card may be what the database refuses.
+# Add a version that cannot be served, with the reason. Its card is not stored: the database may refuse it.
 REGISTER_REFUSED = """
 INSERT INTO models (version, card, error) VALUES ($1, '{}', $2) ON CONFLICT DO NOTHING RETURNING true
 """
