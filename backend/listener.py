@@ -48,11 +48,10 @@ class Listener:
             self.listening = True
             on_connect()
             while not closed.is_set():
+                await connection.execute(f"LISTEN {first}")  # a round trip without effect
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_SECONDS):
                         await closed.wait()
-                        break
-                await connection.execute(f"LISTEN {first}")  # a round trip without effect
         finally:
             self.listening = False
             connection.terminate()
