@@ -16,7 +16,7 @@ prediction:
 - The central reader skips events only if no reader is registered when its query returns. A reader that
   registers later reads a later state.
 - If events may be missing (too many were removed, one statement changed more than 1,000 predictions, or the
-  database was replaced), every stream of predictions ends, and every waiting request is answered. Streams
+  database was replaced), every stream of predictions ends, and every waiting request is answered. Readers
   reconnect with their Last-Event-ID. The stream of all predictions sends `reload` if it cannot resume.
 """
 
