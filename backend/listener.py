@@ -42,13 +42,12 @@ class Listener:
         closed = asyncio.Event()
         connection.add_termination_listener(lambda _: closed.set())
         try:
-            first, *_ = self._handlers
             for channel in self._handlers:
                 await connection.add_listener(channel, self._handle)
             self.listening = True
             on_connect()
             while not closed.is_set():
-                await connection.execute(f"LISTEN {first}")  # a round trip without effect
+                await connection.execute("SELECT 1")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_SECONDS):
                         await closed.wait()
