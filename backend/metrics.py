@@ -14,7 +14,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # `
 
 
 class Metrics:
-    """Counters that the backend increments, figures of GPUs, and gauges that read other objects at a scrape."""
+    """Counters that the backend increments, figures of GPUs, and gauges that read other objects."""
 
     def __init__(self, pool: Pool, relay: Relay, changes: Changes, uploads: UploadReader) -> None:
         self.registry = registry = CollectorRegistry()
