@@ -90,13 +90,12 @@ class Watcher:
         versions = artifact.list_versions(self.models)
         if not versions:  # the folder may not be mounted; other workers may serve the versions in the table
             return
-        view = self.registry.look(versions)
-        for version in view.unknown:
+        for version in self.registry.look(versions).unknown:
             if self.stopping.is_set():
                 return
             self.register(version)
-        view = self.registry.look(versions) if view.unknown else view
         while not self.stopping.is_set():
+            view = self.registry.look(versions)
             if view.active is None:
                 if not view.has_usable:
                     return
@@ -106,7 +105,6 @@ class Watcher:
                 return
             elif not self.switch(view.active, view.sha256):
                 return
-            view = self.registry.look(versions)
 
     def register(self, version: str) -> None:
         """Add a row for a version once it is known whether the version can be served."""
