@@ -29,7 +29,7 @@ NOT_CLASSIFIED = "Classification failed"
 SLOW_SECONDS = 0.25
 """A batch that is expected to take longer is claimed first, so that its predictions are shown as running."""
 FORGET = 0.1
-"""By this share each batch lowers the weight of older batches in the estimate of the model's speed."""
+"""In the estimate of the model's speed, each batch lowers the weight of older batches by this share."""
 
 
 class BatchRunner:
