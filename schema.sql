@@ -1,4 +1,4 @@
--- The database of the service, for PostgreSQL 15 to 17. One row for each uploaded image and its outcome.
+-- The database of the service, for PostgreSQL 15 to 17. One row for each accepted image and its outcome.
 -- The row is the truth; a task message carries only ids.
 
 CREATE TYPE prediction_status AS ENUM (
@@ -24,7 +24,7 @@ CREATE TABLE predictions (
     "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
     started_at    timestamptz,                          -- when the latest attempt began
     completed_at  timestamptz,                          -- when the status became terminal
-    attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far; 0 until the first is written
+    attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far; one without a claim counts with its outcome
     batch_size    integer,                              -- images in its batch
     predict_ms    double precision,                     -- duration of the batch's forward pass
     feedback      text,                                 -- the correct label, given by a person
@@ -193,7 +193,7 @@ CREATE TABLE models (
     card          jsonb NOT NULL,                       -- card.json as published; {} if it was refused when it was found
     error         text,                                 -- why it is refused; null if it can be served
     found_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    activated_at  timestamptz,                          -- when it last became the active version
+    activated_at  timestamptz,                          -- when it was last activated
     served_at     timestamptz                           -- when a worker last began to serve it
 );
 

@@ -16,14 +16,14 @@ prediction:
 - The central reader skips events only if no reader is registered when its query returns. A reader that
   registers later reads a later state.
 - If events may be missing (too many were removed, one statement changed more than 1,000 predictions, or the
-  database was replaced), every stream of predictions ends, and every waiting request is answered. Streams
+  database was replaced), every stream of predictions ends, and every waiting request is answered. Readers
   reconnect with their Last-Event-ID. The stream of all predictions sends `reload` if it cannot resume.
 """
 
 import asyncio
 import logging
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from uuid import UUID
 
 from backend.errors import RETRY_SECONDS, DatabaseAway
@@ -55,9 +55,12 @@ class Changes:
         self._log = log
         handlers = {PROGRESS: self._on_progress, OUTCOMES: self._on_outcome, TRAININGS: self._on_training}
         self._listener = Listener(database_url, handlers)
-        self._streams = Subscriptions()
-        self._training_streams = Subscriptions()
-        self._awaited = Subscriptions()
+        self.streams = Subscriptions()
+        """The streams of predictions. They receive each change."""
+        self.awaited = Subscriptions()
+        """The requests that wait for outcomes. They receive these, and no other change."""
+        self.training_streams = Subscriptions()
+        """The streams of trainings. They are woken for each change, and then read the training."""
         self._wake = asyncio.Event()
         self._unsent: dict[Subscription, None] = {}
         """The streams to wake, in order."""
@@ -75,9 +78,8 @@ class Changes:
     def close(self) -> None:
         """End all streams, so that the server can stop."""
         self._closed = True
-        self._end_all()
-        for subscription in self._training_streams:
-            subscription.close()
+        for readers in (self.streams, self.awaited, self.training_streams):
+            readers.close()
 
     async def stop(self) -> None:
         self.close()
@@ -93,46 +95,23 @@ class Changes:
     @property
     def open_streams(self) -> int:
         """The number of open event streams."""
-        return len(self._streams) + len(self._training_streams)
-
-    def subscribe(self, id: UUID) -> AbstractContextManager[Subscription]:
-        """Receive each change of one prediction. Subscribe first, then read the current state."""
-        return self._register(self._streams, [id])
-
-    def subscribe_to_all(self) -> AbstractContextManager[Subscription]:
-        """Receive each change of every prediction."""
-        return self._register(self._streams, None)
-
-    def await_outcomes(self, ids: Sequence[UUID]) -> AbstractContextManager[Subscription]:
-        """Receive the outcomes of some predictions, and no other change."""
-        return self._register(self._awaited, ids)
-
-    def subscribe_to_training(self, id: UUID) -> AbstractContextManager[Subscription]:
-        """Be woken for each change of one training. Subscribe first, then read the training."""
-        return self._register(self._training_streams, [id])
-
-    @contextmanager
-    def _register(self, readers: Subscriptions, ids: Sequence[UUID] | None) -> Generator[Subscription]:
-        with readers.add(ids) as subscription:
-            if self._closed:
-                subscription.close()
-            yield subscription
+        return len(self.streams) + len(self.training_streams)
 
     def _on_connect(self) -> None:
         self._wake.set()  # there may be changes from before the connection
-        for subscription in self._training_streams:
+        for subscription in self.training_streams:
             subscription.wake()
 
     def _on_progress(self, _payload: str) -> None:
-        if self._streams:
+        if self.streams:
             self._wake.set()
 
     def _on_outcome(self, _payload: str) -> None:
-        if self._streams or self._awaited:
+        if self.streams or self.awaited:
             self._wake.set()
 
     def _on_training(self, payload: str) -> None:
-        for subscription in self._training_streams.of(UUID(payload)):
+        for subscription in self.training_streams.of(UUID(payload)):
             subscription.wake()
 
     async def _read(self) -> None:
@@ -154,10 +133,11 @@ class Changes:
 
     async def _read_once(self) -> None:
         """Read a page of events and pass it on. The docstring of the module says why none is lost."""
-        wanted = bool(self._streams or self._awaited)
+        wanted = bool(self.streams or self.awaited)
         found = await self._log.read_after(self._read_up_to or 0, PAGE if wanted else 0)
         if not found.kept or not all(row.prediction_id for row in found.rows):
-            self._end_all()
+            self.streams.end()
+            self.awaited.end()
         elif wanted:
             self._hand_out(found)
             if len(found.rows) == PAGE:  # there may be more events
@@ -166,7 +146,7 @@ class Changes:
                 if self._unsent:  # a stream that gets page after page before its turn would count as too slow
                     await self._sent.wait()
                 return
-        elif self._streams or self._awaited:  # a reader registered during the read
+        elif self.streams or self.awaited:  # a reader registered during the read
             self._wake.set()
             return
         self._read_up_to = found.latest
@@ -174,9 +154,9 @@ class Changes:
     def _hand_out(self, found: Reading) -> None:
         """Pass each change to its readers. A row without readers is not parsed."""
         for row in found.rows:
-            streams = [*self._streams.of_all, *self._streams.of(row.prediction_id)]
+            streams = [*self.streams.of_all, *self.streams.of(row.prediction_id)]
             is_over = row.id is None or row.completed_at is not None  # removed or ended
-            requests = list(self._awaited.of(row.prediction_id)) if is_over else []
+            requests = list(self.awaited.of(row.prediction_id)) if is_over else []
             if streams or requests:
                 change = Change.from_row(row)
                 for subscription in (*requests, *streams):
@@ -204,15 +184,11 @@ class Changes:
             if not self._unsent:
                 self._sent.set()
 
-    def _end_all(self) -> None:
-        for subscription in (*self._streams, *self._awaited):
-            subscription.close()
-
     async def _keep_up(self) -> None:
         """Keep the streams alive and the table `events` small."""
         while not self._closed:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
-            self._send_soon(self._streams)
+            self._send_soon(self.streams)
             try:
                 await self._log.trim(KEPT_EVENTS)
             except DatabaseAway as error:

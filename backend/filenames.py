@@ -10,7 +10,6 @@ MAX_FILENAME = 255  # characters
 # RFC 2047. White space between two encoded words is dropped.
 ENCODED_WORD = r"=\?[^?\s]+\?(?:b\?[a-z0-9+/]*=*|q\?[^?]*)\?="
 ENCODED_WORDS = regex.compile(rf"{ENCODED_WORD}(?:\s+{ENCODED_WORD})*", regex.IGNORECASE | regex.ASCII)
-PLAIN = regex.compile(r"[\w.-]+(?: [\w.-]+)*", regex.ASCII)  # names that no rule changes
 WINDOWS_FOLDER = regex.compile(r"(?:[A-Za-z]:|\\)\\.*\\|[A-Za-z]:\\")  # C:\fakepath\, \\server\share\
 SPACE = regex.compile(r"\p{Zs}")
 # Invisible characters that are removed: soft hyphen, direction marks, zero-width spaces,
@@ -33,8 +32,6 @@ BLANK = " \u200c\u200d"
 
 def clean_filename(name: str | None) -> str:
     """A file name that can be stored and shown safely."""
-    if name and len(name) <= MAX_FILENAME and PLAIN.fullmatch(name):
-        return name  # most names; the work below takes longer
     safe = UNSAFE.sub("?", as_seen(_without_folder(_decode_words(name or ""))))
     return _cut(safe.strip(BLANK)).strip(BLANK) or "unnamed"
 

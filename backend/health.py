@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 0.7
 FRESH_SECONDS = 1.0
-SLICE_SECONDS = 0.05
+SLICES = 14  # of the deadline
 
 T = TypeVar("T")
 
@@ -47,7 +47,8 @@ class Question(Generic[T]):
         self._ask = ask
         self._asking: asyncio.Future[T] | None = None
         self._since = 0.0
-        self._waited = 0.0
+        self._passed = 0
+        """Slices of the deadline that have passed."""
 
     async def answer(self) -> tuple[T, float]:
         """The answer and its time in ms. Raises Unavailable if the part fails or the deadline passes."""
@@ -55,7 +56,7 @@ class Question(Generic[T]):
             self._since = time.monotonic()
             self._asking = asyncio.ensure_future(self._ask())
             self._asking.add_done_callback(lambda late: late.cancelled() or late.exception())
-            self._waited = 0.0
+            self._passed = 0
         asking = self._asking
         await self._wait(asking)
         seconds = time.monotonic() - self._since
@@ -72,15 +73,13 @@ class Question(Generic[T]):
     async def _wait(self, asking: asyncio.Future[T]) -> None:
         """Wait for the answer, at most DEADLINE_SECONDS. Time in which the event loop is busy does not count.
 
-        The time is measured in slices, and a slice counts at most SLICE_SECONDS. A slice takes longer only if
-        other work keeps the event loop busy.
+        A slice of the deadline counts once, however long other work keeps the event loop busy meanwhile.
         """
-        waited = self._waited
-        while not asking.done() and waited < DEADLINE_SECONDS:
-            started = time.monotonic()
-            await asyncio.wait([asking], timeout=SLICE_SECONDS)
-            waited += min(time.monotonic() - started, SLICE_SECONDS)
-            self._waited = max(self._waited, waited)  # several callers may wait at the same time
+        for number in range(self._passed, SLICES):
+            if asking.done():
+                return
+            await asyncio.wait([asking], timeout=DEADLINE_SECONDS / SLICES)
+            self._passed = max(self._passed, number + 1)  # several callers may wait at the same time
 
     def cancel(self) -> None:
         if self._asking is not None:

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 3  # for each answer of PostgreSQL
 REREAD_SECONDS = 5.0  # between reads without a notification, because one may be missed
-CHECK_SECONDS = 5.0  # a hanging connection is noticed after this time plus the timeout
+CHECK_SECONDS = 5.0  # a hanging connection is noticed at most this time plus the timeout later
 
 
 class Listener:
@@ -42,17 +42,15 @@ class Listener:
         closed = asyncio.Event()
         connection.add_termination_listener(lambda _: closed.set())
         try:
-            first, *_ = self._handlers
             for channel in self._handlers:
                 await connection.add_listener(channel, self._handle)
             self.listening = True
             on_connect()
             while not closed.is_set():
+                await connection.execute("SELECT 1")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_SECONDS):
                         await closed.wait()
-                        break
-                await connection.execute(f"LISTEN {first}")  # a round trip without effect
         finally:
             self.listening = False
             connection.terminate()

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line. Each line that is written in the task of a request holds its id."""
+"""Logs: one JSON object a line. Each line of a request's asyncio task holds its id."""
 
 import logging
 import sys

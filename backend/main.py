@@ -62,7 +62,7 @@ def build_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
     app.add_middleware(RequestMiddleware)
     problems.install(app)
-    openapi.correct_media_types(app)
+    openapi.add_problem(app)
     return app
 
 

@@ -14,7 +14,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # `
 
 
 class Metrics:
-    """Counters that the backend increments, and gauges that read other objects at each scrape."""
+    """Counters that the backend increments, figures of GPUs, and gauges that read other objects."""
 
     def __init__(self, pool: Pool, relay: Relay, changes: Changes, uploads: UploadReader) -> None:
         self.registry = registry = CollectorRegistry()
@@ -29,7 +29,6 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._accepted = Counter("backend_uploads_accepted", "Images stored.", registry=registry)
         self._refused = Counter(
             "backend_uploads_refused",
@@ -65,15 +64,8 @@ class Metrics:
         }
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        key = (route, method, status)
-        if key not in self._children:  # looking up labels takes longer than counting
-            self._children[key] = (
-                self._requests.labels(route, method, status),
-                self._request_seconds.labels(route, method),
-            )
-        requests, request_seconds = self._children[key]
-        requests.inc()
-        request_seconds.observe(seconds)
+        self._requests.labels(route, method, status).inc()
+        self._request_seconds.labels(route, method).observe(seconds)
 
     def count_accepted(self, images: int) -> None:
         self._accepted.inc(images)

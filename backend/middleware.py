@@ -35,7 +35,8 @@ class RequestMiddleware:
         request_id = given if re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII) else uuid7().hex
         scope.setdefault("state", {})["request_id"] = request_id
         logs.request_id.set(request_id)
-        scope["path"] = without_needless_slashes(scope["path"])
+        # Read `/api//models/` as `/api/models`, as the locations of the proxy do.
+        scope["path"] = re.sub("/+", "/", scope["path"]).rstrip("/") or "/"
         method, answer = scope["method"], self.app
         if method == "HEAD":
             scope = dict(scope, method="GET")
@@ -83,10 +84,3 @@ class RequestMiddleware:
                     making.cancel()
 
             await self.app(scope, receive, send_head)
-
-
-def without_needless_slashes(path: str) -> str:
-    """Read `/api//models/` as `/api/models`, as the locations of the proxy do."""
-    if "//" in path or path.endswith("/"):
-        return re.sub("/{2,}", "/", path).rstrip("/") or "/"
-    return path

@@ -23,10 +23,8 @@ MEANINGS = {
 
 def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that a route may answer, for its `responses`."""
-    return {
-        status: {"model": Problem, "description": MEANINGS[status], "content": {PROBLEM_JSON: {}}}
-        for status in statuses
-    }
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": MEANINGS[status], "content": content} for status in statuses}
 
 
 def describe_body(shape: type[BaseModel], description: str, *, required: bool) -> dict[str, Any]:
@@ -42,19 +40,13 @@ def describe_stream(description: str) -> dict[str, Any]:
     return {"description": description, "content": {EVENT_STREAM: {"itemSchema": event}}}
 
 
-def correct_media_types(app: FastAPI) -> None:
-    """Put the schema of a problem under its own media type: FastAPI puts it under that of the route."""
+def add_problem(app: FastAPI) -> None:
+    """Add the schema that `describe_problems` names. FastAPI itself uses the media type of the route."""
     describe = app.openapi
 
-    def describe_corrected() -> dict[str, Any]:
-        schema = describe()
-        for operations in schema["paths"].values():
-            for operation in operations.values():
-                for answer in operation["responses"].values():
-                    content = answer.get("content", {})
-                    if len(content) == 2 and PROBLEM_JSON in content:
-                        (shape,) = (part for part in content.values() if part)
-                        answer["content"] = {PROBLEM_JSON: shape}
-        return schema
+    def describe_with_problem() -> dict[str, Any]:
+        description = describe()
+        description["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return description
 
-    app.openapi = describe_corrected
+    app.openapi = describe_with_problem

@@ -49,21 +49,17 @@ async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
 
     These are the events after `seen`. Without `seen` they are the unfinished predictions. If the reader
     missed too much, or events after `seen` may be missing, `reload` precedes the unfinished predictions.
+    After each of these, a reader can resume or gets `reload`.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)
         if missed.kept and len(missed.rows) <= MAX_MISSED and all(row.prediction_id for row in missed.rows):
             return b"".join(Change.from_row(row).event for row in missed.rows), missed.latest
-    return await read_unfinished(log, reload=seen is not None)
-
-
-async def read_unfinished(log: EventLog, *, reload: bool) -> tuple[bytes, int]:
-    """Events for the unfinished predictions. After each, a reader can resume or gets `reload`."""
     found = await log.read_unfinished()
     # 0 is not the number of an event: a reader that reconnects with it receives `reload`.
     changes = [Change(row.number or 0, row.id, to_prediction(row)) for row in found.rows]
     numbers = [change.number for change in changes[:-1]] + [found.latest]
     events = [change.encode(EventId(number)) for change, number in zip(changes, numbers, strict=False)]
-    if reload:
+    if seen is not None:
         events.insert(0, encode("reload", EventId(0 if changes else found.latest), "{}"))
     return b"".join(events), found.latest

@@ -96,8 +96,9 @@ class Predictions:
         self._pool = pool
         self._insert_connection = insert_connection
         self._none_decoding = none_decoding
-        self._waiting: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._inserting = asyncio.Lock()
+        self._waiting: list[NewPrediction] = []
+        self._next_insert: asyncio.Task[None] | None = None
 
     async def insert(self, rows: Sequence[NewPrediction]) -> None:
         """Store rows. They are committed when this returns.
@@ -106,11 +107,10 @@ class Predictions:
         INSERT waits for files that are being decoded, at most 10 ms. Without this wait, each photo would have
         an INSERT of its own. A lone request does not wait.
         """
-        stored = asyncio.get_running_loop().create_future()
-        self._waiting.append((rows, stored))
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_waiting())
-        await stored
+        self._waiting += rows
+        if self._next_insert is None:
+            self._next_insert = asyncio.create_task(self._insert_waiting())
+        await asyncio.shield(self._next_insert)  # a request that is canceled does not cancel the others
 
     async def cancel(self, id: UUID) -> Prediction:
         """Cancel a prediction, or do nothing if it is already canceled.
@@ -166,30 +166,12 @@ class Predictions:
             raise ServiceError(Refusal.UNKNOWN_PREDICTION, detail)
         return rows[0]
 
-    async def _write_waiting(self) -> None:
-        try:
-            while self._waiting:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(GATHER_SECONDS):
-                        await self._none_decoding.wait()
-                requests, self._waiting = self._waiting, []
-                await self._write(requests)
-        finally:
-            self._writer = None
-
-    async def _write(self, requests: list[tuple[Sequence[NewPrediction], asyncio.Future[None]]]) -> None:
-        rows = [row for rows, _ in requests for row in rows]
-        failure: Exception | None = None
-        try:
+    async def _insert_waiting(self) -> None:
+        async with self._inserting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_SECONDS):
+                    await self._none_decoding.wait()
+            rows, self._waiting, self._next_insert = self._waiting, [], None
             for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
                 chunk = rows[start : start + MAX_ROWS_PER_INSERT]
                 await self._insert_connection.fetch(INSERT, as_columns(chunk))
-        except Exception as error:
-            failure = error
-        for _, stored in requests:
-            if stored.done():  # its request was canceled
-                continue
-            if failure is None:
-                stored.set_result(None)
-            else:
-                stored.set_exception(failure)

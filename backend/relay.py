@@ -24,7 +24,7 @@ from backend.trainings import Trainings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 2.0
-REPEAT_SECONDS = 10.0  # the shortest time between two repeats of a message
+REPEAT_SECONDS = 10.0  # the shortest time between two repeats of a message by one backend
 
 
 class Relay:

@@ -70,7 +70,7 @@ class Submissions:
         if deadline is None:
             await self.insert(rows)
             return queued
-        with self.changes.await_outcomes([row.id for row in rows]) as subscription:
+        with self.changes.awaited.add([row.id for row in rows]) as subscription:
             await self.insert(rows)
             return await wait_for(queued, subscription, deadline)
 
@@ -84,7 +84,7 @@ class Submissions:
         predictions = [prediction for prediction, _ in stored]
         if deadline is None:
             return predictions
-        with self.changes.await_outcomes([prediction.id for prediction in predictions]) as subscription:
+        with self.changes.awaited.add([prediction.id for prediction in predictions]) as subscription:
             # Read again: a prediction may have ended before the subscription began. A row that was deleted
             # meanwhile is stored again, and the relay publishes it.
             latest = [prediction for prediction, _ in await insert_once(self.pool, rows, key)]

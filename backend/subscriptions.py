@@ -94,6 +94,7 @@ class Subscriptions:
     def __init__(self) -> None:
         self.of_all: set[Subscription] = set()
         self._by_id: defaultdict[UUID, set[Subscription]] = defaultdict(set)
+        self._closed = False
 
     def __bool__(self) -> bool:
         return bool(self.of_all or self._by_id)
@@ -108,10 +109,25 @@ class Subscriptions:
         """The readers that subscribed to this id."""
         return self._by_id.get(id, ())
 
+    def end(self) -> None:
+        """End the subscriptions of all readers."""
+        for subscription in self:
+            subscription.close()
+
+    def close(self) -> None:
+        """End all subscriptions, also later ones."""
+        self._closed = True
+        self.end()
+
     @contextmanager
     def add(self, ids: Sequence[UUID] | None = None) -> Generator[Subscription]:
-        """Add a reader of some ids, or of all predictions, for the time of the block."""
+        """Add a reader of some ids, or of all predictions, for the time of the block.
+
+        A reader that is added before it reads the current state misses no change after that state.
+        """
         subscription = Subscription()
+        if self._closed:
+            subscription.close()
         if ids is None:
             self.of_all.add(subscription)
         for id in ids or ():

@@ -8,7 +8,7 @@ backend that has just started knows all workers two seconds later.
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ FORGET_SECONDS = 600.0  # a worker that is silent for so long is not reported an
 RATE_SECONDS = 10.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Heartbeats:
     """The latest heartbeat of a worker, and its recent counts: (time sent, predictions, batches)."""
 
@@ -28,7 +28,7 @@ class _Heartbeats:
     device: str
     fallback: str
     at: float
-    counts: deque[tuple[float, int, int]] = field(default_factory=deque[tuple[float, int, int]])
+    counts: deque[tuple[float, int, int]]
 
     def rates(self) -> tuple[float, float]:
         """Predictions and batches a second, over about the last ten seconds."""
@@ -68,14 +68,14 @@ class Workers:
                 "batches": int(batches),
             }:
                 known = self._inference.get(name)
-                restarted = known and predictions < known.counts[-1][1]
-                if known is None or restarted:
-                    known = self._inference[name] = _Heartbeats(model, device, fallback, now)
-                known.model, known.device, known.fallback, known.at = model, device, fallback, now
+                counts = known.counts if known else deque[tuple[float, int, int]]()
+                if counts and predictions < counts[-1][1]:
+                    counts.clear()  # the worker has restarted
                 # The time is the worker's: heartbeats may wait in the queue and arrive together.
-                known.counts.append((sent, predictions, batches))
-                while sent - known.counts[0][0] > RATE_SECONDS and len(known.counts) > 2:
-                    known.counts.popleft()
+                counts.append((sent, predictions, batches))
+                while sent - counts[0][0] > RATE_SECONDS and len(counts) > 2:
+                    counts.popleft()
+                self._inference[name] = _Heartbeats(model, device, fallback, now, counts)
             case _:
                 pass
 

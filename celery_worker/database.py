@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, LiteralString
 
 import psycopg
@@ -38,10 +39,8 @@ class Connection:
     """A connection, for one thread at a time, that is opened again whenever it breaks."""
 
     def __init__(self, url: str, name: str, stopping: threading.Event, options: str | None = None) -> None:
-        self._url = url
-        self._name = name
+        self._connect = partial(connect, url, name, options)
         self._stopping = stopping
-        self._options = options
         self._connection: psycopg.Connection[Any] | None = None
 
     def execute(self, statement: LiteralString, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -51,7 +50,9 @@ class Connection:
         """
         while True:
             try:
-                return self._open().execute(statement, parameters, prepare=True, binary=True).fetchall()
+                if self._connection is None:
+                    self._connection = self._connect()
+                return self._connection.execute(statement, parameters, prepare=True, binary=True).fetchall()
             except psycopg.OperationalError as error:
                 logger.warning("the database is unreachable, trying again: %s", str(error).strip())
                 self.close()
@@ -62,8 +63,3 @@ class Connection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _open(self) -> psycopg.Connection[Any]:
-        if self._connection is None:
-            self._connection = connect(self._url, self._name, self._options)
-        return self._connection

@@ -120,13 +120,8 @@ class Collector:
 
     def _is_full(self) -> bool:
         """Whether the waiting predictions fill a batch."""
-        room = self.max_batch_size
-        for queue in self._interactive, self._bulk:
-            for group in queue:
-                room -= len(group.waiting)
-                if room <= 0:
-                    return True
-        return False
+        groups = (*self._interactive, *self._bulk)
+        return sum(len(group.waiting) for group in groups) >= self.max_batch_size
 
 
 def _take_from(queue: deque[Group], room: int, messages: int | None = None) -> list[Part]:

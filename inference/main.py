@@ -29,9 +29,9 @@ def build_app(settings: Settings) -> Celery:
     )
     database_url = settings.database_url.get_secret_value()
     loader = Loader(settings.cpu_threads, settings.max_batch_size)
-    watcher = Watcher(Registry(database_url), settings.models_path, loader)
-    classifier = watcher.wait_for_model()  # meanwhile messages wait in the queues
     stopping = threading.Event()
+    watcher = Watcher(Registry(database_url), settings.models_path, loader, stopping)
+    classifier = watcher.wait_for_model()  # meanwhile messages wait in the queues
     predictions = Predictions(database_url, stopping)
     metrics = Metrics()
     if settings.metrics_address:
@@ -39,10 +39,9 @@ def build_app(settings: Settings) -> Celery:
     runner = BatchRunner(classifier, predictions, metrics)
     add_task(app, Classify(runner, settings.max_batch_size))
     signals.worker_init.connect(lambda **_: watcher.start(runner.serve), weak=False)
-    signals.worker_shutting_down.connect(lambda **_: watcher.stop(), weak=False)
-    signals.worker_shutdown.connect(lambda **_: watcher.join(), weak=False)
     # A batch that waits for the database must not delay a shutdown.
     signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: watcher.join(), weak=False)
     signals.worker_shutdown.connect(lambda **_: predictions.close(), weak=False)
     return app
 

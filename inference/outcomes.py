@@ -1,14 +1,9 @@
 """The values of one batch: the rows that it runs, and the outcome of each."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
-
-import numpy as np
-from numpy.typing import NDArray
 
 SKIPPED = "skipped: already terminal, deleted, or claimed again"
 """What is logged and shown for a prediction without an outcome."""
@@ -37,26 +32,9 @@ class Succeeded:
     label: str
     confidence: float
     probabilities: str
-    """JSON as the row stores it."""
+    """JSON as the row stores it, the highest probability first."""
     energy: float
     unfamiliar: bool | None
-
-    @classmethod
-    def rank(
-        cls,
-        row: Row,
-        classes: Sequence[str],
-        probabilities: NDArray[np.float32],
-        energy: float,
-        *,
-        unfamiliar: bool | None,
-    ) -> "Succeeded":
-        """Build the outcome from `probabilities` (classes,), in the order of `classes`."""
-        order = np.argsort(-probabilities, kind="stable")
-        ranked = [(classes[int(index)], round(min(float(probabilities[index]), 1.0), 6)) for index in order]
-        stored = [{"label": label, "probability": probability} for label, probability in ranked]
-        label, confidence = ranked[0]
-        return cls(row, label, confidence, json.dumps(stored), energy, unfamiliar)
 
     def __str__(self) -> str:
         return f"{self.label} {self.confidence:.1%}"

@@ -1,5 +1,6 @@
 """One batch: read the rows, one forward pass, write the outcomes."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ NOT_CLASSIFIED = "Classification failed"
 SLOW_SECONDS = 0.25
 """A batch that is expected to take longer is claimed first, so that its predictions are shown as running."""
 FORGET = 0.1
-"""By this share each batch lowers the weight of older batches in the estimate of the model's speed."""
+"""In the estimate of the model's speed, each batch lowers the weight of older batches by this share."""
 
 
 class BatchRunner:
@@ -75,7 +76,7 @@ class BatchRunner:
         classifier = self.classifier  # read once: a swap must not change the model's name during the batch
         outputs, forward_pass = self._run_model(classifier, rows)
         advance()  # from here on the device is free for the next batch
-        outcomes = [_conclude(row, classifier, output) for row, output in zip(rows, outputs, strict=True)]
+        outcomes = [conclude(row, classifier, output) for row, output in zip(rows, outputs, strict=True)]
         finished: list[Outcome] = []
         if outcomes:
             written = self.predictions.write(outcomes, forward_pass)
@@ -139,12 +140,16 @@ def run_model(classifier: Classifier, images: Sequence[bytes]) -> list[ModelOutp
         return [None]
 
 
-def _conclude(row: Row, classifier: Classifier, output: ModelOutput | None) -> Outcome:
+def conclude(row: Row, classifier: Classifier, output: ModelOutput | None) -> Outcome:
+    """The outcome of a row with this output of the model."""
     if output is None:
         return Failed(row, NOT_CLASSIFIED, "The model could not process this image; try another one.")
     probabilities, energy = output[0], round(float(output[1]), 6)
-    unfamiliar = classifier.is_unfamiliar(energy)
-    return Succeeded.rank(row, classifier.classes, probabilities, energy, unfamiliar=unfamiliar)
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = [(classifier.classes[i], round(min(float(probabilities[i]), 1.0), 6)) for i in order]
+    stored = json.dumps([{"label": label, "probability": probability} for label, probability in ranked])
+    label, confidence = ranked[0]
+    return Succeeded(row, label, confidence, stored, energy, classifier.is_unfamiliar(energy))
 
 
 def _log(

@@ -31,17 +31,17 @@ NEXT_STEP = "Train it again, or repair it and rename both the folder and the ver
 class Watcher:
     """Watches the table of models and their folder for one worker."""
 
-    def __init__(self, registry: Registry, models: Path, loader: Loader) -> None:
+    def __init__(self, registry: Registry, models: Path, loader: Loader, stopping: threading.Event) -> None:
         self.registry = registry
         self.models = models
         self.loader = loader
+        self.stopping = stopping
         self.classifier: Classifier | None = None
         """The version that was loaded last. The worker serves it."""
         self._serve: Callable[[Classifier], None] | None = None
         self._marked: str | None = None
         self._later: dict[str, float] = {}
         self._complaint = ""
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
     def wait_for_model(self) -> Classifier:
@@ -53,20 +53,19 @@ class Watcher:
             self._rest()
 
     def start(self, serve: Callable[[Classifier], None]) -> None:
-        """Start the thread. It calls `serve` with each version that becomes active."""
+        """Start the thread. It calls `serve` with each version that becomes active.
+
+        After `stopping` is set, it ends within a second, or after the model that it is loading.
+        """
         self._serve = serve
         self._thread.start()
-
-    def stop(self) -> None:
-        """Ask the thread to end. It ends within a second, or after the model that it is loading."""
-        self._stopping.set()
 
     def join(self) -> None:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             self.turn()
             self._rest()
         self.registry.disconnect()
@@ -91,13 +90,12 @@ class Watcher:
         versions = artifact.list_versions(self.models)
         if not versions:  # the folder may not be mounted; other workers may serve the versions in the table
             return
-        view = self.registry.look(versions)
-        for version in view.unknown:
-            if self._stopping.is_set():
+        for version in self.registry.look(versions).unknown:
+            if self.stopping.is_set():
                 return
             self.register(version)
-        view = self.registry.look(versions) if view.unknown else view
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
+            view = self.registry.look(versions)
             if view.active is None:
                 if not view.has_usable:
                     return
@@ -107,7 +105,6 @@ class Watcher:
                 return
             elif not self.switch(view.active, view.sha256):
                 return
-            view = self.registry.look(versions)
 
     def register(self, version: str) -> None:
         """Add a row for a version once it is known whether the version can be served."""
@@ -178,7 +175,7 @@ class Watcher:
             self.registry.wait(TICK_SECONDS)
         except psycopg.Error:  # the next turn logs it
             self.registry.disconnect()
-            self._stopping.wait(TICK_SECONDS)
+            self.stopping.wait(TICK_SECONDS)
 
     def _is_postponed(self, version: str) -> bool:
         return time.monotonic() < self._later.get(version, 0.0)

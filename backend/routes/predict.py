@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from functools import lru_cache
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -105,7 +104,6 @@ async def predict(request: Request) -> Response:
     return Response(content, status, headers, "application/json")
 
 
-@lru_cache(maxsize=64)  # 14 µs; most clients send the same value
 def parse_wait(*prefer: str) -> int:
     """Seconds to wait, or 0. RFC 7240: only the first `wait` counts; it is ignored if it is not a number."""
     waits = [preference.value for preference in read_list(prefer) if preference.name == "wait"]

@@ -38,8 +38,8 @@ def _complete_offset(text: Any) -> Any:
 Moment = Annotated[datetime, BeforeValidator(_complete_offset)]
 
 
-class Filters(QueryParameters):
-    """The filters of the history. A prediction must match all that are given."""
+class HistoryQuery(QueryParameters):
+    """The filters of the history, the page and the format. A prediction must match all filters given."""
 
     status: Status | None = None
     label: str | None = Field(None, max_length=200, description="The predicted label.")
@@ -47,8 +47,11 @@ class Filters(QueryParameters):
     from_: Moment | None = Field(None, alias="from", description="Accepted at or after this time.")
     to: Moment | None = Field(None, description="Accepted before this time.")
     q: str | None = Field(None, max_length=200, description="A part of the file name.")
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(None, description="The `next` or `previous` of another page.")
+    format: Literal["json", "csv"] | None = Field(None, description="Default: chosen by `Accept`.")
 
-    def parameters(self) -> dict[str, Any]:
+    def filters(self) -> dict[str, Any]:
         """The given filters, as parameters of the SQL."""
         given = {
             "status": self.status,
@@ -59,14 +62,6 @@ class Filters(QueryParameters):
             "q": self.q and _list_patterns(self.q),
         }
         return {name: value for name, value in given.items() if value is not None}
-
-
-class HistoryQuery(Filters):
-    """The filters, the page and the format."""
-
-    limit: int = Field(50, ge=1, le=200)
-    cursor: str | None = Field(None, description="The `next` or `previous` of another page.")
-    format: Literal["json", "csv"] | None = Field(None, description="Default: chosen by `Accept`.")
 
 
 @router.get(
@@ -86,11 +81,11 @@ async def list_predictions(
     history = get_services(request).history
     accepted = choose_media_type(request.headers.getlist("accept"), ("application/json", "text/csv"))
     if query.format == "csv" or (query.format is None and accepted == "text/csv"):
-        pieces = await history.export(query.parameters())
+        pieces = await history.export(query.filters())
         headers = {"Content-Disposition": 'attachment; filename="predictions.csv"', "Vary": "Accept"}
         return StreamingResponse(pieces, headers=headers, media_type=MEDIA_TYPE)
     response.headers["Vary"] = "Accept"
-    return await history.read_page(query.limit, query.cursor, query.parameters())
+    return await history.read_page(query.limit, query.cursor, query.filters())
 
 
 @router.get("/{id}", summary="Read one prediction", responses=describe_problems(404, 422, 503))

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from backend import pools
 from backend.database import Pool
 from backend.history import HISTORY, complete
-from backend.routes.predictions import Filters
+from backend.routes.predictions import HistoryQuery
 from backend.settings import Settings
 from scripts.local.config import Config
 from tests.backend.conftest import Api, Serve, assert_problem, insert, minutes
@@ -58,7 +58,7 @@ async def test_a_search_finds_its_text_anywhere_in_the_name_and_nothing_else(
     answer = await api.client.get("/api/predictions", params={"q": term})
     assert {row["filename"] for row in answer.json()["results"]} == expected
     statement = str(text(complete(HISTORY, ["q"])).compile(dialect=dialect()))
-    pattern = Filters.model_validate({"q": term}).parameters()["q"]
+    pattern = HistoryQuery.model_validate({"q": term}).filters()["q"]
     for plan, disabled in PLANS.items():
         async with database.transaction():
             for setting in disabled:

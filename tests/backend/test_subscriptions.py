@@ -42,7 +42,7 @@ async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api,
         turns[turn] += 1
 
     with ExitStack() as stack:
-        streams = [stack.enter_context(api.services.changes.subscribe_to_all()) for _ in range(100)]
+        streams = [stack.enter_context(api.services.changes.streams.add()) for _ in range(100)]
         clock = asyncio.create_task(count_turns())
         async with asyncio.timeout(10):
             await asyncio.gather(api.upload(cat), *map(read, streams))
@@ -60,7 +60,7 @@ async def test_many_streams_collect_the_changes_of_a_prediction(
         await finish((await api.upload(cat)).json()["id"])
 
     with ExitStack() as stack:
-        streams = [stack.enter_context(api.services.changes.subscribe_to_all()) for _ in range(20)]  # 2 s
+        streams = [stack.enter_context(api.services.changes.streams.add()) for _ in range(20)]  # 2 s
         async with asyncio.timeout(10):
             *received, _ = await asyncio.gather(*(stream.read() for stream in streams), predict())
     for changes in received:
@@ -88,4 +88,4 @@ async def test_a_reader_that_leaves_is_forgotten(api: Api, cat: bytes) -> None:
 
 
 async def is_followed(api: Api) -> bool:
-    return bool(api.services.changes._streams or api.services.changes._awaited)
+    return bool(api.services.changes.streams or api.services.changes.awaited)

@@ -1,6 +1,7 @@
 """A watcher of the test's own models folder."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -25,12 +26,13 @@ def make_watcher(servers: Config, tmp_path: Path) -> Generator[MakeWatcher]:
 
     def make(url: str | None = None) -> Watcher:
         registry = Registry(url or servers.database_url("worker"))
-        made.append(Watcher(registry, tmp_path, Loader(cpu_threads=1, max_batch_size=BATCH)))
+        loader = Loader(cpu_threads=1, max_batch_size=BATCH)
+        made.append(Watcher(registry, tmp_path, loader, threading.Event()))
         return made[-1]
 
     yield make
     for watcher in made:
-        watcher.stop()
+        watcher.stopping.set()
         watcher.join()
         watcher.registry.disconnect()
 

@@ -7,18 +7,20 @@ import uuid
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import numpy as np
 import pytest
 
 from celery_worker.errors import Stopped
-from inference.outcomes import Failed, ForwardPass, Row, Succeeded
+from inference.outcomes import Failed, ForwardPass, Outcome, Row
 from inference.predictions import MAX_ATTEMPTS, Predictions
+from inference.runner import conclude
 from scripts.local.config import Config
 
 PASS = ForwardPass("m1", batch_size=2, predict_ms=3.5)
-CLASSES = ["cat", "dog"]
 
 
 @pytest.fixture
@@ -46,9 +48,9 @@ def take(worker: Predictions, ids: list[uuid.UUID], **how: bool) -> list[Row]:
     return sorted(rows, key=lambda row: ids.index(row.id))
 
 
-def succeed(row: Row) -> Succeeded:
-    probabilities = np.array([0.25, 0.75], dtype=np.float32)
-    return Succeeded.rank(row, CLASSES, probabilities, -3.5, unfamiliar=True)
+def succeed(row: Row) -> Outcome:
+    classifier: Any = SimpleNamespace(classes=["cat", "dog"], is_unfamiliar=lambda _energy: True)
+    return conclude(row, classifier, (np.array([0.25, 0.75], dtype=np.float32), np.float32(-3.5)))
 
 
 async def test_a_first_delivery_is_read_and_changes_nothing(

@@ -73,7 +73,7 @@ async def test_an_activation_takes_effect_at_once(
     try:
         await eventually(swapped)  # long before the tick
     finally:
-        watcher.stop()
+        watcher.stopping.set()
         await database.execute("NOTIFY models")
 
 

@@ -57,6 +57,6 @@ async def test_a_swap_succeeds_if_the_database_connection_breaks_during_it(
 def test_a_worker_that_waits_for_the_database_can_be_stopped(make_watcher: MakeWatcher) -> None:
     watcher = make_watcher("postgresql://x:x@127.0.0.1:1/x")
     watcher.start(lambda _: None)
-    watcher.stop()
+    watcher.stopping.set()
     watcher.join()
     assert not watcher._thread.is_alive()

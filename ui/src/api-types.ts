@@ -927,31 +927,6 @@ export interface components {
             previous: string | null;
         };
         /**
-         * Problem
-         * @description An error (RFC 9457).
-         */
-        Problem: {
-            /**
-             * Type
-             * @constant
-             */
-            type: "about:blank";
-            /** Title */
-            title: string;
-            /** Status */
-            status: number;
-            /**
-             * Detail
-             * @description What happened, and what to do next.
-             */
-            detail: string;
-            /**
-             * Request Id
-             * @description The log has the same id.
-             */
-            request_id: string;
-        };
-        /**
          * Refused
          * @description A refused file. Nothing of it is stored.
          */
@@ -1232,6 +1207,31 @@ export interface components {
             predictions_per_second: number;
             /** Batches Per Second */
             batches_per_second: number;
+        };
+        /**
+         * Problem
+         * @description An error (RFC 9457).
+         */
+        Problem: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "about:blank";
+            /** Title */
+            title: string;
+            /** Status */
+            status: number;
+            /**
+             * Detail
+             * @description What happened, and what to do next.
+             */
+            detail: string;
+            /**
+             * Request Id
+             * @description The log has the same id.
+             */
+            request_id: string;
         };
     };
     responses: never;
