@@ -89,7 +89,10 @@ test("an upload that can be retried has a button, and the focus stays with its c
 });
 
 test("a failed prediction shows the reason", () => {
-  const error = { title: "Failed after 3 attempts", detail: "The worker stopped 3 times while it had this image; upload it again." };
+  const error = {
+    title: "Failed after 3 attempts",
+    detail: "The worker stopped 3 times while it had this image; upload it again.",
+  };
   render(card({ at: "accepted", id: "1" }, makePrediction({ status: "failed", error })));
   screen.getByText("Failed after 3 attempts");
   screen.getByText("The worker stopped 3 times while it had this image; upload it again.");
