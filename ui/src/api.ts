@@ -80,7 +80,7 @@ export function uploadImage(
       try {
         resolve(JSON.parse(responseText));
       } catch {
-        reject(unreachable()); // such as the login page of a network
+        reject(unreachable()); // not JSON: for instance the login page of a network
       }
     };
     request.onerror = () => reject(unreachable());

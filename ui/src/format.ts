@@ -23,7 +23,7 @@ export function formatMoment(moment: string): string {
   return absolute.format(new Date(moment));
 }
 
-/** A confidence with one decimal, at most 99.9%: rounding up to 100% would claim certainty. */
+/** A probability with one decimal, at most 99.9%: rounding up to 100% would claim certainty. */
 export function formatPercent(fraction: number): string {
   const percent = fraction * 100;
   if (percent < 0.1) return "<0.1%";

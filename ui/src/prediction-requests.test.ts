@@ -92,14 +92,20 @@ describe("canceling", () => {
   beforeEach(() => store.receiveNewest({ ...empty, results: [queued] }));
 
   test("shows the outcome of a prediction that ended first", async () => {
-    answers[`POST ${address}/cancel`] = refuse(409, { title: "It has ended", detail: "It succeeded." });
+    answers[`POST ${address}/cancel`] = refuse(409, {
+      title: "The prediction has ended",
+      detail: "It succeeded.",
+    });
     answers[`GET ${address}`] = () => Response.json(succeeded);
     await cancelOrDelete(store, queued);
     expect(known()).toEqual(["succeeded"]);
   });
 
   test("removes a prediction that ended and was deleted first", async () => {
-    answers[`POST ${address}/cancel`] = refuse(409, { title: "It has ended", detail: "It succeeded." });
+    answers[`POST ${address}/cancel`] = refuse(409, {
+      title: "The prediction has ended",
+      detail: "It succeeded.",
+    });
     answers[`GET ${address}`] = refuse(404, unknown);
     await cancelOrDelete(store, queued);
     expect(known()).toEqual([]);

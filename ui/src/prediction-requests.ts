@@ -10,7 +10,7 @@ import {
 import { type HistoryPart, PAGE, type PredictionStore } from "./predictions";
 import { isTerminal } from "./status";
 
-/** Reads the newest page of the history, and those of this tab's uploads that have no outcome yet. */
+/** Reads the newest page of the history, and the predictions of this tab's uploads that have not ended. */
 export async function catchUp(store: PredictionStore): Promise<void> {
   await reportProblem(store, "newest", async () => {
     store.receiveNewest(await readPage({ limit: PAGE }));

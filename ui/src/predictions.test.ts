@@ -152,7 +152,7 @@ describe("history", () => {
 describe("the history after a break in the stream", () => {
   const hasRestarted = (store: PredictionStore) => store.showOlder()?.cursor === "new";
 
-  /** Its stream is live, and it has read predictions 50 to 27. */
+  /** A store that has read predictions 50 to 27, and whose stream is live. */
   function makeLiveStore() {
     const store = makeStore();
     store.setConnection("live");
@@ -207,7 +207,7 @@ describe("the history after a break in the stream", () => {
 
   test("restarts if the stream broke again before the newest page was read", () => {
     const store = makeLiveStore();
-    reconnect(store); // and the newest page cannot be read
+    reconnect(store); // this time the newest page is not read
     store.receive(...makeHistory(210, 200));
     reconnect(store);
     store.receiveNewest(makePage(223, 200, "new"));

@@ -10,8 +10,8 @@ import { Store } from "./store";
 import type { Connection } from "./stream";
 import { type Stage, type Upload, UploadList } from "./upload-list";
 
-export const PAGE = 24;
-export const MAX_CARDS = 50;
+export const PAGE = 24; // predictions in one page of the history
+export const MAX_CARDS = 50; // the newest uploads have a card
 const SPARE = 500; // predictions kept beyond the shown part of the history
 const PUBLISH_MS = 33; // events that arrive within this time are rendered together
 
@@ -86,7 +86,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.#changed();
   }
 
-  /** Marks everything as possibly out of date: the next newest page replaces it. */
+  /** Marks all predictions as possibly out of date. The newest page, when it is read again, replaces them. */
   markStale(): void {
     this.#stale = new Set(this.#predictions.keys());
     this.#caughtUp = false;
@@ -115,7 +115,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.setStage(key, { at: "accepted", id: prediction.id });
   }
 
-  /** Removes a refused upload that could be retried. */
+  /** Removes an upload that was refused. */
   dismiss({ key }: Upload): void {
     this.#uploads.keep((upload) => upload.key !== key);
     this.publish();
@@ -179,7 +179,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.receive(...page.results);
   }
 
-  /** Shows one more page of the history. Returns the page to read, or null if it is known already. */
+  /** Shows one more page of the history. Returns the page to read first, or null if none has to be read. */
   showOlder(): PageRequest | null {
     this.#shown = Math.min(this.#shown + PAGE, this.#known().length + PAGE);
     this.#changed();

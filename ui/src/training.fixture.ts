@@ -34,7 +34,7 @@ export function makeTraining(members: Partial<Training> = {}): Training {
   };
 }
 
-/** An epoch, one minute after the epoch before. */
+/** An epoch. Each is one minute later than the previous one. */
 export function makeEpoch(number: number, members: Partial<Epoch> = {}): Epoch {
   return {
     number,

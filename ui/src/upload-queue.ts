@@ -2,8 +2,8 @@ import { asProblem, type uploadImage } from "./api";
 import type { PredictionStore } from "./predictions";
 import type { Upload } from "./upload-list";
 
-// A browser opens six connections to a host. Two are for the streams of predictions and of a training, one is
-// for other requests.
+// Over HTTP/1.1 a browser opens six connections to a host. Two are for the streams of predictions and of a
+// training, one is for other requests.
 const MAX_IN_FLIGHT = 3;
 
 /** Uploads files, one a request and at most three at a time, and reports each stage to the store. */
@@ -16,7 +16,7 @@ export class UploadQueue {
     private readonly send: typeof uploadImage,
   ) {}
 
-  /** Whether uploads would be lost if the page were closed. */
+  /** Whether an upload has no answer yet. It may be lost if the page is closed. */
   get hasUnanswered(): boolean {
     return this.#inFlight + this.#waiting.length > 0;
   }

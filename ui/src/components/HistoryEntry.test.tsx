@@ -116,7 +116,7 @@ test("a busy button keeps the focus and sends one request", async () => {
 test("a prediction that ended just before it was canceled shows its outcome, without a notice", async () => {
   answer = (_, init) =>
     init?.method === "POST"
-      ? Response.json({ title: "It has ended", detail: "It succeeded." }, { status: 409 })
+      ? Response.json({ title: "The prediction has ended", detail: "It succeeded." }, { status: 409 })
       : Response.json(succeeded);
   show(makePrediction());
   await click("Cancel cat.png");

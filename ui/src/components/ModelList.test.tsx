@@ -44,7 +44,7 @@ test("a refused model shows the reason and no button, and only what its card con
 
 test("an activation that fails shows the problem's detail", async () => {
   const asked = vi.fn(async () =>
-    Response.json({ title: "It cannot be served", detail: "The file has changed." }, { status: 409 }),
+    Response.json({ title: "The model cannot be served", detail: "The file has changed." }, { status: 409 }),
   );
   vi.stubGlobal("fetch", asked);
   show(makeModel({ version: "v" }));

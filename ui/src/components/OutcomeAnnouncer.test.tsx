@@ -9,7 +9,10 @@ import { OutcomeAnnouncer } from "./OutcomeAnnouncer";
 afterEach(cleanup);
 
 const accepted: Stage = { at: "accepted", id: "1" };
-const refused: Stage = { at: "refused", problem: new ApiProblem(429, "Too many wait", "Try again.") };
+const refused: Stage = {
+  at: "refused",
+  problem: new ApiProblem(429, "Too many uploads at once", "Try again."),
+};
 const succeeded = makePrediction({ status: "succeeded", prediction: "cat", confidence: 0.9712 });
 
 function makeCard(name: string, stage: Stage, prediction?: Prediction): Card {
@@ -32,7 +35,7 @@ test("each outcome is announced once, with the name of its file", () => {
   change(a, makeCard("b.png", { at: "waiting" }));
   expect(announced()).toEqual(["a.png: cat, 97.1%"]);
   change(a, makeCard("b.png", refused));
-  expect(announced()).toEqual(["b.png: Too many wait"]);
+  expect(announced()).toEqual(["b.png: Too many uploads at once"]);
 });
 
 test("the announcement says that an image is unfamiliar", () => {
@@ -45,5 +48,5 @@ test("an upload that is retried and refused again is announced again", () => {
   change(makeCard("a.png", { at: "waiting" }));
   expect(announced()).toEqual([]);
   change(makeCard("a.png", refused));
-  expect(announced()).toEqual(["a.png: Too many wait"]);
+  expect(announced()).toEqual(["a.png: Too many uploads at once"]);
 });

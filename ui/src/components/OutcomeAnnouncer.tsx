@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "react";
 import type { Card } from "../predictions";
 import { describeOutcome } from "./upload-status";
 
-/** Announces the end of each upload that has a card to screen readers, once. */
+/** Tells screen readers how each upload that has a card ended, once. */
 export function OutcomeAnnouncer({ cards }: { cards: readonly Card[] }) {
   const announced = useRef(new Set<string>());
   const [latest, setLatest] = useState(new Set<string>());

@@ -62,7 +62,7 @@ export function TrainForm({ store }: { store: TrainingStore }) {
           name="data"
           placeholder="CIFAR-10"
           pattern="[A-Za-z0-9][A-Za-z0-9._\-]{0,99}"
-          title="The name of a data set in the data folder of the training worker"
+          title="The name of a data set in the training worker's folder of data sets"
           autoCapitalize="off"
           autoComplete="off"
           spellCheck={false}

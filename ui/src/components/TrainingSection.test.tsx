@@ -146,7 +146,10 @@ test("canceling sends a request, and shows the problem if it fails", async () =>
   const asked: string[] = [];
   answer = (address, init) => {
     asked.push(`${init?.method} ${address}`);
-    return Response.json({ title: "It has ended", detail: "It succeeded a moment ago." }, { status: 409 });
+    return Response.json(
+      { title: "The training has ended", detail: "It succeeded a moment ago." },
+      { status: 409 },
+    );
   };
   show(running);
   fireEvent.click(screen.getByRole("button", { name: "Cancel" }));
@@ -171,7 +174,10 @@ test("the form sends null for empty fields, and shows the run that it started", 
 
 test("a run that the service refuses shows the problem", async () => {
   answer = () =>
-    Response.json({ title: "Too many trainings wait", detail: "Cancel one of them." }, { status: 429 });
+    Response.json(
+      { title: "Too many trainings are waiting", detail: "Cancel one of them." },
+      { status: 429 },
+    );
   show();
   fireEvent.change(screen.getByLabelText("Epochs (optional)"), { target: { value: "3" } });
   fireEvent.click(screen.getByRole("button", { name: "Train" }));

@@ -89,10 +89,13 @@ test("an upload that can be retried has a button, and the focus stays with its c
 });
 
 test("a failed prediction shows the reason", () => {
-  const error = { title: "Tried too often", detail: "Three attempts broke off." };
+  const error = {
+    title: "Failed after 3 attempts",
+    detail: "The worker stopped 3 times while it had this image; upload it again.",
+  };
   render(card({ at: "accepted", id: "1" }, makePrediction({ status: "failed", error })));
-  screen.getByText("Tried too often");
-  screen.getByText("Three attempts broke off.");
+  screen.getByText("Failed after 3 attempts");
+  screen.getByText("The worker stopped 3 times while it had this image; upload it again.");
 });
 
 test("an unfamiliar image has a note and a guess, with one row less", () => {
