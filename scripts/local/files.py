@@ -113,8 +113,8 @@ def trust(proxies: str) -> dict[str, str]:
 
 
 def _write_supervisor(config: Config, programs: Collection[str]) -> None:
-    state, address = config.state, f"127.0.0.1:{config.ports['supervisor']}"
-    login = {"username": "local", "password": config.secrets["supervisor"]}
+    state, password = config.state, config.secrets["supervisor"]
+    address = f"127.0.0.1:{config.ports['supervisor']}"
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Open files of each process: enough for 4,000 event streams, if the system allows it.
     open_files = 20480 if hard == resource.RLIM_INFINITY else min(20480, hard)
@@ -127,11 +127,10 @@ def _write_supervisor(config: Config, programs: Collection[str]) -> None:
         "minfds": str(open_files),
         "environment": f'{MARK}="{state}"',
     }
-    file["inet_http_server"] = {"port": address, **login}
+    file["inet_http_server"] = {"port": address, "username": "local", "password": password}
     file["rpcinterface:supervisor"] = {
         "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
     }
-    file["supervisorctl"] = {"serverurl": f"http://{address}", **login}
     for priority, (name, describe) in enumerate(PROGRAMS.items()):
         if name in programs:
             program = describe(config)

@@ -101,7 +101,7 @@ def _rabbitmq(config: Config) -> Program:
 
 
 def _backend(config: Config) -> Program:
-    uvicorn = [_installed("uvicorn"), "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
+    uvicorn = [installed("uvicorn"), "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
     flags = ["--port", str(config.ports["backend"]), "--no-access-log", "--timeout-graceful-shutdown", "10"]
     environment = {"MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)}
     return Program(
@@ -126,7 +126,7 @@ def _training(config: Config) -> Program:
 
 
 def _celery_worker(name: str, app: str, environment: Mapping[str, str]) -> Program:
-    worker = [_installed("celery"), "-A", app, "worker", "--loglevel", "WARNING"]
+    worker = [installed("celery"), "-A", app, "worker", "--loglevel", "WARNING"]
     flags = ["-n", f"{name}@localhost", "--without-gossip", "--without-mingle"]
     return Program([*worker, *flags], environment, {"stopwaitsecs": "30"})
 
@@ -154,14 +154,14 @@ def _flower(config: Config) -> Program:
         "FLOWER_MAX_TASKS": "10000",
     }
     flags = ["--address=127.0.0.1", f"--port={config.ports['flower']}"]
-    return Program([_installed("celery"), "flower", *flags], environment)
+    return Program([installed("celery"), "flower", *flags], environment)
 
 
 def _nginx(config: Config) -> Program:
     return Program([find_program("nginx"), "-c", f"{config.state}/nginx/nginx.conf", "-p", str(config.state)])
 
 
-def _installed(name: str) -> str:
+def installed(name: str) -> str:
     """A command of this virtual environment."""
     return str(Path(sys.executable).parent / name)
 
