@@ -28,8 +28,8 @@ Floats = NDArray[np.float32]
 BATCH_SIZE = 500  # images
 BINS = 15  # of confidence
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
-COST_ROUNDS, COST_IMAGES = 3, 32
-FAMILIAR_SHARE = 0.98  # of the held-out images stay below the energy threshold
+COST_ROUNDS, COST_IMAGES = 3, 32  # the lowest of three rounds, each of 32 images or one larger batch
+FAMILIAR_SHARE = 0.98  # the share of the held-out images whose energy is at most the threshold
 
 
 class Engine:
@@ -61,7 +61,7 @@ class Engine:
             batch = np.random.default_rng(0).integers(0, 256, (size, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
             runs = max(1, COST_IMAGES // size)
             timer = timeit.Timer(partial(self._session.run, None, {"images": batch}), timer=clock)
-            seconds = min(timer.repeat(COST_ROUNDS, runs))  # the lowest: other processes share the machine
+            seconds = min(timer.repeat(COST_ROUNDS, runs))  # other processes share the machine
             cost[f"batch_{size}"] = round(1000 * seconds / runs / size, 3)
         return cost
 
