@@ -1,7 +1,6 @@
 """Measures a trained model: accuracy, calibration, robustness and cost."""
 
 import io
-import os
 import time
 import timeit
 from collections.abc import Callable
@@ -171,6 +170,6 @@ def as_uploaded(images: Images) -> Images:
         photo.save(file, "JPEG", quality=UPLOAD_QUALITY)
         return np.asarray(Image.open(file).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.LANCZOS))
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor() as threads:
         scaled = threads.map(take_and_scale, images)
         return np.stack(list(tqdm(scaled, "as uploaded", len(images), unit="image", disable=None)))
