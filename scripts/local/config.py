@@ -13,9 +13,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_REQUEST_BYTES = 64 * 2**20
 DATABASE_USERS = ("backend", "worker", "training")
 BROKER_USERS = (*DATABASE_USERS, "flower")
-SECRETS = ["postgres", "monitor", "supervisor"]
-SECRETS += [f"database_{user}" for user in DATABASE_USERS]
-SECRETS += [f"broker_{user}" for user in BROKER_USERS]
+SECRETS = (
+    "postgres",
+    "monitor",
+    "supervisor",
+    *(f"database_{user}" for user in DATABASE_USERS),
+    *(f"broker_{user}" for user in BROKER_USERS),
+)
 PORTS = (
     "postgres",
     "epmd",
