@@ -115,9 +115,7 @@ def _download_cifar10(cache: Path, name: str) -> Dataset:
 
 def _check_classes(root: Path, classes: Sequence[str]) -> None:
     if not 2 <= len(classes) <= MAX_CLASSES:
-        raise DataError(
-            f"{root}/train holds {len(classes)} classes. A data set has 2 to {MAX_CLASSES:,} classes."
-        )
+        raise DataError(f"{root}/train holds {len(classes)} classes; it must hold 2 to {MAX_CLASSES:,}.")
     for name in classes:
         shown = re.sub(JOINERS, "", name)
         if not shown.strip() or not shown.isprintable() or len(name) > MAX_CLASS_CHARACTERS:

@@ -33,9 +33,8 @@ def fill(template: Path, values: Mapping[str, str]) -> str:
 def _write_rabbitmq(config: Config) -> None:
     rabbitmq = config.state / "rabbitmq"
     passwords = {f"{name.upper()}_PASSWORD": secret for name, secret in config.secrets.items()}
-    write_private(
-        rabbitmq / "definitions.json", fill(REPOSITORY / "broker/definitions.template.json", passwords)
-    )
+    definitions = fill(REPOSITORY / "broker/definitions.template.json", passwords)
+    write_private(rabbitmq / "definitions.json", definitions)
     shared = (REPOSITORY / "broker/rabbitmq.conf").read_text()
     own = [
         f"definitions.local.path = {rabbitmq / 'definitions.json'}",

@@ -103,26 +103,22 @@ def _rabbitmq(config: Config) -> Program:
 def _backend(config: Config) -> Program:
     uvicorn = [installed("uvicorn"), "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
     flags = ["--port", str(config.ports["backend"]), "--no-access-log", "--timeout-graceful-shutdown", "10"]
-    environment = {"MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)}
-    return Program(
-        [*uvicorn, *flags], _service_environment(config, "backend") | environment, {"stopwaitsecs": "15"}
-    )
+    environment = _service_environment(config, "backend") | {"MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)}
+    return Program([*uvicorn, *flags], environment, {"stopwaitsecs": "15"})
 
 
 def _inference(config: Config) -> Program:
-    environment = {"METRICS_ADDRESS": f"127.0.0.1:{config.ports['inference_metrics']}"}
-    return _celery_worker("inference", "inference.main", _service_environment(config, "worker") | environment)
+    metrics = {"METRICS_ADDRESS": f"127.0.0.1:{config.ports['inference_metrics']}"}
+    return _celery_worker("inference", "inference.main", _service_environment(config, "worker") | metrics)
 
 
 def _training(config: Config) -> Program:
-    environment = {
+    environment = _service_environment(config, "training") | {
         "DATA_SETS": str(config.state / "data-sets"),
         "CACHE_PATH": str(config.state / "data"),
         "TORCH_INSTALLER": str(REPOSITORY / "scripts/bootstrap"),
     }
-    return _celery_worker(
-        "training", "training.worker.main", _service_environment(config, "training") | environment
-    )
+    return _celery_worker("training", "training.worker.main", environment)
 
 
 def _celery_worker(name: str, app: str, environment: Mapping[str, str]) -> Program:
