@@ -1,7 +1,7 @@
 """Read a BMP.
 
-Pillow's own reader takes only some headers, depths and bit masks. So this module reads the header, and Pillow
-unpacks the rows.
+Pillow's own reader takes only some headers, depths and bit masks. So this module reads the header and expands
+run-length encoding, and Pillow unpacks all other rows.
 """
 
 import struct
@@ -12,7 +12,7 @@ from PIL import Image, ImageChops
 from images.errors import DamagedImage, TooComplex, UnknownFormat, UnsupportedVariant
 from images.picture import Picture, check_pixels
 
-# Header lengths in bytes. Programs of OS/2 write only the first fields of a header of 64 bytes.
+# Header lengths in bytes. Programs of OS/2 may write only the first fields of a header of 64 bytes.
 CORE, SHORTEST, INFO, OS2, LONGEST = 12, 16, 40, 64, 124
 WITH_ALPHA_MASK = 56  # headers of this length, and longer ones
 RAW, RLE8, RLE4, BITFIELDS, ALPHA_BITFIELDS = 0, 1, 2, 3, 6
@@ -25,7 +25,6 @@ ADVICE = "save it as PNG, or as a 24-bit BMP."
 MAX_RUN_LENGTH_WORK = 10_000_000  # pixels and bytes; expanding 10 million takes Python 1 s, 6 s at worst
 BYTES = [bytes((value,)) for value in range(256)]
 NIBBLES = [bytes((value >> 4, value & 15)) for value in range(256)]
-SHOWN = b"\xff" * 255
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,9 @@ def read(data: bytes, max_pixels: int) -> Picture:
         return Picture(_unpack(header, pixels, "RGB", "BGR"))
     if header.bits > 8:
         return Picture(_read_masked(header, pixels))
-    return Picture(_colour(header, _unpack(header, pixels, "P", f"P;{header.bits}".removesuffix(";8"))))
+    image = _unpack(header, pixels, "P", "P" if header.bits == 8 else f"P;{header.bits}")
+    image.putpalette(header.palette)
+    return Picture(image)
 
 
 def _read_header(data: bytes) -> Header:
@@ -102,11 +103,6 @@ def _unpack(header: Header, pixels: bytes, mode: str, rawmode: str) -> Image.Ima
     return Image.frombytes(mode, size, pixels, "raw", rawmode, stride, header.direction)
 
 
-def _colour(header: Header, image: Image.Image) -> Image.Image:
-    image.putpalette(header.palette)
-    return image
-
-
 def _read_masked(header: Header, pixels: bytes) -> Image.Image:
     """The image of pixels whose masks say which bits belong to which colour."""
     mode = "LA" if header.bits == 16 else "RGBX"
@@ -142,8 +138,9 @@ def _read_runs(header: Header, data: bytes) -> Image.Image:
         Image.frombytes(mode, size, content, "raw", mode, 0, header.direction)
         for mode, content in zip("PL", _expand(header, data), strict=True)
     )
+    indexes.putpalette(header.palette)
     image = Image.new("RGB", size)
-    image.paste(_colour(header, indexes).convert("RGB"), mask=mask)
+    image.paste(indexes.convert("RGB"), mask=mask)
     return image
 
 
@@ -176,6 +173,6 @@ def _expand(header: Header, data: bytes) -> tuple[bytes, bytes]:
         run = run[: min(count, max(0, width - x))]
         start = y * width + x
         indexes[start : start + len(run)] = run
-        shown[start : start + len(run)] = SHOWN[: len(run)]
+        shown[start : start + len(run)] = b"\xff" * len(run)
         x += count
     return bytes(indexes), bytes(shown)

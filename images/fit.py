@@ -38,9 +38,6 @@ def _to_rgb(picture: Picture) -> Image.Image:
 
 
 def _resize(image: Image.Image) -> Image.Image:
-    if image.size == (INPUT_SIZE, INPUT_SIZE):
-        image.load()
-        return image
     return ImageOps.fit(image, (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)  # antialiased
 
 

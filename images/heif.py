@@ -19,12 +19,12 @@ from images.errors import TooComplex, UnsupportedVariant
 from images.orientation import read_orientation
 from images.picture import Picture, check_pixels
 
-# No threads: the backend decodes several images at a time, and its limit on CPU time counts all threads.
+# One thread: the backend decodes several images at a time, and its limit on CPU time counts all threads.
 pi_heif.options.DECODE_THREADS = 1
 pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
-# A decoder unpacks each tile in full. A photo shows nearly all of its tiles' pixels.
+# A decoder unpacks each tile in full. Nearly all pixels of a photo's tiles are visible.
 MAX_TILE_SHARE = 2
 MAX_BOXES = 10_000
 # An `infe` entry: version and flags, id (two bytes, four in version 3), protection, type.

@@ -1,6 +1,6 @@
 """Read a JPEG.
 
-Pillow reads only the segments that hold pixels. EXIF, colour profiles, thumbnails and data after the image
+Pillow reads only the segments that pixels need. EXIF, colour profiles, thumbnails and data after the image
 are left out.
 """
 
@@ -22,15 +22,14 @@ MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 START, END, SCAN, COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
 APPLICATION = range(0xE0, 0xF0)
-TABLES = {0xC4, 0xC8, 0xCC}  # tables and extensions, whose codes lie between those of frames
-FRAMES = {*range(0xC0, 0xD0)} - TABLES  # starts of frame
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # starts of frame; the three are tables and extensions
 PROGRESSIVE = (0xC2, 0xCA)
 HIERARCHICAL = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 
 MAX_SEGMENTS = 10_000  # a 20 MB photo with much metadata has 500
 # Decoding a scan of a progressive JPEG visits the whole image, even for few bytes. Photos have 10 scans.
 MAX_SCANNED_PIXELS = 1_000_000_000
-FEW_SCANS = 20  # the limit holds only for more scans than these
+FEW_SCANS = 20  # up to so many scans, MAX_SCANNED_PIXELS does not apply
 MIN_SHARE = 0.9  # a file that is cut short is decoded if it holds this share of the image
 
 

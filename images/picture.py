@@ -35,9 +35,6 @@ def place(image: Image.Image, position: tuple[int, int], canvas: tuple[int, int]
     if position == (0, 0) and image.size == canvas:
         return image
     placed = Image.new("RGB", canvas, "white")
-    if image.has_transparency_data:
-        frame = image.convert("RGBA")
-        placed.paste(frame, position, frame)
-    else:
-        placed.paste(image.convert("RGB"), position)
+    frame = image.convert("RGBA")
+    placed.paste(frame, position, frame)
     return placed

@@ -1,6 +1,6 @@
 """Read a PNG.
 
-Pillow reads only the chunks that hold pixels. From the whole file it would unpack up to 64 MB of texts and
+Pillow reads only the chunks that pixels need. From the whole file it would unpack up to 64 MB of texts and
 colour profiles, and refuse the file if one of them is damaged. Browsers show such files.
 """
 
@@ -49,8 +49,8 @@ def read(data: bytes, max_pixels: int) -> Picture:
 def _read_chunks(data: bytes) -> tuple[dict[bytes, bytes], bytes]:
     """The first chunk of each kind that decoding needs, and the content of all chunks of pixels.
 
-    As in browsers, a chunk with a wrong checksum is skipped unless it is the palette, and transparency counts
-    only between the palette and the pixels. The last chunk may be cut short. Raises ImageError.
+    As in browsers, a chunk with a wrong checksum is skipped, except pixels and the palette, and transparency
+    counts only between the palette and the pixels. The last chunk may be cut short. Raises ImageError.
     """
     view = memoryview(data)
     chunks: dict[bytes, bytes] = {}

@@ -33,9 +33,8 @@ KINDS = {UNSIGNED: "unsigned", SIGNED: "signed", 3: "floating-point", 5: "comple
 ADVICE = "save it as an 8-bit PNG or TIFF, in RGB or grey."
 # libtiff returns numbers in this machine's byte order; Pillow assumes the file's.
 NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS", "I;16B": "I;16N"}
-# Pillow's 32-bit integers are signed: the brighter half of unsigned ones would be negative.
-UNSIGNED_32 = {"I;32N": "F;32N", "I;32BS": "F;32B", "I;32NS": "F;32N"}
-SIGNED_8 = {"L": "F;8S"}  # Pillow would take the sign for the highest bit
+# Pillow takes every 32-bit integer for signed and every 8-bit one for unsigned. Floats hold the others.
+FLOATS = {"I;32N": "F;32N", "I;32BS": "F;32B", "I;32NS": "F;32N", "L": "F;8S"}
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
@@ -138,7 +137,7 @@ def _open(directory: Directory, data: bytes) -> Picture:
     if order == ">" and directory.number(Tag.Compression) != NOT_COMPRESSED:
         image.tile = [_with_mode(tile, NATIVE) for tile in image.tile]
     if (image.mode, kind) in (("I", UNSIGNED), ("L", SIGNED)):
-        image.tile = [_with_mode(tile, UNSIGNED_32 if kind == UNSIGNED else SIGNED_8) for tile in image.tile]
+        image.tile = [_with_mode(tile, FLOATS) for tile in image.tile]
         image._mode = "F"
     whites = {"I;16": 4095 if bits == 12 else 65_535, "I;16B": 65_535}
     return Picture(image, read_orientation(data), whites.get(image.mode), inverted)

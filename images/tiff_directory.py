@@ -88,7 +88,7 @@ def _unpack(data: bytes, order: str, at: int, offset: str, kind: int, count: int
     if kind not in CODES:
         raise DamagedImage(WRONG_TYPE)
     if count > MAX_BLOCKS:
-        raise TooComplex(f"The TIFF has more than {MAX_BLOCKS:,} strips or tiles; save it with larger ones.")
+        raise TooComplex(f"The TIFF has a list of more than {MAX_BLOCKS:,} numbers; save it as PNG.")
     code = f"{order}{count}{CODES[kind]}"
     if struct.calcsize(code) > struct.calcsize(order + offset):
         (at,) = struct.unpack_from(order + offset, data, at)

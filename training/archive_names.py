@@ -15,14 +15,14 @@ import chardet
 
 UTF8_FLAG = 0x800
 UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8, in addition to the one in a code page
-# Code pages that Windows uses for different languages. If several fit equally well and `chardet` cannot
-# choose, the first of them is used.
+# Code pages that Windows uses for different languages. cp437 decodes every byte. If several fit equally well
+# and `chardet` cannot choose, the first of them is used.
 CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# From the first to the last foreign letter between slashes, with the words around them. A backslash may be
-# the second byte of a letter, so it ends nothing.
+# From the first to the last byte outside ASCII between two slashes, with the words around them. A match may
+# contain a backslash, because it may be the second byte of a letter.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts
@@ -51,8 +51,6 @@ def find_encoding(stored: Sequence[bytes]) -> str:
     if _decode(text, "utf-8") is not None:
         return "utf-8"
     readings = {page: reading for page in CODE_PAGES if (reading := _decode(text, page)) is not None}
-    if not readings:
-        return CODE_PAGES[0]  # it decodes every byte
     oddities = {page: _count_oddities(reading[:SAMPLE]) for page, reading in readings.items()}
     fitting = [page for page in readings if oddities[page] == min(oddities.values())]
     if len({readings[page] for page in fitting}) == 1:

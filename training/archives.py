@@ -33,7 +33,10 @@ def locked(cache: Path) -> Generator[None]:
         cache.mkdir(parents=True, exist_ok=True)
         lock = (cache / ".lock").open("w")
     except OSError as error:
-        raise DataError(f"{cache} cannot be written ({error}). Name another folder with --cache.") from error
+        raise DataError(
+            f"{cache} cannot be written ({error}). Name another folder: --cache on the command line, "
+            "CACHE_PATH for the training worker."
+        ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for partial in cache.glob(".partial-*"):
@@ -87,7 +90,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """Raise ReadError unless zeros follow the last file. Where a tar is cut, tarfile ends without error."""
+    """Raise ReadError unless zeros follow the last file. tarfile itself accepts a tar that is cut short."""
     assert tar.fileobj
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -95,7 +98,7 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 
 def _unescape(name: str) -> str | bytes:
-    """tarfile's text, or the original bytes if the name has unprintable characters: it may not be UTF-8."""
+    """The name from tarfile; its bytes if it has unprintable characters, because it may not be UTF-8."""
     return name if name.isprintable() else name.encode("utf-8", "surrogateescape")
 
 

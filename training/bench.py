@@ -1,7 +1,7 @@
 """Run the training command several times with different seeds, and print a table of accuracy and time.
 
-"training" is the time from the images on the device to the trained network, without a GPU's warm-up,
-validation and checkpoints. (airbench measures the same, plus one evaluation with six views.) "all" is the
+"training" is the time from the images on the device to the trained network, without validation, checkpoints
+and the warm-up of a GPU. (airbench measures the same, plus one evaluation with six views.) "all" is the
 wall clock of the whole command, from the start of Python to the published artifact. The artifacts are
 deleted.
 """

@@ -58,7 +58,8 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
     """Read the data set at `source`. Without a source, download CIFAR-10 to `cache`.
 
     `source` is a folder that holds `train/<class>/*` and `test/<class>/*`, or a .tar or .zip archive of such
-    a folder. The data set's name is `name`, or that of the file. Raises DataError, which says what to change.
+    a folder. The name of the data set is `name` or, without it, that of the folder or archive. Raises
+    DataError, which says what to change.
     """
     if source is None:
         return _download_cifar10(cache, name or "CIFAR-10")
@@ -83,7 +84,7 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
 
 
 def _find_root(folder: Path) -> Path:
-    """The folder that holds train/: `folder`, or the nearest one inside it. Raises DataError for two."""
+    """`folder`, or the nearest folder inside it that holds train/. Raises DataError if two are as near."""
     for depth in range(DEPTH + 1):
         places = [path.parent for path in folder.glob("*/" * depth + "train") if path.is_dir()]
         found = [place for place in places if not any(map(is_system, place.relative_to(folder).parts))]
@@ -114,9 +115,7 @@ def _download_cifar10(cache: Path, name: str) -> Dataset:
 
 def _check_classes(root: Path, classes: Sequence[str]) -> None:
     if not 2 <= len(classes) <= MAX_CLASSES:
-        raise DataError(
-            f"{root}/train holds {len(classes)} classes. A data set has 2 to {MAX_CLASSES:,} classes."
-        )
+        raise DataError(f"{root}/train holds {len(classes)} classes; it must hold 2 to {MAX_CLASSES:,}.")
     for name in classes:
         shown = re.sub(JOINERS, "", name)
         if not shown.strip() or not shown.isprintable() or len(name) > MAX_CLASS_CHARACTERS:

@@ -1,7 +1,6 @@
 """Measures a trained model: accuracy, calibration, robustness and cost."""
 
 import io
-import os
 import time
 import timeit
 from collections.abc import Callable
@@ -28,8 +27,8 @@ Floats = NDArray[np.float32]
 BATCH_SIZE = 500  # images
 BINS = 15  # of confidence
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
-COST_ROUNDS, COST_IMAGES = 3, 32
-FAMILIAR_SHARE = 0.98  # of the held-out images stay below the energy threshold
+COST_ROUNDS, COST_IMAGES = 3, 32  # the lowest of three rounds, each of 32 images or one larger batch
+FAMILIAR_SHARE = 0.98  # the share of the held-out images whose energy is at most the threshold
 
 
 class Engine:
@@ -61,7 +60,7 @@ class Engine:
             batch = np.random.default_rng(0).integers(0, 256, (size, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
             runs = max(1, COST_IMAGES // size)
             timer = timeit.Timer(partial(self._session.run, None, {"images": batch}), timer=clock)
-            seconds = min(timer.repeat(COST_ROUNDS, runs))  # the lowest: other processes share the machine
+            seconds = min(timer.repeat(COST_ROUNDS, runs))  # other processes share the machine
             cost[f"batch_{size}"] = round(1000 * seconds / runs / size, 3)
         return cost
 
@@ -171,6 +170,6 @@ def as_uploaded(images: Images) -> Images:
         photo.save(file, "JPEG", quality=UPLOAD_QUALITY)
         return np.asarray(Image.open(file).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.LANCZOS))
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor() as threads:
         scaled = threads.map(take_and_scale, images)
         return np.stack(list(tqdm(scaled, "as uploaded", len(images), unit="image", disable=None)))

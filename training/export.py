@@ -47,7 +47,7 @@ class Served(nn.Module):
     """
 
     def __init__(self, logits: Calibrated, mean: Sequence[float], std: Sequence[float]) -> None:
-        """`mean` and `std`: of each channel, for pixels from 0 to 1."""
+        """`mean` and `std` of each channel are those of pixels from 0 to 1."""
         super().__init__()
         scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
         self.logits = logits

@@ -159,7 +159,7 @@ def _normalise(text: str) -> str:
 
 
 def _show(path: Path) -> str:
-    """A path that can be printed and stored: at most 200 characters, unprintable ones replaced."""
+    """A path that can be printed and stored: its last 200 characters, unprintable ones replaced."""
     text = "".join(c if c.isprintable() else "\ufffd" for c in str(path))
     return text if len(text) <= EXAMPLE_CHARACTERS else f"…{text[-EXAMPLE_CHARACTERS:]}"
 

@@ -30,6 +30,6 @@ def forward(net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a GPU's memory is full: PyTorch, CUDA and its libraries say so in different ways."""
+    """Whether the error says that a GPU's memory is full. PyTorch and CUDA's libraries say so differently."""
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "ALLOC_FAILED" in said

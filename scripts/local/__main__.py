@@ -29,12 +29,10 @@ def main() -> int:
     try:
         return {"up": up, "down": down, "status": status, "logs": logs}[command]()
     except SetupError as error:
-        print(f"make {command}: {error}", file=sys.stderr)
+        reason = str(error)
     except (PermissionError, psutil.AccessDenied) as error:
-        print(
-            f"make {command}: only {STATE.owner()}, who started the system here, may do that ({error})",
-            file=sys.stderr,
-        )
+        reason = f"only {STATE.owner()}, who started the system here, may do that ({error})"
+    print(f"make {command}: {reason}", file=sys.stderr)
     return 1
 
 

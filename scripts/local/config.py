@@ -11,17 +11,14 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_REQUEST_BYTES = 64 * 2**20
+DATABASE_USERS = ("backend", "worker", "training")
+BROKER_USERS = (*DATABASE_USERS, "flower")
 SECRETS = (
     "postgres",
-    "database_backend",
-    "database_worker",
-    "database_training",
-    "broker_backend",
-    "broker_worker",
-    "broker_training",
-    "broker_flower",
     "monitor",
     "supervisor",
+    *(f"database_{user}" for user in DATABASE_USERS),
+    *(f"broker_{user}" for user in BROKER_USERS),
 )
 PORTS = (
     "postgres",
@@ -50,12 +47,12 @@ class Config:
     secrets: Mapping[str, str]
 
     def database_url(self, user: str) -> str:
-        """The address for the user `backend`, `worker` or `training`, or for the owner, `cifar`."""
+        """The address for one of DATABASE_USERS, or for the owner, `cifar`."""
         password = self.secrets["postgres" if user == "cifar" else f"database_{user}"]
         return f"postgresql://{user}:{password}@127.0.0.1:{self.ports['postgres']}/cifar"
 
     def broker_url(self, user: str) -> str:
-        """The address for the user `backend`, `worker`, `training` or `flower`."""
+        """The address for one of BROKER_USERS."""
         return f"amqp://{user}:{self.secrets[f'broker_{user}']}@127.0.0.1:{self.ports['amqp']}/cifar"
 
     @property

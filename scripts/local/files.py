@@ -33,9 +33,8 @@ def fill(template: Path, values: Mapping[str, str]) -> str:
 def _write_rabbitmq(config: Config) -> None:
     rabbitmq = config.state / "rabbitmq"
     passwords = {f"{name.upper()}_PASSWORD": secret for name, secret in config.secrets.items()}
-    write_private(
-        rabbitmq / "definitions.json", fill(REPOSITORY / "broker/definitions.template.json", passwords)
-    )
+    definitions = fill(REPOSITORY / "broker/definitions.template.json", passwords)
+    write_private(rabbitmq / "definitions.json", definitions)
     shared = (REPOSITORY / "broker/rabbitmq.conf").read_text()
     own = [
         f"definitions.local.path = {rabbitmq / 'definitions.json'}",
@@ -113,8 +112,8 @@ def trust(proxies: str) -> dict[str, str]:
 
 
 def _write_supervisor(config: Config, programs: Collection[str]) -> None:
-    state, address = config.state, f"127.0.0.1:{config.ports['supervisor']}"
-    login = {"username": "local", "password": config.secrets["supervisor"]}
+    state, password = config.state, config.secrets["supervisor"]
+    address = f"127.0.0.1:{config.ports['supervisor']}"
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Open files of each process: enough for 4,000 event streams, if the system allows it.
     open_files = 20480 if hard == resource.RLIM_INFINITY else min(20480, hard)
@@ -127,11 +126,10 @@ def _write_supervisor(config: Config, programs: Collection[str]) -> None:
         "minfds": str(open_files),
         "environment": f'{MARK}="{state}"',
     }
-    file["inet_http_server"] = {"port": address, **login}
+    file["inet_http_server"] = {"port": address, "username": "local", "password": password}
     file["rpcinterface:supervisor"] = {
         "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
     }
-    file["supervisorctl"] = {"serverurl": f"http://{address}", **login}
     for priority, (name, describe) in enumerate(PROGRAMS.items()):
         if name in programs:
             program = describe(config)

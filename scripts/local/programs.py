@@ -101,32 +101,28 @@ def _rabbitmq(config: Config) -> Program:
 
 
 def _backend(config: Config) -> Program:
-    uvicorn = [_installed("uvicorn"), "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
+    uvicorn = [installed("uvicorn"), "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
     flags = ["--port", str(config.ports["backend"]), "--no-access-log", "--timeout-graceful-shutdown", "10"]
-    environment = {"MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)}
-    return Program(
-        [*uvicorn, *flags], _service_environment(config, "backend") | environment, {"stopwaitsecs": "15"}
-    )
+    environment = _service_environment(config, "backend") | {"MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)}
+    return Program([*uvicorn, *flags], environment, {"stopwaitsecs": "15"})
 
 
 def _inference(config: Config) -> Program:
-    environment = {"METRICS_ADDRESS": f"127.0.0.1:{config.ports['inference_metrics']}"}
-    return _celery_worker("inference", "inference.main", _service_environment(config, "worker") | environment)
+    metrics = {"METRICS_ADDRESS": f"127.0.0.1:{config.ports['inference_metrics']}"}
+    return _celery_worker("inference", "inference.main", _service_environment(config, "worker") | metrics)
 
 
 def _training(config: Config) -> Program:
-    environment = {
+    environment = _service_environment(config, "training") | {
         "DATA_SETS": str(config.state / "data-sets"),
         "CACHE_PATH": str(config.state / "data"),
         "TORCH_INSTALLER": str(REPOSITORY / "scripts/bootstrap"),
     }
-    return _celery_worker(
-        "training", "training.worker.main", _service_environment(config, "training") | environment
-    )
+    return _celery_worker("training", "training.worker.main", environment)
 
 
 def _celery_worker(name: str, app: str, environment: Mapping[str, str]) -> Program:
-    worker = [_installed("celery"), "-A", app, "worker", "--loglevel", "WARNING"]
+    worker = [installed("celery"), "-A", app, "worker", "--loglevel", "WARNING"]
     flags = ["-n", f"{name}@localhost", "--without-gossip", "--without-mingle"]
     return Program([*worker, *flags], environment, {"stopwaitsecs": "30"})
 
@@ -154,14 +150,14 @@ def _flower(config: Config) -> Program:
         "FLOWER_MAX_TASKS": "10000",
     }
     flags = ["--address=127.0.0.1", f"--port={config.ports['flower']}"]
-    return Program([_installed("celery"), "flower", *flags], environment)
+    return Program([installed("celery"), "flower", *flags], environment)
 
 
 def _nginx(config: Config) -> Program:
     return Program([find_program("nginx"), "-c", f"{config.state}/nginx/nginx.conf", "-p", str(config.state)])
 
 
-def _installed(name: str) -> str:
+def installed(name: str) -> str:
     """A command of this virtual environment."""
     return str(Path(sys.executable).parent / name)
 

@@ -5,7 +5,6 @@ import hashlib
 import os
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
@@ -42,7 +41,7 @@ def start(state: Path, http_port: int, names: Collection[str] = PROGRAMS) -> Con
     with claimed(state):
         if "postgres" in names:
             create_database(config)
-        run([f"{Path(sys.executable).parent}/supervisord", "-c", f"{state}/supervisord.conf"], "supervisord")
+        run([programs.installed("supervisord"), "-c", f"{state}/supervisord.conf"], "supervisord")
         if "postgres" in names:
             apply_schema(config)
     return config
@@ -193,7 +192,7 @@ def apply_schema(config: Config) -> None:
         )
     passwords = "".join(
         f"ALTER ROLE {user} PASSWORD '{config.secrets[f'database_{user}']}';"
-        for user in ("backend", "worker", "training")
+        for user in configuration.DATABASE_USERS
     )
     changed = psql("cifar", passwords)
     if changed.returncode != 0:

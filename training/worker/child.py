@@ -144,7 +144,7 @@ def explain(status: int, last_line: str) -> TrainingFailed:
 
 
 def _make_storable(message: dict[str, Any]) -> dict[str, Any]:
-    """Without what PostgreSQL's text cannot hold: NUL, and the surrogates of names that are not UTF-8."""
+    """The message without what PostgreSQL's text cannot hold: NUL, and surrogates of names not in UTF-8."""
     return {
         key: value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
         for key, value in message.items()

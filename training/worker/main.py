@@ -11,10 +11,9 @@ SECRETS = Path("/run/secrets")  # Docker mounts each secret as a file here
 
 def build_command(settings: Settings) -> list[str]:
     """The command of a child process. Its CPU priority is low, because serving comes first."""
-    command = ["nice", "-n", "10", sys.executable, "-m"]
-    if settings.torch_installer:
-        return [*command, "training.install", settings.torch_installer]
-    return [*command, "training.train"]
+    installer = settings.torch_installer
+    module = ["training.install", installer] if installer else ["training.train"]
+    return ["nice", "-n", "10", sys.executable, "-m", *module]
 
 
 settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)  # pyright: ignore

@@ -41,10 +41,8 @@ class Runner:
     def __init__(
         self, settings: "Settings", runs: "Runs", command: Sequence[str], stopping: threading.Event
     ) -> None:
-        self.models = settings.models_path
+        self.settings = settings
         self.checkpoints = settings.models_path / ".runs"
-        self.data_sets = settings.data_sets
-        self.cache = settings.cache_path
         self.runs = runs
         self.command = command
         self.stopping = stopping
@@ -116,8 +114,8 @@ class Runner:
             "--seed": run.seed,
             "--epochs": run.epochs,
             "--data": self._find_data(run.data),
-            "--models": self.models,
-            "--cache": self.cache,
+            "--models": self.settings.models_path,
+            "--cache": self.settings.cache_path,
             "--activation": run.activation,
             "--checkpoint": self.checkpoints / f"{run.id}.checkpoint",
             "--report": "json",
@@ -128,9 +126,10 @@ class Runner:
     def _find_data(self, name: str | None) -> Path | None:
         if name is None:
             return None
-        found = sorted(path.name for path in self.data_sets.glob("[!.]*") if path.name.isprintable())
+        folder = self.settings.data_sets
+        found = sorted(path.name for path in folder.glob("[!.]*") if path.name.isprintable())
         if name in found:
-            return self.data_sets / name
+            return folder / name
         raise TrainingFailed(
             "Data set not found",
             f"There is no {name!r} in the training worker's folder of data sets (its setting DATA_SETS), "
@@ -191,7 +190,7 @@ class Runner:
 
     def _sweep(self) -> None:
         """Remove the checkpoints of ended runs, and unpublished folders of killed processes."""
-        for folder in self.models.glob(".partial-*"):
+        for folder in self.settings.models_path.glob(".partial-*"):
             with suppress(OSError):
                 if time.time() - folder.stat().st_mtime > PARTIAL_SECONDS:
                     shutil.rmtree(folder)

@@ -5,7 +5,7 @@ and its reports wait in the worker's memory.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -52,9 +52,7 @@ SELECT id FROM mine
 """
 
 # Make the inference workers look for new models at once.
-ANNOUNCE = """
-SELECT pg_notify('models', '')
-"""
+ANNOUNCE = "SELECT pg_notify('models', '')"
 
 # Why the inference workers refused a published model, and whether it is to be served but is not served yet.
 MODEL = """
@@ -81,10 +79,7 @@ WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
 # The runs that have not ended.
-UNFINISHED = """
-SELECT id FROM trainings WHERE status IN ('queued', 'running')
-"""
-
+UNFINISHED = "SELECT id FROM trainings WHERE status IN ('queued', 'running')"
 
 FIGURES = ("loss", "accuracy", "validation_accuracy", "learning_rate", "images_per_second", "seconds_left")
 
@@ -101,7 +96,7 @@ class Runs:
 
     def claim(self, id: UUID) -> Run | None:
         """Claim a run; None if it has ended or belongs to another worker."""
-        rows = self._execute(CLAIM, id, STALE_SECONDS)
+        rows = self._connection.execute(CLAIM, (id, STALE_SECONDS))
         return Run(*rows[0]) if rows else None
 
     def check(self, run: Run) -> None:
@@ -125,21 +120,18 @@ class Runs:
         self._execute_for(run, HAND_BACK)
 
     def announce(self) -> None:
-        self._execute(ANNOUNCE)
+        self._connection.execute(ANNOUNCE, ())
 
     def find_model(self, version: str) -> Model | None:
-        rows = self._execute(MODEL, version)
+        rows = self._connection.execute(MODEL, (version,))
         return Model(*rows[0]) if rows else None
 
     def unfinished(self) -> set[UUID]:
-        return {id for (id,) in self._execute(UNFINISHED)}
+        return {id for (id,) in self._connection.execute(UNFINISHED, ())}
 
     def close(self) -> None:
         self._connection.close()
 
     def _execute_for(self, run: Run, statement: LiteralString, *values: Any) -> None:
-        if not self._execute(statement, run.id, run.attempt, *values):
+        if not self._connection.execute(statement, (run.id, run.attempt, *values)):
             raise Lost(f"{run.id} is canceled, deleted or claimed again")
-
-    def _execute(self, statement: LiteralString, *parameters: Any) -> Sequence[tuple[Any, ...]]:
-        return self._connection.execute(statement, parameters)
