@@ -1,4 +1,14 @@
-"""The errors that end a command of this package. Each has a title, and a text that says what to do."""
+"""The errors that end a command of this package. Each has a title, and a text that says what to do.
+
+CommandError
+├── DataError     the images cannot be used
+├── TeacherError  the teacher cannot be used
+├── ModuleError   the module to import cannot be used
+├── OtherRun      the checkpoint belongs to another run
+├── Diverged      the loss is infinite or not a number
+├── OutOfMemory   the GPU's memory is full
+└── InstallError  PyTorch could not be installed
+"""
 
 
 class CommandError(Exception):
@@ -20,14 +30,10 @@ class ModuleError(CommandError):
 
 
 class OtherRun(CommandError):
-    """The checkpoint belongs to another run."""
-
     title = "Training cannot resume"
 
 
 class Diverged(CommandError):
-    """The loss is infinite or not a number."""
-
     title = "Training diverged"
 
 
