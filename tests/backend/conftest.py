@@ -111,7 +111,7 @@ def refuses(refusal: Refusal, match: str | None = None) -> pytest.RaisesExc[Serv
 async def insert(
     database: asyncpg.Connection, minute: int, label: str | None, confidence: float = 0.5
 ) -> str:
-    """A row that was accepted `minute` minutes after START, with the id of that time."""
+    """Insert a row that was accepted `minute` minutes after START; with a label, it has succeeded."""
     moment = START + timedelta(minutes=minute)
     random = uuid4().int & ((1 << 62) - 1)
     number = (int(moment.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | random

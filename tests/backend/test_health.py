@@ -1,4 +1,4 @@
-"""The health report: the state of each part, within a second."""
+"""The health report: the status of each part, within a second."""
 
 import asyncio
 import json
@@ -160,11 +160,11 @@ def gpu(detail: str | None) -> Gpu:
         ([container("restarting", None)], [], "degraded"),
         ([container("dead", None)], [], "degraded"),
         ([container(), container(health="unhealthy")], [], "degraded"),
-        ([container("exited", "unhealthy")], [], "ok"),  # the state at its stop
+        ([container("exited", "unhealthy")], [], "ok"),  # its health when it stopped
         ([], [gpu("it has fallen off the bus")], "degraded"),
     ],
 )
-async def test_a_failing_part_degrades_the_report_and_hides_nothing(
+async def test_only_a_failing_container_or_gpu_degrades_the_report(
     containers: list[Container],
     gpus: list[Gpu],
     status: str,
@@ -204,7 +204,7 @@ async def test_a_part_that_hangs_is_asked_once_and_reported_in_time() -> None:
         return "late"
 
     question = Question(hang)
-    for seconds in (DEADLINE_SECONDS, 0):  # the second caller gets the answer at once
+    for seconds in (DEADLINE_SECONDS, 0):  # the second caller gets the error at once
         started = time.monotonic()
         with pytest.raises(Unavailable, match="no answer for"):
             await question.answer()

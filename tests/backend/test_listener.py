@@ -9,8 +9,7 @@ import pytest
 from backend.listener import CHECK_SECONDS, TIMEOUT_SECONDS
 from backend.settings import Settings
 from scripts.local.config import Config
-from tests.backend.conftest import Api, Reader, Serve
-from tests.backend.test_events import Finish
+from tests.backend.conftest import Api, Finish, Reader, Serve
 from tests.conftest import eventually
 
 

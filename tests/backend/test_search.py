@@ -52,7 +52,7 @@ async def insert_names(database: asyncpg.Connection) -> None:
 async def test_a_search_finds_its_text_anywhere_in_the_name_and_nothing_else(
     term: str, api: Api, database: asyncpg.Connection
 ) -> None:
-    """Short terms, the wildcards of LIKE, rows in every status: the result does not depend on the plan."""
+    """Also short terms and the wildcards of LIKE, with each plan."""
     await insert_names(database)
     expected = {name for name in NAMES if term.lower() in name.lower()}
     answer = await api.client.get("/api/predictions", params={"q": term})
@@ -148,7 +148,7 @@ async def test_a_search_or_an_export_that_times_out_gets_a_next_step(
 
 @asynccontextmanager
 async def taken(pool: Pool, connections: int) -> AsyncGenerator[None]:
-    """Use all connections of a pool."""
+    """Hold `connections` connections of a pool."""
     async with AsyncExitStack() as stack:
         for _ in range(connections):
             await stack.enter_async_context(pool._engine.connect())

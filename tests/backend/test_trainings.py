@@ -107,7 +107,7 @@ async def test_an_invalid_request_is_refused(
 
 
 @pytest.mark.parametrize("size", [5_000, 5_000_000])
-async def test_a_huge_body_is_refused(size: int, api: Api) -> None:
+async def test_a_body_over_the_limit_is_refused(size: int, api: Api) -> None:
     answer = await api.client.post("/api/trainings", content=b" " * size)
     assert_problem(answer, 413, "4,096", "/docs")
 
@@ -167,9 +167,7 @@ async def test_one_training_has_its_curve_in_order(api: Api, database: asyncpg.C
     assert first["timestamp"]
 
 
-async def test_a_loss_that_is_no_number_does_not_break_the_answer(
-    api: Api, database: asyncpg.Connection
-) -> None:
+async def test_a_figure_that_is_not_finite_is_null(api: Api, database: asyncpg.Connection) -> None:
     training = await start(api)
     await database.execute(EPOCH.replace("1.5", "'NaN'").replace("60)", "'Infinity')"), training["id"], 1)
     answer = await api.client.get(training["urls"]["self"])
@@ -238,7 +236,7 @@ async def test_a_training_whose_seen_at_is_old_is_silent(api: Api, database: asy
 @pytest.mark.parametrize(
     ("method", "part"),
     [("GET", ""), ("GET", "/events"), ("POST", "/cancel")],
-    ids=["read", "follow", "end"],
+    ids=["read", "follow", "cancel"],
 )
 async def test_an_unknown_training_is_a_problem(method: str, part: str, api: Api) -> None:
     answer = await api.client.request(method, f"/api/trainings/{uuid4()}{part}")

@@ -1,4 +1,4 @@
-"""No upload is lost when a process is killed, stopped or suspended."""
+"""The whole system when a process is killed, stopped or suspended: no accepted upload is lost."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ class Users:
             try:
                 answer = await self._client.post("/api/predict", files=files)
             except httpx.TransportError:
-                continue  # the upload was not accepted
+                continue  # no answer: the upload may be stored or not
             if answer.status_code == 202:
                 self.accepted += [prediction["id"] for prediction in answer.json()["predictions"]]
             await asyncio.sleep(0.05)
