@@ -14,7 +14,7 @@ from playwright.async_api import Page, async_playwright, expect
 from scripts.local.config import Config
 from tests.conftest import run_proxy
 
-OFF_THE_NETWORK = [
+CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -40,7 +40,7 @@ async def open_page(address: str, monitor_password: str, complaints: list[str]) 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     assert chromium, "Chromium is missing; scripts/bootstrap tests installs it"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=OFF_THE_NETWORK)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         page = await browser.new_page(
             base_url=address,
             http_credentials={"username": "monitor", "password": monitor_password},
@@ -74,6 +74,6 @@ def proxy_without_servers(tmp_path_factory: pytest.TempPathFactory) -> Generator
 
 
 def read_log(system: Config, name: str) -> list[dict[str, Any]]:
-    """Every line of a service's log. Each is JSON, except what Celery prints when it is stopped."""
+    """The JSON lines of a service's log: all but those that Celery prints when it is stopped."""
     lines = Path(system.state / f"log/{name}.log").read_text().splitlines()
     return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]

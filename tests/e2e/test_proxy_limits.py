@@ -16,7 +16,7 @@ from tests.e2e.proxy import assert_is_problem, find_in_log, get, run_server, sen
 
 @pytest.fixture
 def many_files() -> Generator[None]:
-    """Raise the limit of open files: the tests hold both ends of thousands of connections."""
+    """Raise the limit of open files: the test holds both ends of thousands of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
