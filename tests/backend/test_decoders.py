@@ -23,7 +23,7 @@ from images.errors import DamagedImage, ImageError, TooManyPixels, UnknownFormat
 from scripts.local.config import REPOSITORY, Config, find_free_ports
 from tests.backend.conftest import Api, Serve, assert_problem
 from tests.conftest import ended, eventually
-from tests.images.files import encode
+from tests.images.files import chunk, encode
 
 PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JPEG")
 
@@ -35,12 +35,6 @@ def decoders_start_at_their_first_file() -> None:
 
 def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
     """A PNG of 91 kB with 16-bit pixels and a transparent colour. It takes about a second to decode."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     rows = zlib.compress(bytes(height * (1 + 6 * width)))
     chunks = [(b"IHDR", header), (b"tRNS", bytes(6)), (b"IDAT", rows), (b"IEND", b"")]
