@@ -144,7 +144,6 @@ class OtherServices:
 
 
 async def wait_until_gone(pid: int) -> None:
-    """Wait until a process is gone."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         await eventually(lambda: ended(process), 10)
