@@ -15,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from httpx_sse import ServerSentEvent, aconnect_sse
+from pydantic import SecretStr
 
 from backend.decoders import Lane
 from backend.errors import Refusal, ServiceError
@@ -135,6 +136,12 @@ async def insert(
     return id
 
 
+def without(settings: Settings, *names: str) -> Settings:
+    """Settings whose `database_url` or `broker_url` is an address without a server."""
+    urls = {"database_url": "postgresql://x:x@127.0.0.1:1/x", "broker_url": "amqp://x:x@127.0.0.1:1/x"}
+    return settings.model_copy(update={name: SecretStr(urls[name]) for name in names})
+
+
 async def minutes(api: Api, **query: object) -> list[int]:
     """The minutes of the rows of `insert` that the history lists for this query."""
     answer = await api.client.get("/api/predictions", params=query)  # pyright: ignore[reportArgumentType]
@@ -209,7 +216,11 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
 
 @pytest.fixture
 async def api(serve: Serve, settings: Settings) -> Api:
-    """A backend that is connected to the broker and the database."""
+    return await serve_connected(serve, settings)
+
+
+async def serve_connected(serve: Serve, settings: Settings) -> Api:
+    """Start a backend, and wait until it is connected to the broker and listens to the database."""
     api = await serve(settings)
 
     async def connected() -> bool:

@@ -54,6 +54,9 @@ class Backend:
     async def count(self, condition: str) -> int:
         return int(await self.database.fetchval(f"SELECT count(*) FROM predictions WHERE {condition}") or 0)
 
+    async def has_begun(self) -> bool:
+        return await self.count("completed_at IS NOT NULL") > 0
+
     async def all_finished(self) -> bool:
         return await self.count("completed_at IS NULL") == 0
 
