@@ -191,7 +191,7 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
             app = build_app(settings)
             config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=3)
             server, listening = Server(config), config.bind_socket()
-            running = asyncio.create_task(server._serve([listening]))  # without its signal handlers
+            running = asyncio.create_task(server._serve([listening]))  # `serve` would install signal handlers
             while not server.started:
                 assert not running.done(), "the backend did not start"
                 await asyncio.sleep(0.01)

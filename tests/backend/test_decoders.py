@@ -45,7 +45,7 @@ def decoder_processes(of: int | None = None) -> list[psutil.Process]:
     """The decoder processes of a backend, in this process or in another one."""
     found: list[psutil.Process] = []
     for child in psutil.Process(of).children():
-        with suppress(psutil.NoSuchProcess):  # a process of the test before is just ending
+        with suppress(psutil.NoSuchProcess):  # it has just ended
             if "backend.decoder" in child.cmdline():
                 found.append(child)
     return found

@@ -45,7 +45,7 @@ async def test_a_key_belongs_to_its_images_and_is_free_after_their_removal(api: 
         assert_problem(await api.upload(*others, **KEY), 422, "Idempotency key", "new one")
     assert [row["id"] for row in (await api.client.get("/api/predictions")).json()["results"]] == [
         prediction["id"]
-    ]  # nothing is stored of refused uploads
+    ]  # refused uploads store nothing
     assert (await api.upload(dog, **{"Idempotency-Key": "another"})).json()["id"] != prediction["id"]
     assert (await api.client.delete(prediction["urls"]["self"])).status_code == 204
     assert (await api.upload(dog, **KEY)).status_code == 202

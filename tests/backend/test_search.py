@@ -122,7 +122,7 @@ async def test_succeeded_predictions_can_be_searched_by_label(api: Api, database
 
 @asynccontextmanager
 async def locked(servers: Config) -> AsyncGenerator[None]:
-    """No statement can read the table of predictions."""
+    """Lock the table of predictions, so that no other statement can read it."""
     connection = await asyncpg.connect(servers.database_url("cifar"))
     async with connection.transaction():
         await connection.execute("LOCK predictions")

@@ -136,7 +136,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
         pid = pid_of(system, victim)
         os.kill(pid, signal.SIGKILL)
         if port := system.ports.get(PORT_OF.get(victim, "")):
-            await eventually(partial(is_free, port), 10)  # the killed process was the one that served
+            await eventually(partial(is_free, port), 10)  # no other process serves the port
     finally:
         with suppress(psutil.NoSuchProcess):
             worker.resume()

@@ -81,7 +81,7 @@ async def publish(
 
     await eventually(connected)
     pixels = itertools.cycle(PIXELS)
-    rows = await asyncpg.connect(servers.database_url("backend"))  # the fixture's connection may be in use
+    rows = await asyncpg.connect(servers.database_url("backend"))  # the connection `database` may be in use
 
     async def publish() -> None:
         id = uuid.uuid4()
@@ -197,7 +197,7 @@ async def test_a_worker_waits_for_a_model_and_predictions_stay_queued(
         await publish()
         await eventually(has_logged_it, 60)
         worker.process.terminate()
-        assert worker.process.wait(5) == -signal.SIGTERM  # it stops without a model
+        assert worker.process.wait(5) == -signal.SIGTERM  # it can stop without a model
 
     with run_worker(servers, tmp_path) as worker:
         (worker.models / FIRST).mkdir()

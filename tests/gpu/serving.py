@@ -1,4 +1,4 @@
-"""The part `serving`: the answers and the speed of the shipped model on the GPU.
+"""The part `serving`: the answers and the speed of a version on the GPU.
 
 The variant "as served" is what an inference worker does. The other variants show what a change would gain.
 Times include the copies to the device and back.
