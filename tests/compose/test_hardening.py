@@ -107,7 +107,7 @@ def test_gpus_are_reserved_in_a_file_of_their_own(compose: Compose) -> None:
         assert set(resources["limits"]) >= {"cpus", "memory", "pids"}, name
 
 
-def test_a_stack_file_refuses_a_port_of_one_interface(compose: Compose) -> None:
+def test_the_script_stack_file_refuses_a_port_of_one_interface(compose: Compose) -> None:
     command = [REPOSITORY / "scripts/stack-file", "--env-file", str(compose.env_file)]
     environment = os.environ | {"HTTP_PORT": "127.0.0.1:80"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`make up`: what it prints while it waits, and how it treats unusual machines."""
+"""`make up` and `make down`: waiting, changed schemas, processes left behind, and unusual machines."""
 
 import errno
 import resource
