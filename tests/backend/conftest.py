@@ -15,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from httpx_sse import ServerSentEvent, aconnect_sse
+from pydantic import SecretStr
 
 from backend.decoders import Lane
 from backend.errors import Refusal, ServiceError
@@ -111,7 +112,7 @@ def refuses(refusal: Refusal, match: str | None = None) -> pytest.RaisesExc[Serv
 async def insert(
     database: asyncpg.Connection, minute: int, label: str | None, confidence: float = 0.5
 ) -> str:
-    """A row that was accepted `minute` minutes after START, with the id of that time."""
+    """Insert a row that was accepted `minute` minutes after START; with a label, it has succeeded."""
     moment = START + timedelta(minutes=minute)
     random = uuid4().int & ((1 << 62) - 1)
     number = (int(moment.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | random
@@ -133,6 +134,12 @@ async def insert(
             PROBABILITIES,
         )
     return id
+
+
+def without(settings: Settings, *names: str) -> Settings:
+    """Settings whose `database_url` or `broker_url` is an address without a server."""
+    urls = {"database_url": "postgresql://x:x@127.0.0.1:1/x", "broker_url": "amqp://x:x@127.0.0.1:1/x"}
+    return settings.model_copy(update={name: SecretStr(urls[name]) for name in names})
 
 
 async def minutes(api: Api, **query: object) -> list[int]:
@@ -184,7 +191,7 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
             app = build_app(settings)
             config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=3)
             server, listening = Server(config), config.bind_socket()
-            running = asyncio.create_task(server._serve([listening]))  # without its signal handlers
+            running = asyncio.create_task(server._serve([listening]))  # `serve` would install signal handlers
             while not server.started:
                 assert not running.done(), "the backend did not start"
                 await asyncio.sleep(0.01)
@@ -209,7 +216,11 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
 
 @pytest.fixture
 async def api(serve: Serve, settings: Settings) -> Api:
-    """A backend that is connected to the broker and the database."""
+    return await serve_connected(serve, settings)
+
+
+async def serve_connected(serve: Serve, settings: Settings) -> Api:
+    """Start a backend, and wait until it is connected to the broker and listens to the database."""
     api = await serve(settings)
 
     async def connected() -> bool:

@@ -76,12 +76,12 @@ class Reader:
         return (await self.read())[0]
 
     async def end(self) -> tuple[int | None, str]:
-        """The exit status and the standard error."""
+        """End the process; returns its exit status and its standard error."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                _, complaints = await self.process.communicate(b"")
+                _, errors = await self.process.communicate(b"")
         except TimeoutError:
             self.process.kill()
             await self.process.communicate()
             raise
-        return self.process.returncode, complaints.decode()
+        return self.process.returncode, errors.decode()

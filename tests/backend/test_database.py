@@ -1,4 +1,4 @@
-"""The direct connection, for statements that run for every upload."""
+"""The direct connection, for the most frequent statements."""
 
 from collections.abc import AsyncGenerator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Decoder processes: no file takes the time, the memory or the process of other files."""
+"""Decoder processes: a slow, large or crashing file does not harm other files."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from images.errors import DamagedImage, ImageError, TooManyPixels, UnknownFormat
 from scripts.local.config import REPOSITORY, Config, find_free_ports
 from tests.backend.conftest import Api, Serve, assert_problem
 from tests.conftest import ended, eventually
-from tests.images.files import encode
+from tests.images.files import chunk, encode
 
 PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JPEG")
 
@@ -34,13 +34,7 @@ def decoders_start_at_their_first_file() -> None:
 
 
 def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
-    """A PNG of 120 kB with 16-bit pixels and a transparent colour. It takes about a second to decode."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
+    """A PNG of 91 kB with 16-bit pixels and a transparent colour. It takes about a second to decode."""
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     rows = zlib.compress(bytes(height * (1 + 6 * width)))
     chunks = [(b"IHDR", header), (b"tRNS", bytes(6)), (b"IDAT", rows), (b"IEND", b"")]
@@ -51,7 +45,7 @@ def decoder_processes(of: int | None = None) -> list[psutil.Process]:
     """The decoder processes of a backend, in this process or in another one."""
     found: list[psutil.Process] = []
     for child in psutil.Process(of).children():
-        with suppress(psutil.NoSuchProcess):  # a process of the test before is just ending
+        with suppress(psutil.NoSuchProcess):  # it has just ended
             if "backend.decoder" in child.cmdline():
                 found.append(child)
     return found
@@ -59,7 +53,7 @@ def decoder_processes(of: int | None = None) -> list[psutil.Process]:
 
 @contextmanager
 def frozen(processes: list[psutil.Process]) -> Generator[None]:
-    """Stop the processes with a signal, so that they never answer."""
+    """Suspend the processes, so that they answer nothing within the block."""
     for process in processes:
         process.suspend()
     try:
@@ -100,14 +94,14 @@ async def test_a_process_reports_why_a_file_cannot_be_decoded(
         decode(data, 20_000_000)
 
 
-async def test_an_image_over_the_limit_of_the_ordinary_lane_is_decoded_in_the_second(
+async def test_an_image_over_the_limit_of_the_ordinary_lane_is_decoded_in_the_large_one(
     decoders: Decoders,
 ) -> None:
     pixels = await decoders.decode(encode(Image.new("1", (5000, 4000), 1)))
     assert pixels == b"\xff" * 3072
 
 
-async def test_a_malicious_slow_file_is_refused_and_its_process_replaced(decoders: Decoders) -> None:
+async def test_a_slow_file_is_refused_and_both_its_processes_are_replaced(decoders: Decoders) -> None:
     before = decoder_processes()
     assert isinstance(await decoders.decode(slow_png()), OverLimits)
     photos = await asyncio.gather(*(decoders.decode(PHOTO) for _ in range(4)))
@@ -202,7 +196,7 @@ async def test_a_file_whose_process_was_killed_once_is_decoded_by_another(api: A
         upload = asyncio.create_task(api.upload(PHOTO))
         await eventually(lambda: held(api))
         for process in ordinary:
-            process.kill()  # as the kernel does without memory
+            process.kill()  # as the kernel does when memory runs out
     assert (await upload).status_code == 202
 
 

@@ -16,7 +16,7 @@ INSERT = """INSERT INTO predictions (id, filename, "timestamp", pixels)
 
 
 async def insert(database: asyncpg.Connection, count: int) -> None:
-    """Insert in steps, as uploads do. Very many rows in one statement are another case."""
+    """Insert in steps: a statement with more than 1,000 rows would make a single event."""
     for start in range(0, count, 500):
         await database.execute(INSERT, min(500, count - start))
 

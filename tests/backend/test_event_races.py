@@ -9,20 +9,18 @@ import asyncpg
 import pytest
 from httpx_sse import ServerSentEvent
 
-from tests.backend.conftest import Api, Reader
+from tests.backend.conftest import Api, Finish, Reader
 from tests.conftest import eventually
-
-Finish = Callable[[str], Awaitable[None]]
 
 
 class Hold:
-    """Stops one read of the event log, before or after its query."""
+    """Holds a read of the event log, before or after its query, until `release`."""
 
     def __init__(self, api: Api, monkeypatch: pytest.MonkeyPatch, name: str, moment: str) -> None:
         self.reached = asyncio.Event()
         self._released = asyncio.Event()
         self._moment = moment
-        central = name == "read_after"  # it has its own connection
+        central = name == "read_after"  # the central reader has its own connection
         log = api.services.changes._log if central else api.services.event_log
         self._read: Callable[..., Awaitable[Any]] = getattr(log, name)
         monkeypatch.setattr(log, name, self._held)
@@ -102,7 +100,7 @@ async def test_the_first_reader_of_all_predictions_misses_nothing_during_a_read_
 ) -> None:
     prediction = (await api.upload(cat)).json()
     hold = Hold(api, monkeypatch, "read_after", moment)
-    api.services.changes._wake.set()  # the tick
+    api.services.changes._wake.set()  # as the tick does
     await hold.reached.wait()
     reader = Reader(api, "/api/events")
     await reader.until(1)

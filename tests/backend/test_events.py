@@ -1,19 +1,15 @@
-"""Live status: streams send each change once, end, resume without a gap and survive a lost connection."""
+"""Live status: streams repeat no change, end, resume without a gap and survive a lost connection."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 
 import asyncpg
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from tests.backend.conftest import Api, Reader, cut_listeners
-from tests.backend.test_predict import assert_problem
+from tests.backend.conftest import Api, Finish, Reader, assert_problem, cut_listeners
 from tests.conftest import eventually, read_events
-
-Finish = Callable[[str], Awaitable[None]]
 
 
 async def test_a_stream_sends_the_statuses_in_order_and_ends(api: Api, cat: bytes, finish: Finish) -> None:

@@ -80,6 +80,15 @@ def test_visible_characters_are_kept(name: str) -> None:
         ("../../etc/cat.png", "cat.png"),
         ("pets/", "pets"),
         ("/", "unnamed"),
+    ],
+)
+def test_folders_and_invisible_characters_are_removed_and_accents_are_composed(given: str, kept: str) -> None:
+    assert clean_filename(given) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
         ("=?utf-8?B?S8OkdHpjaGVuLnBuZw==?=", "Kätzchen.png"),
         ("=?UTF-8?q?K=C3=A4tzchen_1.png?=", "Kätzchen 1.png"),
         ("=?iso-8859-1?Q?K=E4tzchen=2Epng?=", "Kätzchen.png"),

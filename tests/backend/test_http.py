@@ -106,7 +106,7 @@ async def test_an_exception_after_a_complete_answer_keeps_the_connection() -> No
 async def test_an_incomplete_answer_ends_its_connection(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the reader would take it for complete."""
+    """Otherwise the client would take the answer for complete."""
 
     async def break_off() -> AsyncGenerator[bytes]:
         yield b"half a line"
@@ -124,7 +124,7 @@ async def test_an_incomplete_answer_ends_its_connection(
 
 
 async def find_pages(api: Api, cat: bytes) -> list[str]:
-    """An address for every route that answers GET."""
+    """An address for every route that answers GET, and one that does not exist."""
     place = (await api.upload(cat)).json()["urls"]["self"]
     training = (await api.client.post("/api/trainings", content="{}")).json()["urls"]["self"]
     await api.client.post(f"{training}/cancel")

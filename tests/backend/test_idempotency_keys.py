@@ -1,19 +1,18 @@
 """Uploads that are repeated with an `Idempotency-Key`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 
-from tests.backend.conftest import Api, assert_problem
+from tests.backend.conftest import Api, Finish, assert_problem
 from tests.conftest import SAMPLES, eventually
 
 KEY = {"Idempotency-Key": "c0ffee-1"}
 
 
 async def test_an_upload_that_is_repeated_with_its_key_stores_no_second_row(
-    api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
+    api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     first, *again = await asyncio.gather(*(api.upload(cat, b"no image", cat, **KEY) for _ in range(6)))
     assert first.status_code == 202
@@ -27,7 +26,7 @@ async def test_an_upload_that_is_repeated_with_its_key_stores_no_second_row(
 
 
 async def test_waiting_with_a_key_returns_the_finished_prediction(
-    api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
+    api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     upload = asyncio.create_task(api.upload(cat, **KEY, Prefer="wait=10"))
 
@@ -46,7 +45,7 @@ async def test_a_key_belongs_to_its_images_and_is_free_after_their_removal(api: 
         assert_problem(await api.upload(*others, **KEY), 422, "Idempotency key", "new one")
     assert [row["id"] for row in (await api.client.get("/api/predictions")).json()["results"]] == [
         prediction["id"]
-    ]  # nothing is stored of refused uploads
+    ]  # refused uploads store nothing
     assert (await api.upload(dog, **{"Idempotency-Key": "another"})).json()["id"] != prediction["id"]
     assert (await api.client.delete(prediction["urls"]["self"])).status_code == 204
     assert (await api.upload(dog, **KEY)).status_code == 202

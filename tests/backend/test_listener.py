@@ -9,8 +9,7 @@ import pytest
 from backend.listener import CHECK_SECONDS, TIMEOUT_SECONDS
 from backend.settings import Settings
 from scripts.local.config import Config
-from tests.backend.conftest import Api, Reader, Serve
-from tests.backend.test_events import Finish
+from tests.backend.conftest import Api, Finish, Reader, Serve, serve_connected
 from tests.conftest import eventually
 
 
@@ -73,13 +72,9 @@ async def api(wire: tuple[Wire, int], serve: Serve, settings: Settings, servers:
     url = settings.database_url.get_secret_value()
     through = url.replace(f":{servers.ports['postgres']}/", f":{wire[1]}/")
     assert through != url
-    api = await serve(Settings.model_validate(settings.model_dump() | {"database_url": through}))
-
-    async def connected() -> bool:
-        return api.services.broker.connected and api.services.changes.listening
-
-    await eventually(connected)
-    return api
+    return await serve_connected(
+        serve, Settings.model_validate(settings.model_dump() | {"database_url": through})
+    )
 
 
 async def test_a_hanging_listening_connection_is_replaced_and_no_event_is_missed(

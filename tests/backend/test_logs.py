@@ -1,4 +1,4 @@
-"""The log: JSON lines, with the id of the request on every line that it causes."""
+"""The log: JSON lines, with the id of the request on every line that the request causes."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Stored rows with details that no worker writes."""
+"""Stored rows with details that no worker writes, and a wait of zero."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from httpx_sse import aconnect_sse
 from tests.backend.conftest import Api, Finish
 from tests.conftest import read_events
 
-# Details that the table accepts and no worker writes: SQL for `probabilities` and `started_at`.
+# SQL for `probabilities` and `started_at`.
 MALFORMED = {
     "an object": ("""'{"cat": 0.9}'::jsonb""", "now()"),
     "pairs": ("""'[["cat", 0.9]]'::jsonb""", "now()"),

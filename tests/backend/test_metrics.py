@@ -1,4 +1,4 @@
-"""The metrics of a backend: requests, uploads, streams and waiting rows."""
+"""The metrics of a backend: requests, uploads, streams and unfinished predictions."""
 
 import asyncio
 from types import SimpleNamespace
@@ -78,7 +78,7 @@ async def test_an_open_stream_is_counted_until_it_ends(api: Api) -> None:
     await eventually(lambda: open_streams(0))
 
 
-async def test_waiting_rows_and_used_connections_are_reported(api: Api, cat: bytes) -> None:
+async def test_unfinished_predictions_and_used_connections_are_reported(api: Api, cat: bytes) -> None:
     await api.upload(cat)
 
     async def unfinished() -> bool:

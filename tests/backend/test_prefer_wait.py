@@ -1,19 +1,18 @@
 """Uploads that wait for their outcome, with `Prefer: wait`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 
 from backend.routes.predict import parse_wait
-from tests.backend.conftest import Api
+from tests.backend.conftest import Api, Finish
 from tests.conftest import eventually
 
 
 async def test_waiting_returns_the_finished_prediction(
-    api: Api, cat: bytes, finish: Callable[[str], Awaitable[None]], database: asyncpg.Connection
+    api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     upload = asyncio.create_task(api.upload(cat, Prefer="wait=10"))
 

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 from contextlib import closing
-from io import BytesIO
 from itertools import chain, repeat
 
 import asyncpg
@@ -14,12 +13,7 @@ from PIL import Image
 from backend.settings import Settings
 from tests.backend.conftest import Api, Serve, assert_problem
 from tests.conftest import SAMPLES, eventually
-
-
-def png(width: int, height: int) -> bytes:
-    file = BytesIO()
-    Image.new("L", (width, height)).save(file, "PNG")
-    return file.getvalue()
+from tests.images.files import encode
 
 
 async def test_a_request_is_refused_if_every_file_is_refused(api: Api) -> None:
@@ -37,7 +31,7 @@ async def test_a_request_is_refused_if_every_file_is_refused(api: Api) -> None:
         (b"", 422, ("Empty file", "upload it again")),
         (b"no picture at all", 415, ("Not a supported image", "Convert")),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, ("Not a supported image",)),
-        (png(2000, 1000), 413, ("too many pixels", "1,000,000", "scale")),
+        (encode(Image.new("L", (2000, 1000))), 413, ("too many pixels", "1,000,000", "scale")),
         (b"\x89PNG\r\n" + bytes(200_000), 413, ("File too large", "100,000")),
         ((SAMPLES / "cat.jpg").read_bytes()[:500], 422, ("Damaged image", "again")),
     ],

@@ -1,4 +1,4 @@
-"""The relay publishes lost messages again, and no others."""
+"""The relay: which messages count as lost, and how rows are published."""
 
 import asyncio
 import json
@@ -267,7 +267,7 @@ class SlowBroker:
         self.published.append(list(messages))
 
 
-async def test_rows_announced_while_the_broker_confirms_share_the_next_messages(api: Api) -> None:
+async def test_rows_that_come_while_the_broker_confirms_share_the_next_messages(api: Api) -> None:
     broker = SlowBroker()
     services = api.services
     relay = Relay(services.predictions, services.trainings, broker)  # pyright: ignore[reportArgumentType]

@@ -13,10 +13,10 @@ from httpx_sse import aconnect_sse
 from backend.settings import Settings
 from scripts.local import programs
 from scripts.local.config import Config
-from tests.backend.conftest import Api, Reader, Serve
+from tests.backend.conftest import Api, Reader, Serve, serve_connected
 from tests.backend.test_event_limits import ids
 from tests.backend.test_trainings import CLAIM, EPOCH, SUCCEED, start
-from tests.conftest import eventually, read_events, run_stack
+from tests.conftest import read_events, run_stack
 
 CANCEL = "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE id = $1"
 
@@ -44,13 +44,7 @@ def restore(old: Config, new: Config) -> None:
 
 async def serve_restored(serve: Serve, machine: Config, settings: Settings) -> Api:
     changed = {"database_url": machine.database_url("backend")}
-    api = await serve(Settings.model_validate(settings.model_dump() | changed))
-
-    async def listens() -> bool:
-        return api.services.changes.listening
-
-    await eventually(listens)
-    return api
+    return await serve_connected(serve, Settings.model_validate(settings.model_dump() | changed))
 
 
 async def collect(api: Api, last_event_id: str, last: str) -> list[tuple[str, str]]:

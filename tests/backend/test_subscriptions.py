@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
 import pytest
@@ -12,10 +11,8 @@ from backend import events
 from backend.events import SENT_TOGETHER
 from backend.schemas.predictions import Prediction
 from backend.subscriptions import MAX_BACKLOG, Change, Subscription
-from tests.backend.conftest import Api
+from tests.backend.conftest import Api, Finish
 from tests.conftest import eventually, read_events
-
-Finish = Callable[[str], Awaitable[None]]
 
 
 async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> None:

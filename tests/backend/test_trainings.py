@@ -11,7 +11,7 @@ import pytest
 
 from backend.settings import Settings
 from backend.trainings import MAX_UNFINISHED
-from tests.backend.conftest import Api, Serve, assert_problem
+from tests.backend.conftest import Api, Serve, assert_problem, without
 from tests.conftest import eventually
 
 CLAIM = """UPDATE trainings SET status = 'running', phase = 'training', device = 'CPU', epochs = 8,
@@ -107,7 +107,7 @@ async def test_an_invalid_request_is_refused(
 
 
 @pytest.mark.parametrize("size", [5_000, 5_000_000])
-async def test_a_huge_body_is_refused(size: int, api: Api) -> None:
+async def test_a_body_over_the_limit_is_refused(size: int, api: Api) -> None:
     answer = await api.client.post("/api/trainings", content=b" " * size)
     assert_problem(answer, 413, "4,096", "/docs")
 
@@ -167,9 +167,7 @@ async def test_one_training_has_its_curve_in_order(api: Api, database: asyncpg.C
     assert first["timestamp"]
 
 
-async def test_a_loss_that_is_no_number_does_not_break_the_answer(
-    api: Api, database: asyncpg.Connection
-) -> None:
+async def test_a_figure_that_is_not_finite_is_null(api: Api, database: asyncpg.Connection) -> None:
     training = await start(api)
     await database.execute(EPOCH.replace("1.5", "'NaN'").replace("60)", "'Infinity')"), training["id"], 1)
     answer = await api.client.get(training["urls"]["self"])
@@ -238,7 +236,7 @@ async def test_a_training_whose_seen_at_is_old_is_silent(api: Api, database: asy
 @pytest.mark.parametrize(
     ("method", "part"),
     [("GET", ""), ("GET", "/events"), ("POST", "/cancel")],
-    ids=["read", "follow", "end"],
+    ids=["read", "follow", "cancel"],
 )
 async def test_an_unknown_training_is_a_problem(method: str, part: str, api: Api) -> None:
     answer = await api.client.request(method, f"/api/trainings/{uuid4()}{part}")
@@ -249,14 +247,12 @@ async def test_an_unknown_training_is_a_problem(method: str, part: str, api: Api
 async def test_a_training_is_accepted_without_a_broker(
     serve: Serve, settings: Settings, database: asyncpg.Connection
 ) -> None:
-    away = settings.model_copy(update={"broker_url": type(settings.broker_url)("amqp://x:x@127.0.0.1:1/x")})
-    await start(await serve(away))
+    await start(await serve(without(settings, "broker_url")))
     assert await database.fetchval("SELECT count(*) FROM trainings") == 1
 
 
 async def test_a_training_without_a_database_gets_503(serve: Serve, settings: Settings) -> None:
-    gone = type(settings.database_url)("postgresql://x:x@127.0.0.1:1/x")
-    api = await serve(settings.model_copy(update={"database_url": gone}))
+    api = await serve(without(settings, "database_url"))
     for answer in (await api.client.post("/api/trainings"), await api.client.get("/api/models")):
         assert isinstance(answer, httpx.Response)
         assert_problem(answer, 503, "database", "again")

@@ -14,8 +14,6 @@ BATCH = 64  # images
 
 
 class Backend:
-    """Stores images and publishes their messages."""
-
     def __init__(self, database: asyncpg.Connection, channel: aio_pika.abc.AbstractChannel) -> None:
         self.database = database
         self.channel = channel
@@ -49,12 +47,15 @@ class Backend:
         return ids
 
     async def waiting_messages(self) -> int:
-        """The messages that no worker holds."""
+        """The number of messages that no worker holds."""
         queues = [await self.channel.declare_queue(name, passive=True) for name in (INTERACTIVE, BULK)]
         return sum(queue.declaration_result.message_count or 0 for queue in queues)
 
     async def count(self, condition: str) -> int:
         return int(await self.database.fetchval(f"SELECT count(*) FROM predictions WHERE {condition}") or 0)
+
+    async def has_begun(self) -> bool:
+        return await self.count("completed_at IS NOT NULL") > 0
 
     async def all_finished(self) -> bool:
         return await self.count("completed_at IS NULL") == 0

@@ -15,11 +15,7 @@ async def test_a_lone_upload_does_not_wait_for_a_backlog_of_bulk(
     for _ in range(40):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
     with run_worker(servers, log, seconds=0.05):
-
-        async def has_begun() -> bool:
-            return await backend.count("completed_at IS NOT NULL") > 0
-
-        await eventually(has_begun, 60)
+        await eventually(backend.has_begun, 60)
         (lone,) = await backend.upload(FINE)
         await eventually(backend.all_finished, 60)
         rows = await backend.rows()
@@ -33,11 +29,8 @@ async def test_a_lone_upload_does_not_wait_for_all_redelivered_predictions(
     for _ in range(5):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
 
-    async def has_begun() -> bool:
-        return await backend.count("completed_at IS NOT NULL") > 0
-
     with run_worker(servers, log, seconds=0.2):
-        await eventually(has_begun, 60)
+        await eventually(backend.has_begun, 60)
 
     async def redelivered_ones_run() -> bool:
         return await backend.count("completed_at IS NOT NULL AND attempt = 2") > 0

@@ -49,7 +49,9 @@ async def test_a_lone_prediction_is_shown_under_its_id_once_it_is_received(
     try:
         id = (await client.post("/api/predict", files={"file": IMAGES[0]})).json()["id"]
         async with database.transaction():
-            await database.execute("LOCK TABLE predictions")  # so that the worker cannot finish it
+            await database.execute(
+                "LOCK TABLE predictions"
+            )  # so that the worker cannot finish the prediction
             worker.resume()
             await eventually(partial(shown, id, {"RECEIVED", "STARTED"}))
     finally:

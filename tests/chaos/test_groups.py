@@ -58,7 +58,7 @@ async def test_an_image_that_kills_the_worker_fails_alone_after_three_attempts(
     assert await backend.waiting_messages() == 0
 
 
-async def test_one_prediction_of_a_group_is_canceled_while_it_runs(
+async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other(
     servers: Config, backend: Backend, log: Path
 ) -> None:
     ids = await backend.upload(*[FINE] * 3)

@@ -1,4 +1,4 @@
-"""Task messages in the whole system: in batches, and malformed."""
+"""Task messages in the whole system: batches, tasks in Flower, and malformed messages."""
 
 import json
 import re

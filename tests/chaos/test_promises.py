@@ -1,4 +1,4 @@
-"""No upload is lost when a process is killed, stopped or suspended."""
+"""The whole system when a process is killed, stopped or suspended: no accepted upload is lost."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ class Users:
             try:
                 answer = await self._client.post("/api/predict", files=files)
             except httpx.TransportError:
-                continue  # the upload was not accepted
+                continue  # no answer: the upload may be stored or not
             if answer.status_code == 202:
                 self.accepted += [prediction["id"] for prediction in answer.json()["predictions"]]
             await asyncio.sleep(0.05)
@@ -136,7 +136,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
         pid = pid_of(system, victim)
         os.kill(pid, signal.SIGKILL)
         if port := system.ports.get(PORT_OF.get(victim, "")):
-            await eventually(partial(is_free, port), 10)  # the killed process was the one that served
+            await eventually(partial(is_free, port), 10)  # no other process serves the port
     finally:
         with suppress(psutil.NoSuchProcess):
             worker.resume()

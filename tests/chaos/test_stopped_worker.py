@@ -47,13 +47,10 @@ async def test_a_worker_with_a_batch_in_each_stage_waits_for_the_database(
         await backend.upload(*[FINE] * BATCH, queue=BULK)
     with run_worker(servers, log, seconds=0.1) as worker:  # 2 s for all
 
-        async def has_begun() -> bool:
-            return await backend.count("completed_at IS NOT NULL") > 0
-
         async def has_logged_it() -> bool:
             return "the database is unreachable" in log.read_text()  # noqa: ASYNC240
 
-        await eventually(has_begun, 60)
+        await eventually(backend.has_begun, 60)
         async with worker_locked_out(backend.database):
             await eventually(has_logged_it)
             assert worker.poll() is None
@@ -70,11 +67,7 @@ async def test_a_worker_that_stops_without_the_database_returns_its_messages(
     for _ in range(count):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
     with run_worker(servers, log, seconds=0.1) as worker:  # 2 s for all
-
-        async def has_begun() -> bool:
-            return await backend.count("completed_at IS NOT NULL") > 0
-
-        await eventually(has_begun, 60)
+        await eventually(backend.has_begun, 60)
         async with worker_locked_out(backend.database):
             await stop(worker)
     left = await backend.count("completed_at IS NULL")

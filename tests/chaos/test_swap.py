@@ -27,12 +27,12 @@ from tests.chaos import worker_process
 from tests.conftest import SHIPPED_MODEL, activate, eventually, worker_locked_out
 
 FIRST, SECOND = "2026-01-01-first", "2026-01-02-second"
-UPLOADS_A_SECOND = 60  # about half of what one core classifies
+UPLOADS_A_SECOND = 60  # about a tenth of what the system classifies on two cores
 PIXELS = [os.urandom(3072) for _ in range(16)]
 
 
 def copy_shipped(models: Path, version: str, **card: Any) -> Path:
-    """Copy the shipped model to another name, in one rename."""
+    """Copy the shipped model to another version, which appears in one rename."""
     partial_folder = models / f".{version}"
     partial_folder.mkdir()
     whole = json.loads((SHIPPED_MODEL / "card.json").read_text()) | {"version": version} | card
@@ -81,7 +81,7 @@ async def publish(
 
     await eventually(connected)
     pixels = itertools.cycle(PIXELS)
-    rows = await asyncpg.connect(servers.database_url("backend"))  # the fixture's connection may be in use
+    rows = await asyncpg.connect(servers.database_url("backend"))  # the connection `database` may be in use
 
     async def publish() -> None:
         id = uuid.uuid4()
@@ -140,7 +140,7 @@ async def test_predictions_finish_while_versions_are_swapped(
         copy_shipped(worker.models, FIRST)
         await wait_until_served(database, FIRST, 60)
         copy_shipped(worker.models, SECOND, activation="never")
-        await upload(publish, 2)  # because the first passes are slow
+        await upload(publish, 2)  # because the first forward passes are slow
         await eventually(partial(all_finished, database), 60)
         await database.execute("TRUNCATE predictions")
 
@@ -197,7 +197,7 @@ async def test_a_worker_waits_for_a_model_and_predictions_stay_queued(
         await publish()
         await eventually(has_logged_it, 60)
         worker.process.terminate()
-        assert worker.process.wait(5) == -signal.SIGTERM  # it stops without a model
+        assert worker.process.wait(5) == -signal.SIGTERM  # it can stop without a model
 
     with run_worker(servers, tmp_path) as worker:
         (worker.models / FIRST).mkdir()

@@ -1,6 +1,6 @@
 """The system under Docker Compose: a project of its own, with its own secrets, port and volumes.
 
-Needs a Docker Engine: `make compose-test` runs these; `make test` leaves them out.
+Needs a Docker Engine: `make compose-test` runs these tests; `make test` leaves them out.
 """
 
 import json

@@ -59,7 +59,7 @@ def test_the_proxy_reaches_neither_the_database_nor_the_docker_socket(services: 
 
 
 def test_no_service_has_a_way_out_that_it_does_not_need(config: dict[str, Any]) -> None:
-    """The proxy publishes a port, training downloads; these two share no such network."""
+    """The proxy publishes a port, and training downloads. They share no network with a way out."""
     ways_out = {name for name, network in config["networks"].items() if not network.get("internal")}
     members = {
         way: {name for name, service in config["services"].items() if way in service["networks"]}
@@ -107,7 +107,7 @@ def test_gpus_are_reserved_in_a_file_of_their_own(compose: Compose) -> None:
         assert set(resources["limits"]) >= {"cpus", "memory", "pids"}, name
 
 
-def test_a_stack_file_refuses_a_port_of_one_interface(compose: Compose) -> None:
+def test_the_script_stack_file_refuses_a_port_of_one_interface(compose: Compose) -> None:
     command = [REPOSITORY / "scripts/stack-file", "--env-file", str(compose.env_file)]
     environment = os.environ | {"HTTP_PORT": "127.0.0.1:80"}
     done = subprocess.run(

@@ -145,7 +145,7 @@ async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose) -
         await page.click("input[type=submit]")
         await page.goto("/rabbitmq/#/queues/cifar/inference")
         await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
-        await page.goto("about:blank")  # no script of RabbitMQ's runs any more
+        await page.goto("about:blank")  # this ends RabbitMQ's scripts
         # RabbitMQ's scripts may fail on an empty graph. `open_page` fails on the violations that remain.
         complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 

@@ -9,7 +9,7 @@ from aio_pika.exceptions import ChannelClosed
 
 from scripts.local.config import Config
 
-Deed = Callable[[AbstractChannel], Awaitable[None]]
+Action = Callable[[AbstractChannel], Awaitable[None]]
 
 
 async def publish_a_task(channel: AbstractChannel) -> None:
@@ -17,7 +17,7 @@ async def publish_a_task(channel: AbstractChannel) -> None:
     await exchange.publish(aio_pika.Message(b"x"), "inference")
 
 
-async def publish_an_event(channel: AbstractChannel) -> None:
+async def publish_a_celery_event(channel: AbstractChannel) -> None:
     exchange = await channel.get_exchange("celeryev", ensure=False)
     await exchange.publish(aio_pika.Message(b"x"), "worker.offline")
 
@@ -32,43 +32,51 @@ async def take_a_bulk_task(channel: AbstractChannel) -> None:
     await queue.get(fail=False)
 
 
-async def remove_the_events(channel: AbstractChannel) -> None:
+async def remove_the_exchange_of_celery_events(channel: AbstractChannel) -> None:
     await channel.exchange_delete("celeryev")
 
 
-async def listen_to_events(channel: AbstractChannel) -> None:
+async def listen_to_celery_events(channel: AbstractChannel) -> None:
     queue = await channel.declare_queue("celeryev.mine", exclusive=True, auto_delete=True)
     await queue.bind("celeryev", "#")
 
 
-async def attempt(config: Config, user: str, deed: Deed) -> None:
+async def perform(config: Config, user: str, action: Action) -> None:
     password = config.secrets["monitor" if user == "monitor" else f"broker_{user}"]
     address = f"amqp://{user}:{password}@127.0.0.1:{config.ports['amqp']}/cifar"
     async with await aio_pika.connect(address) as connection:
         channel = await connection.channel(on_return_raises=True)
-        await deed(channel)
+        await action(channel)
 
 
 @pytest.mark.parametrize(
-    ("user", "deed"),
+    ("user", "action"),
     [
-        *(("monitor", deed) for deed in (publish_a_task, publish_an_event, take_a_task, take_a_bulk_task)),
-        *(("monitor", deed) for deed in (remove_the_events, listen_to_events)),
-        *(("flower", deed) for deed in (publish_a_task, publish_an_event, take_a_task, take_a_bulk_task)),
-        ("backend", publish_an_event),
+        *(
+            ("monitor", action)
+            for action in (publish_a_task, publish_a_celery_event, take_a_task, take_a_bulk_task)
+        ),
+        *(("monitor", action) for action in (remove_the_exchange_of_celery_events, listen_to_celery_events)),
+        *(
+            ("flower", action)
+            for action in (publish_a_task, publish_a_celery_event, take_a_task, take_a_bulk_task)
+        ),
+        ("backend", publish_a_celery_event),
         *((user, publish_a_task) for user in ("worker", "training")),
         ("training", take_a_task),
     ],
 )
-async def test_a_service_may_do_only_what_it_needs(servers: Config, user: str, deed: Deed) -> None:
+async def test_an_action_that_a_user_does_not_need_is_refused(
+    servers: Config, user: str, action: Action
+) -> None:
     with pytest.raises(ChannelClosed, match="ACCESS_REFUSED"):
-        await attempt(servers, user, deed)
+        await perform(servers, user, action)
 
 
-@pytest.mark.parametrize("deed", [take_a_task, take_a_bulk_task])
-async def test_a_worker_takes_tasks_from_both_queues(deed: Deed, servers: Config) -> None:
-    await attempt(servers, "worker", deed)
+@pytest.mark.parametrize("action", [take_a_task, take_a_bulk_task])
+async def test_a_worker_may_take_tasks_from_both_queues(action: Action, servers: Config) -> None:
+    await perform(servers, "worker", action)
 
 
-async def test_flower_receives_events(servers: Config) -> None:
-    await attempt(servers, "flower", listen_to_events)
+async def test_flower_may_listen_to_celery_events(servers: Config) -> None:
+    await perform(servers, "flower", listen_to_celery_events)

@@ -1,14 +1,13 @@
 """Training decodes images to the same pixels as the service decodes uploads."""
 
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from images.decode import FORMATS, decode
+from tests.images.files import encode
 from training import data, files
 
 RANDOM = np.random.default_rng(0)
@@ -16,12 +15,6 @@ COLOURS = RANDOM.integers(0, 256, (300, 500, 3), dtype=np.uint8)
 GREY = RANDOM.integers(0, 2**16, (70, 50), dtype=np.uint16)
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
-
-
-def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 FILES = {
@@ -44,7 +37,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The pixels of each file in training."""
+    """The pixels of each file as training decodes it."""
     folder: Path = tmp_path_factory.mktemp("images")
     for part in ("train", "test"):
         for name in ("one", "two"):

@@ -1,4 +1,4 @@
-"""`make secrets` creates the secrets in compose.yaml, and keeps existing ones."""
+"""`make secrets` creates the secrets that compose.yaml names, and keeps existing ones."""
 
 import re
 import subprocess

@@ -148,7 +148,7 @@ async def test_events_are_numbered_in_the_order_of_the_commits(
         ("filename = ''", "filename_is_short"),
     ],
 )
-async def test_the_schema_refuses_a_row_that_contradicts_itself(
+async def test_the_schema_refuses_an_invalid_prediction(
     change: str, broken: str, database: asyncpg.Connection
 ) -> None:
     await database.execute(
@@ -170,7 +170,7 @@ async def test_the_schema_refuses_a_row_that_contradicts_itself(
         ("activation = 'maybe'", "activation_is_known"),
     ],
 )
-async def test_the_schema_refuses_a_training_that_contradicts_itself(
+async def test_the_schema_refuses_an_invalid_training(
     change: str, broken: str, database: asyncpg.Connection
 ) -> None:
     await database.execute(
@@ -215,7 +215,7 @@ async def test_the_schema_refuses_a_training_that_contradicts_itself(
         ("training", "UPDATE models SET activated_at = now()"),
     ],
 )
-async def test_a_service_has_only_the_rights_that_its_statements_need(
+async def test_a_statement_that_a_service_does_not_need_is_refused(
     user: str, statement: str, database: asyncpg.Connection
 ) -> None:
     await database.execute(f"SET ROLE {user}")

@@ -1,6 +1,7 @@
 """The task messages: the backend builds the golden messages, and Celery decodes them."""
 
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -83,27 +84,30 @@ def test_each_training_has_a_message_of_its_own() -> None:
     assert [message.argument for message in messages] == sorted(str(id) for id, _ in rows)
 
 
-async def test_the_backend_publishes_the_golden_message(
-    message: TaskMessage, golden: dict[str, Any], servers: Config
-) -> None:
+@pytest.fixture
+async def broker(servers: Config) -> AsyncGenerator[Broker]:
+    """The backend's connection to the broker."""
     broker = Broker(servers.broker_url("backend"), lambda _event: None)
     await broker.open()
-    reader = await aio_pika.connect(servers.broker_url("backend"))
-    try:
 
-        async def connected() -> bool:
-            return broker.connected
+    async def connected() -> bool:
+        return broker.connected
 
-        await eventually(connected)
+    await eventually(connected)
+    yield broker
+    await broker.close()
+
+
+async def test_the_backend_publishes_the_golden_message(
+    message: TaskMessage, golden: dict[str, Any], broker: Broker, servers: Config
+) -> None:
+    async with await aio_pika.connect(servers.broker_url("backend")) as reader:
         queue = await (await reader.channel()).declare_queue(message.queue, passive=True)
         await queue.purge()
         await broker.publish([message])
         received = await queue.get(timeout=5)
         assert received is not None
         await received.ack()
-    finally:
-        await broker.close()
-        await reader.close()
     assert received.body == golden["body"].encode()
     # Quorum queues add a delivery count.
     assert {k: v for k, v in received.headers.items() if k != "x-delivery-count"} == golden["headers"]
@@ -111,24 +115,14 @@ async def test_the_backend_publishes_the_golden_message(
     assert properties == golden["properties"]
 
 
-async def test_messages_for_every_queue_are_published_together(servers: Config) -> None:
-    broker = Broker(servers.broker_url("backend"), lambda _event: None)
-    await broker.open()
+async def test_messages_for_every_queue_are_published_together(broker: Broker) -> None:
     queues = (INFERENCE, BULK, TRAINING)
-    try:
-
-        async def connected() -> bool:
-            return broker.connected
-
-        await eventually(connected)
-        before = [(await broker.inspect(queue)).depth for queue in queues]
-        await broker.publish(
-            [message for queue in queues for message in build_messages(queue, [(uuid4(), None)])]
-        )
-        after = [(await broker.inspect(queue)).depth for queue in queues]
-        assert after == [depth + 1 for depth in before]
-    finally:
-        await broker.close()
+    before = [(await broker.inspect(queue)).depth for queue in queues]
+    await broker.publish(
+        [message for queue in queues for message in build_messages(queue, [(uuid4(), None)])]
+    )
+    after = [(await broker.inspect(queue)).depth for queue in queues]
+    assert after == [depth + 1 for depth in before]
 
 
 def as_request(golden: dict[str, Any], app: Celery, task: Any) -> Request:

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Browser, Page, Playwright, async_playwright, expect
 
 from scripts.local.config import Config
 from tests.conftest import run_proxy
 
-OFF_THE_NETWORK = [
+CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -28,6 +28,12 @@ REPORT_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
     reportViolation(`${event.violatedDirective} forbids ${event.blockedURI}`))"""
 
 
+async def launch_chromium(playwright: Playwright) -> Browser:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    assert program, "Chromium is missing; scripts/bootstrap tests installs it"
+    return await playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
+
+
 @pytest.fixture
 def complaints() -> list[str]:
     """The errors of the page's scripts, and the violations of its content security policy."""
@@ -37,10 +43,8 @@ def complaints() -> list[str]:
 @asynccontextmanager
 async def open_page(address: str, monitor_password: str, complaints: list[str]) -> AsyncGenerator[Page]:
     """A browser page of the system at `address`, logged in to Flower. A complaint fails the test."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "Chromium is missing; scripts/bootstrap tests installs it"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=OFF_THE_NETWORK)
+        browser = await launch_chromium(playwright)
         page = await browser.new_page(
             base_url=address,
             http_credentials={"username": "monitor", "password": monitor_password},
@@ -74,6 +78,6 @@ def proxy_without_servers(tmp_path_factory: pytest.TempPathFactory) -> Generator
 
 
 def read_log(system: Config, name: str) -> list[dict[str, Any]]:
-    """Every line of a service's log. Each is JSON, except what Celery prints when it is stopped."""
+    """The JSON lines of a service's log: all but those that Celery prints when it is stopped."""
     lines = Path(system.state / f"log/{name}.log").read_text().splitlines()
     return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]

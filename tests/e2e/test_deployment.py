@@ -51,7 +51,7 @@ def replace(text: str, changes: dict[str, str]) -> str:
     return text
 
 
-def start_nginx(folder: Path, port: int, behind: str, certificate: tuple[Path, Path]) -> list[str]:
+def configure_nginx(folder: Path, port: int, behind: str, certificate: tuple[Path, Path]) -> list[str]:
     pem, key = map(str, certificate)
     changes = {"listen 443": f"listen 127.0.0.1:{port}", "127.0.0.1:8080": behind}
     changes |= {"/etc/ssl/cifar.example.pem": pem, "/etc/ssl/cifar.example.key": key}
@@ -64,7 +64,7 @@ def start_nginx(folder: Path, port: int, behind: str, certificate: tuple[Path, P
     return [programs.find_program("nginx"), "-c", str(folder / "nginx.conf")]
 
 
-def start_caddy(folder: Path, port: int, behind: str, certificate: tuple[Path, Path]) -> list[str]:
+def configure_caddy(folder: Path, port: int, behind: str, certificate: tuple[Path, Path]) -> list[str]:
     pem, key = map(str, certificate)
     site = f"https://cifar.example:{port} {{\n    tls {pem} {key}\n"
     changes = {"cifar.example {\n": site, "127.0.0.1:8080": behind}
@@ -73,7 +73,7 @@ def start_caddy(folder: Path, port: int, behind: str, certificate: tuple[Path, P
     return ["env", f"HOME={folder}", "caddy", "run", "--config", str(folder / "Caddyfile")]
 
 
-@pytest.fixture(scope="module", params=[start_nginx, start_caddy], ids=["nginx", "caddy"])
+@pytest.fixture(scope="module", params=[configure_nginx, configure_caddy], ids=["nginx", "caddy"])
 def public(
     request: pytest.FixtureRequest,
     system: Config,
@@ -118,7 +118,7 @@ def visit(address: str, certificate: tuple[Path, Path]) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=address, transport=transport, headers=headers, timeout=30)
 
 
-async def test_a_documented_proxy_passes_uploads_of_any_size(
+async def test_a_documented_proxy_passes_small_and_large_uploads(
     public: tuple[str, Config], certificate: tuple[Path, Path], cat: bytes
 ) -> None:
     address, behind = public

@@ -70,7 +70,7 @@ async def test_rabbitmq_s_pages_work_under_their_content_security_policy(
     await page.fill("input[name=password]", system.secrets["monitor"])
     await page.click("input[type=submit]")
     await expect(page.locator("#main h1")).to_contain_text("inference")
-    await page.goto("about:blank")  # no script of RabbitMQ's runs any more
+    await page.goto("about:blank")  # this ends RabbitMQ's scripts
     # RabbitMQ's scripts may fail on a graph without figures yet. Only violations of our policy count.
     complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 

@@ -1,4 +1,4 @@
-"""`make up`: what it prints while it waits, and how it treats unusual machines."""
+"""`make up` and `make down`: waiting, changed schemas, processes left behind, and unusual machines."""
 
 import errno
 import resource
@@ -135,7 +135,7 @@ def test_the_postgresql_version_that_wrote_the_history_runs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs, "FOLDERS", [f"{tmp_path}/*/bin"])
-    monkeypatch.setenv("PATH", "")  # may have a postgres of this machine
+    monkeypatch.setenv("PATH", "")  # it may lead to a postgres of this machine
     old, new = install_postgres(tmp_path, "15"), install_postgres(tmp_path, "17")
     assert programs.postgres_server(tmp_path) == str(new)
     (tmp_path / "PG_VERSION").write_text("15\n")
@@ -206,7 +206,7 @@ def test_a_machine_without_ipv6_listens_on_ipv4_only(
 
 
 class ForRootOnly(socket.socket):
-    """A socket that refuses port 80 as it does to ordinary users; the tests may run as root."""
+    """A socket that may open no port, as ordinary users may not open port 80. The tests may run as root."""
 
     def bind(self, _address: object, /) -> None:
         raise PermissionError(13, "Permission denied")

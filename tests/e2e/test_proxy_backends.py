@@ -68,7 +68,7 @@ async def test_each_upload_after_a_500_is_answered(client: httpx.AsyncClient, sy
 async def test_only_idempotent_requests_are_retried_after_a_closed_connection(
     tmp_path: Path, method: str, status: int, sent: int
 ) -> None:
-    """The only backend answers, and closes the connection when the next request comes, like in a restart."""
+    """The only backend answers, and closes the connection when the next request comes, as in a restart."""
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -16,7 +16,7 @@ from tests.e2e.proxy import assert_is_problem, find_in_log, get, run_server, sen
 
 @pytest.fixture
 def many_files() -> Generator[None]:
-    """Raise the limit of open files: the tests hold both ends of thousands of connections."""
+    """Raise the limit of open files: the test holds both ends of thousands of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -32,7 +32,7 @@ async def test_a_client_that_never_ends_its_headers_is_disconnected(proxy_withou
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy_without_servers.http_port)
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
     started = time.monotonic()
-    with pytest.raises(ConnectionResetError):  # no lingering: reset_timedout_connection
+    with pytest.raises(ConnectionResetError):  # because of reset_timedout_connection
         await asyncio.wait_for(reader.read(), 15)
     assert time.monotonic() - started > 9
     writer.close()

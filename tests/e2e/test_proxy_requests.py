@@ -63,7 +63,7 @@ async def test_an_address_that_is_not_encoded_gets_advice(system: Config) -> Non
 
 
 @pytest.mark.parametrize(("header", "status"), [("If-Match", 412), ("Range", 416)])
-async def test_a_file_of_the_ui_that_does_not_fit_the_condition_gets_a_plain_answer(
+async def test_if_match_or_range_that_a_file_of_the_ui_cannot_satisfy_gets_a_plain_answer(
     client: httpx.AsyncClient, header: str, status: int
 ) -> None:
     answer = await client.get("/icon.svg", headers={header: "bytes=90000-"})
@@ -71,7 +71,9 @@ async def test_a_file_of_the_ui_that_does_not_fit_the_condition_gets_a_plain_ans
     assert answer.text.startswith(f"{status} ")
 
 
-async def test_large_cookies_of_other_applications_are_accepted_or_named(client: httpx.AsyncClient) -> None:
+async def test_large_cookies_are_accepted_and_the_refusal_of_larger_ones_names_them(
+    client: httpx.AsyncClient,
+) -> None:
     """A browser also sends the cookies of every other application on `localhost`."""
     taken = await client.get("/api/health/live", headers={"Cookie": "a=" + "b" * 30_000})
     assert taken.status_code == 200

@@ -30,7 +30,7 @@ from tests.e2e.proxy import try_upload
         ("", "cifar.example", "", 421),
     ],
 )
-async def test_the_public_address_is_served_and_may_upload(
+async def test_the_public_address_may_upload_and_similar_ones_may_not(
     tmp_path: Path, public_url: str, host: str, origin: str, status: int
 ) -> None:
     headers = {"Origin": origin} if origin else {}

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -16,7 +15,7 @@ from httpx_sse import aconnect_sse
 from playwright.async_api import Page, expect
 
 from scripts.local.config import Config
-from tests.conftest import eventually, pid_of, read_events
+from tests.conftest import SAMPLES, eventually, pid_of, read_events
 from tests.e2e.conftest import read_log
 from tests.two_colours import write_two_colours
 
@@ -53,7 +52,7 @@ async def served(client: httpx.AsyncClient) -> str:
 
 
 async def classify(client: httpx.AsyncClient, image: bytes | None = None) -> dict[str, Any]:
-    image = image or (Path(__file__).parents[2] / "ui/public/samples/cat.jpg").read_bytes()
+    image = image or (SAMPLES / "cat.jpg").read_bytes()
     answer = await client.post("/api/predict", files={"file": image}, headers={"Prefer": "wait=30"})
     assert answer.status_code == 200, answer.text
     return answer.json()

@@ -32,7 +32,7 @@ class Reference:
 
 
 def run(script: Path, dataset: Dataset, runs: int) -> Reference:
-    """Raises ValueError if the script has no loop of 200 runs, CalledProcessError if it fails."""
+    """Raises ValueError if the script does not hold LOOP exactly once, CalledProcessError if it fails."""
     code = script.read_text()
     if code.count(LOOP) != 1:
         raise ValueError(f"{script} does not hold {LOOP} once")

@@ -1,7 +1,7 @@
 """Runs of the training loop with each recipe: their seconds and accuracy.
 
-"training" means what it means for `make bench-train`: from the images on the device to the trained network,
-without the GPU's warm-up, validation and checkpoints.
+The seconds of training are counted as by `make bench-train`: from the images on the device to the trained
+network, without the GPU's warm-up, validation and checkpoints.
 """
 
 import statistics

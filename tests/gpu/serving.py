@@ -1,4 +1,4 @@
-"""The part `serving`: the answers and the speed of the shipped model on the GPU.
+"""The part `serving`: the answers and the speed of a version on the GPU.
 
 The variant "as served" is what an inference worker does. The other variants show what a change would gain.
 Times include the copies to the device and back.
@@ -26,7 +26,7 @@ from training.data import Split
 from training.evaluate import Answers as LabelledAnswers
 from training.weights import read_teacher
 
-# The goals. SAME_LABELS is the share of LEAST_IMAGES or more that get the same labels as on the CPU.
+# The goals. SAME_LABELS: the share of at least LEAST_IMAGES images whose label is the same as on the CPU.
 SAME_LABELS, LEAST_IMAGES, BATCH_1_MS, IMAGES_PER_SECOND = 0.998, 10_000, 0.5, 100_000
 MAX_DIFFERENCE = 0.02  # of probabilities, as in inference/engine.py
 BATCHES, TINY_BATCHES = (1, 8, 64, 256, 1024), (1, 4)

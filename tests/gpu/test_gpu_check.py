@@ -43,7 +43,7 @@ def check(tmp_path: Path, *flags: str, **environment: str) -> tuple[subprocess.C
 
 @pytest.fixture
 def without_services(tmp_path: Path) -> str:
-    """A PYTHONPATH on which these packages cannot be imported."""
+    """A PYTHONPATH with which the packages of MISSING cannot be imported."""
     folder = tmp_path / "packages"
     folder.mkdir()
     for name in MISSING:
@@ -51,7 +51,7 @@ def without_services(tmp_path: Path) -> str:
     return str(folder)
 
 
-def test_every_part_runs_on_a_machine_without_the_services_packages(
+def test_all_parts_but_the_batch_loop_run_without_the_packages_of_the_services(
     tmp_path: Path, without_services: str
 ) -> None:
     parts = ["--parts", "nvml", "serving", "training_run", "training"]
@@ -98,7 +98,7 @@ def test_the_batch_loop_names_the_package_that_is_missing(tmp_path: Path, withou
     )
 
 
-def test_a_part_that_crashes_fails_the_check_in_a_sentence(tmp_path: Path) -> None:
+def test_a_part_that_crashes_fails_the_check_with_a_reason(tmp_path: Path) -> None:
     done, found = check(tmp_path, "--parts", "worker_loop", "--model", str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert found["worker_loop"]["worker_loop"]["outcome"] == "failed"

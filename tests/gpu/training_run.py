@@ -1,8 +1,8 @@
 """The part `training_run`: the training worker's Runner and its child process, with the table in memory.
 
 The first attempt of a run is handed back after an epoch, as by a worker that stops. The second attempt
-resumes from the checkpoint and publishes. Another run is canceled. The last run starts while the GPU's memory
-is full.
+resumes from the checkpoint and publishes. Another run is canceled. With a GPU, torchrun trains a model, and
+the last run starts while the GPU's memory is full.
 """
 
 import asyncio

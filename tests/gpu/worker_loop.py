@@ -1,7 +1,7 @@
 """The part `worker_loop`: the worker's batch loop from message to outcome, without broker and database.
 
-The real task and its runner work in the pool's threads, as in a worker. Only the connection to the broker and
-the database are replaced, so the figures are those of the device and of the worker's Python code.
+The real task and its runner work in a pool of threads, as in a worker. Celery's consumer and requests are
+replaced, and the database, so the figures are those of the device and of the worker's own Python code.
 """
 
 import sys

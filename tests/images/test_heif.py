@@ -1,4 +1,4 @@
-"""HEIC and AVIF: sizes, depth, alpha, and limits on tiles."""
+"""HEIC and AVIF: brands, alpha, damaged files, and limits on pixels and tiles."""
 
 import re
 import struct
@@ -40,7 +40,7 @@ def test_an_avif_with_the_brand_shared_with_heif_is_decoded() -> None:
 @pytest.mark.parametrize(
     "data", [heic(shown=(2001, 2000)), encode(Image.new("L", (2001, 2000)), "AVIF", speed=10)]
 )
-def test_an_image_over_the_limit_is_refused_before_decoding(data: bytes) -> None:
+def test_an_image_over_the_pixel_limit_is_refused(data: bytes) -> None:
     with pytest.raises(TooManyPixels):
         decode(data, LIMIT)
 

@@ -40,7 +40,7 @@ VALUES = [b"\xff\xff\xff\xff", b"\x1c\0\0\0"]  # the second is an offset inside 
 
 
 def exif(order: str, entries: list[Entry], pointer: int | None = None) -> bytes:
-    """An EXIF block of these entries. With `pointer`, its first IFD has orientation 6 and points to them."""
+    """An EXIF block with orientation 6 and these entries, in its first IFD or in the IFD of tag `pointer`."""
 
     def ifd(of: list[Entry]) -> bytes:
         packed = (struct.pack(order + "HHI", tag, kind, count) + value for tag, kind, count, value in of)

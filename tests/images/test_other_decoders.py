@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import async_playwright
 
 from images.decode import decode
-from tests.e2e.conftest import OFF_THE_NETWORK
+from tests.e2e.conftest import launch_chromium
 from tests.images.files import SIDE
 from tests.images.variants import FILES, SHOWN
 
@@ -81,11 +81,9 @@ DRAW = """async files => {
 
 
 async def draw() -> dict[str, bytes]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "Chromium is missing; scripts/bootstrap tests installs it"
     contents = {name: base64.b64encode(data).decode() for name, data in SHOWN.items()}
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=OFF_THE_NETWORK)
+        browser = await launch_chromium(playwright)
         found = await (await browser.new_page()).evaluate(DRAW, contents)
         await browser.close()
     return {

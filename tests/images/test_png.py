@@ -1,4 +1,4 @@
-"""PNG: chunks without pixels neither break an image nor cost time or memory."""
+"""PNG: chunks without pixels are skipped, and unreadable files are refused."""
 
 import zlib
 from collections.abc import Callable

@@ -43,7 +43,7 @@ def test_integers_without_a_white_are_stretched_from_the_darkest_to_the_brightes
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("bits", [12, 16])
-def test_half_of_white_is_grey_at_every_depth(bits: int, order: str) -> None:
+def test_half_of_white_is_grey_at_12_and_16_bits(bits: int, order: str) -> None:
     half = np.full((SIDE, SIDE), 2 ** (bits - 1))
     for photometric in (0, 1):
         assert int(abs(seen(tiff(half, bits, photometric, order)) - 127.5).max()) <= 1

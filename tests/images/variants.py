@@ -1,4 +1,4 @@
-"""Files of 32 x 32 pixels in every format, depth and kind of transparency."""
+"""Files of 32 x 32 pixels in seven formats, with many depths and kinds of transparency."""
 
 import struct
 

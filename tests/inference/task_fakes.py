@@ -97,7 +97,7 @@ class HoldingRunner:
         self.redelivered: list[UUID] = []
         self.now: dict[str, list[UUID]] = {}
         self.order: list[tuple[str, UUID]] = []
-        self.passes: dict[str, int] = {}
+        self.allowed: dict[str, int] = {}
         """How many batches may leave each stage."""
         self.entered = threading.Condition()
         self.error: BaseException | None = None
@@ -105,17 +105,17 @@ class HoldingRunner:
 
     def open(self) -> None:
         """Let every batch leave every stage at once."""
-        self.passes = dict.fromkeys(STAGES, 1000)
+        self.allowed = dict.fromkeys(STAGES, 1000)
         with self.entered:
             self.entered.notify_all()
 
     def close(self) -> None:
         """Let no batch leave a stage until `let_one_leave`."""
-        self.passes = dict.fromkeys(STAGES, 0)
+        self.allowed = dict.fromkeys(STAGES, 0)
 
     def let_one_leave(self, stage: str) -> None:
         with self.entered:
-            self.passes[stage] += 1
+            self.allowed[stage] += 1
             self.entered.notify_all()
 
     def wait(self, **batches: list[UUID]) -> None:
@@ -143,8 +143,8 @@ class HoldingRunner:
                 self.now[stage] = ids
                 self.order.append((stage, ids[0]))
                 self.entered.notify_all()
-                assert self.entered.wait_for(lambda: self.passes[stage], SECONDS)  # noqa: B023
-                self.passes[stage] -= 1
+                assert self.entered.wait_for(lambda: self.allowed[stage], SECONDS)  # noqa: B023
+                self.allowed[stage] -= 1
                 del self.now[stage]
             if self.error and stage == "run":
                 raise self.error

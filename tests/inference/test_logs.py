@@ -19,7 +19,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
-    """The lines of the worker about outcomes."""
+    """The worker's log lines about outcomes."""
     caplog.set_level(logging.INFO, "inference")
     logger = logging.getLogger("inference.runner")
     written = StringIO()

@@ -103,12 +103,12 @@ def mixed() -> list[NodeProto]:
     return [*nodes[:4], mean, helper.make_node("Sub", ["own", "common"], ["logits"]), *nodes[4:]]
 
 
-def test_a_working_model_passes_at_any_batch_size() -> None:
+def test_a_working_model_passes_with_a_large_and_a_small_maximum() -> None:
     try_model(make_model(), "float32", REFERENCE, 64)
     try_model(make_model(), "float32", REFERENCE, 1)
 
 
-SCALAR_ENERGY = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["batch", 1])
+ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["batch", 1])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ SCALAR_ENERGY = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
         (make_model(inputs=[value("images", TensorProto.UINT8, "batch", 3, 32, 32)]), r"\(batch, 3, 32"),
         (make_model(inputs=[IMAGES, value("more", TensorProto.FLOAT, 1)]), "more float32"),
         (make_model(outputs=[PROBABILITIES]), "outputs are probabilities.*must be.*energy"),
-        (make_model(outputs=[PROBABILITIES, SCALAR_ENERGY]), r"energy float32 \(batch, 1\)"),
+        (make_model(outputs=[PROBABILITIES, ENERGY_COLUMN]), r"energy float32 \(batch, 1\)"),
         (make_model(outputs=[value("probabilities", 1, "batch", 2), ENERGY]), r"\(batch, 2\)"),
         (external(make_model()), "weights is in another file"),
         (make_model(with_node("Steal", "evil"), domains=["evil"]), "domain 'evil'"),
@@ -197,7 +197,7 @@ def test_energies_that_differ_from_those_of_the_artifact_are_refused() -> None:
         try_model(make_model(), "float32", other, 8)
 
 
-def test_a_batch_is_never_larger_than_the_largest_one() -> None:
+def test_the_batch_sizes_of_a_trial_end_with_the_maximum() -> None:
     assert [list_batch_sizes(largest) for largest in (1, 4, 64)] == [[1], [1, 2, 4], [1, 2, 8, 64]]
 
 

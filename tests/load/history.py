@@ -39,7 +39,7 @@ READS = {
     "search without a hit": {"limit": "50", "q": "not-there"},
     "label": {"limit": "50", "label": "cat"},
 }
-SETTLE_SECONDS = 2  # so many new rows are one event, which ends the requests that wait for an outcome
+SETTLE_SECONDS = 2  # an INSERT of very many rows ends the requests that wait for an outcome
 READ_SECONDS = 3
 EXPORT_SECONDS = 10
 PREDICTIONS_PER_SECOND, CLIENTS = 20, 8

@@ -4,7 +4,7 @@ It stores nothing, and sends the answer only to the client. It ends with all its
 input closes, so it cannot outlive the benchmark.
 """
 
-# `make check` runs where LitServe is not installed. Its methods take any further arguments; these need none.
+# `make check` runs where LitServe is not installed. LitServe's methods accept more arguments than these.
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportIncompatibleMethodOverride=false
 
 import os
@@ -68,7 +68,7 @@ class ClassifierAPI(litserve.LitAPI):
 
 def end_with_standard_input() -> None:
     """Wait for the end of standard input, then end this process group."""
-    while os.read(sys.stdin.fileno(), 1):  # no lock of sys.stdin is held when LitServe forks
+    while os.read(sys.stdin.fileno(), 1):  # unlike sys.stdin, holds no lock when LitServe forks
         pass
     os.killpg(0, signal.SIGKILL)
 

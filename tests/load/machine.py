@@ -16,11 +16,16 @@ from scripts.local.config import REPOSITORY
 from tests.conftest import SHIPPED_MODEL
 
 PACKAGES = ("litserve", "onnxruntime", "fastapi", "uvicorn", "celery", "flower")
-CPU_FLAGS = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")  # what decides how fast a network is
+CPU_FLAGS = (
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+)  # instructions that decide how fast a network runs
 
 
 def describe() -> dict[str, Any]:
-    """As JSON. `load_average`, of the last minute, shows whether the machine was busy."""
+    """Values for JSON. `load_average`, of the last minute, shows whether the machine was busy."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "cpu": cpu_name(),

@@ -13,7 +13,7 @@ from tests.load.systems import System
 
 @dataclass(frozen=True)
 class Case:
-    """A load: so many clients, each with images of a size and so many files in a request."""
+    """A load: the number of clients, the size of their images, and the files in each request."""
 
     size: str
     files: int

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scripts.local.config import REPOSITORY
+from tests.conftest import SAMPLES
 
 SIZES = ("32x32", "640x480")
-SAMPLES = REPOSITORY / "ui/public/samples"
 PHOTO = (640, 480)
 JPEG_QUALITY = 85
 GRAIN = 6.0  # standard deviation of the noise, out of 255; with it a photo has about 65 kB

@@ -1,4 +1,4 @@
-"""The benchmark counts what it says, and still fits the service that it measures."""
+"""The benchmark: its figures and its report, and short runs with this service and with LitServe."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Archives of every system: their folders, and the encoding of their names."""
+"""Archives from Windows, macOS and Linux: their folders, and the encoding of their names."""
 
 import io
 import logging
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.images.files import encode
 from training import data
 from training.archive_names import find_encoding, separate
 from training.errors import DataError
@@ -22,9 +23,7 @@ COUNTS = {"train": 40, "test": 4}
 
 
 def make_png(number: int) -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (8, 8), (number, 0, 0)).save(content, "PNG")
-    return content.getvalue()
+    return encode(Image.new("RGB", (8, 8), (number, 0, 0)))
 
 
 def list_names(*classes: str, prefix: str = "", separator: str = "/") -> list[str]:
@@ -208,7 +207,7 @@ def test_a_zip_with_a_link_is_refused(tmp_path: Path) -> None:
         data.load(archive, tmp_path / "cache")
 
 
-def test_a_tar_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
+def test_a_tar_without_its_last_bytes_is_refused(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "images.tar", list_names("a", "b")).read_bytes()
     files = whole.rstrip(b"\0")
     for end in range(len(files) - 3 * tarfile.BLOCKSIZE, len(files), 100):

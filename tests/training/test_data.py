@@ -100,9 +100,7 @@ def test_several_loads_of_one_archive_unpack_it_once(tree: Path, tmp_path: Path)
     assert len(list(cache.glob("[!.]*"))) == 1
 
 
-def test_an_archive_with_more_folders_is_read_from_the_one_with_the_images(
-    tree: Path, tmp_path: Path
-) -> None:
+def test_a_data_set_may_lie_one_folder_deeper_beside_others(tree: Path, tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()
     (outer / "__MACOSX").mkdir()

@@ -32,7 +32,7 @@ def test_a_run_whose_loss_is_not_a_number_diverges(plan: TrainingPlan) -> None:
         loop.fit(replace(plan, teacher=Brightness(float("nan"))), CPU, Report())
 
 
-def test_a_warm_up_takes_a_step_and_leaves_no_trace(plan: TrainingPlan) -> None:
+def test_a_warm_up_leaves_the_order_of_the_images_unchanged(plan: TrainingPlan) -> None:
     batches = Batches(plan, CPU)
     before = [indices for _, _, indices in batches.epoch(0)]
     loop.warm_up(plan, batches)

@@ -1,4 +1,4 @@
-"""The network does what its sources say."""
+"""The network: its whitening, its groups of convolutions, and its size."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from training.model import ConvGroup, Net
 from training.recipe import RECIPES
 
 
-def test_whitening_decorrelates_patches_of_real_looking_images() -> None:
+def test_whitening_decorrelates_patches_of_smooth_images() -> None:
     torch.manual_seed(0)
     smooth = torch.nn.functional.avg_pool2d(torch.randn(500, 3, 34, 34), 3, stride=1)  # neighbours correlate
     net = Net(10, (8, 8, 8), depth=2)

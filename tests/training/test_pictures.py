@@ -1,4 +1,4 @@
-"""A version's pictures, for every number and every name of classes."""
+"""A version's pictures, for any number of classes and any names."""
 
 import io
 from collections.abc import Generator

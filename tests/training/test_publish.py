@@ -92,7 +92,7 @@ def test_the_card_has_no_gpu_times_if_the_model_falls_back_to_the_cpu(
     engine = evaluate.Engine(published / "model.onnx")
     answers = engine.answer(Split(np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64)))
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [publish.CUDA])
-    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):  # it is not available, and the CPU runs
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):  # CUDA is not available: the CPU runs
         figures = publish.measure(published / "model.onnx", answers, answers)
     assert "cpu_ms_per_image" in figures and "gpu_ms_per_image" not in figures
 

@@ -1,8 +1,8 @@
 """Replaces `python -m training.train` in the worker's tests. The recipe decides how it behaves.
 
-Like the real command it writes JSON lines to standard output and a checkpoint after each epoch. The next
-attempt resumes from the checkpoint and reports the old epochs again. Before it
-publishes, the process waits for a line on standard input. It exits when standard input ends.
+Like the real command, it writes JSON lines to standard output, and a checkpoint after each epoch. The next
+attempt resumes from the checkpoint and reports the old epochs again. Before it publishes, the process waits
+for a line on standard input. It exits when standard input ends.
 """
 
 import argparse

@@ -71,6 +71,9 @@ class Worker:
     def checkpoints(self) -> list[str]:
         return sorted(path.name for path in (self.models / ".runs").glob("*"))
 
+    async def has_no_checkpoint(self) -> bool:
+        return self.checkpoints() == []
+
 
 class OtherServices:
     """Does what the backend and an inference worker would do."""
@@ -144,7 +147,6 @@ class OtherServices:
 
 
 async def wait_until_gone(pid: int) -> None:
-    """Wait until a process is gone."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         await eventually(lambda: ended(process), 10)

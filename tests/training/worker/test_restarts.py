@@ -42,11 +42,7 @@ async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_r
         row = await trainings.until(id, "succeeded")
         assert row["attempt"] == 1
         assert await trainings.epochs(id) == [1, 2, 3]
-
-        async def swept() -> bool:
-            return own.checkpoints() == []
-
-        await eventually(swept)
+        await eventually(own.has_no_checkpoint)
     assert len(own.attempts) == 2
 
 

@@ -70,11 +70,7 @@ async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, traini
     await wait_until_gone(pid)
     seconds = asyncio.get_running_loop().time() - started
     assert seconds < (1.5 if recipe == "hang" else 3.5)  # one that ignores SIGTERM is killed after 2 s
-
-    async def swept() -> bool:
-        return worker.checkpoints() == []
-
-    await eventually(swept)
+    await eventually(worker.has_no_checkpoint)
     assert (await trainings.row(id))["status"] == "canceled"
 
 

@@ -42,7 +42,9 @@ async def everything(trainings: OtherServices, id: UUID) -> tuple[asyncpg.Record
 
 
 @pytest.mark.parametrize("update", UPDATES)
-async def test_an_attempt_updates_its_run(update: str, runs: Runs, trainings: OtherServices) -> None:
+async def test_an_attempt_that_owns_its_run_may_update_it(
+    update: str, runs: Runs, trainings: OtherServices
+) -> None:
     _, run = await claim(runs, trainings)
     UPDATES[update](runs, run)
 
