@@ -23,8 +23,6 @@ INSIDE = {4: "JPEG", 5: "PNG"}  # compressions that hold a whole file of another
 USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F), 32: (0xFF0000, 0xFF00, 0xFF)}
 ADVICE = "save it as PNG, or as a 24-bit BMP."
 MAX_RUN_LENGTH_WORK = 10_000_000  # pixels and bytes; expanding 10 million takes Python 1 s, 6 s at worst
-BYTES = [bytes((value,)) for value in range(256)]
-NIBBLES = [bytes((value >> 4, value & 15)) for value in range(256)]
 
 
 @dataclass(frozen=True)
@@ -134,22 +132,16 @@ def _read_runs(header: Header, data: bytes) -> Image.Image:
     if header.width * header.height + len(data) > MAX_RUN_LENGTH_WORK:
         raise TooComplex(f"The BMP is too large for run-length encoding; {ADVICE}")
     size = (header.width, header.height)
-    indexes, mask = (
-        Image.frombytes(mode, size, content, "raw", mode, 0, header.direction)
-        for mode, content in zip("PL", _expand(header, data), strict=True)
-    )
-    indexes.putpalette(header.palette)
-    image = Image.new("RGB", size)
-    image.paste(indexes.convert("RGB"), mask=mask)
-    return image
+    return Image.frombytes("RGB", size, _expand(header, data), "raw", "RGB", 0, header.direction)
 
 
-def _expand(header: Header, data: bytes) -> tuple[bytes, bytes]:
-    """The palette index of each pixel, and 255 for each pixel that the file has, 0 for one that it skips."""
+def _expand(header: Header, data: bytes) -> bytes:
+    """The RGB pixels of each row, as the rows are stored."""
     width, height = header.width, header.height
-    indexes, shown = bytearray(width * height), bytearray(width * height)
-    split = NIBBLES if header.compression == RLE4 else BYTES  # the pixels in a byte
-    per_byte = len(split[0])
+    rgb = bytearray(3 * width * height)
+    colours = [header.palette[at : at + 3] for at in range(0, len(header.palette), 3)]
+    is_rle4 = header.compression == RLE4
+    split = [a + b for a in colours for b in colours] if is_rle4 else colours  # the pixels in each byte
     x = y = 0
     at = header.pixels_at
     while y < height:
@@ -167,12 +159,11 @@ def _expand(header: Header, data: bytes) -> tuple[bytes, bytes]:
             at += 2
             continue
         else:  # pixels without a run, padded to an even number of bytes
-            count, stored = value, data[at : at + -(-value // per_byte)]
+            count, stored = value, data[at : at + (-(-value // 2) if is_rle4 else value)]
             run = b"".join(map(split.__getitem__, stored))
             at += len(stored) + len(stored) % 2
-        run = run[: min(count, max(0, width - x))]
-        start = y * width + x
-        indexes[start : start + len(run)] = run
-        shown[start : start + len(run)] = b"\xff" * len(run)
+        run = run[: 3 * min(count, max(0, width - x))]
+        start = 3 * (y * width + x)
+        rgb[start : start + len(run)] = run
         x += count
-    return bytes(indexes), bytes(shown)
+    return bytes(rgb)
