@@ -34,22 +34,26 @@ class Containers:
     """
 
     def __init__(self, url: str, label: str) -> None:
-        self._url = url
+        timeout = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
+        self._docker = aiodocker.Docker(url, timeout=timeout) if url else None
         self._label = label
-        self._docker: aiodocker.Docker | None = None
-        self._measuring: asyncio.Task[None] | None = None
         self._figures: dict[str, tuple[float, int]] = {}
 
-    def start(self) -> None:
-        if self._url:
-            timeout = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
-            self._docker = aiodocker.Docker(self._url, timeout=timeout)
-            self._measuring = asyncio.create_task(self._measure_all())
+    async def run(self) -> None:
+        """Measure the containers until this task is canceled."""
+        while self._docker is not None:
+            try:
+                found = await self._find()
+                figures = await asyncio.gather(*(_measure(container) for container in found))
+                self._figures = {c.id: f for c, f in zip(found, figures, strict=True) if f}
+            except (Unavailable, *FAILURES):
+                self._figures = {}  # the next report gives the reason
+            except Exception:
+                self._figures = {}
+                logger.exception("measuring the containers failed, trying again")
+            await asyncio.sleep(MEASURE_SECONDS)
 
-    async def stop(self) -> None:
-        if self._measuring is not None:
-            self._measuring.cancel()
-            await asyncio.gather(self._measuring, return_exceptions=True)
+    async def close(self) -> None:
         if self._docker is not None:
             await self._docker.close()
 
@@ -90,19 +94,6 @@ class Containers:
             cpu_percent=cpu,
             memory_bytes=memory,
         )
-
-    async def _measure_all(self) -> None:
-        while True:
-            try:
-                found = await self._find()
-                figures = await asyncio.gather(*(_measure(container) for container in found))
-                self._figures = {c.id: f for c, f in zip(found, figures, strict=True) if f}
-            except (Unavailable, *FAILURES):
-                self._figures = {}  # the next report gives the reason
-            except Exception:
-                self._figures = {}
-                logger.exception("measuring the containers failed, trying again")
-            await asyncio.sleep(MEASURE_SECONDS)
 
 
 async def _measure(container: DockerContainer) -> tuple[float, int] | None:

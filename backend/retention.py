@@ -47,16 +47,16 @@ class Retention:
         """`days`: the age at which predictions are removed; 0 keeps all predictions."""
         self._database_url = database_url
         self._days = days
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        if self._days:
-            self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+    async def run(self) -> None:
+        """Remove old predictions until this task is canceled."""
+        while self._days:
+            try:
+                if removed := await self.sweep():
+                    logger.info("old predictions removed", extra={"predictions": removed})
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                logger.warning("cannot remove old predictions, trying again: %r", error)
+            await asyncio.sleep(SWEEP_SECONDS)
 
     async def sweep(self) -> int:
         """Remove all old predictions that have ended; returns their number.
@@ -83,12 +83,3 @@ class Retention:
                 await asyncio.sleep(PAUSE_FACTOR * (time.monotonic() - started))
         finally:
             connection.terminate()
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                if removed := await self.sweep():
-                    logger.info("old predictions removed", extra={"predictions": removed})
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                logger.warning("cannot remove old predictions, trying again: %r", error)
-            await asyncio.sleep(SWEEP_SECONDS)

@@ -1,5 +1,6 @@
 """The long-lived objects of one backend. `main.py` runs them, the routes use them."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -64,17 +65,18 @@ class Services:
         await self.broker.open()
         self.relay.start()
         self.changes.start()
-        self._retention.start()
-        self._containers.start()
+        background = [asyncio.create_task(part.run()) for part in (self._retention, self._containers)]
         try:
             yield
         finally:
             self.checks.stop()
-            await self._retention.stop()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             await self.changes.stop()
             await self.relay.stop()
             await self.broker.close()
-            await self._containers.stop()
+            await self._containers.close()
             self._gpus.close()
             await self.decoders.stop()
             self._insert_connection.close()

@@ -3,6 +3,7 @@
 `make compose-test` asks a real one.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -79,9 +80,11 @@ async def engine() -> AsyncGenerator[Engine]:
 @pytest.fixture
 async def containers(engine: Engine) -> AsyncGenerator[Containers]:
     containers = Containers(str(engine.server.make_url("/")).rstrip("/"), LABEL)
-    containers.start()
+    measuring = asyncio.create_task(containers.run())
     yield containers
-    await containers.stop()
+    measuring.cancel()
+    await asyncio.wait([measuring])
+    await containers.close()
 
 
 async def test_each_container_is_reported_with_its_figures(containers: Containers) -> None:
@@ -108,10 +111,9 @@ async def test_only_containers_of_this_deployment_are_requested(
     await containers.read()
     assert set(engine.asked) == {f'{{"label": ["{LABEL}"]}}'}
     other = Containers(str(engine.server.make_url("/")).rstrip("/"), "com.docker.compose.project=other")
-    other.start()
     with pytest.raises(Unavailable, match="no container with the label"):
         await other.read()
-    await other.stop()
+    await other.close()
 
 
 async def test_a_container_that_is_removed_meanwhile_is_left_out(
@@ -123,9 +125,8 @@ async def test_a_container_that_is_removed_meanwhile_is_left_out(
 
 async def test_an_unavailable_engine_gives_a_reason() -> None:
     away = Containers("http://127.0.0.1:1", LABEL)
-    away.start()
     with pytest.raises(Unavailable, match="does not answer"):
         await away.read()
-    await away.stop()
+    await away.close()
     with pytest.raises(Unavailable, match="without Docker"):
         await Containers("", LABEL).read()

@@ -102,8 +102,7 @@ async def test_sweeps_continue_after_the_database_was_unavailable(
     monkeypatch.setattr(retention, "SWEEP_SECONDS", 0.05)
     await insert(database, 40, "failed")
     await database.execute("ALTER ROLE backend NOLOGIN")
-    cleaner = Retention(servers.database_url("backend"), 30)
-    cleaner.start()
+    cleaning = asyncio.create_task(Retention(servers.database_url("backend"), 30).run())
 
     async def tried() -> bool:
         return "cannot remove old predictions" in caplog.text
@@ -118,4 +117,5 @@ async def test_sweeps_continue_after_the_database_was_unavailable(
         return await names(database) == []
 
     await eventually(swept)
-    await cleaner.stop()
+    cleaning.cancel()
+    await asyncio.wait([cleaning])
