@@ -46,7 +46,7 @@ class BatchRunner:
     def serve(self, classifier: Classifier) -> None:
         """Serve this model from the next batch on. May be called in any thread."""
         self.classifier = classifier
-        self.metrics.show_model(classifier.version, classifier.device_name)
+        self.metrics.model.info({"version": classifier.version, "device": classifier.device_name})
 
     def describe(self) -> dict[str, Any]:
         """The model, its device and the count of predictions, for heartbeats."""
@@ -69,14 +69,18 @@ class BatchRunner:
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
         taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)
         exhausted = [outcome for outcome in taken if isinstance(outcome, Failed)]
-        self.metrics.count_exhausted(len(exhausted))
+        self.metrics.outcomes["failed"].inc(len(exhausted))
         _log(exhausted, request_ids)
         rows = [row for row in taken if isinstance(row, Row)]
         advance()
         classifier = self.classifier  # read once: a swap must not change the model's name during the batch
-        outputs, forward_pass = self._run_model(classifier, rows)
+        started = time.perf_counter()
+        outputs = run_model(classifier, [row.pixels for row in rows]) if rows else []
+        seconds = time.perf_counter() - started
+        self.speed.measure(seconds, len(rows))
         advance()  # from here on the device is free for the next batch
         outcomes = [conclude(row, classifier, output) for row, output in zip(rows, outputs, strict=True)]
+        forward_pass = ForwardPass(classifier.version, len(rows), round(seconds * 1000, 3))
         finished: list[Outcome] = []
         if outcomes:
             written = self.predictions.write(outcomes, forward_pass)
@@ -88,16 +92,6 @@ class BatchRunner:
             logger.info(SKIPPED, extra={"prediction_id": str(id), "request_id": request_ids[id]})
         self.finished += len(request_ids)
         return known
-
-    def _run_model(
-        self, classifier: Classifier, rows: Sequence[Row]
-    ) -> tuple[list[ModelOutput | None], ForwardPass]:
-        """Run the model, and time it. Returns an output for each row. Without rows the model does not run."""
-        started = time.perf_counter()
-        outputs = run_model(classifier, [row.pixels for row in rows]) if rows else []
-        seconds = time.perf_counter() - started
-        self.speed.measure(seconds, len(rows))
-        return outputs, ForwardPass(classifier.version, len(rows), round(seconds * 1000, 3))
 
 
 class Speed:
