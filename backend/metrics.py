@@ -29,8 +29,8 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self._accepted = Counter("backend_uploads_accepted", "Images stored.", registry=registry)
-        self._refused = Counter(
+        self.accepted = Counter("backend_uploads_accepted", "Images stored.", registry=registry)
+        self.refused = Counter(
             "backend_uploads_refused",
             "Refused files, and requests that were refused as a whole, by the title.",
             ["reason"],
@@ -66,12 +66,6 @@ class Metrics:
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         self._requests.labels(route, method, status).inc()
         self._request_seconds.labels(route, method).observe(seconds)
-
-    def count_accepted(self, images: int) -> None:
-        self._accepted.inc(images)
-
-    def count_refused(self, title: str) -> None:
-        self._refused.labels(title).inc()
 
     def set_gpus(self, gpus: Iterable[Gpu]) -> None:
         """Replace the figures of the GPUs. Figures that are None are left out."""

@@ -95,7 +95,7 @@ class Submissions:
         request_id = logs.request_id.get()
         queue = BULK if rows[0].bulk else INFERENCE
         self.relay.publish_soon(queue, [(row.id, request_id) for row in rows])
-        self.metrics.count_accepted(len(rows))
+        self.metrics.accepted.inc(len(rows))
         logger.info("upload accepted", extra={"prediction_ids": [str(row.id) for row in rows]})
 
     def _accept_or_refuse(self, file: UploadedFile, *, bulk: bool) -> NewPrediction | Refused:
@@ -103,6 +103,6 @@ class Submissions:
         if isinstance(file.pixels, bytes):
             return NewPrediction(file.filename, file.pixels, bulk=bulk)
         title, detail = file.pixels.refusal.title, file.pixels.detail
-        self.metrics.count_refused(title)
+        self.metrics.refused.labels(title).inc()
         logger.info("file refused", extra={"title": title, "file": file.filename})
         return Refused(filename=file.filename, error=Failure(title=title, detail=detail))

@@ -18,7 +18,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._model = Info("inference_model", "The served version and its device.", registry=registry)
+        self.model = Info("inference_model", "The served version and its device.", registry=registry)
         self._queue_seconds = Histogram(
             "inference_queue_seconds",
             "From the upload until the latest attempt began.",
@@ -32,11 +32,7 @@ class Metrics:
             "inference_forward_seconds", "Duration of a forward pass.", buckets=SECONDS, registry=registry
         )
         outcomes = Counter("inference_outcomes", "Finished predictions.", ["status"], registry=registry)
-        self._outcomes = {status: outcomes.labels(status) for status in ("succeeded", "failed")}
-
-    def show_model(self, version: str, device: str) -> None:
-        """Set the version that is served from now on."""
-        self._model.info({"version": version, "device": device})
+        self.outcomes = {status: outcomes.labels(status) for status in ("succeeded", "failed")}
 
     def count_batch(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> None:
         """Count one batch. `outcomes` are those that were written."""
@@ -44,11 +40,7 @@ class Metrics:
         self._forward_seconds.observe(forward_pass.predict_ms / 1000)
         for outcome in outcomes:
             self._queue_seconds.observe(outcome.row.queue_ms / 1000)
-            self._outcomes[outcome.status].inc()
-
-    def count_exhausted(self, predictions: int) -> None:
-        """Count predictions that failed because they had no attempt left."""
-        self._outcomes["failed"].inc(predictions)
+            self.outcomes[outcome.status].inc()
 
     def serve(self, address: str) -> tuple[WSGIServer, Thread]:
         """Answer Prometheus at host:port, in another thread."""

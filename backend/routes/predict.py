@@ -90,7 +90,7 @@ async def predict(request: Request) -> Response:
         entries = await services.submissions.submit(files, deadline, key)
     except ServiceError as error:
         if error.refusal is not Refusal.NOTHING_ACCEPTED:  # its files have been counted one by one
-            services.metrics.count_refused(error.refusal.title)
+            services.metrics.refused.labels(error.refusal.title).inc()
         raise
     headers = {"Preference-Applied": f"wait={wait_seconds}"} if wait_seconds else {}
     predictions = [entry for entry in entries if isinstance(entry, Prediction)]

@@ -47,8 +47,8 @@ def test_a_prediction_without_an_attempt_left_counts_as_failed() -> None:
 def test_metrics_are_served_at_the_address_of_the_setting() -> None:
     (port,) = find_free_ports(1)
     metrics = Metrics()
-    metrics.show_model("m0", "cpu")
-    metrics.show_model("m1", "cpu")
+    metrics.model.info({"version": "m0", "device": "cpu"})
+    metrics.model.info({"version": "m1", "device": "cpu"})
     server, thread = metrics.serve(f"127.0.0.1:{port}")
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
