@@ -9,7 +9,7 @@ BENCH_FLAGS ?=
 BENCH_VENV := .local/bench/venv
 # make passes DATA through the environment, because a path may contain spaces.
 RUN_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
-# Otherwise glibc returns large blocks to the system and allocates them again at every step.
+# Without these settings glibc returns large blocks to the system and allocates them again at every step.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000
 
 help: ## Print this list

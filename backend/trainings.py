@@ -61,9 +61,9 @@ RETURNING {COLUMNS}
 # The number of unfinished trainings.
 COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM trainings WHERE status IN ('queued', 'running')"
 
-# Unfinished rows whose message appears to be lost: queued for 5 s while the queue is empty, returned to the
-# queue by a worker, or running with a silent worker. If the queue is not empty, the last two are listed for
-# one minute only, so that their messages do not pile up.
+# Unfinished rows whose message appears to be lost: queued for 5 s while the queue is empty, set back to
+# `queued` by a worker that shut down, or running with a silent worker. If the queue is not empty, the last two
+# are listed for one minute only, so that their messages do not pile up.
 LOST = f"""
 SELECT id FROM trainings
 WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds' AND CAST(:queue_is_empty AS boolean)
@@ -124,7 +124,7 @@ class Trainings:
         return Progress(to_training(rows[0]), after, found)
 
     async def read_page(self, limit: int, older: UUID | None) -> list[Training]:
-        """At most `limit` trainings, newest first, older than one id."""
+        """At most `limit` trainings, newest first; with `older`, only those before that one."""
         rows = await self._pool.fetch(LIST, {"limit": limit, "older": older})
         return [to_training(row) for row in rows]
 

@@ -106,7 +106,7 @@ def _read_masked(header: Header, pixels: bytes) -> Image.Image:
     mode = "LA" if header.bits == 16 else "RGBX"
     parts = _unpack(header, pixels, mode, mode).split()  # the first byte of each pixel, the second, …
     channels = [_gather(parts, mask) for mask in header.masks]
-    # Programs without support for alpha write zeros. Browsers show such an image as opaque, too.
+    # Programs without support for alpha write zeros. Most viewers show such an image as opaque, too.
     if len(channels) == 4 and channels[3].getextrema() != (0, 0):
         return Image.merge("RGBA", channels)
     return Image.merge("RGB", channels[:3])

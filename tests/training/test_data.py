@@ -123,7 +123,7 @@ def test_images_are_turned_upright_and_put_on_white_as_uploads_are(tree: Path, t
     halves = Image.new("RGB", (40, 40), "red")
     halves.paste("blue", (0, 0, 20, 40))  # on the left as it is stored, at the top once it is turned
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: the camera was turned to the left
+    exif[0x0112] = 6  # orientation: to be turned clockwise by a quarter
     halves.save(tree / "test/dark/0.png", exif=exif)
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tree / "test/dark/1.png")
     turned, transparent, *_ = data.load(tree, tmp_path).test.images

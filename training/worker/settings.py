@@ -1,4 +1,4 @@
-"""The worker's settings. The entry point reads them from the environment once."""
+"""The settings of the training worker. The entry point reads them once."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from pydantic_settings import BaseSettings
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable of the same name in capitals."""
+    """Each field is the environment variable of the same name in capitals, or a file of that name in
+    /run/secrets."""
 
     database_url: SecretStr
     """PostgreSQL: postgresql://user:password@host:port/database."""

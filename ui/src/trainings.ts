@@ -18,7 +18,7 @@ export type TrainingsSnapshot = {
 };
 
 /**
- * Chooses the run to show: the selected run, else the running one, else the queued one that runs next, else
+ * Chooses the run to show: the selected run, else the running one, else the oldest queued one, else
  * the newest one. `trainings` are newest first.
  */
 export function chooseShown(trainings: readonly Training[], selected: string | null): Training | null {

@@ -34,7 +34,7 @@ test("each model shows its figures, and the active model is marked", () => {
   ]);
 });
 
-test("a refused model shows the reason and no button, and only what its card contains", () => {
+test("a refused model shows the reason, no button, and no figure that its card lacks", () => {
   const empty = { accuracy: null, calibration_error: null, training: null, data: null, classes: null };
   show(makeModel({ error: "Its weights are cut short.", ...empty }));
   screen.getByText("Its weights are cut short.");
@@ -78,7 +78,7 @@ test("models that could not be read can be read again, and the focus moves to th
   expect(document.activeElement).toBe(screen.getByRole("heading", { name: "Models" }));
 });
 
-test("pictures are fetched when the list is opened, and a missing one is not shown", () => {
+test("a model's pictures are fetched when the user opens them, and a missing one is not shown", () => {
   show(makeModel({ pictures }));
   expect(screen.queryAllByRole("img")).toEqual([]);
   const details = screen.getByText("Pictures").closest("details") as HTMLDetailsElement;
