@@ -1,4 +1,4 @@
-"""Every setting is in compose.yaml, .env.example and docs/settings.md."""
+"""Every setting is in compose.yaml, .env.example and docs/settings.md, with the same default."""
 
 import re
 
@@ -10,13 +10,13 @@ from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY
 from training.worker.settings import Settings as TrainingSettings
 
 FIELDS = {
-    (service, name)
+    (service, name): field.default
     for service, settings in (
         ("backend", BackendSettings),
         ("inference", InferenceSettings),
         ("training", TrainingSettings),
     )
-    for name in settings.model_fields
+    for name, field in settings.model_fields.items()
 }
 SECRETS = {"database_url", "broker_url"}
 SET_BY_COMPOSE = {
@@ -48,7 +48,11 @@ def test_a_setting_is_in_compose_yaml_env_example_and_the_docs(service: str, nam
     assert (name if name in SECRETS else f"{variable}:") in service_block(service)
     assert f"`{variable}`" in (REPOSITORY / "docs/settings.md").read_text()
     if name not in SECRETS | SET_BY_COMPOSE:
-        assert f"{variable}=" in (REPOSITORY / ".env.example").read_text()
+        default = FIELDS[service, name]
+        assert f"${{{variable}:-{default}}}" in (REPOSITORY / "compose.yaml").read_text()
+        assert f"# {variable}={default}\n" in (REPOSITORY / ".env.example").read_text()
+        documented = re.escape(f"| `{variable}` | {default}") + r"\b"
+        assert re.search(documented, (REPOSITORY / "docs/settings.md").read_text())
 
 
 def test_the_proxy_and_the_backend_have_the_same_limit_for_a_request() -> None:
