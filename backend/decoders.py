@@ -96,6 +96,7 @@ class Decoders:
         self._ordinary = Lane(ORDINARY_PROCESSES, pixels, seconds)
         self._large = Lane(1, max_pixels, max_seconds)
         self._limits: set[asyncio.Timeout] = set()
+        """Of the files that are being decoded or wait for a process. `close` shortens them."""
         self._end: float | None = None
         self._files = 0
         self.idle = asyncio.Event()
@@ -138,8 +139,10 @@ class Decoders:
                 self.idle.set()
 
     async def _decode_in(self, lane: Lane, data: bytes) -> bytes | ImageError:
+        limit = asyncio.timeout_at(self._end)  # without an end at first, unless the backend is stopping
+        self._limits.add(limit)
         try:
-            async with self._limit_time() as limit, lane.take() as process:
+            async with limit, lane.take() as process:
                 end = asyncio.get_running_loop().time() + WALL_FACTOR * lane.cpu_seconds
                 limit.reschedule(end if self._end is None else min(end, self._end))
                 if (answer := await _ask(process, data)) is not None:
@@ -149,20 +152,12 @@ class Decoders:
                 detail = "The backend is stopping or restarting. Send this again."
                 raise ServiceError(Refusal.STOPPING, detail) from None
             logger.warning("decoder killed: out of time", extra={"bytes": len(data)})
+        finally:
+            self._limits.discard(limit)
         most = f"{lane.cpu_seconds} s or {lane.memory_bytes // 10**6:,} MB"
         return OverLimits(
             f"Decoding fails or takes more than {most}. Save the image again as an ordinary JPEG or PNG."
         )
-
-    @contextlib.asynccontextmanager
-    async def _limit_time(self) -> AsyncGenerator[asyncio.Timeout]:
-        """A timeout that `close` can shorten. It has no end at first, unless the backend is stopping."""
-        async with asyncio.timeout_at(self._end) as limit:
-            self._limits.add(limit)
-            try:
-                yield limit
-            finally:
-                self._limits.discard(limit)
 
 
 async def _ask(process: Process, data: bytes) -> bytes | ImageError | None:

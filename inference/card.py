@@ -10,22 +10,18 @@ from inference.errors import ArtifactError
 
 INPUT_SIZE = 32  # pixels a side, as in the table `predictions`
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100
-JOINERS = "[\u200c\u200d]"
+JOINERS = "[\u200c\u200d]"  # some scripts need them; Python counts them as unprintable
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _can_be_shown(name: str) -> bool:
-    """Whether a name can be printed. Some scripts need joiners, which Python counts as unprintable."""
-    seen = re.sub(JOINERS, "", name)
-    return bool(seen.strip()) and seen.isprintable()
 
 
 def _check_names(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("two of them are the same")
-    if bad := [n for n in names if not _can_be_shown(n) or len(n) > MAX_CLASS_CHARACTERS]:
-        raise ValueError(f"{bad[0][:MAX_CLASS_CHARACTERS]!r} cannot be stored and shown as a name")
+    for name in names:
+        seen = re.sub(JOINERS, "", name)
+        if not seen.strip() or not seen.isprintable() or len(name) > MAX_CLASS_CHARACTERS:
+            raise ValueError(f"{name[:MAX_CLASS_CHARACTERS]!r} cannot be stored and shown as a name")
     return names
 
 
