@@ -62,8 +62,8 @@ RETURNING {COLUMNS}
 COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM trainings WHERE status IN ('queued', 'running')"
 
 # Unfinished rows whose message appears to be lost: queued for 5 s while the queue is empty, set back to
-# `queued` by a worker that shut down, or running with a silent worker. If the queue is not empty, the last two
-# are listed for one minute only, so that their messages do not pile up.
+# `queued` by a worker that shut down, or running with a silent worker. If the queue is not empty, the last
+# two are listed for one minute only, so that their messages do not pile up.
 LOST = f"""
 SELECT id FROM trainings
 WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds' AND CAST(:queue_is_empty AS boolean)

@@ -1,4 +1,4 @@
-"""Request and response types of published versions."""
+"""Response types of published versions."""
 
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,7 @@ class Model(BaseModel):
     activated_at: datetime | None = Field(description="When the model was last activated.")
     served_at: datetime | None = Field(description="When a worker last began to serve the model.")
     accuracy: float | None = Field(
-        description="Accuracy on the test images, with one view an image, as served."
+        description="Accuracy of the float32 model on the test images, with one forward pass for each image."
     )
     calibration_error: float | None = Field(description="Mean difference between confidence and accuracy.")
     classes: list[str] | None

@@ -106,7 +106,7 @@ def resume(setup: Setup) -> None:
     text = f"epochs {first} before and {runs.reported} after, {outcome} in {seconds:.1f} s"
     passed = is_whole and outcome.startswith("published")
     report_check(
-        "resume from the checkpoint", text, "each epoch once, and a published version", passed=passed
+        "resume from the checkpoint", text, "each epoch stored once, and a published version", passed=passed
     )
     report_check(
         "phases", ", ".join(runs.phases), "publishing last", passed=runs.phases[-1:] == ["publishing"]
@@ -151,7 +151,7 @@ def check_freed(when: str, before: float | None) -> None:
 
 
 def read_used_mib() -> float | None:
-    """The used memory of the first GPU, from NVML. None: there is no GPU."""
+    """The used memory of the first GPU, from NVML. None: there is no GPU, or it reports no memory."""
     try:
         used = asyncio.run(Gpus().read())[0].memory_used_bytes
     except Unavailable:

@@ -63,11 +63,11 @@ class Train(WorkerTask):
         except Exception as error:
             fail(request, error)
         finally:
-            self.consumer.hub.call_soon(self.resume)
+            self.consumer.hub.call_soon(self.consume_again)
             if state.should_stop is not None:  # the loop, which sends events, may have ended
                 self.consumer.flush_events()
 
-    def resume(self) -> None:
+    def consume_again(self) -> None:
         """Consume from the queue again. Called in the loop's thread."""
         if state.should_stop is None and state.should_terminate is None:
             self.consumer.add_task_queue(QUEUE)

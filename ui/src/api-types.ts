@@ -680,7 +680,7 @@ export interface components {
             served_at: string | null;
             /**
              * Accuracy
-             * @description Accuracy on the test images, with one view an image, as served.
+             * @description Accuracy of the float32 model on the test images, with one forward pass for each image.
              */
             accuracy: number | null;
             /**
@@ -742,7 +742,7 @@ export interface components {
             served_at: string | null;
             /**
              * Accuracy
-             * @description Accuracy on the test images, with one view an image, as served.
+             * @description Accuracy of the float32 model on the test images, with one forward pass for each image.
              */
             accuracy: number | null;
             /**

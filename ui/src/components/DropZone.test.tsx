@@ -38,7 +38,7 @@ test("text that is dropped or pasted is left to the browser", () => {
   expect(onFiles).not.toHaveBeenCalled();
 });
 
-test("a dropped folder is skipped with a notice, until the next drop", () => {
+test("a dropped folder is skipped, and a notice stays until the next drop", () => {
   expect(drop(makeItem(new File([], "holidays"), true), makeItem(cat))).toBe(false);
   expect(onFiles).toHaveBeenLastCalledWith([cat]);
   expect(screen.getByRole("alert").textContent).toContain("Folders cannot be uploaded.");
