@@ -51,22 +51,19 @@ class History:
     async def read_page(self, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> PredictionPage:
         """A page of the history, newest first. Raises BAD_PARAMETER for a bad cursor."""
         direction, edge = decode_cursor(cursor) if cursor else ("older", None)
-        if matches_nothing(filters):
-            return PredictionPage(results=[], next=None, previous=None)
         parameters = dict(filters) | ({direction: edge} if edge else {})
         statement = complete(HISTORY, list(parameters), direction)
         pool = self._searches if filters else self._pool
-        rows = list(await pool.fetch(statement, {**parameters, "limit": limit + 1}))
-        more, rows = len(rows) > limit, rows[:limit]
+        values = {**parameters, "limit": limit + 1}
+        found = [] if matches_nothing(filters) else await pool.fetch(statement, values)
+        more, rows = len(found) > limit, list(found[:limit])
         if direction == "newer":
             rows.reverse()
-        if not rows:
-            return PredictionPage(results=[], next=None, previous=None)
         has_older, has_newer = (more, cursor is not None) if direction == "older" else (True, more)
         return PredictionPage(
             results=[to_prediction(row) for row in rows],
-            next=encode_cursor("older", rows[-1].id) if has_older else None,
-            previous=encode_cursor("newer", rows[0].id) if has_newer else None,
+            next=encode_cursor("older", rows[-1].id) if rows and has_older else None,
+            previous=encode_cursor("newer", rows[0].id) if rows and has_newer else None,
         )
 
     async def export(self, filters: Mapping[str, Any]) -> AsyncIterator[bytes]:

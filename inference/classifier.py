@@ -12,16 +12,7 @@ from numpy.typing import NDArray
 from inference import artifact
 from inference.artifact import Artifact, Check
 from inference.card import INPUT_SIZE
-from inference.engine import (
-    CPU,
-    CUDA,
-    Engine,
-    Precision,
-    has_cuda,
-    list_batch_sizes,
-    name_cpu,
-    name_gpu,
-)
+from inference.engine import CPU, CUDA, Engine, Precision, has_cuda, list_batch_sizes, name_cpu, name_gpu
 from inference.errors import ArtifactError
 from inference.trial import try_model
 

@@ -71,7 +71,9 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             members = tar.getmembers()
             _check_end(tar)
             _check_size(archive, sum(member.size for member in members), max_bytes)
-            stored = [_unescape(member.name) for member in members]
+            names = [member.name for member in members]
+            # A name with unprintable characters may not be UTF-8; its bytes are decoded again.
+            stored = [n if n.isprintable() else n.encode("utf-8", "surrogateescape") for n in names]
             for member, name in zip(members, _decode_names(archive, stored), strict=True):
                 member.name = name
             tar.extractall(folder, members, filter=_refuse_links)  # noqa: S202 - the filter keeps names inside
@@ -95,11 +97,6 @@ def _check_end(tar: tarfile.TarFile) -> None:
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it is cut short or damaged")
-
-
-def _unescape(name: str) -> str | bytes:
-    """The name from tarfile; its bytes if it has unprintable characters, because it may not be UTF-8."""
-    return name if name.isprintable() else name.encode("utf-8", "surrogateescape")
 
 
 def _decode_names(archive: Path, stored: Sequence[str | bytes]) -> list[str]:
