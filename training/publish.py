@@ -193,6 +193,6 @@ def publish(folder: Path, card: Mapping[str, Any], pictures: Mapping[str, bytes]
 def _find_published(models: Path, created: str) -> Path | None:
     for file in models.glob(f"{created[:10]}-*/{CARD_FILE}"):
         with suppress(OSError):  # the file may belong to another user
-            if f'"created": "{created}"' in file.read_text(errors="replace"):
+            if file.is_file() and f'"created": "{created}"' in file.read_text(errors="replace"):
                 return file.parent
     return None

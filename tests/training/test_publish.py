@@ -19,6 +19,9 @@ from training.weights import read_teacher
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
+CARD = {"created": "2026-01-02T03:04:05", "files": {"model.onnx": {"sha256": "0" * 64}}}
+CARD_DAY = "2026-01-02"
+
 
 def options(data: Path, models: Path, **changes: Any) -> Namespace:
     given: dict[str, Any] = {
@@ -61,16 +64,24 @@ def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None
 
 def test_a_published_artifact_is_readable_for_other_users_whatever_the_umask(tmp_path: Path) -> None:
     """The containers of the inference workers have users of their own."""
-    card = {"created": "2026-01-02T03:04:05", "files": {"model.onnx": {"sha256": "0" * 64}}}
     before = os.umask(0o077)
     try:
         with publish.draft(tmp_path) as folder:
-            artifact = publish.publish(folder, card, {"map": b"PNG"}, tmp_path)
+            artifact = publish.publish(folder, CARD, {"map": b"PNG"}, tmp_path)
     finally:
         os.umask(before)
     assert {file.name for file in artifact.iterdir()} == {"card.json", "map.png"}
     assert {oct(file.stat().st_mode)[-3:] for file in artifact.iterdir()} == {"644"}
     assert oct(artifact.stat().st_mode)[-3:] == "755"
+
+
+def test_an_unreadable_card_of_another_version_does_not_prevent_a_publication(tmp_path: Path) -> None:
+    for name in ("pipe", "folder"):
+        (tmp_path / f"{CARD_DAY}-{name}").mkdir()
+    os.mkfifo(tmp_path / f"{CARD_DAY}-pipe/card.json")  # reading it would wait for a writer
+    (tmp_path / f"{CARD_DAY}-folder/card.json").mkdir()
+    with publish.draft(tmp_path) as folder:
+        assert (publish.publish(folder, CARD, {}, tmp_path) / "card.json").is_file()
 
 
 @pytest.mark.usefixtures("no_pictures")
