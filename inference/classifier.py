@@ -81,10 +81,12 @@ class Loader:
             if engine.provider != CUDA:
                 raise ArtifactError("ONNX Runtime cannot use CUDA on this machine; its log says why")
             engine.check(found.check, "float32")
-        except ArtifactError as error:
+            classifier = Classifier(found, engine, f"{name_gpu()} (CUDA, float32)")
+            classifier.warm_up(self.max_batch_size)  # a full batch may need too much memory
+            return classifier
+        except Exception as error:  # ONNX Runtime's errors have no common class
             logger.error("the GPU cannot serve %s, the CPU serves it instead: %s", found.card.version, error)
-            return self._on_cpu(found, f"CUDA failed: {error}")
-        return Classifier(found, engine, f"{name_gpu()} (CUDA, float32)")
+            return self._on_cpu(found, f"CUDA failed: {error!s:.500}")
 
     def _on_cpu(self, found: Artifact, fallback: str = "") -> Classifier:
         """The int8 model, or the float32 model if there is no int8 model or it fails on this CPU."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from inference import classifier
 from inference.artifact import Check
 from inference.classifier import Loader
+from inference.engine import CPU, Answers, Engine
 from inference.errors import ArtifactError
 from tests.inference.artifacts import CLASSES, make_model, make_tensors, make_weights, publish
 
@@ -102,6 +104,27 @@ def test_a_gpu_that_fails_falls_back_to_the_cpu_and_logs_an_error(
     assert served.fallback.startswith("CUDA failed")
     (said,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "the GPU cannot serve v1" in said.getMessage()
+
+
+def test_a_gpu_without_memory_for_a_full_batch_falls_back_to_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = Loader(cpu_threads=1, max_batch_size=16)  # more than the reference images
+    run, first = Engine.__call__, list[Engine]()
+
+    def run_small_batches(engine: Engine, images: NDArray[np.uint8]) -> Answers:
+        first.append(engine)
+        if engine is first[0] and len(images) == loader.max_batch_size:
+            raise RuntimeError("out of memory")
+        return run(engine, images)
+
+    monkeypatch.setattr(classifier, "has_cuda", lambda: True)
+    monkeypatch.setattr(classifier, "name_gpu", lambda: "GPU")
+    monkeypatch.setattr(classifier, "CUDA", CPU)  # the first engine stands in for a GPU's
+    monkeypatch.setattr(Engine, "__call__", run_small_batches)
+    served = loader.load(publish(tmp_path))
+    assert "CPU" in served.device_name
+    assert served.fallback == "CUDA failed: out of memory"
 
 
 def test_a_worker_tries_a_model_once(loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
