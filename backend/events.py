@@ -1,9 +1,9 @@
 """Live status: passes the changes of predictions to the streams and requests that wait for them.
 
-schema.sql records every change as an event. Events are numbered in commit order: a transaction that sees a
-number sees all lower numbers. One connection LISTENs. A notification only says "read again": one query then
-reads all events after the last one that was read, with their rows. A missed notification delays events by a
-few seconds, but loses none.
+schema.sql records every change as an event, except the removals of retention. Events are numbered in commit
+order: a transaction that sees a number sees all lower numbers. One connection LISTENs. A notification only
+says "read again": one query then reads the events after the last one that was read, with their rows, page by
+page. A missed notification delays events by a few seconds, but loses none.
 
 Each reader receives every event exactly once, except that a read keeps only the latest event of each
 prediction:
@@ -43,8 +43,8 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# How long changes are collected, for each stream that has any: 20 ms for 2,000 streams. With many streams,
-# the two changes of a prediction then share one write in each. Lower: more writes. Higher: later events.
+# The pause before streams are woken, for each stream that has changes: 20 ms for 2,000. Then both changes of
+# a prediction go to a stream in one write. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 
 
@@ -58,7 +58,7 @@ class Changes:
         self.streams = Subscriptions()
         """The streams of predictions. They receive each change."""
         self.awaited = Subscriptions()
-        """The requests that wait for outcomes. They receive these, and no other change."""
+        """The requests that wait for outcomes. They receive these and removals."""
         self.training_streams = Subscriptions()
         """The streams of trainings. They are woken for each change, and then read the training."""
         self._wake = asyncio.Event()
@@ -67,7 +67,7 @@ class Changes:
         self._send, self._sent = asyncio.Event(), asyncio.Event()
         self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        # Ends the loops, too: a library may turn their cancellation into an error or a result.
+        # Ends the loops that read: a library may turn their cancellation into an error or a result.
         self._closed = False
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class Changes:
             subscription.wake()
 
     async def _read(self) -> None:
-        """Read events after each notification, and every five seconds in case one was missed."""
+        """Read events after each notification for a reader, and every five seconds in case one was missed."""
         while not self._closed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REREAD_SECONDS):

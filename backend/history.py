@@ -54,8 +54,8 @@ class History:
         parameters = dict(filters) | ({direction: edge} if edge else {})
         statement = complete(HISTORY, list(parameters), direction)
         pool = self._searches if filters else self._pool
-        values = {**parameters, "limit": limit + 1}
-        found = [] if matches_nothing(filters) else await pool.fetch(statement, values)
+        parameters["limit"] = limit + 1
+        found = [] if matches_nothing(filters) else await pool.fetch(statement, parameters)
         more, rows = len(found) > limit, list(found[:limit])
         if direction == "newer":
             rows.reverse()

@@ -21,7 +21,7 @@ MAX_BACKLOG = 2000  # if more changes wait for a slow reader, its stream ends, a
 
 @dataclass(frozen=True)
 class Change:
-    """One event: the prediction after it, or None if it was removed."""
+    """One event. `prediction` is the prediction as the event left it, or None if it was removed."""
 
     number: int
     id: UUID
@@ -57,7 +57,7 @@ class Subscription:
         self._closed = False
 
     def put(self, change: Change) -> None:
-        """Add a change. `wake` lets the reader read it."""
+        """Add a change. The reader reads it when it is woken, or with its next read."""
         if self._closed:
             return
         if len(self._changes) >= MAX_BACKLOG:
@@ -79,7 +79,7 @@ class Subscription:
     async def read(self) -> list[Change] | None:
         """Wait for changes; returns all since the last call, or None at the end.
 
-        The list is empty if `wake` was called without a change.
+        The list is empty if `wake` was called without a change, or after its changes were read.
         """
         if not self._changes and not self._closed:
             await self._wake.wait()

@@ -167,7 +167,7 @@ def _open(path: Path | str, flags: int, what: str, directory: int | None = None)
 
 
 def _parse_json(content: bytes) -> dict[str, Any]:
-    """Parse a JSON object. Raises ArtifactError, also for NaN and infinities, which are not standard JSON."""
+    """Parse a JSON object. Raises ArtifactError, also for NaN and Infinity, which are not standard JSON."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")

@@ -111,7 +111,9 @@ class Classify(WorkerTask):
 
         try:
             for part in batch.parts:
-                _mark_started(part.group)
+                if part.group.started is None:
+                    part.group.started = time.monotonic()
+                    part.group.request.on_accepted(os.getpid(), part.group.started)
             outcomes = self.runner.run(batch.request_ids, advance, is_redelivered=batch.is_redelivered)
             for part in batch.parts:
                 part.group.outcomes.update((id, outcomes.get(id)) for id in part.ids)
@@ -136,12 +138,6 @@ class Classify(WorkerTask):
         """Make the loop start the next batch. May be called in any thread."""
         if self._collector:
             self.consumer.hub.call_soon(self.start_next)
-
-
-def _mark_started(group: Group) -> None:
-    if group.started is None:
-        group.started = time.monotonic()
-        group.request.on_accepted(os.getpid(), group.started)
 
 
 def _acknowledge_if_done(group: Group) -> None:

@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--activation",
         choices=("better", "always", "never"),
         default="better",
-        help="serve it: if it beats the active model on the same test images, always, or never [better]",
+        help="serve it if it is `better` than the active one, `always` or `never`; the first always [better]",
     )
 
 

@@ -126,6 +126,6 @@ def find_free_ports(count: int) -> list[int]:
 
 
 def write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner may read. Most of these files hold secrets."""
+    """Write a file that only its owner may read. Some of these files hold secrets."""
     path.touch(mode=0o600)
     path.write_text(content)

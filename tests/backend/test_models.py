@@ -1,4 +1,4 @@
-"""Models over HTTP: the list, activation, and pictures, with any content of the files."""
+"""Models over HTTP: the list, activation and pictures, also with malformed cards and picture files."""
 
 import json
 import os
@@ -65,25 +65,23 @@ async def test_without_models_the_list_is_empty(api: Api) -> None:
     assert (await api.client.get("/api/models")).json() == {"results": []}
 
 
-async def test_models_are_listed_with_figures_of_their_cards_the_latest_found_first(
-    api: Api, add: Add
-) -> None:
+async def test_models_are_listed_newest_first_with_figures_of_their_cards(api: Api, add: Add) -> None:
     await add("m-1", activated="2026-01-01T00:00:00Z")
     await add("m-2", {}, error="The file's SHA-256 is not the card's; publish it again.")
-    second, first = (await api.client.get("/api/models")).json()["results"]
-    assert [first["version"], second["version"]] == ["m-1", "m-2"]
-    assert (first["accuracy"], first["calibration_error"], first["classes"]) == (0.94, 0.011, ["cat", "dog"])
-    assert first["training"] == {"recipe": "fast", "seconds": 12.5}
-    assert first["data"] == CARD["data"]
-    assert (first["active"], first["error"], first["served_at"]) == (True, None, None)
-    assert first["activated_at"] == "2026-01-01T00:00:00Z"
-    assert first["pictures"] == []
+    newer, older = (await api.client.get("/api/models")).json()["results"]
+    assert [older["version"], newer["version"]] == ["m-1", "m-2"]
+    assert (older["accuracy"], older["calibration_error"], older["classes"]) == (0.94, 0.011, ["cat", "dog"])
+    assert older["training"] == {"recipe": "fast", "seconds": 12.5}
+    assert older["data"] == CARD["data"]
+    assert (older["active"], older["error"], older["served_at"]) == (True, None, None)
+    assert older["activated_at"] == "2026-01-01T00:00:00Z"
+    assert older["pictures"] == []
     place = "/api/models/m-1"
-    assert first["urls"] == {"self": place, "card": place, "activate": f"{place}/activate"}
-    assert "card" not in first
+    assert older["urls"] == {"self": place, "card": place, "activate": f"{place}/activate"}
+    assert "card" not in older
     parts = ("accuracy", "calibration_error", "classes", "training", "data", "activated_at")
-    assert [second[part] for part in parts] == [None] * 6
-    assert (second["active"], "SHA-256" in second["error"]) == (False, True)
+    assert [newer[part] for part in parts] == [None] * 6
+    assert (newer["active"], "SHA-256" in newer["error"]) == (False, True)
 
 
 async def test_one_model_has_its_whole_card(api: Api, add: Add) -> None:
@@ -119,9 +117,9 @@ async def test_unusable_parts_of_a_malformed_card_are_null(card: str, api: Api, 
         assert [model[part] for part in parts] == [None] * 5
 
 
-async def test_infinite_numbers_in_a_card_are_null(api: Api, add: Add) -> None:
-    endless = "9" * 400 + ".5"
-    card = f'{{"data": {{"name": {endless}}}, "training": {{"seconds": -{endless}}}, "accuracy": 1}}'
+async def test_numbers_in_a_card_that_are_too_large_for_a_float_are_null(api: Api, add: Add) -> None:
+    huge = "9" * 400 + ".5"
+    card = f'{{"data": {{"name": {huge}}}, "training": {{"seconds": -{huge}}}, "accuracy": 1}}'
     await add("m-1", card)
     model = (await api.client.get("/api/models/m-1")).json()
     assert (model["accuracy"], model["data"], model["training"]) == (1, {"name": None}, {"seconds": None})
@@ -246,9 +244,7 @@ async def test_files_that_are_not_regular_pngs_are_neither_listed_nor_read(
         *("%2fetc%2fpasswd", "confusion%00", "", "CONFUSION", "model.onnx", "card.json"),
     ],
 )
-async def test_a_name_that_is_none_of_the_four_is_refused(
-    name: str, api: Api, add: Add, folder: Path
-) -> None:
+async def test_an_unknown_name_of_a_picture_is_refused(name: str, api: Api, add: Add, folder: Path) -> None:
     await add("m-1")
     (folder / "m-1").mkdir()
     (folder / "m-1/confusion.png").write_bytes(PNG)

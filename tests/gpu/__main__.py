@@ -1,9 +1,9 @@
 """`make gpu-check`: measures and checks health, serving and training on a GPU.
 
 docs/gpu.md says what each part checks. Each part runs in a process of its own with a time limit. If a part
-hangs or crashes, the others still run, and its GPU memory is freed. Prints a row for each figure and writes
-all of them to a JSON file. Exit status: 0 if nothing failed, 1 if something failed, 2 if there is no GPU and
-the tiny version passed instead.
+hangs or crashes on a GPU, the others still run, and its memory is freed. Prints a row for each figure and
+writes all of them to a JSON file. Exit status: 0 if nothing failed, 1 if something failed, 2 if there is no
+GPU and the tiny version passed instead.
 """
 
 import ctypes
@@ -24,7 +24,8 @@ from tests.gpu import findings
 from tests.gpu.findings import Finding
 from tests.gpu.options import REPOSITORY, Options, parse
 
-# Each part's limit in seconds. The last part may take all that is left of the ten minutes by default.
+# Each part's limit in seconds. With the default of `--seconds`, 600, the last part may take all the time that
+# is left.
 PARTS = {"nvml": 40, "serving": 150, "worker_loop": 60, "training_run": 110, "training": 600}
 NO_GPU_STATUS = 2
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # for small networks more threads cost time

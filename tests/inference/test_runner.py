@@ -244,7 +244,7 @@ BROKEN = Failed(row_of(UUID(int=2)), "Classification failed", "Try another image
     ],
     ids=str,
 )
-def test_flower_shows_a_message_by_its_outcomes(outcomes: list[Outcome | None], text: str) -> None:
+def test_flower_shows_the_outcomes_of_a_message(outcomes: list[Outcome | None], text: str) -> None:
     told = summarize({uuid4(): outcome for outcome in outcomes})
     assert str(told) == text
     assert isinstance(told, ClassificationError) == (BROKEN in outcomes)

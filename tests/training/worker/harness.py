@@ -58,7 +58,7 @@ class Worker:
                 process.kill()
 
     @property
-    def attempts(self) -> list[dict[str, Any]]:
+    def children(self) -> list[dict[str, Any]]:
         """One entry for each child process, written by the child."""
         file = self.cache / "attempts"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

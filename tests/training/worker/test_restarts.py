@@ -43,7 +43,7 @@ async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_r
         assert row["attempt"] == 1
         assert await trainings.epochs(id) == [1, 2, 3]
         await eventually(own.has_no_checkpoint)
-    assert len(own.attempts) == 2
+    assert len(own.children) == 2
 
 
 async def test_the_next_attempt_reports_an_epoch_that_the_first_worker_did_not_read(
@@ -75,7 +75,7 @@ async def test_the_child_of_a_killed_worker_ends_and_the_run_is_claimed_again(
         id = await trainings.start("hang-once")
         await trainings.until_epoch(id, 1)
         process.kill()
-        await wait_until_gone(own.attempts[0]["pid"])
+        await wait_until_gone(own.children[0]["pid"])
     assert (await trainings.row(id))["status"] == "running"
     with own.running():
         await trainings.publish(id)  # too early: the worker may only be slow

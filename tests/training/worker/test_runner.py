@@ -44,7 +44,7 @@ async def test_the_child_gets_the_run_s_options_and_no_secret(
     (worker.data_sets / "pets" / "train").mkdir(parents=True)
     id = await trainings.start("epochs", data="pets", epochs=1, activation="always", seed=2**31 - 1)
     await trainings.until(id, "succeeded")
-    attempt = worker.attempts[-1]
+    attempt = worker.children[-1]
     assert attempt["secrets"] == []
     given = dict(zip(attempt["arguments"][::2], attempt["arguments"][1::2], strict=True))
     assert given == {
@@ -64,7 +64,7 @@ async def test_the_child_gets_the_run_s_options_and_no_secret(
 async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, trainings: OtherServices) -> None:
     id = await trainings.start(recipe)
     await trainings.until_epoch(id, 1)
-    pid = worker.attempts[-1]["pid"]
+    pid = worker.children[-1]["pid"]
     await trainings.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
     started = asyncio.get_running_loop().time()
     await wait_until_gone(pid)
@@ -108,14 +108,14 @@ async def test_a_run_whose_data_set_does_not_exist_fails_and_lists_those_that_do
 async def test_a_run_whose_worker_has_stopped_three_times_fails(
     worker: Worker, trainings: OtherServices
 ) -> None:
-    before = len(worker.attempts)
+    before = len(worker.children)
     id = await trainings.add("epochs", status="running", attempt=3)
     await trainings.database.execute("UPDATE trainings SET seen_at = now() - interval '16 s'")
     await trainings.publish(id)
     row = await trainings.until(id, "failed")
     assert (row["error_title"], row["attempt"]) == ("Failed after 3 attempts", 3)
     assert "3 times" in row["error_detail"]
-    assert len(worker.attempts) == before
+    assert len(worker.children) == before
 
 
 async def test_a_run_succeeds_when_its_model_answers_the_next_prediction(
@@ -145,7 +145,7 @@ async def test_an_attempt_whose_run_was_claimed_by_another_publishes_nothing(
 ) -> None:
     id = await trainings.start("waits-for-go", epochs=1)
     await trainings.until_epoch(id, 1)
-    child = worker.attempts[-1]["pid"]
+    child = worker.children[-1]["pid"]
     blocked = """SELECT count(*) FROM pg_stat_activity
                  WHERE application_name = 'training' AND wait_event_type = 'Lock'"""
     async with trainings.database.transaction():

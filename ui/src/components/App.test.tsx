@@ -64,7 +64,7 @@ test("the upload page is shown first, and links lead to the models and back", as
   expect(screen.queryByLabelText("Choose images")).toBeNull();
   expect(document.title).toContain("Models");
 
-  await goTo("#/");
+  await goTo(screen.getByRole("link", { name: "Upload" }).getAttribute("href") ?? "");
   screen.getByLabelText("Choose images");
 });
 
