@@ -5,18 +5,19 @@ order: a transaction that sees a number sees all lower numbers. One connection L
 says "read again": one query then reads the events after the last one that was read, with their rows, page by
 page. A missed notification delays events by a few seconds, but loses none.
 
-Each reader receives every event exactly once, except that a read keeps only the latest event of each
-prediction:
+Each stream receives every event of its predictions exactly once, except that a read keeps only the latest
+event of each prediction. A request that waits receives only outcomes and removals. Streams and waiting
+requests are called readers:
 
 - A reader is registered first. Then its own query reads the current state and the number of the latest event
   in one snapshot. Events up to that number are part of this state and are not sent again.
-- The central reader looks up the registered readers after its query has returned. An event that is missing in
-  a reader's own state was committed after the read of that state, so after the registration. The query that
+- The loop `_read` looks up the registered readers after its query has returned. An event that is missing in a
+  reader's own state was committed after the read of that state, so after the registration. The query that
   finds the event returns later still. So the reader is registered by then.
-- The central reader skips events only if no reader is registered when its query returns. A reader that
-  registers later reads a later state.
+- The loop skips events only if no reader is registered when its query returns. A reader that registers later
+  reads a later state.
 - If events may be missing (too many were removed, one statement changed more than 1,000 predictions, or the
-  database was replaced), every stream of predictions ends, and every waiting request is answered. Readers
+  database was replaced), every stream of predictions ends, and every waiting request is answered. Clients
   reconnect with their Last-Event-ID. The stream of all predictions sends `reload` if it cannot resume.
 """
 
@@ -49,7 +50,7 @@ COLLECT_SECONDS = 10e-6
 
 
 class Changes:
-    """The central reader of events. It also wakes the streams of trainings."""
+    """Reads events and passes them to their readers. It also wakes the streams of trainings."""
 
     def __init__(self, log: EventLog, database_url: str) -> None:
         self._log = log

@@ -15,7 +15,7 @@ from celery_worker.task import WorkerTask
 logger = logging.getLogger(__name__)
 
 EVENTS_SECONDS = 0.1
-EVENTS_LIMIT = 1000  # this many are sent at once
+EVENTS_LIMIT = 1000  # so many waiting events are sent without this pause
 DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 
 
@@ -102,7 +102,7 @@ class Consumer(celery_consumer.Consumer):
 
 
 class Events(EventDispatcher):
-    """Celery events, sent to the exchange of the broker's definitions. Heartbeats describe the task."""
+    """Celery events, sent to the exchange of the broker's definitions. Worker events describe the task."""
 
     app: Celery
 

@@ -1,22 +1,27 @@
-"""Every file that the documents link to or name exists."""
+"""Every file that the documents link to exists, and every file of the repository that they name."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from scripts.local.config import REPOSITORY
 
-DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *sorted(REPOSITORY.glob("*.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+    REPOSITORY / "training/LOG.md",
+]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 PLACE = re.compile(
-    r"`((?:backend|celery_worker|inference|training|images|ui|docs|scripts|proxy|broker|tests|observability)/[\w./-]+)`"
+    r"`((?:backend|celery_worker|inference|training|images|ui|docs|scripts|proxy|broker|tests|observability)/[\w./-]+"
+    r"|schema\.sql|compose(?:\.gpu)?\.yaml|pyproject\.toml|uv\.lock|[A-Z]+\.md|Makefile)`"
 )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_every_link_and_every_named_file_exists(document: object) -> None:
-    path = REPOSITORY / str(document)
-    text = path.read_text()
-    missing = [link for link in LINK.findall(text) if not (path.parent / link).exists()]
+def test_every_link_and_every_named_file_exists(document: Path) -> None:
+    text = document.read_text()
+    missing = [link for link in LINK.findall(text) if not (document.parent / link).exists()]
     missing += [place for place in PLACE.findall(text) if not (REPOSITORY / place).exists()]
     assert missing == []

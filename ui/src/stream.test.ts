@@ -81,7 +81,7 @@ test("a stream that is closed while it waits to reopen stays closed", () => {
 describe("a hidden page", () => {
   const LONG_MS = 60_000;
 
-  function setHiddenFor(hidden: boolean, ms: number) {
+  function setHiddenAndWait(hidden: boolean, ms: number) {
     vi.spyOn(document, "hidden", "get").mockReturnValue(hidden);
     document.dispatchEvent(new Event("visibilitychange"));
     vi.advanceTimersByTime(ms);
@@ -90,20 +90,20 @@ describe("a hidden page", () => {
   test("closes its stream after a while, and opens it again when it is visible", () => {
     const [source] = FakeEventSource.opened;
     source?.onopen();
-    setHiddenFor(true, LONG_MS);
+    setHiddenAndWait(true, LONG_MS);
     expect(source?.readyState).toBe(FakeEventSource.CLOSED);
     expect(onConnection).toHaveBeenLastCalledWith("connecting");
     expect(FakeEventSource.opened).toHaveLength(1);
 
-    setHiddenFor(false, 0);
+    setHiddenAndWait(false, 0);
     expect(FakeEventSource.opened).toHaveLength(2);
     FakeEventSource.opened[1]?.onopen();
     expect(onConnection).toHaveBeenLastCalledWith("live");
   });
 
   test("keeps its stream open for a short time", () => {
-    setHiddenFor(true, 20_000);
-    setHiddenFor(false, LONG_MS);
+    setHiddenAndWait(true, 20_000);
+    setHiddenAndWait(false, LONG_MS);
     expect(FakeEventSource.opened.map(({ readyState }) => readyState)).toEqual([1]);
   });
 
@@ -117,18 +117,18 @@ describe("a hidden page", () => {
 
   test("closes a stream that was reopened after an error", () => {
     const [source] = FakeEventSource.opened;
-    setHiddenFor(true, 29_000);
+    setHiddenAndWait(true, 29_000);
     if (source) source.readyState = FakeEventSource.CLOSED;
     source?.onerror();
-    setHiddenFor(true, LONG_MS);
+    setHiddenAndWait(true, LONG_MS);
     expect(FakeEventSource.opened).toHaveLength(2); // reopened after the error, and closed by now
     expect(FakeEventSource.opened[1]?.readyState).toBe(FakeEventSource.CLOSED);
   });
 
   test("opens no stream when it is visible again, if the caller has closed the stream", () => {
-    setHiddenFor(true, LONG_MS);
+    setHiddenAndWait(true, LONG_MS);
     close();
-    setHiddenFor(false, LONG_MS);
+    setHiddenAndWait(false, LONG_MS);
     expect(FakeEventSource.opened).toHaveLength(1);
   });
 });

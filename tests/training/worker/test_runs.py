@@ -81,7 +81,7 @@ async def test_a_check_records_every_five_seconds_that_the_worker_is_alive(
     assert (await trainings.row(id))["seen_at"] >= claimed_at
 
 
-async def test_a_run_that_belongs_to_another_worker_is_not_claimed(
+async def test_a_run_of_another_worker_and_a_canceled_run_are_not_claimed(
     runs: Runs, trainings: OtherServices
 ) -> None:
     id, _ = await claim(runs, trainings)
