@@ -11,7 +11,7 @@ from scripts.local.config import REPOSITORY
 from tests.compose.conftest import Compose
 
 ALL = ["--profile", "*"]
-HAVE_NO_HEALTH_CHECK = {"socket-proxy"}  # no shell in its image
+HAVE_NO_HEALTH_CHECK = {"socket-proxy"}  # the health report shows its failures
 
 
 @pytest.fixture(scope="module")
