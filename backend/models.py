@@ -1,7 +1,7 @@
 """Models: the backend's SQL for the table `models`.
 
 A card may hold anything, because anyone can put a file into the folder of models. Parts that cannot be shown
-are left out, so a card never breaks an answer.
+become null, so a card never breaks an answer.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class Models:
         """Every version, the latest found first."""
         rows = await self._pool.fetch(LIST)
         versions = [row.version for row in rows]
-        drawn = await asyncio.to_thread(lambda: [find_pictures(self._folder, name) for name in versions])
+        drawn = await asyncio.to_thread(lambda: [find_pictures(self._folder, v) for v in versions])
         return [Model.model_validate(to_members(row, names)) for row, names in zip(rows, drawn, strict=True)]
 
     async def read(self, version: str) -> ModelDetail:

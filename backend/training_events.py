@@ -3,8 +3,8 @@
 A training has few readers and changes seldom. So each stream reads the training itself when it is woken, and
 at least every five seconds. Several changes may be sent as one.
 
-The id of an event is the number of the last epoch that was sent. A reader resumes after that epoch. No epoch
-is missed, because one worker at a time commits the epochs of a training, in their order.
+An event's id is the number of the last epoch sent; that of the last event adds `-end`. A reader resumes after
+that epoch. One worker at a time commits the epochs of a training, in order, so no epoch is missed.
 """
 
 import asyncio

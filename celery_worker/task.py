@@ -12,7 +12,7 @@ from celery.worker.request import Request
 
 
 class WorkerTask(Task):
-    """A task that takes its requests itself, instead of Celery's pool."""
+    """A task that receives its requests directly. Celery does not pass them to its pool."""
 
     abstract = True
     Strategy = "celery_worker.task:build_strategy"

@@ -32,7 +32,7 @@ class Metrics:
             "inference_forward_seconds", "Duration of a forward pass.", buckets=SECONDS, registry=registry
         )
         outcomes = Counter("inference_outcomes", "Finished predictions.", ["status"], registry=registry)
-        self.outcomes = {status: outcomes.labels(status) for status in ("succeeded", "failed")}
+        self.by_status = {status: outcomes.labels(status) for status in ("succeeded", "failed")}
 
     def count_batch(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> None:
         """Count one batch. `outcomes` are those that were written."""
@@ -40,7 +40,7 @@ class Metrics:
         self._forward_seconds.observe(forward_pass.predict_ms / 1000)
         for outcome in outcomes:
             self._queue_seconds.observe(outcome.row.queue_ms / 1000)
-            self.outcomes[outcome.status].inc()
+            self.by_status[outcome.status].inc()
 
     def serve(self, address: str) -> tuple[WSGIServer, Thread]:
         """Answer Prometheus at host:port, in another thread."""

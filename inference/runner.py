@@ -69,7 +69,7 @@ class BatchRunner:
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
         taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)
         exhausted = [outcome for outcome in taken if isinstance(outcome, Failed)]
-        self.metrics.outcomes["failed"].inc(len(exhausted))
+        self.metrics.by_status["failed"].inc(len(exhausted))
         _log(exhausted, request_ids)
         rows = [row for row in taken if isinstance(row, Row)]
         advance()
@@ -81,13 +81,13 @@ class BatchRunner:
         advance()  # from here on the device is free for the next batch
         outcomes = [conclude(row, classifier, output) for row, output in zip(rows, outputs, strict=True)]
         forward_pass = ForwardPass(classifier.version, len(rows), round(seconds * 1000, 3))
-        finished: list[Outcome] = []
+        stored: list[Outcome] = []
         if outcomes:
             written = self.predictions.write(outcomes, forward_pass)
-            finished = [outcome for outcome in outcomes if outcome.row.id in written]
-            self.metrics.count_batch(finished, forward_pass)
-        _log(finished, request_ids, forward_pass)
-        known = {outcome.row.id: outcome for outcome in (*exhausted, *finished)}
+            stored = [outcome for outcome in outcomes if outcome.row.id in written]
+            self.metrics.count_batch(stored, forward_pass)
+        _log(stored, request_ids, forward_pass)
+        known = {outcome.row.id: outcome for outcome in (*exhausted, *stored)}
         for id in request_ids.keys() - known.keys():
             logger.info(SKIPPED, extra={"prediction_id": str(id), "request_id": request_ids[id]})
         self.finished += len(request_ids)

@@ -29,7 +29,7 @@ class Fitted:
 
     net: Net
     curve: list[Epoch]
-    seconds: float  # of the training steps of all attempts, without warm-up, validation and checkpoints
+    seconds: float  # from the images on the device to the network, without warm-up, validation, checkpoints
     ended: str = ""  # when the last epoch ended, as ISO 8601
 
     def state_dict(self) -> dict[str, Any]:

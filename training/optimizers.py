@@ -31,7 +31,7 @@ class Optimizers:
         ]
         self.sgd = torch.optim.SGD(groups, momentum=recipe.SGD_MOMENTUM, nesterov=True)
         self.muon = Muon(filters, lr=recipe.FILTER_LR, momentum=recipe.MUON_MOMENTUM)
-        self.filter_lr = recipe.FILTER_LR  # at the last step
+        self.filter_lr = recipe.FILTER_LR  # in the latest step
         self.lookahead = Lookahead(net) if lookahead else None
         self._done, self._steps = 0, steps
 

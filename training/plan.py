@@ -27,7 +27,7 @@ class TrainingPlan:
     validation: Split
     data: str  # the data set's fingerprint
     classes: int
-    teacher: nn.Module | None = None  # maps normalised images to logits, which replace the labels as targets
+    teacher: nn.Module | None = None  # maps normalised images to logits; their softmax replaces the labels
 
     @property
     def identity(self) -> str:

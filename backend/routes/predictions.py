@@ -28,8 +28,8 @@ router = APIRouter(prefix="/predictions", tags=["predictions"])
 
 
 def _complete_offset(text: Any) -> Any:
-    """Read `10:00:00 02` as `10:00:00+02:00`: an unencoded `+` in a query means a space, and ISO 8601 and
-    PostgreSQL leave out the minutes of an offset.
+    """Read `10:00:00 02` as `10:00:00+02:00`. In a query an unencoded `+` means a space. PostgreSQL writes an
+    offset without minutes, and ISO 8601 allows that.
     """
     found = isinstance(text, str) and re.fullmatch(r"(.*:\d\d(?:\.\d+)?)([ +-]\d\d)(?::?(\d\d))?", text)
     return f"{found[1]}{found[2].replace(' ', '+')}:{found[3] or '00'}" if found else text
@@ -75,8 +75,9 @@ async def list_predictions(
 ) -> PredictionPage | Response:
     """Returns one page as JSON, or all matching predictions as CSV. `limit` and `cursor` apply to JSON only.
 
-    A search that takes longer than five seconds, or 60 seconds for CSV, is answered with 503. A search for at
-    least three consecutive letters or digits of a file name takes milliseconds, also in a large history.
+    A search that takes longer than five seconds is answered with 503. For CSV the limit is 60 seconds for the
+    first 5,000 rows. A search for at least three consecutive letters or digits of a file name takes
+    milliseconds, also in a large history.
     """
     history = get_services(request).history
     accepted = choose_media_type(request.headers.getlist("accept"), ("application/json", "text/csv"))
@@ -149,8 +150,8 @@ async def read_image(id: UUID, request: Request) -> Response:
 def _list_patterns(text: str) -> list[str]:
     """The patterns of ILIKE for a part of a file name.
 
-    ILIKE compares letter by letter. Some texts differ more in capitals (`straße`, `STRASSE`), or have two
-    small forms of a letter (the Greek sigma). For these, each case has a pattern in addition.
+    ILIKE compares letter by letter. So a text that is longer in capitals (`straße`), or has a letter with two
+    small forms (the Greek sigma), is also searched for in lower case and in upper case.
     """
     cases = [text]
     if text.lower() != text.casefold():

@@ -1,4 +1,4 @@
-"""The models of the health report."""
+"""Response types of the health report."""
 
 from datetime import datetime
 from typing import Literal
@@ -17,7 +17,7 @@ class BrokerHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
     queue_depth: int | None = Field(
-        description="Messages that no worker holds. Each holds up to 64 predictions."
+        description="Messages that no worker has received. One asks for up to 64 predictions."
     )
     consumers: int | None = Field(description="Workers that consume from both queues.")
     detail: str | None = None

@@ -19,14 +19,14 @@ ANSWER_SECONDS = 30
 
 
 class Reader:
-    """A process that reads the GPUs, and the first folder of its library path."""
+    """Starts the process and talks to it. `folder` is the first folder of its library path."""
 
     def __init__(self, folder: Path, library: Path) -> None:
         self._library = library
         self._place = folder / LIBRARY
         self._behaviour = folder / "behaviour"
         self._calls = folder / "behaviour.calls"
-        # This empty file hides the library of a real driver. It cannot be loaded.
+        # This empty file hides a real driver's library, and cannot be loaded as one.
         self._place.touch()
         self._calls.touch()
         self.behave()

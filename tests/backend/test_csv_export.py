@@ -1,4 +1,4 @@
-"""The history as CSV: its rows and file names like formulas. Lines are compared with Python's csv module."""
+"""The history as CSV: rows, and file names that look like formulas, compared with Python's csv module."""
 
 import csv
 import re
@@ -41,7 +41,7 @@ def write_lines(rows: list[asyncpg.Record]) -> str:
 async def test_every_line_equals_the_line_that_python_writes(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unusual texts, confidences from 1e-19 to 1, times with and without microseconds."""
+    """Unusual texts, confidences of 0, and from 1e-19 to 1, times with and without microseconds."""
     monkeypatch.setattr(history, "PAGE", 7)
     random = Random(7)
 

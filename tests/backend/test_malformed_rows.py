@@ -1,4 +1,4 @@
-"""Stored rows with details that no worker writes, and a wait of zero."""
+"""Stored rows with details that no worker writes, and a prediction whose time in the queue is zero."""
 
 import asyncio
 import json
@@ -16,9 +16,9 @@ MALFORMED = {
     "pairs": ("""'[["cat", 0.9]]'::jsonb""", "now()"),
     "a text": ("""'"cat"'::jsonb""", "now()"),
     "null": ("'null'::jsonb", "now()"),
-    "no probability": ("""'[{"label": "cat", "probability": 1e400}]'::jsonb""", "now()"),
+    "infinite probability": ("""'[{"label": "cat", "probability": 1e400}]'::jsonb""", "now()"),
     "deep": ("(repeat('[', 3000) || repeat(']', 3000))::jsonb", "now()"),
-    "no time": ("'[]'::jsonb", "'infinity'"),
+    "infinite time": ("'[]'::jsonb", "'infinity'"),
 }
 
 

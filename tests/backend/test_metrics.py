@@ -39,7 +39,7 @@ async def test_requests_are_counted_by_route_method_and_status(api: Api, cat: by
     assert await read(api, "backend_request_seconds_count", **labels) == 3
 
 
-async def test_addresses_that_do_not_exist_are_counted_as_one(api: Api) -> None:
+async def test_requests_to_unknown_addresses_share_one_route(api: Api) -> None:
     await api.client.get("/api/a")
     await api.client.get("/b")
     assert await count(api, "unmatched", "GET", 404) == 2
@@ -55,7 +55,7 @@ async def test_a_request_with_an_unexpected_exception_is_counted(
     assert await count(api, "/api/health/ready", "GET", 500) == 1
 
 
-async def test_uploads_are_counted_by_image_and_refusals_by_title(api: Api, cat: bytes) -> None:
+async def test_accepted_images_are_counted_and_refusals_by_title(api: Api, cat: bytes) -> None:
     await api.upload(cat, b"no image", cat)
     await api.upload(b"no image")
     await api.upload(b"", b"no image")  # the refused files are counted, not the request

@@ -57,7 +57,8 @@ async def test_many_streams_collect_the_changes_of_a_prediction(
         await finish((await api.upload(cat)).json()["id"])
 
     with ExitStack() as stack:
-        streams = [stack.enter_context(api.services.changes.streams.add()) for _ in range(20)]  # 2 s
+        # The pause before 20 streams are woken is 2 s.
+        streams = [stack.enter_context(api.services.changes.streams.add()) for _ in range(20)]
         async with asyncio.timeout(10):
             *received, _ = await asyncio.gather(*(stream.read() for stream in streams), predict())
     for changes in received:

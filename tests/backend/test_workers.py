@@ -90,7 +90,7 @@ def test_a_training_worker_is_recognized_by_its_name() -> None:
         {"type": "worker-offline"},
     ],
 )
-def test_events_of_other_programs_are_ignored(event: dict[str, Any]) -> None:
+def test_malformed_events_and_those_of_other_kinds_are_ignored(event: dict[str, Any]) -> None:
     workers = Workers()
     workers.receive(event)
     assert workers.report() == []

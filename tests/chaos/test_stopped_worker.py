@@ -1,4 +1,7 @@
-"""A worker that is stopped, or loses the database, finishes what it has begun and returns the rest."""
+"""A worker that is stopped finishes its batches and returns the other messages.
+
+Without the database it waits; if it is stopped then, it returns all unfinished messages.
+"""
 
 from pathlib import Path
 

@@ -84,13 +84,13 @@ def test_no_secret_is_in_an_environment_or_in_the_file(compose: Compose, config:
         assert secret.read_text() not in shown, secret.name
 
 
-def test_every_stateful_folder_is_a_named_volume(services: dict[str, Any]) -> None:
+def test_the_data_of_database_and_broker_are_in_volumes(services: dict[str, Any]) -> None:
     for name, target in (("db", "/var/lib/postgresql/data"), ("rabbitmq", "/var/lib/rabbitmq")):
         (volume,) = [volume for volume in services[name]["volumes"] if volume["target"] == target]
         assert volume["type"] == "volume"
 
 
-def test_a_missing_secret_stops_the_start_with_what_to_run(compose: Compose) -> None:
+def test_without_secrets_compose_stops_and_names_make_secrets(compose: Compose) -> None:
     command = ["docker", "compose", "-p", "cifar-none", "--env-file", os.devnull, "config", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode != 0

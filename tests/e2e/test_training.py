@@ -32,7 +32,7 @@ def colours(system: Config) -> str:
 
 @pytest.fixture
 async def client(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client. After the test, the model that was active before it is active again."""
+    """A client. After the test, the earlier model is activated again."""
     async with httpx.AsyncClient(base_url=system.address, timeout=60) as client:
         before = await served(client)
         yield client

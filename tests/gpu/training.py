@@ -76,7 +76,7 @@ def compile_fast(recipe_runs: RecipeRuns, seconds: float) -> None:
     try:
         with compiled():
             run = recipe_runs.train("fast", 0)
-    except Exception as error:  # a slim image has no C compiler, which Triton needs
+    except Exception as error:  # a slim Docker image has no C compiler, which Triton needs
         report_skipped(
             "fast, compiled", f"torch.compile does not work here: {' '.join(str(error).split())[:200]}"
         )

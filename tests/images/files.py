@@ -30,7 +30,7 @@ def few_values(most: int, samples: int = 1, side: int = SIDE) -> Samples:
 
 
 def pack_rows(samples: Samples, bits: int, order: str = ">", row_multiple: int = 1) -> list[bytes]:
-    """The bytes of each row. Samples of less than a byte start at the highest bit."""
+    """The bytes of each row. Samples of 12 bits or of less than a byte have no gaps, highest bit first."""
     rows = samples.reshape(samples.shape[0], -1)
     if bits >= 8 and bits != 12:
         kind = "f" if rows.dtype.kind == "f" else "u"
@@ -47,11 +47,11 @@ def chunk(name: bytes, content: bytes, *, checksum: int | None = None) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
 
 
-def png(samples: Samples, depth: int, colours: int, *before: bytes, after: bytes = b"") -> bytes:
+def png(samples: Samples, depth: int, colour_type: int, *before: bytes, after: bytes = b"") -> bytes:
     """A PNG of these samples, with chunks before and after its pixels."""
     height, width = samples.shape[:2]
     pixels = zlib.compress(b"".join(b"\0" + row for row in pack_rows(samples, depth)))
-    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     parts = [chunk(b"IHDR", header), *before, chunk(b"IDAT", pixels), after, chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 

@@ -42,7 +42,7 @@ def make_pngs() -> dict[str, bytes]:
         if depth >= 8:
             rgb = few_values(most, 3)
             rgb[:8] = rgb[3, 3]  # a frequent colour
-            rgb[4:8] += 1 if rgb[3, 3].max() < most else -1  # another that differs only in the lowest bit
+            rgb[4:8] += 1 if rgb[3, 3].max() < most else -1  # another whose samples differ by 1
             files[f"RGB {depth}"] = png(rgb, depth, RGB)
             for name, key in {"used": rgb[3, 3], "not used": [1, 2, 3]}.items():
                 files[f"RGB {depth}, tRNS {name}"] = png(
@@ -106,9 +106,9 @@ def make_bmps() -> dict[str, bytes]:
             rows, 32, compression=3, masks=bgra[:3]
         )
     runs = [bytes(part for n in range(4) for part in (8, (n + row) % 7)) + b"\0\0" for row in range(SIDE)]
-    files["8, runs"] = bmp([*runs[:-1], runs[-1]], 8, compression=1, palette=palette)
+    files["8, runs"] = bmp(runs, 8, compression=1, palette=palette)
     pixels = [b"\0\x20" + bytes(n % 7 for n in range(32)) + b"\0\0"] * SIDE
-    files["8, runs of one"] = bmp(pixels, 8, compression=1, palette=palette)
+    files["8, literal pixels"] = bmp(pixels, 8, compression=1, palette=palette)
     files["8, an early end"] = bmp([b"\x20\x05\0\x01"], 8, compression=1, palette=palette)
     files["8, a move"] = bmp([b"\0\x02\x03\x04\x10\x05\0\x01"], 8, compression=1, palette=palette)
     files["4, runs"] = bmp(runs, 4, compression=2, palette=palette[:16])
@@ -153,46 +153,46 @@ def make_others() -> dict[str, bytes]:
 
 def make_tiffs() -> dict[str, bytes]:
     files: dict[str, bytes] = {}
-    for name, order, packed in (
+    for name, order, compression in (
         ("II", "<", 1),
         ("II deflated", "<", 8),
         ("MM", ">", 1),
         ("MM deflated", ">", 8),
     ):
-        made = make_grey_tiffs(order, packed) | make_colour_tiffs(order, packed)
+        made = make_grey_tiffs(order, compression) | make_colour_tiffs(order, compression)
         files |= {f"TIFF {what}, {name}": data for what, data in made.items()}
     return files
 
 
-def make_grey_tiffs(order: str, packed: int) -> dict[str, bytes]:
+def make_grey_tiffs(order: str, compression: int) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for bits in (1, 2, 4, 8, 12, 16):
         grey = few_values(2**bits - 1)
-        files[f"grey {bits}"] = tiff(grey, bits, 1, order, t259=(packed,))
-        files[f"grey {bits}, min is white"] = tiff(grey, bits, 0, order, t259=(packed,))
+        files[f"grey {bits}"] = tiff(grey, bits, 1, order, t259=(compression,))
+        files[f"grey {bits}, min is white"] = tiff(grey, bits, 0, order, t259=(compression,))
     for what, extra in {"premultiplied": 1, "alpha": 2}.items():
         two = few_values(255, 2)
         two[:, :, 0] = np.minimum(two[:, :, 0], two[:, :, 1])
-        files[f"grey and {what} 8"] = tiff(two, 8, 1, order, t259=(packed,), t338=(extra,))
-    return files | {"float 32": tiff(FLOATS, 32, 1, order, t259=(packed,))}
+        files[f"grey and {what} 8"] = tiff(two, 8, 1, order, t259=(compression,), t338=(extra,))
+    return files | {"float 32": tiff(FLOATS, 32, 1, order, t259=(compression,))}
 
 
-def make_colour_tiffs(order: str, packed: int) -> dict[str, bytes]:
+def make_colour_tiffs(order: str, compression: int) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for bits in (8, 16):
         most = 2**bits - 1
-        files[f"RGB {bits}"] = tiff(few_values(most, 3), bits, 2, order, t259=(packed,))
+        files[f"RGB {bits}"] = tiff(few_values(most, 3), bits, 2, order, t259=(compression,))
         for extra, what in {0: "unspecified", 1: "premultiplied", 2: "alpha"}.items():
             four = few_values(most, 4)
             if extra == 1:
                 four[:, :, :3] = np.minimum(four[:, :, :3], four[:, :, 3:])
-            files[f"RGBA {bits}, {what}"] = tiff(four, bits, 2, order, t259=(packed,), t338=(extra,))
-        files[f"CMYK {bits}"] = tiff(few_values(most, 4), bits, 5, order, t259=(packed,))
+            files[f"RGBA {bits}, {what}"] = tiff(four, bits, 2, order, t259=(compression,), t338=(extra,))
+        files[f"CMYK {bits}"] = tiff(few_values(most, 4), bits, 5, order, t259=(compression,))
     for bits in (1, 4, 8):
         colours = tuple(int(value) * 257 for channel in range(3) for value in COLOURS[: 2**bits, channel])
         index = few_values(2**bits - 1)
-        files[f"palette {bits}"] = tiff(index, bits, 3, order, t259=(packed,), t320=colours)
-    return files | {"planes 8": tiff(few_values(255, 3), 8, 2, order, t259=(packed,), t284=(2,))}
+        files[f"palette {bits}"] = tiff(index, bits, 3, order, t259=(compression,), t320=colours)
+    return files | {"planes 8": tiff(few_values(255, 3), 8, 2, order, t259=(compression,), t284=(2,))}
 
 
 SHOWN = make_pngs() | make_bmps() | make_others()  # formats that browsers show

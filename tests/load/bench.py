@@ -56,13 +56,15 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=layout)
     parser.add_argument("--clients", type=read_numbers, help="default: 1,16,64,256; with --quick 1,64")
     parser.add_argument("--files", type=read_numbers, default=[1, 32], help="in a request; default: 1,32")
-    parser.add_argument("--rounds", type=int, default=1, help="figures are medians of so many; default: 1")
     parser.add_argument(
-        "--streams", type=int, default=0, metavar="N", help="then: N followers of /api/events"
+        "--rounds", type=int, default=1, help="each figure is the median over them; default: 1"
     )
-    parser.add_argument("--backlog", type=int, default=0, metavar="N", help="then: N images in bulk")
-    parser.add_argument("--rows", type=int, default=0, metavar="N", help="then: a history of N rows")
-    parser.add_argument("--quick", action="store_true", help="about a minute, and less certain")
+    parser.add_argument(
+        "--streams", type=int, default=0, metavar="N", help="also with N followers of /api/events"
+    )
+    parser.add_argument("--backlog", type=int, default=0, metavar="N", help="also with a backlog of N images")
+    parser.add_argument("--rows", type=int, default=0, metavar="N", help="also with a history of N rows")
+    parser.add_argument("--quick", action="store_true", help="one to two minutes, and less certain")
     parser.add_argument(
         "--json", type=Path, default=RESULT, metavar="PATH", help="default: .local/bench/result.json"
     )

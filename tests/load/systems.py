@@ -39,7 +39,7 @@ class System:
     name: str
     port: int
     roots: Mapping[str, Sequence[int]]
-    """The pids of each process group; each pid includes its whole process tree."""
+    """The pids of each part of the system; each pid includes its whole process tree."""
     headers: str
     """The header lines of an upload that waits for its outcome."""
     proof: bytes
@@ -98,7 +98,7 @@ def find_service(config: Config) -> System:
 
 @contextlib.contextmanager
 def run_litserve() -> Generator[LitServe]:
-    """LitServe. It ends with the block; if this process is killed, the end of its standard input ends it."""
+    """LitServe. It ends with the block, or, if the benchmark is killed, when its standard input closes."""
     (port,) = find_free_ports(1)
     command = [
         sys.executable,

@@ -9,7 +9,7 @@ from training.batches import Batches
 from training.optimizers import Lookahead, Muon, Optimizers, orthogonalise
 
 
-def test_learning_rates_fall_to_zero_and_that_of_the_whitening_bias_falls_first() -> None:
+def test_learning_rates_fall_to_zero_and_that_of_the_whitening_bias_gets_there_first() -> None:
     plan = make_small_plan()
     net = loop.build(plan, Batches(plan, torch.device("cpu")))
     optimizers = Optimizers(net, steps=80, whiten_steps=30)

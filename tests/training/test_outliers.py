@@ -19,7 +19,10 @@ def test_a_seventh_of_training_outliers_is_plain_and_a_seventh_noisy_however_few
 
 
 def roughness(image: torch.Tensor) -> float:
-    """How much neighbours differ, relative to all pixels: 0 for a plain colour, about 1 for noise."""
+    """The mean difference of horizontal neighbours, divided by the deviation of all pixels.
+
+    0 for a plain colour, about 1 for noise.
+    """
     spread = image.std((1, 2)).mean()
     return float((image[:, :, 1:] - image[:, :, :-1]).abs().mean() / spread) if spread > 1e-4 else 0.0
 
@@ -36,7 +39,7 @@ def test_test_outliers_repeat_with_their_seed_and_shuffled_tiles_keep_their_pixe
     assert kept == given
 
 
-def test_shuffled_tiles_come_from_every_class_of_images_that_are_sorted_by_class() -> None:
+def test_shuffled_tiles_come_from_every_class_even_if_images_are_sorted_by_class() -> None:
     images = np.zeros((2000, 32, 32, 3), dtype=np.uint8)
     images[1000:] = 255
     shuffled = make_test_outliers(images, 0)["shuffled tiles"]

@@ -38,8 +38,9 @@ export interface paths {
          * List predictions, newest first
          * @description Returns one page as JSON, or all matching predictions as CSV. `limit` and `cursor` apply to JSON only.
          *
-         *     A search that takes longer than five seconds, or 60 seconds for CSV, is answered with 503. A search for at
-         *     least three consecutive letters or digits of a file name takes milliseconds, also in a large history.
+         *     A search that takes longer than five seconds is answered with 503. For CSV the limit is 60 seconds for the
+         *     first 5,000 rows. A search for at least three consecutive letters or digits of a file name takes
+         *     milliseconds, also in a large history.
          */
         get: operations["list_predictions"];
         put?: never;
@@ -402,7 +403,7 @@ export interface components {
             latency_ms: number | null;
             /**
              * Queue Depth
-             * @description Messages that no worker holds. Each holds up to 64 predictions.
+             * @description Messages that no worker has received. One asks for up to 64 predictions.
              */
             queue_depth: number | null;
             /**

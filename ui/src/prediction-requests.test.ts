@@ -41,7 +41,7 @@ function addAcceptedUpload() {
 }
 
 describe("catching up", () => {
-  test("reads the newest page, and this page's unfinished uploads", async () => {
+  test("reads the newest page of the history, and the unfinished uploads of this tab", async () => {
     addAcceptedUpload();
     answers[`GET ${address}`] = () => Response.json(succeeded);
     await catchUp(store);

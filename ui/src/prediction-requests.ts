@@ -14,7 +14,7 @@ import { isTerminal } from "./status";
 export async function catchUp(store: PredictionStore): Promise<void> {
   await reportProblem(store, "newest", async () => {
     store.receiveNewest(await readPage({ limit: PAGE }));
-    for (const id of store.unfinishedUploads()) {
+    for (const id of store.unfinishedIds()) {
       await removeIfUnknown(store, id, async () => store.receive(await readPrediction(id)));
     }
   });

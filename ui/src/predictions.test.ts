@@ -150,7 +150,7 @@ describe("history", () => {
 });
 
 describe("the history after a break in the stream", () => {
-  const hasRestarted = (store: PredictionStore) => store.showOlder()?.cursor === "new";
+  const showsOlderAfterRestart = (store: PredictionStore) => store.showOlder()?.cursor === "new";
 
   /** A store that has read predictions 50 to 27, and whose stream is live. */
   function makeLiveStore() {
@@ -169,7 +169,7 @@ describe("the history after a break in the stream", () => {
     const store = makeLiveStore();
     reconnect(store);
     store.receiveNewest(makePage(73, 50, "new"));
-    expect(hasRestarted(store)).toBe(false);
+    expect(showsOlderAfterRestart(store)).toBe(false);
   });
 
   test("continues if the known page was read before the stream first opened", () => {
@@ -184,7 +184,7 @@ describe("the history after a break in the stream", () => {
     const store = makeLiveStore();
     reconnect(store);
     store.receiveNewest(makePage(75, 52, "new"));
-    expect(hasRestarted(store)).toBe(true);
+    expect(showsOlderAfterRestart(store)).toBe(true);
     expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(52));
   });
 
@@ -193,16 +193,16 @@ describe("the history after a break in the stream", () => {
     store.receive(...makeHistory(60, 51));
     reconnect(store);
     store.receiveNewest(makePage(83, 60, "new"));
-    expect(hasRestarted(store)).toBe(false);
+    expect(showsOlderAfterRestart(store)).toBe(false);
   });
 
   test("restarts although a prediction received during the break is newer than the newest page", () => {
     const store = makeLiveStore();
     store.setConnection("reconnecting");
-    store.receive({ ...running, id: makeId(200) }); // an upload of this page
+    store.receive({ ...running, id: makeId(200) }); // an upload of this tab
     store.setConnection("live");
     store.receiveNewest(makePage(199, 176, "new"));
-    expect(hasRestarted(store)).toBe(true);
+    expect(showsOlderAfterRestart(store)).toBe(true);
   });
 
   test("restarts if the stream broke again before the newest page was read", () => {
@@ -211,7 +211,7 @@ describe("the history after a break in the stream", () => {
     store.receive(...makeHistory(210, 200));
     reconnect(store);
     store.receiveNewest(makePage(223, 200, "new"));
-    expect(hasRestarted(store)).toBe(true);
+    expect(showsOlderAfterRestart(store)).toBe(true);
     expect(store.getSnapshot().history.map(({ id }) => id)).not.toContain(makeId(50));
   });
 
@@ -241,7 +241,7 @@ describe("the history after a break in the stream", () => {
     store.receiveNewest({ ...page, results });
     const known = store.getSnapshot().history.map(({ id }) => id);
     expect(known).toEqual([makeId(60), ...results.map(({ id }) => id)].slice(0, PAGE));
-    expect(hasRestarted(store)).toBe(true);
+    expect(showsOlderAfterRestart(store)).toBe(true);
   });
 
   test("after a reload, the newest page replaces even an outcome", () => {
@@ -261,13 +261,13 @@ describe("the history after a break in the stream", () => {
     expect(store.getSnapshot().hasOlder).toBe(false);
   });
 
-  test("keeps the predictions of this page's uploads, even old ones", () => {
+  test("keeps the predictions of this tab's uploads, even old ones", () => {
     const store = makeLiveStore();
     const [upload] = store.addUploads(makeFiles(1));
     store.accept(upload?.key ?? "", { ...running, id: makeId(20) });
     reconnect(store);
     store.receiveNewest(makePage(99, 76, "new"));
     expect(store.getSnapshot().cards[0]?.prediction?.id).toBe(makeId(20));
-    expect(store.unfinishedUploads()).toEqual([makeId(20)]);
+    expect(store.unfinishedIds()).toEqual([makeId(20)]);
   });
 });

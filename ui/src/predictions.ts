@@ -1,5 +1,5 @@
 /**
- * The predictions that this page has received, its uploads, and the shown part of the history.
+ * The predictions that this tab has received, its uploads, and the shown part of the history.
  *
  * Does not depend on React.
  */
@@ -40,7 +40,7 @@ const NOTHING: Snapshot = {
   connection: "connecting",
 };
 
-/** Chooses the newer of two copies: a terminal status before any other, then the later start or completion. */
+/** Chooses the newer of two copies: the one with a terminal status, else the one that started or ended later. */
 export function merge(known: Prediction | undefined, incoming: Prediction): Prediction {
   if (!known) return incoming;
   if (isTerminal(known) !== isTerminal(incoming)) return isTerminal(known) ? known : incoming;
@@ -130,8 +130,8 @@ export class PredictionStore extends Store<Snapshot> {
     this.#changed();
   }
 
-  /** Ids of the predictions of this page's uploads that are not known to have ended. */
-  unfinishedUploads(): string[] {
+  /** Ids of the predictions of this tab's uploads that are not known to have ended. */
+  unfinishedIds(): string[] {
     return this.#uploads.all().flatMap((upload) => {
       const prediction = this.#predictionOf(upload);
       return prediction && !isTerminal(prediction) ? [prediction.id] : [];
@@ -179,7 +179,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.receive(...page.results);
   }
 
-  /** Shows one more page of the history. Returns the page to read first, or null if none has to be read. */
+  /** Shows one more page of the history. Returns the page that must be read for this, or null. */
   showOlder(): PageRequest | null {
     this.#shown = Math.min(this.#shown + PAGE, this.#known().length + PAGE);
     this.#changed();
@@ -220,7 +220,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.#uploads.keep((upload, place) => place < MAX_CARDS || !this.#isFinished(upload));
   }
 
-  /** Limits the memory of a page that stays open on a busy service. */
+  /** Limits the memory of a tab that stays open on a busy service. */
   #forget(): void {
     if (this.#oldest === null || this.#predictions.size <= this.#shown + SPARE) return;
     const known = this.#known();
@@ -242,7 +242,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.#stale.clear();
   }
 
-  /** Removes predictions, except those of this page's uploads. */
+  /** Removes predictions, except those of this tab's uploads. */
   #forgetIf(isRemovable: (id: string) => boolean): void {
     const own = new Set(this.#uploads.all().map(({ stage }) => (stage.at === "accepted" ? stage.id : "")));
     for (const id of this.#predictions.keys()) {

@@ -6,14 +6,14 @@ import type { Stage } from "../upload-list";
 
 export const UNFAMILIAR = "Looks like none of the model's classes";
 
-type Tone = "pending" | "running" | "succeeded" | "refused";
+type Tone = "pending" | "running" | "succeeded" | "unsuccessful";
 
 const tones: Record<Prediction["status"], Tone> = {
   queued: "pending",
   running: "running",
   succeeded: "succeeded",
-  failed: "refused",
-  canceled: "refused",
+  failed: "unsuccessful",
+  canceled: "unsuccessful",
 };
 
 /** The headline of an upload's card, and its tone, which sets the colour. */
@@ -26,7 +26,7 @@ export function describeUpload(
     // After the last byte the service still decodes and stores the image.
     return { headline: stage.fraction < 1 ? "Uploading" : "Processing", tone: "running" };
   }
-  if (stage.at === "refused") return { headline: stage.problem.title, tone: "refused" };
+  if (stage.at === "refused") return { headline: stage.problem.title, tone: "unsuccessful" };
   const status = prediction?.status ?? "queued";
   return {
     headline: prediction?.prediction ?? prediction?.error?.title ?? statusLabels[status],
