@@ -57,7 +57,7 @@ class Refusal(Enum):
 
 
 class ServiceError(Exception):
-    """A request is refused. `detail` says what happened and what to do next. The answer holds `members`."""
+    """A request is refused. `detail` says what happened and what to do next. `members` extend the answer."""
 
     def __init__(self, refusal: Refusal, detail: str, **members: Any) -> None:
         super().__init__(detail)

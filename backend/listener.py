@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 3  # for each answer of PostgreSQL
 REREAD_SECONDS = 5.0  # between reads without a notification, because one may be missed
-CHECK_SECONDS = 5.0  # a hanging connection is noticed at most this time plus the timeout later
+CHECK_SECONDS = 5.0  # a hanging connection is noticed within this time plus TIMEOUT_SECONDS
 
 
 class Listener:

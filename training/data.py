@@ -58,8 +58,8 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
     """Read the data set at `source`. Without a source, download CIFAR-10 to `cache`.
 
     `source` is a folder that holds `train/<class>/*` and `test/<class>/*`, or a .tar or .zip archive of such
-    a folder. The name of the data set is `name` or, without it, that of the folder or archive. Raises
-    DataError, which says what to change.
+    a folder. Without `name`, the data set gets the name of the folder or archive. Raises DataError,
+    which says what to change.
     """
     if source is None:
         return _download_cifar10(cache, name or "CIFAR-10")
@@ -84,7 +84,7 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
 
 
 def _find_root(folder: Path) -> Path:
-    """`folder`, or the nearest folder inside it that holds train/. Raises DataError if two are as near."""
+    """`folder`, or the nearest folder in it that holds train/. Raises DataError if two are equally near."""
     for depth in range(DEPTH + 1):
         places = [path.parent for path in folder.glob("*/" * depth + "train") if path.is_dir()]
         found = [place for place in places if not any(map(is_system, place.relative_to(folder).parts))]
@@ -98,7 +98,7 @@ def _find_root(folder: Path) -> Path:
 
 def _download_cifar10(cache: Path, name: str) -> Dataset:
     with locked(cache):
-        from torchvision.datasets import CIFAR10  # here, because it takes four seconds
+        from torchvision.datasets import CIFAR10  # here, because this import takes four seconds
 
         try:
             train, test = (CIFAR10(str(cache), train=train, download=True) for train in (True, False))

@@ -17,8 +17,8 @@ from tests.conftest import eventually
 async def test_channels_that_cannot_be_opened_are_tried_again(
     servers: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The user `worker` may not create a queue for events. The broker refuses that, as it does before it has
-    # loaded its definitions.
+    # The user `worker` may not create a queue for events. The broker refuses that with the error
+    # that `backend` gets until the definitions are loaded.
     broker = Broker(servers.broker_url("worker"), lambda _event: None)
     with caplog.at_level(logging.WARNING, "backend.broker"):
         await broker.open()
@@ -34,7 +34,7 @@ async def test_channels_that_cannot_be_opened_are_tried_again(
 
 
 class Exchange:
-    """Confirms messages that are published together after the last of them has arrived.
+    """Confirms messages that are published together. It does so once all of them have arrived.
 
     `refused`: the number of a message. It is refused, with all others of its hundred and all later ones.
     """

@@ -37,7 +37,7 @@ async def test_a_connection_that_was_cut_is_opened_again(
     async def reconnected() -> Any:
         try:
             (row,) = await direct.fetch(PID)
-        except DatabaseAway:  # only the statement that meets the broken connection
+        except DatabaseAway:  # only the first statement on the broken connection fails
             return None
         return row.pid != first.pid
 

@@ -95,12 +95,12 @@ async def test_a_request_that_begins_to_wait_during_a_read_gets_its_outcome(
     await reader.done
 
 
-async def test_the_first_reader_of_all_predictions_misses_nothing_during_a_read_that_skips_events(
+async def test_the_first_reader_misses_nothing_if_it_joins_during_a_read_without_readers(
     api: Api, cat: bytes, finish: Finish, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prediction = (await api.upload(cat)).json()
     hold = Hold(api, monkeypatch, "read_after", moment)
-    api.services.changes._wake.set()  # as the tick does
+    api.services.changes._wake.set()  # as after five seconds without a notification
     await hold.reached.wait()
     reader = Reader(api, "/api/events")
     await reader.until(1)

@@ -1,4 +1,4 @@
-"""The stream of a training: the current status first, each epoch once, resumed without a gap."""
+"""The stream of a training: its status, each epoch once, resumed without a gap."""
 
 import json
 from typing import Any
@@ -173,10 +173,10 @@ async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, training: dic
 
 
 @pytest.mark.parametrize("id", ["812:815:813", "812:812:", "7", "99", "999999999999999999", "3-end"])
-async def test_a_reader_with_an_unknown_event_receives_all_epochs(
+async def test_a_reader_with_an_unknown_event_id_receives_all_epochs(
     id: str, api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
-    """Ids of an earlier release, and of a database that was restored from an older dump."""
+    """Ids from an earlier release, or from before the database was restored from an older dump."""
     await add_epochs(database, training["id"], 1, 2)
     events = await api.follow(training["urls"]["events"], 3, **{"Last-Event-ID": id})
     assert tell(events) == ["running", 1, 2]

@@ -1,4 +1,4 @@
-"""Flower shows each prediction in one task, as soon as a worker has received it."""
+"""Flower shows each prediction in one task, as soon as a worker has received the message."""
 
 import ast
 from collections import Counter
@@ -49,9 +49,8 @@ async def test_a_lone_prediction_is_shown_under_its_id_once_it_is_received(
     try:
         id = (await client.post("/api/predict", files={"file": IMAGES[0]})).json()["id"]
         async with database.transaction():
-            await database.execute(
-                "LOCK TABLE predictions"
-            )  # so that the worker cannot finish the prediction
+            # The worker cannot finish the prediction while the table is locked.
+            await database.execute("LOCK TABLE predictions")
             worker.resume()
             await eventually(partial(shown, id, {"RECEIVED", "STARTED"}))
     finally:

@@ -123,7 +123,7 @@ def make_batch(count: int) -> Images:
 
 
 def count_operations(found: Artifact, options: Options) -> float:
-    """Operations of one image, a multiplication and an addition as two; in 10^12."""
+    """The operations for one image, in 10^12. A multiplication and an addition count as two."""
     net = read_teacher(options.model, found.card.classes)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         net(torch.zeros(1, 3, 32, 32))
@@ -172,7 +172,7 @@ def time_batch(name: str, variant: Variant, batch: Images, image_at_peak: float,
 
 
 def time_first_passes(name: str, variant: Variant) -> None:
-    """The first pass of batch sizes that the session has not seen: cuDNN searches its algorithms for each."""
+    """The first pass of each new batch size: cuDNN then searches for its fastest algorithms."""
     taken: list[float] = []
     for count in FIRST_BATCHES:
         batch = make_batch(count)

@@ -29,7 +29,7 @@ def test_the_refusal_of_an_unsupported_bmp_names_the_variant(name: str) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_run_lengths_may_move_and_end_early(bits: int) -> None:
+def test_run_length_data_may_skip_pixels_and_end_early(bits: int) -> None:
     one = b"\x20\x11" if bits == 4 else b"\x20\x01"
     two = b"\0\x04\x22\x22" if bits == 4 else b"\0\x04\x02\x02\x02\x02"
     runs = one + b"\0\0" + two + b"\0\x02\x08\x03" + one + b"\0\x01"  # a row, 4 pixels, a move, 20 pixels
@@ -43,7 +43,7 @@ def test_run_lengths_may_move_and_end_early(bits: int) -> None:
     assert from_bottom[5:] == [[list(BLACK)] * SIDE] * 27
 
 
-def test_run_lengths_without_their_end_are_refused() -> None:
+def test_run_length_data_without_an_end_is_refused() -> None:
     with pytest.raises(DamagedImage):
         decode(bmp([b"\x20\x01\0\0"], 8, compression=1, palette=PALETTE), LIMIT)
 

@@ -76,7 +76,7 @@ def test_a_checkpoint_of_another_run_is_refused(plan: TrainingPlan, tmp_path: Pa
         loop.fit(replace(plan, seed=4), CPU, Report(), checkpoint)
 
 
-def test_a_checkpoint_of_other_code_is_of_another_run(
+def test_plans_with_different_code_are_different_runs(
     plan: TrainingPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = plan.identity

@@ -17,7 +17,7 @@ test("the x axis ends at the last epoch that the run will have", () => {
   ]);
 });
 
-test("the y axis starts at the tenth below the lowest accuracy", () => {
+test("the y axis starts at the next multiple of 10% below the lowest accuracy", () => {
   const { accuracies, validation, training } = drawCurve(curve, 3);
   expect(accuracies.map(({ label }) => label)).toEqual(["40%", "70%", "100%"]);
   expect(validation).toBe("M40 130.8L195 82.5L350 10");

@@ -38,7 +38,7 @@ test.each([
   expect(formatPercent(fraction)).toBe(words);
 });
 
-test("the time left counts down from the latest epoch, and never up if the clocks differ", () => {
+test("the time left counts down from the latest epoch, and does not rise if the clocks differ", () => {
   const epoch = makeEpoch(1, { seconds_left: 60 });
   const at = Date.parse(epoch.timestamp);
   expect(estimateSecondsLeft(epoch, at + 20_000)).toBe(40);
