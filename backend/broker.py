@@ -35,8 +35,8 @@ class QueueState:
 class Broker:
     """Publishes messages, and receives the events of Celery workers.
 
-    Each call of `inspect`, and each group of up to 100 messages, has a deadline of two seconds. `receive` is
-    called with each event of a worker.
+    `inspect` has a deadline of two seconds, and `publish` has one for every 100 messages. `receive` is called
+    with each event of a worker.
     """
 
     def __init__(self, url: str, receive: Callable[[Mapping[str, Any]], None]) -> None:
@@ -64,7 +64,7 @@ class Broker:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
         Raises Unavailable if messages are not confirmed before the deadline. They may have arrived or not.
-        The messages after them are not sent.
+        The messages after these 100 are not sent.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):
             await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])

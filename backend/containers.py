@@ -100,7 +100,7 @@ async def _measure(container: DockerContainer) -> tuple[float, int] | None:
     """CPU use over the last second (100 is one core), and memory in bytes as in `docker stats`; None if the
     container does not run."""
     try:
-        (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # by default there is none
+        (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # the default is no timeout
         period = datetime.fromisoformat(stats["read"]) - datetime.fromisoformat(stats["preread"])
         before, now = (stats[name]["cpu_usage"]["total_usage"] for name in ("precpu_stats", "cpu_stats"))
         memory = stats["memory_stats"]

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line. Each line of a request's asyncio task holds its id."""
+"""Logs: one JSON object a line. The lines of a request hold the request's id."""
 
 import logging
 import sys

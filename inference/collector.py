@@ -13,7 +13,7 @@ from uuid import UUID
 from inference.outcomes import Outcome
 
 BULK_TURN = 4
-"""After so many batches without a bulk prediction, although one waits, a bulk message goes first. Lower:
+"""While bulk waits, a bulk message goes first after so many batches without a bulk prediction. Lower:
 single uploads wait longer behind bulk. Higher: bulk takes longer while many single uploads arrive."""
 
 
@@ -90,7 +90,7 @@ class Collector:
 
         A redelivered prediction runs while no other batch is in progress, because it may end the worker
         again. Redelivered predictions take turns with batches of interactive ones, which therefore wait for
-        one redelivered prediction at most. Bulk waits for all of them.
+        one redelivered prediction at most. Bulk waits for all redelivered ones.
         """
         if not self._redelivered:
             return self._take_first_deliveries() if device_is_free or self._is_full() else None

@@ -165,10 +165,10 @@ def _show(path: Path) -> str:
 
 
 def _is_meant_as_image(file: Path, error: ImageError) -> bool:
-    """Whether a file without pixels counts as a damaged image.
+    """Whether a file that cannot be decoded counts as a damaged image.
 
     It does if its ending is that of an image format. A file with an unknown ending counts if its content
-    begins as an image; a file with the ending of another type does not, because a text may begin with "BM" or
+    begins like an image. A file with the ending of another type does not count: a text may begin with "BM" or
     "P1".
     """
     if file.suffix.lower() in ENDINGS:

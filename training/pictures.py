@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 INK, BLUE, ORANGE = "#1f2328", "#0969da", "#bc4c00"
 DPI = 110
 SHEET = (5, 8)  # rows and columns of the sheet of mistakes
-LONGEST_NAME = 24  # characters; names of 40 leave no room for the confusion matrix
+LONGEST_NAME = 24  # characters; names of 40 characters leave no room for the confusion matrix
 FONT = "DejaVu Sans"  # comes with matplotlib
 MORE_FONTS = ("unifont.otf", "unifont_upper.otf")  # of Debian's fonts-unifont: nearly every letter of Unicode
 
@@ -38,7 +38,7 @@ def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> di
 
 
 def make_drawable(classes: Sequence[str]) -> list[str]:
-    """Names to draw: "class <number>" for one that no installed font can write, long ones shortened."""
+    """Names to draw: "class <number>" if `find_fonts` finds no font for a letter; long names shortened."""
     letters: set[int] = set()
     for family in find_fonts():
         letters |= font_manager.get_font(font_manager.findfont(family)).get_charmap().keys()
@@ -140,7 +140,7 @@ def draw_mistakes(answers: Answers, classes: Sequence[str]) -> Figure:
 
 
 def plain_text() -> dict[str, Any]:
-    """Text options for names: in any script, and without formulas, which a $ would start."""
+    """Text options for names in any script. A $ in a name does not start a formula."""
     return {"parse_math": False, "fontfamily": find_fonts()}
 
 

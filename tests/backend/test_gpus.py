@@ -1,4 +1,4 @@
-"""GPUs are read with pynvml and a stand-in for NVIDIA's library, in a process that finds the stand-in."""
+"""GPUs are read in a separate process, in which pynvml loads a stand-in for NVIDIA's library."""
 
 import ctypes
 import subprocess

@@ -1,4 +1,4 @@
-"""A dump restored into a new cluster, as in docs/runbook.md: streams resume."""
+"""Streams resume after a dump is restored into a new cluster, as in docs/runbook.md."""
 
 import json
 import os
@@ -78,13 +78,13 @@ async def test_streams_of_predictions_resume_after_a_restore(
     await database.execute(CANCEL, missed)
     restore(servers, machine)
     await reader.until(3)
-    # These changes are not in the dump: a change one minute later, and an upload.
+    # These changes are not in the dump: a change one minute in the future, and an upload.
     await database.execute("INSERT INTO events SELECT max(number) + 60000000, $1 FROM events", ended)
     later = (await api.upload(cat)).json()["id"]
     await reader.until(5)
     from_the_future = reader.events[-1].id
     reader.done.cancel()
-    # The next tests need events with numbers of their own time.
+    # The next tests need a table without events from the future.
     await database.execute("DELETE FROM events WHERE number > extract(epoch FROM clock_timestamp()) * 1e6")
 
     restored = await serve_restored(serve, machine, settings)

@@ -1,4 +1,4 @@
-"""The workers' logs: whose lines are written, and in which form."""
+"""The workers' logs: which lines are written, and in which form."""
 
 import json
 import subprocess

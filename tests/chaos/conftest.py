@@ -24,7 +24,7 @@ async def upload(client: httpx.AsyncClient, count: int = len(IMAGES), **headers:
 
 
 async def flower_shows_a_task(system: Config, client: httpx.AsyncClient) -> bool:
-    """Upload, and return whether Flower, which may have just started, shows a task."""
+    """Upload an image, and return whether Flower shows a task. (Flower may have just started.)"""
     answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
     return answer.status_code == 200 and len(await read_flower_tasks(system, client)) > 0
 

@@ -131,7 +131,7 @@ def install_postgres(folder: Path, version: str) -> Path:
     return program
 
 
-def test_the_postgresql_version_that_wrote_the_history_runs_it(
+def test_a_database_runs_with_the_postgresql_version_that_created_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs, "FOLDERS", [f"{tmp_path}/*/bin"])

@@ -85,7 +85,7 @@ def make_cat(id: UUID) -> Succeeded:
 
 
 def show(count: int) -> str:
-    """How a message with `count` cats ends in Flower."""
+    """What Flower shows for a message with `count` cats."""
     return "succeeded cat 90.0%" if count == 1 else f"succeeded {count} predictions: {count} succeeded"
 
 

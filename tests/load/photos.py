@@ -16,7 +16,7 @@ GRAIN = 6.0  # standard deviation of the noise, out of 255; with it a photo has 
 
 
 def read_images(size: str) -> list[bytes]:
-    """Ten JPEG files of one of SIZES, one for each class."""
+    """Ten JPEG files, one for each class. `size` is one of SIZES."""
     samples = sorted(SAMPLES.glob("*.jpg"))
     return [
         enlarge(file, seed) if size == "640x480" else file.read_bytes() for seed, file in enumerate(samples)

@@ -15,7 +15,7 @@ from scripts.local.config import REPOSITORY
 
 @pytest.fixture(scope="module")
 def folder(two_colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder after a run of the command in two processes, with its output."""
+    """The folder of models after a run in two processes. The file `output` holds what the run printed."""
     folder = tmp_path_factory.mktemp("two processes")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     places = ["--data", str(two_colours), "--models", str(folder), "--cache", str(folder / ".cache")]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-s
 
 logger = logging.getLogger(__name__)
 
-CHECK_SECONDS = 0.5  # the longest time between two checks of the row, which notice a cancel
-NO_WORKER_SECONDS = 10.0  # if no worker has registered the model by then, none runs, or its trial is slow
+CHECK_SECONDS = 0.5  # the longest time between two checks whether the run was canceled
+NO_WORKER_SECONDS = 10.0  # the longest wait until a worker registers the model: perhaps no worker runs
 SERVE_SECONDS = 30.0  # the longest wait until a worker serves the model; then the run succeeds without that
 PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
 END_SECONDS = 3.0  # for the child to end after it has published
@@ -58,7 +58,7 @@ class Runner:
                 return self._finish(run)
             finally:
                 self._sweep()
-        except Stopped:  # the database is unreachable: the row is unchanged, or becomes stale
+        except Stopped:  # while the database was unreachable: the row is unchanged, or becomes stale
             return HANDED_BACK
 
     def _finish(self, run: Run) -> str:
@@ -88,7 +88,7 @@ class Runner:
         return outcome
 
     def _train(self, run: Run) -> str:
-        """Train, publish and wait until the version is served; returns it.
+        """Train, publish and wait until the version is served; returns the version.
 
         Raises TrainingFailed, Lost, Stopped.
         """
@@ -138,7 +138,7 @@ class Runner:
         )
 
     def _follow(self, run: Run, child: Child) -> str:
-        """Store the child's reports; returns the version that it has published."""
+        """Store the child's reports; returns the version that the child has published."""
         while True:
             message = child.read(CHECK_SECONDS)
             if message is None or "published" not in message:  # after the publication the attempt goes on
@@ -170,7 +170,7 @@ class Runner:
         self.runs.check(run)
 
     def _wait_until_served(self, run: Run, version: str) -> None:
-        """Wait until a worker serves this model, unless it is not to be served. Waits SERVE_SECONDS at most.
+        """Wait until a worker registers this model and, if it is active, serves it: SERVE_SECONDS at most.
 
         Raises TrainingFailed if the inference workers refuse the model.
         """
