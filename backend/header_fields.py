@@ -27,7 +27,7 @@ def read_list(lines: Sequence[str]) -> list[Element]:
     for text in _split(",".join(lines), ","):
         (name, value), *parameters = [_read_pair(part) for part in _split(text, ";")]
         if name:
-            # The first one of each name counts.
+            # Of parameters with the same name, the first counts.
             known = {key: value for key, value in reversed(parameters) if key}
             elements.append(Element(name, value, known))
     return elements

@@ -49,7 +49,7 @@ async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
 
     These are the events after `seen`. Without `seen` they are the unfinished predictions. If the reader
     missed too much, or events after `seen` may be missing, `reload` precedes the unfinished predictions.
-    After each of these, a reader can resume or gets `reload`.
+    A reader that reconnects after any of these events resumes there or gets `reload`.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)

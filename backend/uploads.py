@@ -79,7 +79,7 @@ class UploadReader:
 
 
 async def decode_file(data: bytes, settings: Settings, decoders: Decoders, end: float) -> bytes | FileRefused:
-    """Decode a tiny file at once, any other file in a process, until the event loop's time `end`."""
+    """Decode a tiny file here, any other in a decoder process until the event loop's time `end`."""
     if not data:
         return FileRefused(Refusal.EMPTY_FILE, "The file has no bytes. Check it and upload it again.")
     if (pixels := decode_small(data, settings)) is not None:

@@ -47,7 +47,7 @@ def read_avif(data: bytes, max_pixels: int) -> Picture:
 
 
 def _prepare(data: bytes, max_pixels: int) -> BytesIO:
-    """The file, in which EXIF and XMP items have a type that decoders skip as unknown. Raises ImageError."""
+    """The file, with EXIF and XMP items changed to a type that decoders skip. Raises ImageError."""
     if not _find(memoryview(data), b"meta") and _find(memoryview(data), b"moov"):
         raise UnsupportedVariant("The file is a sequence of frames without a still image; save one as JPEG.")
     if _count_tile_pixels(data) > MAX_TILE_SHARE * max_pixels:

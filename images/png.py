@@ -1,7 +1,7 @@
 """Read a PNG.
 
-Pillow reads only the chunks that pixels need. From the whole file it would unpack up to 64 MB of texts and
-colour profiles, and refuse the file if one of them is damaged. Browsers show such files.
+Pillow gets only the chunks that the pixels need. Given the whole file, Pillow would unpack up to 64 MB of
+texts and colour profiles, and refuse the file if one of them is damaged. Browsers show such files.
 """
 
 import struct
@@ -49,8 +49,9 @@ def read(data: bytes, max_pixels: int) -> Picture:
 def _read_chunks(data: bytes) -> tuple[dict[bytes, bytes], bytes]:
     """The first chunk of each kind that decoding needs, and the content of all chunks of pixels.
 
-    As in browsers, a chunk with a wrong checksum is skipped, except pixels and the palette, and transparency
-    counts only between the palette and the pixels. The last chunk may be cut short. Raises ImageError.
+    A chunk with a wrong checksum is skipped, but pixels are kept and a damaged palette is refused.
+    Transparency counts only after the palette, if any, and before the pixels. Browsers do the same. The last
+    chunk may be cut short. Raises ImageError.
     """
     view = memoryview(data)
     chunks: dict[bytes, bytes] = {}
@@ -62,7 +63,7 @@ def _read_chunks(data: bytes) -> tuple[dict[bytes, bytes], bytes]:
         length, name = struct.unpack_from(">I4s", data, place)
         end = place + 8 + length
         content = view[place + 8 : end]
-        if name == b"IDAT":  # its checksum is skipped: zlib data has its own
+        if name == b"IDAT":  # the checksum is not read: zlib data has its own
             pixels.append(content)
         elif zlib.crc32(view[place + 4 : end]).to_bytes(4) != data[end : end + 4]:
             if name == b"PLTE":
@@ -83,7 +84,7 @@ def _pack(name: bytes, content: bytes) -> bytes:
 def _hide_colour(image: Image.Image, file: bytes, depth: int, transparency: bytes) -> Image.Image:
     """Add an alpha channel in which the file's transparent colour is transparent.
 
-    Pillow would compare that colour with the pixels after it has scaled or cut them to 8 bits.
+    Pillow would scale or cut the pixels to 8 bits before it compares them with that colour.
     """
     keys = struct.unpack_from(">H" if len(image.getbands()) == 1 else ">3H", transparency)
     if image.mode == "I;16":

@@ -38,7 +38,7 @@ def main() -> int:
 def is_missing() -> bool:
     """Whether a needed package is missing, or the installer was killed while it wrote a package.
 
-    `scripts/bootstrap` repairs that. uv writes the file INSTALLER of a package last.
+    uv writes a package's file `INSTALLER` last. `scripts/bootstrap` repairs incomplete packages.
     """
     is_incomplete = any(found.read_text("INSTALLER") is None for found in distributions())
     return is_incomplete or not all(any(distributions(name=name)) for name in NEEDED)
@@ -68,7 +68,7 @@ def install(installer: str) -> None:
 
 
 def report(**message: Any) -> None:
-    """Write one JSON line, as `training.report` does, which needs packages that may be missing here."""
+    """Write one JSON line. `training.report` does the same, but needs packages that may be missing here."""
     print(json.dumps(message), flush=True)
 
 

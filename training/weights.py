@@ -1,4 +1,4 @@
-"""`weights.safetensors`: the parameters of a published network, for its use as a teacher, not to serve."""
+"""`weights.safetensors`: the parameters of a published network, used to teach and not to serve."""
 
 import json
 from collections.abc import Sequence

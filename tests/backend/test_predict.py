@@ -45,7 +45,7 @@ async def test_an_upload_is_stored_queued_and_published(
         ("inference.bulk", 3, {"Idempotency-Key": "three"}),
     ],
 )
-async def test_the_files_of_a_request_share_one_message_in_its_queue(
+async def test_the_files_of_a_request_share_one_message_in_the_right_queue(
     name: str,
     files: int,
     headers: dict[str, str],

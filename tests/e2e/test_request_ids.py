@@ -17,9 +17,7 @@ async def test_a_harmless_request_id_is_kept(client: httpx.AsyncClient, path: st
 
 
 @pytest.mark.parametrize("given", ["", "two words", '"quoted"', "a" * 65])
-async def test_an_invalid_request_id_is_replaced_before_the_backend(
-    client: httpx.AsyncClient, given: str
-) -> None:
+async def test_the_proxy_replaces_an_invalid_request_id(client: httpx.AsyncClient, given: str) -> None:
     answer = await client.get("/api/no-such", headers={"X-Request-ID": given})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
     assert_is_problem(answer, 404, "Not Found")

@@ -1,7 +1,7 @@
 """The part `worker_loop`: the worker's batch loop from message to outcome, without broker and database.
 
-The real task and its runner work in a pool of threads, as in a worker. Celery's consumer and requests are
-replaced, and the database, so the figures are those of the device and of the worker's own Python code.
+The real task and its runner work in a pool of threads, as in a worker. Celery's consumer, its requests and
+the database are replaced, so the figures are those of the device and of the worker's own Python code.
 """
 
 import sys
@@ -79,7 +79,7 @@ class FakeRequest:
 
 
 class TimedClassifier:
-    """A classifier that adds up the time of its answers, with the copies to the device and back."""
+    """A classifier that adds up the time of its answers, including the copies to the device and back."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier

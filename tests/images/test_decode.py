@@ -154,7 +154,7 @@ def test_a_lack_of_memory_becomes_too_complex(monkeypatch: pytest.MonkeyPatch) -
         decode(encode(Image.new("L", (9, 9))), LIMIT)
 
 
-def test_the_caller_s_pixel_limit_holds_and_not_pillow_s_lower_one() -> None:
+def test_the_caller_s_pixel_limit_replaces_pillow_s_lower_one() -> None:
     # Pillow's own limits: a warning over 89 megapixels, an error over twice as many.
     data = encode(Image.new("1", (20_000, 10_000)))
     with warnings.catch_warnings():

@@ -46,7 +46,7 @@ def describe() -> dict[str, Any]:
 
 
 def servers() -> dict[str, str]:
-    """The servers' versions. nginx writes its own to standard error; RabbitMQ's is the name of a folder."""
+    """The servers' versions. nginx writes its own to standard error; RabbitMQ's is in a folder's name."""
     commands = {
         "postgresql": [programs.find_program("postgres"), "--version"],
         "nginx": [programs.find_program("nginx"), "-v"],

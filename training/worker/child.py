@@ -1,7 +1,7 @@
 """The child process that trains one run: its reports, and its end.
 
-The child reads one line, which allows it to publish. Its standard input ends when the worker is killed, and
-the child ends with it.
+The worker writes one line to the child's standard input to allow the child to publish. If the worker is
+killed, that input ends, and the child exits.
 """
 
 import json
@@ -33,7 +33,7 @@ ENVIRONMENT = {
 
 
 class Child:
-    """One run's process. Leaving the context ends a process that still runs, with all that it has started."""
+    """One run's process. Leaving the context ends it if it still runs, with all processes that it started."""
 
     def __init__(self, command: Sequence[str], training: UUID) -> None:
         self._log = {"training_id": str(training)}

@@ -39,7 +39,7 @@ export class UploadList {
     this.#uploads = this.#uploads.map((upload) => (upload.key === key ? { ...upload, stage } : upload));
   }
 
-  /** Sets refused uploads to waiting and returns them. Skips others: a double click retries an upload once. */
+  /** Sets refused uploads to waiting and returns them. Skips others, so a double click retries once. */
   retry(uploads: readonly Upload[]): Upload[] {
     const keys = new Set(uploads.map(({ key }) => key));
     const retried: Upload[] = [];
