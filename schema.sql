@@ -24,7 +24,7 @@ CREATE TABLE predictions (
     "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
     started_at    timestamptz,                          -- when the latest attempt began
     completed_at  timestamptz,                          -- when the status became terminal
-    attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far; one without a claim counts with its outcome
+    attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far; if not claimed, counted with the outcome
     batch_size    integer,                              -- images in its batch
     predict_ms    double precision,                     -- duration of the batch's forward pass
     feedback      text,                                 -- the correct label, given by a person
@@ -158,7 +158,7 @@ CREATE TABLE trainings (
 );
 CREATE INDEX trainings_unfinished ON trainings (id) WHERE status IN ('queued', 'running');
 
--- One measured epoch of a training. A resumed training continues after its last epoch, and changes no row here.
+-- One measured epoch of a training. A resumed training adds rows after its last epoch, and changes none.
 CREATE TABLE epochs (
     training            uuid NOT NULL REFERENCES trainings ON DELETE CASCADE,
     number              integer NOT NULL,               -- from 1

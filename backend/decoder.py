@@ -4,8 +4,8 @@ It reads requests from standard input, answers them in turn on standard output, 
 A request is a line of JSON and the file: {"bytes": 1234, "request_id": "…"}. An answer is a line of JSON and
 the pixels: {"bytes": 3072}. A refusal has no pixels: {"bytes": 0, "refused": "DamagedImage", "text": "…"}.
 
-A file that takes more than SECONDS of CPU time or BYTES of memory ends the process. So a process does not
-outlive its backend for long.
+A file that takes more than SECONDS of CPU time or BYTES of memory ends the process. So if the backend ends,
+the process ends too, at the latest SECONDS of CPU time later.
 """
 
 import json
@@ -52,7 +52,7 @@ def answer(
 
 
 def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one of its causes, is a lack of memory. The file may be sound then."""
+    """Whether an error, or one of its causes, is a lack of memory. If so, the file may be sound."""
     while error is not None:
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             return True

@@ -15,9 +15,9 @@ SPACE = regex.compile(r"\p{Zs}")
 # Invisible characters that are removed: soft hyphen, direction marks, zero-width spaces,
 # invisible operators.
 UNSEEN = regex.compile(r"[\xad\u061c\u200b\u200e\u200f\u2060-\u2064\ufeff]")
-# Characters that are replaced: controls, separators of lines, surrogates, and format characters (Cf), some of
-# which reorder text. Format characters with a visible effect are kept: joiners, signs that enclose numbers,
-# the Mongolian vowel separator, and the tags of a flag (Scotland, Wales).
+# Characters that are replaced: controls, separators of lines, surrogates, noncharacters, and format
+# characters (Cf), some of which reorder text. Format characters with a visible effect are kept: joiners,
+# signs that enclose numbers, the Mongolian vowel separator, and the tags of a flag (Scotland, Wales).
 UNSAFE = regex.compile(
     r"""
     \U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f(*SKIP)(*FAIL)
@@ -62,8 +62,8 @@ def _without_folder(name: str) -> str:
 
 
 def _cut(name: str) -> str:
-    """The last 255 characters, which include the file extension; fewer if that would split a visible
-    character of at most 255."""
+    """The last 255 characters, which include the file extension; fewer if 255 would split a visible
+    character. A longer visible character is split."""
     name = name[-4 * MAX_FILENAME :]  # finding the graphemes of 4,000 flags takes 40 ms
     start = len(name) - MAX_FILENAME
     starts = (found.start() for found in GRAPHEME.finditer(name))

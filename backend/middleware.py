@@ -56,7 +56,7 @@ class RequestMiddleware:
         def count(status: int) -> None:
             seconds = time.perf_counter() - started
             route = "unmatched"
-            if "route" in scope:  # its path lacks the prefix of the application
+            if "route" in scope:  # the path of a route lacks the prefix `/api`
                 route = (API if scope["path"].startswith(API) else "") + scope["route"].path
             scope["app"].state.services.metrics.count_request(route, method, status, seconds)
 
@@ -66,7 +66,7 @@ class RequestMiddleware:
             logger.info("client left", extra={"method": method, "path": scope["path"]})
         except Exception:
             # If an exception reaches the server, the server closes the connection. The proxy may have sent
-            # the next request on it. Only an incomplete answer must end like this.
+            # the next request on that connection, so only an incomplete answer ends like this.
             if begun and not complete:
                 raise
             logger.exception("request failed", extra={"method": method, "path": scope["path"]})

@@ -14,7 +14,7 @@ from backend.errors import DatabaseAway, Refusal, ServiceError
 SEARCH_CONNECTIONS = 2  # on two cores a third search would only slow down the others
 SEARCH_SECONDS = 5
 SEARCH_WAIT_SECONDS = 2.0  # for a free connection, before the answer is 503
-EXPORT_SECONDS = 60  # for one page: to fill it with few matches, PostgreSQL reads many rows
+EXPORT_SECONDS = 60  # for one page: if few rows match, PostgreSQL reads many to fill it
 EXPORT_WAIT_SECONDS = 10.0
 WAIT_SECONDS = 5.0
 QUERY_CANCELED = "57014"  # SQLSTATE of a statement that timed out

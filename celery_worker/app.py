@@ -21,8 +21,8 @@ def create_app(
 ) -> Celery:
     """Build the app of a service and configure its logs. `add_task` adds its task.
 
-    `prefetches` names the queues, with the messages that the worker holds of each. `service` is the name of
-    the Python package, of the exchange and of the connection. `alive_file` is touched at each heartbeat.
+    `prefetches`: for each queue, how many messages the worker holds. `service` is the name of the Python
+    package, of the exchange and of the connection. `alive_file` is touched at each heartbeat.
     """
     logs.configure(service)
     app = Celery(service, broker=broker_url, set_as_current=True)
@@ -54,7 +54,7 @@ def create_app(
 
 
 def add_task(app: Celery, task: WorkerTask) -> None:
-    """Register the worker's task. The line "worker ready" describes it."""
+    """Register the worker's task. The log line "worker ready" describes it."""
     app.register_task(task)
     signals.worker_ready.connect(lambda **_: logger.info("worker ready", extra=task.describe()), weak=False)
 

@@ -36,7 +36,7 @@ def connect(url: str, name: str, options: str | None = None) -> psycopg.Connecti
 
 
 class Connection:
-    """A connection, for one thread at a time, that is opened again whenever it breaks."""
+    """A connection that is opened again whenever it breaks. One thread at a time may use it."""
 
     def __init__(self, url: str, name: str, stopping: threading.Event, options: str | None = None) -> None:
         self._connect = partial(connect, url, name, options)

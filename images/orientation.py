@@ -29,8 +29,7 @@ TURNS = {
 def read_orientation(exif: bytes) -> int:
     """The orientation in an EXIF block or in a TIFF, 1 to 8.
 
-    Returns 1 (upright) if the tag is missing, if its type is not one SHORT as in the standard, or if the
-    block is damaged.
+    Returns 1 (upright) if the tag is missing, if it is not one SHORT from 1 to 8, or if the block is damaged.
     """
     try:
         for _, kind, values in read_tags(exif.removeprefix(b"Exif\0\0"), {Tag.Orientation}):

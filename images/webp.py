@@ -16,7 +16,7 @@ Chunks = dict[bytes, memoryview]
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The first frame on its canvas. libwebp gets only this frame: it would allocate the whole canvas."""
+    """The first frame on its canvas. libwebp gets only this frame, so it allocates no canvas of its own."""
     chunks = _walk(memoryview(data)[12:])
     frame, position, canvas = chunks, (0, 0), None
     if b"ANMF" in chunks:

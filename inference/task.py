@@ -87,7 +87,7 @@ class Classify(WorkerTask):
         self._next_is_due = False
         if state.should_stop is not None or state.should_terminate is not None:
             return
-        # In this order: a batch that moves on meanwhile is seen in one of its stages.
+        # Read in this order, so that a batch that moves on meanwhile is seen in one of its stages.
         reading, device, writing = [stage.locked() for stage in self._stages]
         is_idle = not (reading or device or writing)
         if reading or (self._is_alone and not is_idle):
@@ -119,7 +119,7 @@ class Classify(WorkerTask):
                 part.group.outcomes.update((id, outcomes.get(id)) for id in part.ids)
                 _acknowledge_if_done(part.group)
         except DeviceLost:
-            # The broken connection returns the messages. The next process waits until the model loads.
+            # After the exit RabbitMQ delivers the messages again. The next process waits until a model loads.
             logger.exception("the device cannot classify any image; the process ends")
             os._exit(1)
         except Exception:
@@ -131,7 +131,7 @@ class Classify(WorkerTask):
             self.batches += 1
             self._stages[stage].release()
             self._wake()
-            if state.should_stop is not None:  # the loop, which sends events, may have ended
+            if state.should_stop is not None:  # the loop, which sends Celery events, may have ended
                 self.consumer.flush_events()
 
     def _wake(self) -> None:

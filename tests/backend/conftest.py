@@ -143,7 +143,7 @@ def without(settings: Settings, *names: str) -> Settings:
 
 
 async def minutes(api: Api, **query: object) -> list[int]:
-    """The minutes of the rows of `insert` that the history lists for this query."""
+    """The rows that the history lists for this query, each as the `minute` that `insert` got."""
     answer = await api.client.get("/api/predictions", params=query)  # pyright: ignore[reportArgumentType]
     assert answer.status_code == 200, answer.text
     return [int(row["filename"][6:].split("%")[0]) for row in answer.json()["results"]]

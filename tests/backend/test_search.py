@@ -41,7 +41,7 @@ PLANS = {"index of names": ("enable_seqscan", "enable_indexscan"), "walk": ("ena
 
 
 async def insert_names(database: asyncpg.Connection) -> None:
-    """Half of the predictions have ended."""
+    """Insert a prediction for each name. Half of them have ended."""
     for number, name in enumerate(NAMES):
         id = await insert(database, number, "cat" if number % 2 else None)
         await database.execute("UPDATE predictions SET filename = $2 WHERE id = $1", id, name)

@@ -17,7 +17,7 @@ MISSING = (
     "pythonjsonlogger", "sqlalchemy", "starlette",
 )  # fmt: skip
 
-# Prints rows like airbench's scripts. The accuracies depend on the number of test images, which is 40.
+# Prints rows like airbench's scripts. The accuracies are computed from the number of images in test.pt, 40.
 AIRBENCH = """
 import zipfile
 count = max(file.file_size for file in zipfile.ZipFile("cifar10/test.pt").infolist()) // (32 * 32 * 3)

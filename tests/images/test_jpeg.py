@@ -35,7 +35,7 @@ def test_a_jpeg_without_its_end_marker_is_decoded(kind: str, mode: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_grey_jpeg_without_its_end_marker_is_decoded(mode: str, kind: str) -> None:
-    """Such an image is as grey as the blocks that libjpeg could not decode."""
+    """Such an image has the grey with which libjpeg fills blocks that it could not decode."""
     data = encode(Image.new("RGB", (96, 64), (128, 128, 128)).convert(mode), "JPEG", **KINDS[kind])
     assert set(decode(data[:-2], LIMIT)) <= {127, 128, 129}
 
@@ -122,8 +122,8 @@ def test_an_unsupported_jpeg_variant_is_refused_by_name(place: int, value: int, 
         decode(bytes(data), LIMIT)
 
 
-def test_a_jpeg_without_its_colour_scans_is_refused() -> None:
-    """A progressive file with all of its brightness scans and none of its colour scans."""
+def test_a_progressive_jpeg_without_its_first_scan_is_refused() -> None:
+    """The first scan has the mean of each block, for brightness and colour."""
     data = encode(photo(), "JPEG", progressive=True)
     scans = [found.start() for found in re.finditer(rb"\xff\xda", data)]
     grey = next(at for at in scans if data[at + 4] == 1 and data[at + 5] == 1)

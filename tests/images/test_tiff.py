@@ -32,7 +32,7 @@ def test_floats_are_stretched_from_the_darkest_to_the_brightest(order: str, pack
 @pytest.mark.parametrize("packed", [1, 8])
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize(("bits", "kind"), [(32, 1), (32, 2), (16, 2), (8, 2)])
-def test_integers_without_a_white_are_stretched_from_the_darkest_to_the_brightest(
+def test_integers_without_a_defined_white_are_stretched_from_the_darkest_to_the_brightest(
     bits: int, kind: int, order: str, packed: int
 ) -> None:
     lowest = 0 if kind == 1 else 2**bits - 2 ** (bits - 1)  # in two's complement
@@ -59,7 +59,7 @@ def test_black_and_white_of_a_ycbcr_tiff_are_those_of_its_tags(order: str, luma:
 
 
 @pytest.mark.parametrize("order", "<>")
-def test_the_coefficients_of_a_ycbcr_tiff_count(order: str) -> None:
+def test_the_coefficients_of_a_ycbcr_tiff_are_used(order: str) -> None:
     samples = np.full((SIDE, SIDE, 3), (100, 128, 188))
     usual = tiff(samples, 8, 6, order, t259=(8,), t530=(1, 1))
     hdtv = tiff(samples, 8, 6, order, t259=(8,), t530=(1, 1), t529=(2126, 10000, 7152, 10000, 722, 10000))

@@ -1,4 +1,4 @@
-"""Which versions the watcher refuses, with which reason, and which it only leaves for later."""
+"""Which versions the watcher refuses and why, and which it tries again later."""
 
 import shutil
 from collections.abc import Callable

@@ -76,7 +76,7 @@ def mapped() -> list[NodeProto]:
 
 
 def sized_by_the_image() -> bytes:
-    """The brightest pixel is the size of a tensor."""
+    """The model, and a tensor whose size is the value of the brightest pixel."""
     nodes = [
         helper.make_node("Cast", ["images"], ["numbers"], to=TensorProto.INT64),
         helper.make_node("ReduceMax", ["numbers"], ["size"]),
@@ -87,7 +87,7 @@ def sized_by_the_image() -> bytes:
 
 
 def with_pairs(*nodes: NodeProto, **constants: int) -> bytes:
-    """The model, but `nodes` compute its energy from `sound`. `is_pair`: whether the batch has two images."""
+    """The model, but `nodes` compute its energy from `sound`, the right one. `is_pair`: a batch of two."""
     given = [constant(name, number) for name, number in (constants | {"two": 2}).items()]
     size = helper.make_node("Shape", ["images"], ["size"], end=1)
     pair = helper.make_node("Equal", ["size", "two"], ["is_pair"])
@@ -96,14 +96,14 @@ def with_pairs(*nodes: NodeProto, **constants: int) -> bytes:
 
 
 def mixed() -> list[NodeProto]:
-    """The model, which first subtracts the mean of the batch from each logit."""
+    """The model, but from each logit its mean over the batch is subtracted."""
     nodes = make_nodes()
     nodes[3].output[0] = "own"
     mean = helper.make_node("ReduceMean", ["own", "first"], ["common"])
     return [*nodes[:4], mean, helper.make_node("Sub", ["own", "common"], ["logits"]), *nodes[4:]]
 
 
-def test_a_working_model_passes_with_a_large_and_a_small_maximum() -> None:
+def test_a_working_model_passes_with_a_large_and_a_small_maximum_batch_size() -> None:
     try_model(make_model(), "float32", REFERENCE, 64)
     try_model(make_model(), "float32", REFERENCE, 1)
 

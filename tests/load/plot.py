@@ -61,7 +61,7 @@ def draw_legend() -> Iterator[str]:
 
 
 def draw_case(result: Result, case: Case, y: int, scale: float) -> Iterator[str]:
-    """Two bars: this service, and LitServe under the load to compare with."""
+    """Two bars: this service, and LitServe under its reference load."""
     ours, theirs = result.service[case], result.litserve[reference(case)]
     files = f", {case.files} files" if case.files > 1 else ""
     yield text(LEFT - 8, y + BAR, f"{case.size}{files}", "end")
