@@ -43,7 +43,7 @@ class Submissions:
     ) -> list[Prediction | Refused]:
         """Store and publish the files of one request; returns an entry for each, in the order sent.
 
-        deadline: the time of the event loop until which to wait for the outcomes; None to wait for none.
+        deadline: wait for the outcomes until this time of the event loop's clock; None: do not wait.
         key: the Idempotency-Key. Raises NOTHING_ACCEPTED, KEY_REUSED, or the error of a single file.
         """
         bulk = len(files) > 1
@@ -77,7 +77,7 @@ class Submissions:
     async def _store_once(
         self, rows: list[NewPrediction], deadline: float | None, key: str
     ) -> list[Prediction]:
-        """Store the rows unless they are stored under this key; returns the present predictions."""
+        """Store the rows unless they are stored under this key. Returns the stored predictions."""
         stored = await insert_once(self.pool, rows, key)
         if new := [row for row, (_, is_new) in zip(rows, stored, strict=True) if is_new]:
             self._announce(new)

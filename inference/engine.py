@@ -46,7 +46,7 @@ class Engine:
         return probabilities, energies
 
     def check(self, check: Check, precision: Precision) -> Answers:
-        """The answers for the reference images. Raises ArtifactError if those of the artifact differ."""
+        """The answers for the reference images. Raises ArtifactError if they differ from the artifact's."""
         probabilities, energies = self.answer(check.images, check.probabilities.shape[1])
         differences = np.abs(probabilities - check.probabilities)  # (count, classes)
         worst, mean = float(differences.max()), float(differences.sum(1).mean() / 2)

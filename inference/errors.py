@@ -13,4 +13,4 @@ class ClassificationError(Exception):
 
 
 class DeviceLost(Exception):
-    """The model raised for a black image, so the device or its memory is unusable. The process ends."""
+    """The model failed for a black image, so the device or its memory is unusable. The process ends."""

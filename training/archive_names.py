@@ -62,7 +62,7 @@ def find_encoding(stored: Sequence[bytes]) -> str:
 def separate(names: Sequence[str]) -> list[str]:
     """Names whose folders are separated by slashes.
 
-    Some programs of Windows write backslashes. If slashes already separate train/<class>/file, a backslash is
+    Some programs on Windows write backslashes. If slashes already separate train/<class>/file, a backslash is
     part of a name.
     """
     if any("train" in name.split("/")[:-2] for name in names):

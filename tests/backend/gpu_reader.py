@@ -1,8 +1,8 @@
 """A process that reads the GPUs on request, as the health report does.
 
 Its environment decides which library it finds.
-A line on stdin is a number of reads to make together and the deadline for them in seconds. The answer is a
-line of JSON, an entry for each read: the GPUs, the reason that there are none, or null after the deadline.
+Each line on stdin gives a number of simultaneous reads, and their deadline in seconds. The answer is a JSON
+list with an entry for each read: the GPUs, the reason why there are none, or null after the deadline.
 """
 
 import asyncio

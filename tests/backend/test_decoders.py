@@ -30,7 +30,7 @@ PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JP
 
 @pytest.fixture(autouse=True)
 def decoders_start_at_their_first_file() -> None:
-    """The backends of these tests start their decoders at once."""
+    """Overrides the fixture of conftest.py: the backends of these tests start their decoders at once."""
 
 
 def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
@@ -130,7 +130,7 @@ async def test_a_process_that_ends_while_it_waits_is_replaced(decoders: Decoders
 
 
 async def test_files_are_decoded_in_the_order_of_arrival(decoders: Decoders) -> None:
-    """Three requests with many files do not delay a fourth one until they end."""
+    """A fourth request is not delayed until three requests with many files have ended."""
     order: list[str] = []
 
     async def send(name: str, count: int) -> None:

@@ -53,7 +53,7 @@ async def test_the_answer_to_a_request_without_a_file_names_the_field(api: Api, 
     assert_problem(await post("/api/predict", content=b"x", headers=headers), 422, "boundary")
 
 
-async def test_too_many_files_and_too_large_a_request_are_refused(api: Api, cat: bytes) -> None:
+async def test_a_request_with_too_many_files_or_bytes_is_refused(api: Api, cat: bytes) -> None:
     assert_problem(await api.upload(*[cat] * 6), 413, "Too many files", "5")
     assert_problem(await api.upload(*[bytes(99_000)] * 5), 413, "Request too large", "400,000")
 

@@ -62,7 +62,7 @@ async def test_a_queued_row_with_an_empty_queue_has_lost_its_message(
     assert await lost(api, queue_is_empty=False) == []
 
 
-async def test_a_row_that_a_much_younger_one_has_overtaken_has_lost_its_message(
+async def test_a_row_overtaken_by_a_much_younger_one_has_lost_its_message(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     early, late = await upload_two(api, cat)
@@ -73,7 +73,7 @@ async def test_a_row_that_a_much_younger_one_has_overtaken_has_lost_its_message(
     assert await lost(api, bulk=True, queue_is_empty=False) == [early]
 
 
-async def test_a_row_that_only_another_queue_has_overtaken_has_not_lost_its_message(
+async def test_a_row_overtaken_only_in_another_queue_has_not_lost_its_message(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     early = (await upload(api, cat))["id"]
@@ -134,7 +134,7 @@ async def test_any_number_of_lost_rows_is_published_again_in_groups_to_their_que
 async def test_the_number_of_unfinished_predictions_is_exact_when_small_and_estimated_when_large(
     api: Api, database: asyncpg.Connection
 ) -> None:
-    """An eighth of 256 consecutive ids is counted."""
+    """The estimate counts exactly an eighth of 256 consecutive ids, so it is exact here."""
     insert = """INSERT INTO predictions (id, filename, "timestamp", pixels)
         SELECT lpad(to_hex(n), 32, '0')::uuid, 'x', now(), decode(repeat('00', 3072), 'hex')
         FROM generate_series($1::integer, $2 - 1) AS n"""

@@ -27,7 +27,7 @@ SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "
 
 
 def names(registry: CollectorRegistry) -> set[str]:
-    """The name of every time series of the registry, also of those without labels yet."""
+    """The name of every time series of the registry, also of metrics that have no series yet."""
     return {
         family.name + suffix for family in registry.collect() for suffix in SUFFIXES.get(family.type, [""])
     }

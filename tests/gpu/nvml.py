@@ -93,7 +93,7 @@ def expect_used_mib(gpu: Gpu, smi: SmiReading) -> float | None:
 
 
 def differ(ours: float | None, theirs: float | None, margin: float) -> bool:
-    """Whether two readings differ by more than a margin, or one of them has no figure."""
+    """Whether two readings differ by more than a margin, or only one of them has a figure."""
     if ours is None or theirs is None:
         return ours is not theirs
     return abs(ours - theirs) > margin

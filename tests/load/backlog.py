@@ -30,7 +30,7 @@ class Backlog:
     """Single uploads that were answered meanwhile."""
     single_p50_ms: float
     single_p95_ms: float
-    """60,000 or more if an upload was not finished within a minute."""
+    """60,000 or more if over 5% of the uploads were not finished within a minute."""
 
 
 async def measure_backlog(system: System, config: Config, count: int) -> Backlog:

@@ -177,7 +177,7 @@ def test_a_tar_with_names_of_an_old_code_page_is_read(tmp_path: Path) -> None:
     assert_read(archive, tmp_path / "cache", "роза", "тюльпан")
 
 
-def test_an_archive_of_macos_is_read_without_its_second_copy(tmp_path: Path) -> None:
+def test_an_archive_of_macos_is_read_without_its_metadata_files(tmp_path: Path) -> None:
     names = [
         unicodedata.normalize("NFD", name) for name in list_names("pâquerette", "tulipe", prefix="fleurs/")
     ]

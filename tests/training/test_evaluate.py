@@ -46,16 +46,16 @@ def test_the_temperature_of_a_model_without_a_mistake_is_finite(classes: int) ->
 
 def test_six_views_average_shifts_and_mirrors_with_their_weights() -> None:
     images = torch.zeros(1, 4, 4, 1, dtype=torch.uint8)
-    images[0, 1, 0, 0] = 8  # in the corner column
+    images[0, 1, 0, 0] = 8  # in the first column
 
     def corner(batch: torch.Tensor) -> torch.Tensor:
         return batch[:, 1, 0, 0].float().unsqueeze(1)
 
-    # As it is: 8, mirrored: 0. Up and left by one: the reflected row and column bring nothing to (1, 0).
+    # At (1, 0), the unshifted view shows 8 and its mirror image 0. All shifted views show 0 there.
     unshifted = (8 + 0) / 2
     assert evaluate.six_views(corner)(images).item() == pytest.approx(unshifted / 2)
 
-    # A pixel that only the view shifted up and left brings to (1, 0).
+    # Only the view shifted up and left shows this pixel at (1, 0).
     images[0, 1, 0, 0], images[0, 0, 1, 0] = 0, 8
     assert evaluate.six_views(corner)(images).item() == pytest.approx((8 + 0) / 2 / 4)
 

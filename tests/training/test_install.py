@@ -60,7 +60,7 @@ def test_a_package_that_was_being_installed_at_a_cancel_is_installed_again(
     with monkeypatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path, str(packages)])
         assert install.is_missing()
-    uv = tmp_path / "uv"  # a stand-in that writes down how it is asked to synchronise
+    uv = tmp_path / "uv"  # a stand-in that records the arguments of `uv sync`
     uv.write_text(f'#!/bin/sh\n[ "$1" != sync ] || echo "$@" >{tmp_path}/asked\n')
     uv.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"

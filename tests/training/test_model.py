@@ -26,7 +26,7 @@ def test_a_fresh_group_passes_its_first_channels_through() -> None:
     assert torch.equal(group.convs[0](image)[:, :4], image)
 
 
-def test_the_input_of_a_deep_group_skips_its_last_two_convolutions() -> None:
+def test_the_first_output_of_a_deep_group_skips_its_last_two_convolutions() -> None:
     group = ConvGroup(4, 8, depth=3).eval()
     image = torch.randn(2, 4, 6, 6)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_the_network_of_each_recipe_has_its_documented_size(recipe: str, million
 
 
 @pytest.mark.parametrize(("padding", "side"), [(0, 3), (1, 4)])
-def test_padding_the_whitening_leaves_no_odd_side_to_cut_off(padding: int, side: int) -> None:
+def test_padding_the_whitening_gives_features_of_four_pixels_a_side(padding: int, side: int) -> None:
     net = Net(10, (8, 8, 8), depth=2, padding=padding).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():

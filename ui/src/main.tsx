@@ -21,7 +21,7 @@ followPredictions({
   },
   onConnection: (connection) => {
     store.setConnection(connection);
-    // Also when the stream first opens: events may have been published between the first read and the opening.
+    // Read again even when the stream first opens: events may have come between the first read and the opening.
     if (connection === "live") void catchUp(store);
   },
 });
