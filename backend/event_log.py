@@ -12,8 +12,8 @@ MAX_MISSED = 1000  # the most missed or unfinished predictions that a stream sen
 # At most `most` predictions with events after the event `after`, ordered by the latest event of each.
 # `kept` is true if no event after `after` is missing, which means: `after`, or an event of the five seconds
 # before it, is still stored. (A crash of PostgreSQL can lose the events of the last claims.) Otherwise no
-# prediction is returned. There is always at least one row; it holds nulls if there are no such events. A
-# prediction that was removed has no `id`.
+# prediction is returned. There is always at least one row; its event is null if there are no such events.
+# A prediction that was removed has no `id`.
 # The upper bound, the largest bigint, excludes nothing. With it PostgreSQL expects few events and uses the
 # index.
 READ_AFTER = f"""

@@ -11,13 +11,13 @@ from images.picture import Picture, check_pixels, place
 EXTENSION, IMAGE = 0x21, 0x2C
 GRAPHIC_CONTROL = 0xF9
 HAS_PALETTE = 0x80
-MAX_BLOCKS = 100_000  # comments and other blocks before the first frame; reading past 100,000 takes 30 ms
+MAX_BLOCKS = 100_000  # comments and other blocks before the first frame; skipping 100,000 takes 30 ms
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
     """The first frame on its canvas. The rest of the canvas is white.
 
-    Pillow reads a GIF of the frame's own size, written here without comments and other extensions.
+    Pillow reads a new GIF of the frame's size. Of the blocks before the frame it keeps only transparency.
     """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     start = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & HAS_PALETTE else 0)

@@ -63,8 +63,8 @@ def _read_checked(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, 
 def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, tuple[int, ...]]]:
     """Tag, type and values of the wanted entries in the first directory.
 
-    Raises ImageError, KeyError if this is not a TIFF, and struct.error if the directory or a wanted value is
-    not inside the file.
+    Raises KeyError if this is not a TIFF, struct.error if the directory or a wanted value is not inside the
+    file, and ImageError for other faults.
     """
     order = ORDERS[data[:4]]
     is_big = data[2:4] in (b"+\0", b"\0+")
@@ -84,7 +84,7 @@ def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, 
 
 
 def _unpack(data: bytes, order: str, at: int, offset: str, kind: int, count: int) -> tuple[int, ...]:
-    """The values at `at`, or at the offset that is there if the values need more bytes than an offset."""
+    """The values at `at`. If they need more bytes than an offset has, `at` holds their offset instead."""
     if kind not in CODES:
         raise DamagedImage(WRONG_TYPE)
     if count > MAX_BLOCKS:

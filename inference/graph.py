@@ -61,7 +61,7 @@ def check(content: bytes, classes: int) -> None:
 
 
 def _check_values(what: str, values: Sequence[onnx.ValueInfoProto], *expected: str) -> None:
-    """Raises ArtifactError if inputs or outputs are not those expected, in any order."""
+    """Raises ArtifactError if inputs or outputs differ from the expected ones. Their order is free."""
     found = [_describe(value) for value in values]
     if sorted(found) != sorted(expected):
         named = ", ".join(found) or "none"

@@ -20,7 +20,7 @@ from training.errors import DataError
 logger = logging.getLogger(__name__)
 
 LAYOUT = 3  # part of each folder's name; raise it when the code unpacks the same archive differently
-UNPACKING_ERRORS = (  # what damaged, cut off or locked archives raise
+UNPACKING_ERRORS = (  # what damaged, cut off or encrypted archives raise
     EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError,
     lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -45,7 +45,7 @@ def locked(cache: Path) -> Generator[None]:
 
 
 def unpack(archive: Path, cache: Path) -> Path:
-    """Unpack to a folder named by the archive's content, unless it exists; returns it. Raises DataError."""
+    """Unpack to a folder named by the file's hash, unless it exists; returns its path. Raises DataError."""
     with archive.open("rb") as file:
         root = cache / f"{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}-{LAYOUT}"
     if root.exists():
@@ -72,7 +72,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             _check_end(tar)
             _check_size(archive, sum(member.size for member in members), max_bytes)
             names = [member.name for member in members]
-            # A name with unprintable characters may not be UTF-8; its bytes are decoded again.
+            # A name with unprintable characters is perhaps not UTF-8; its bytes are decoded again.
             stored = [n if n.isprintable() else n.encode("utf-8", "surrogateescape") for n in names]
             for member, name in zip(members, _decode_names(archive, stored), strict=True):
                 member.name = name

@@ -7,7 +7,7 @@ const service = { target: `http://localhost:${HTTP_PORT}` };
 
 export default defineConfig({
   plugins: [react()],
-  // Objects instead of strings: they keep the Host header, and the service refuses requests of other origins.
+  // Objects keep the Host header; strings would replace it, and the service would refuse requests as cross-origin.
   server: { proxy: { "/api": service, "/openapi.json": service } },
   build: {
     chunkSizeWarningLimit: 2000, // Swagger UI is one bundle of 1.5 MB; only /docs loads it

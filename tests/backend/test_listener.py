@@ -1,4 +1,4 @@
-"""The listening connection: it is replaced when it hangs, and the health report shows that."""
+"""A listening connection that hangs is reported by `/api/health` and replaced."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -85,7 +85,7 @@ async def test_a_hanging_listening_connection_is_replaced_and_no_event_is_missed
     await reader.until(1)
     wire[0].freeze_listeners()
     await finish(prediction["id"])
-    await reader.done  # the tick has read the event
+    await reader.done  # the event was read without a notification
 
     async def database() -> dict[str, object]:
         return (await api.client.get("/api/health")).json()["components"]["database"]

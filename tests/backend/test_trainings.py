@@ -33,7 +33,7 @@ async def depth(api: Api) -> int:
     return (await api.services.broker.inspect("training")).depth
 
 
-async def test_a_training_is_stored_answered_with_its_address_and_published(
+async def test_a_training_is_stored_and_published_and_the_answer_has_its_address(
     api: Api, database: asyncpg.Connection
 ) -> None:
     before = await depth(api)

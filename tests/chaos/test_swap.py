@@ -60,7 +60,7 @@ def run_worker(servers: Config, folder: Path) -> Generator[Worker]:
     models, log = folder / "models", folder / "worker.log"
     models.mkdir(exist_ok=True)
     (port,) = find_free_ports(1)
-    log.unlink(missing_ok=True)  # of a worker before this one
+    log.unlink(missing_ok=True)  # an earlier worker may have written it
     settings = {"MODELS_PATH": str(models), "METRICS_ADDRESS": f"127.0.0.1:{port}"}
     with worker_process.run(servers, "inference.main", log, **settings) as process:
         yield Worker(process, models, log, f"http://127.0.0.1:{port}/metrics")
@@ -167,7 +167,7 @@ async def test_predictions_finish_while_versions_are_swapped(
         assert await count(database, "attempt > 1") == 0
         models = await database.fetch("SELECT model, count(*) FROM predictions GROUP BY model")
         assert {row["model"] for row in models} == {FIRST, SECOND}
-        # One transaction wrote one batch.
+        # Each transaction wrote one whole batch.
         batches = await database.fetch(
             """SELECT count(DISTINCT model) AS models, count(*) AS rows, max(batch_size) AS batch_size
                FROM predictions GROUP BY xmin::text"""
@@ -238,7 +238,7 @@ async def test_a_damaged_version_is_refused_and_the_old_one_still_serves(
         assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 2 * UPLOADS_A_SECOND
 
 
-async def test_a_swap_that_fails_without_the_database_happens_when_it_is_back(
+async def test_a_swap_that_fails_without_the_database_happens_when_the_database_is_back(
     servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:
     with run_worker(servers, tmp_path) as worker:

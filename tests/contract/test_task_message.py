@@ -32,7 +32,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 @pytest.fixture
 def rows(kind: str, golden: dict[str, Any]) -> list[PublishedRow]:
-    """What the golden message asks for."""
+    """The rows that the golden message names."""
     (argument,), *_ = json.loads(golden["body"])
     if kind == "train":
         return [(UUID(argument), golden["headers"]["request_id"])]

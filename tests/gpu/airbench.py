@@ -1,6 +1,6 @@
 """Compares the recipes with airbench's own code, which is not in this repository, on the same images and GPU.
 
-A copy of each script does fewer runs than its 200. The first run is dropped, because it compiles. The seconds
+A copy of each script does fewer than its 200 runs. The first run is dropped, because it compiles. The seconds
 are those of training and of one evaluation with six views.
 """
 

@@ -38,7 +38,7 @@ def make_watcher(servers: Config, tmp_path: Path) -> Generator[MakeWatcher]:
 
 
 def settle(folder: Path) -> None:
-    """Set the time of the last change back by a minute."""
+    """Date the last change of a folder and its files to a minute ago."""
     then = time.time() - 60
     for path in (*folder.iterdir(), folder):
         os.utime(path, (then, then))

@@ -125,7 +125,7 @@ def with_header(text: str) -> bytes:
 
 
 def flagged(offset: int, value: int) -> bytes:
-    """A check with another byte in each entry of the zip's directory."""
+    """A check.npz with one byte changed in each entry of the zip's directory."""
     content = bytearray(make_check())
     for entry in re.finditer(b"PK\1\2", bytes(content)):
         content[entry.start() + offset] = value

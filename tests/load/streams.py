@@ -13,7 +13,7 @@ from tests.load import clients
 from tests.load.measure import build_uploads, percentile
 from tests.load.systems import System
 
-# HTTP/1.0 has no chunked bodies, whose chunks could begin in the middle of a line.
+# HTTP/1.0, because the chunks of an HTTP/1.1 body could begin in the middle of a line.
 REQUEST = b"GET /api/events HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
 COMPLETED = re.compile(rb'"completed_at": ?"([^"]+)"')
 CLIENTS = 16
@@ -38,7 +38,7 @@ class Streams:
     p50_ms: float
     """Latency of a prediction with all followers."""
     backend_us: float
-    """CPU time of the backend for each follower and outcome, the prediction itself subtracted."""
+    """CPU time of the backend to send one outcome to one follower, without that of the prediction itself."""
 
 
 class Follower(asyncio.Protocol):

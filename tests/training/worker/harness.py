@@ -1,4 +1,4 @@
-"""A real worker process, and what the backend and an inference worker do with database and broker."""
+"""A real training worker, and a stand-in for the backend and an inference worker."""
 
 import json
 import os
@@ -133,7 +133,7 @@ class OtherServices:
         return [row["number"] for row in await self.database.fetch(order, id)]
 
     async def serve(self, version: str = VERSION, error: str | None = None) -> None:
-        """Serve the model, or refuse it, as an inference worker that has found it."""
+        """Write the row of an inference worker that serves the model, or refuses it with this error."""
         await self.database.execute(
             """INSERT INTO models (version, card, error, activated_at, served_at)
                VALUES ($1, '{}', $2, clock_timestamp(), clock_timestamp())""",

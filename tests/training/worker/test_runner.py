@@ -95,7 +95,7 @@ async def test_a_run_that_cannot_succeed_fails_with_a_reason(
 
 
 @pytest.mark.parametrize("name", ["birds", "../cache", ".hidden"])
-async def test_a_run_whose_data_set_does_not_exist_fails_and_lists_those_that_do(
+async def test_a_run_whose_data_set_does_not_exist_fails_and_lists_existing_data_sets(
     name: str, worker: Worker, trainings: OtherServices
 ) -> None:
     (worker.data_sets / "fish").mkdir(parents=True, exist_ok=True)
@@ -118,9 +118,7 @@ async def test_a_run_whose_worker_has_stopped_three_times_fails(
     assert len(worker.children) == before
 
 
-async def test_a_run_succeeds_when_its_model_answers_the_next_prediction(
-    worker: Worker, trainings: OtherServices
-) -> None:
+async def test_a_run_waits_until_a_worker_serves_its_model(worker: Worker, trainings: OtherServices) -> None:
     announced: list[str] = []
     await trainings.database.add_listener("models", lambda *args: announced.append(args[2]))
     id = await trainings.start("epochs")

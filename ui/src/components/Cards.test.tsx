@@ -60,7 +60,7 @@ test("clearing keeps an upload that can be retried, until it is dismissed", asyn
   expect(document.activeElement).toBe(screen.getByLabelText("Choose images"));
 });
 
-test("of many refused uploads, the list says how many it leaves out", () => {
+test("a long list of refused uploads says how many it leaves out", () => {
   add(2 * MAX_CARDS + 7, refuse);
   screen.getByText(`${MAX_CARDS + 7} more could not be uploaded`);
   screen.getByText("and 7 others");
