@@ -23,8 +23,8 @@ CONNECT_SECONDS, COMMAND_SECONDS = 5, 10
 # asyncpg's errors for a connection that is unusable.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 SERVER_SETTINGS = {"application_name": "backend"}
-# PostgreSQL then plans each statement once. A plan that is made while the tables are empty would scan them,
-# so scans are off.
+# With these settings PostgreSQL plans each statement once. A plan made while the tables are empty would use
+# sequential scans, so they are off.
 PLAN_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 

@@ -96,7 +96,7 @@ class Decoders:
         self._ordinary = Lane(ORDINARY_PROCESSES, pixels, seconds)
         self._large = Lane(1, max_pixels, max_seconds)
         self._limits: set[asyncio.Timeout] = set()
-        """Of the files that are being decoded or wait for a process. `close` shortens them."""
+        """Time limits of the files that are being decoded or wait for a process. `close` shortens them."""
         self._end: float | None = None
         self._files = 0
         self.idle = asyncio.Event()
@@ -139,7 +139,7 @@ class Decoders:
                 self.idle.set()
 
     async def _decode_in(self, lane: Lane, data: bytes) -> bytes | ImageError:
-        limit = asyncio.timeout_at(self._end)  # without an end at first, unless the backend is stopping
+        limit = asyncio.timeout_at(self._end)  # none while the file waits, unless the backend is stopping
         self._limits.add(limit)
         try:
             async with limit, lane.take() as process:

@@ -36,10 +36,10 @@ TAKE_BACK = "DELETE FROM predictions WHERE id = ANY(CAST(:ids AS uuid[]))"
 async def insert_once(
     pool: Pool, rows: Sequence[NewPrediction], client_key: str
 ) -> list[tuple[Prediction, bool]]:
-    """Store the rows of one request, unless they are stored under the same key.
+    """Store the rows of one request, unless they are already stored under this key.
 
-    Returns for each row the stored prediction, and whether it is this row. Raises KEY_REUSED, and removes the
-    new rows again, if the key belongs to other images.
+    Returns for each row the stored prediction, and whether this call stored it. If the key belongs to other
+    images, removes the new rows again and raises KEY_REUSED.
     """
     digest = hashlib.sha256(client_key.encode()).digest()[:28]
     keys = [digest + len(rows).to_bytes(2) + place.to_bytes(2) for place in range(len(rows))]

@@ -1,12 +1,12 @@
 """The relay publishes task messages for stored rows, and publishes lost messages again.
 
-Messages are published right after the commit of their rows, and do not delay the request. If that fails (the
-broker is unavailable, or the backend is killed between commit and publish), the relay finds the unfinished
-rows in the database. Several backends may publish the same message: a worker processes only unfinished rows.
+Messages are published right after the commit of their rows, and do not delay the request. If publishing fails
+(the broker is unavailable, or the backend is killed after the commit), the relay finds the unfinished rows
+in the database. Several backends may publish the same message: a worker processes only unfinished rows.
 
-Rows of one INSERT are passed to `publish_soon` in one turn of the event loop, and rows that are passed while
-the broker confirms are collected. So predictions that arrive together share messages, and a lone prediction
-does not wait (docs/decisions/0022).
+Rows of one INSERT are passed to `publish_soon` in one turn of the event loop. Rows that arrive while the
+relay waits for the broker's confirm are collected. So predictions that arrive together share messages, and
+a lone prediction does not wait (docs/decisions/0022).
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Relay:
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._publish_waiting())]
 
     async def stop(self) -> None:
-        """Publish the messages that wait. If that fails, the relay of the next start finds their rows."""
+        """Publish the messages that wait. If that fails, the relay finds their rows after the next start."""
         self._stopping = True
         self._wake.set()
         self._tasks[0].cancel()

@@ -25,7 +25,7 @@ BEGINNINGS = {
     "a Photoshop document": rb"8BPS",
     "a JPEG XL image": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "a JPEG 2000 image": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ",
-    "an icon (ICO)": rb"\0\0\x01\0(?!\0\0)",  # a number of images follows; in a TGA, zeros do
+    "an icon (ICO)": rb"\0\0\x01\0(?!\0\0)",  # the count of images follows; a TGA has zeros there
     "a cursor (CUR)": rb"\0\0\x02\0(?!\0\0)",
     "an icon (ICNS)": rb"icns",
     "a web page (HTML)": rb"(?i:\s*<(!doctype )?html)",

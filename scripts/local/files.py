@@ -88,7 +88,7 @@ http {{
 
 
 def check_public_url(url: str) -> str:
-    """Return the address of a site, or an empty text. Raises SetupError for anything else."""
+    """Return `url` if it is the address of a site or empty; otherwise raises SetupError."""
     if url and not re.fullmatch(r"https?://[\w.:\[\]-]+/?", url, re.ASCII):
         raise SetupError(f"PUBLIC_URL is {url!r}; it must be an address like https://cifar.example")
     return url

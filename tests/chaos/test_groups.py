@@ -79,7 +79,7 @@ async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other(
     assert [rows[id]["status"] for id in ids] == ["succeeded", "canceled", "succeeded"]
 
 
-async def test_a_message_that_was_published_three_times_writes_once(
+async def test_outcomes_are_written_once_although_their_message_was_published_three_times(
     servers: Config, backend: Backend, log: Path
 ) -> None:
     ids = await backend.store(*[FINE] * BATCH)
@@ -102,7 +102,7 @@ async def test_a_message_that_was_published_three_times_writes_once(
     assert {row["count"] for row in changes} == {2}  # it was stored, and it succeeded
 
 
-async def test_a_message_larger_than_a_batch_is_run_in_several(
+async def test_a_message_larger_than_a_batch_runs_in_several_batches(
     servers: Config, backend: Backend, log: Path
 ) -> None:
     await backend.upload(*[FINE] * 1000, queue=BULK)

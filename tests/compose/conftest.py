@@ -48,7 +48,7 @@ class Compose:
         return [json.loads(line) for line in lines]
 
     def log(self, service: str) -> list[str]:
-        """The lines that a service's containers have written, without Compose's own marks."""
+        """The lines that a service's containers have written, without Compose's escape sequences."""
         shown = self("logs", "--no-color", "--no-log-prefix", service).stdout
         return [re.sub(r"\x1b\[\w*", "", line) for line in shown.splitlines()]
 

@@ -98,7 +98,7 @@ def test_a_batch_is_read_and_another_is_written_while_one_runs(
         ]
 
 
-def test_a_message_is_acknowledged_once_when_all_its_predictions_are_done(
+def test_a_message_is_acknowledged_only_after_all_its_predictions_are_done(
     runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     runner.close()

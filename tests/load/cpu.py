@@ -25,7 +25,7 @@ class Reading:
 
 
 def read(roots: Mapping[str, Sequence[int]]) -> Reading:
-    """CPU seconds of each group. `roots` has its pids; each pid includes its whole process tree."""
+    """CPU seconds so far. `roots` has the pids of each group; descendants of these processes count, too."""
     groups = {group: sum(tree_seconds(psutil.Process(pid)) for pid in pids) for group, pids in roots.items()}
     machine = psutil.cpu_times()
     return Reading(groups, machine.user + machine.nice + machine.system)

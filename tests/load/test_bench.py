@@ -124,7 +124,7 @@ def test_a_follower_reads_an_outcome_that_comes_in_two_pieces() -> None:
     assert 0 <= delay < 60_000
 
 
-async def test_an_answer_that_is_not_complete_ends_the_run() -> None:
+async def test_an_answer_without_an_outcome_ends_the_run() -> None:
     async with answering(b'{"status":"queued"}') as port:
         uploads = clients.Uploads([b"POST / HTTP/1.1\r\n\r\n"], 1, b'"status":"succeeded"')
         with pytest.raises(ExceptionGroup) as raised:

@@ -24,7 +24,7 @@ def make_small_plan() -> TrainingPlan:
 
 
 class Brightness(torch.nn.Module):
-    """A teacher that tells two classes by how bright an image is."""
+    """A teacher that tells two classes apart by the brightness of an image."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()

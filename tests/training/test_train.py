@@ -101,7 +101,7 @@ def test_the_same_command_resumes_an_interrupted_run(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = command(two_colours, tmp_path, "--epochs", "15")
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores SIGINT
     child = subprocess.Popen(
         run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=ONE_THREAD
     )
@@ -182,7 +182,7 @@ def test_a_gpu_without_free_memory_ends_the_command_with_a_reason(
     assert said.endswith("or choose a smaller recipe.")
 
 
-def test_another_error_of_pytorch_is_not_explained_as_memory(
+def test_another_error_of_pytorch_is_not_reported_as_full_memory(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:

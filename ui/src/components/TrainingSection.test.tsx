@@ -36,7 +36,7 @@ function show(...trainings: Training[]) {
   return { store, ...render(<TrainingSection store={store} onEnd={onEnd} />) };
 }
 
-/** Answers with this run, and with an empty list of runs. */
+/** Answers the run's own address with the run, and every other address with an empty list. */
 function answerFor(training: Training & { curve: Epoch[] }) {
   return (address: string) =>
     Response.json(address === training.urls.self ? training : { results: [], next: null });
@@ -113,7 +113,7 @@ test("a run whose worker has stopped responding says so", () => {
   screen.getByText(/^The worker stopped responding/);
 });
 
-test("the problem of a curve stays until the curve is read, whatever else is read", async () => {
+test("the problem of reading a curve stays until the curve is read, whatever else is read", async () => {
   answer = () => Response.json({ title: "Database unavailable", detail: "Try again." }, { status: 503 });
   const { store } = show(failed);
   await screen.findByRole("alert");

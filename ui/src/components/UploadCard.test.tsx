@@ -68,7 +68,7 @@ test("a card shows each stage from waiting to the label", () => {
   );
 });
 
-test("an upload that the service refuses shows its title and detail", () => {
+test("an upload that the service refuses shows the problem's title and detail", () => {
   const problem = new ApiProblem(415, "Not a supported image", "Convert it to JPEG.", "01a2");
   render(card({ at: "refused", problem }));
   screen.getByText("Not a supported image");
@@ -98,7 +98,7 @@ test("a failed prediction shows the reason", () => {
   screen.getByText("The worker stopped 3 times while it had this image; upload it again.");
 });
 
-test("an unfamiliar image has a note and a guess, with one row less", () => {
+test("an unfamiliar image has a note and a guess, and one bar less", () => {
   const accepted: Stage = { at: "accepted", id: succeeded.id };
   const { rerender } = render(card(accepted, { ...succeeded, unfamiliar: true }));
   screen.getByText("Looks like none of the model's classes");
