@@ -1,4 +1,4 @@
-"""The base class of a service's Celery task, which decides when and in which thread its requests run."""
+"""The base class of the services' Celery tasks. A task decides when and in which thread its requests run."""
 
 from abc import abstractmethod
 from collections.abc import Callable

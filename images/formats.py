@@ -7,7 +7,7 @@ from images.errors import UnknownFormat
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
 NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}  # the names that users know
 
-# How the files of each format begin, and files that users upload by mistake. The first match counts.
+# How files begin: those of each format, and those that users upload by mistake. The first match counts.
 BEGINNINGS = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",

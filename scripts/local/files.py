@@ -17,7 +17,7 @@ MARK = "CIFAR_STATE"  # the variable that names the state folder, in the environ
 
 
 def write_files(config: Config, programs: Collection[str]) -> None:
-    """Create the servers' folders, and write the configuration of every server."""
+    """Create the servers' folders, and write the configuration of RabbitMQ, nginx and supervisord."""
     for folder in ("log", "run", "rabbitmq", "nginx", "data-sets"):
         (config.state / folder).mkdir(exist_ok=True)
     _write_rabbitmq(config)

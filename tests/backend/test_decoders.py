@@ -169,7 +169,7 @@ async def held(api: Api) -> bool:
     return api.services.uploads.held_bytes > 0
 
 
-async def test_a_file_that_crashes_its_process_is_refused_alone(
+async def test_a_file_whose_processes_are_killed_is_refused_and_the_next_one_gets_its_own_answer(
     api: Api, database: asyncpg.Connection
 ) -> None:
     *ordinary, large = decoder_processes()

@@ -71,7 +71,7 @@ async def test_uploads_beyond_the_byte_budget_get_429_before_they_are_read(
 ) -> None:
     api = await serve(settings.model_copy(update={"max_pending_bytes": 150_000}))
     async with asyncio.timeout(10):
-        _, first = await begin_upload(api, 300_000)  # counts as one file: 100,000 bytes
+        _, first = await begin_upload(api, 300_000)  # counts with 100,000 bytes, the limit for one file
         await eventually(lambda: holds(api, 100_000))
         reader, second = await begin_upload(api, 60_000)
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -88,7 +88,7 @@ async def holds(api: Api, count: int) -> bool:
     return api.services.uploads.held_bytes == count
 
 
-async def test_a_request_that_comes_alone_is_accepted_at_any_size(
+async def test_a_request_that_comes_alone_may_exceed_the_byte_budget(
     serve: Serve, settings: Settings, cat: bytes
 ) -> None:
     api = await serve(settings.model_copy(update={"max_pending_bytes": 1024}))

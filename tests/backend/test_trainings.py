@@ -251,7 +251,7 @@ async def test_a_training_is_accepted_without_a_broker(
     assert await database.fetchval("SELECT count(*) FROM trainings") == 1
 
 
-async def test_a_training_without_a_database_gets_503(serve: Serve, settings: Settings) -> None:
+async def test_trainings_and_models_get_503_without_a_database(serve: Serve, settings: Settings) -> None:
     api = await serve(without(settings, "database_url"))
     for answer in (await api.client.post("/api/trainings"), await api.client.get("/api/models")):
         assert isinstance(answer, httpx.Response)

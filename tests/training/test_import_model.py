@@ -50,7 +50,7 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_torchvision_network_is_published_and_served_with_the_same_answers(
+def test_a_torchvision_network_is_published_and_served_with_nearly_the_same_probabilities(
     file: Path, two_colours: Path, tmp_path: Path
 ) -> None:
     dataset = data.load(two_colours, tmp_path / "cache")

@@ -20,13 +20,13 @@ def test_whitening_decorrelates_patches_of_smooth_images() -> None:
     assert torch.equal(net.whiten.weight[:12], -net.whiten.weight[12:])
 
 
-def test_a_fresh_group_passes_its_first_channels_through() -> None:
+def test_a_fresh_convolution_passes_its_input_through() -> None:
     group = ConvGroup(4, 8, depth=3)
     image = torch.randn(2, 4, 6, 6)
     assert torch.equal(group.convs[0](image)[:, :4], image)
 
 
-def test_the_first_output_of_a_deep_group_skips_its_last_two_convolutions() -> None:
+def test_the_skip_connection_of_a_deep_group_spans_its_last_two_convolutions() -> None:
     group = ConvGroup(4, 8, depth=3).eval()
     image = torch.randn(2, 4, 6, 6)
     with torch.no_grad():

@@ -49,7 +49,7 @@ def test_orthogonalising_brings_all_singular_values_near_one() -> None:
         assert 0.6 < values.min() <= values.max() < 1.4
 
 
-def test_muon_descends_and_keeps_the_norm_of_its_filters() -> None:
+def test_muon_descends_and_gives_its_filters_a_fixed_norm() -> None:
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
     target = torch.randn(8, 36)

@@ -59,8 +59,8 @@ export class PredictionStore extends Store<Snapshot> {
   #problems = NOTHING.historyProblems;
   #shown = PAGE; // how many entries of the history are shown
   #oldest: string | null = null; // from this id on the history has no gap; null: not read yet
-  #older: PageRequest | null = null; // the page before `#oldest`; null: there is none
-  #completeUpTo = ""; // up to this id the history has no gap
+  #older: PageRequest | null = null; // the request for what is older than `#oldest`; null: there is nothing
+  #completeUpTo = ""; // from `#oldest` to this id the history has no gap; newer predictions may be missing
   #stale = new Set<string>(); // ids that were received before a `reload` and not again since
   #caughtUp = false; // whether the newest page has been read since the stream opened
   #scheduled = false;
