@@ -17,8 +17,8 @@ from tests.conftest import eventually
 async def test_channels_that_cannot_be_opened_are_tried_again(
     servers: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The user `worker` may not create a queue for events. The broker refuses that with the error
-    # that `backend` gets until the definitions are loaded.
+    # The user `worker` may not create a queue for events. So the broker refuses it, as it refuses every user
+    # before it has loaded its definitions.
     broker = Broker(servers.broker_url("worker"), lambda _event: None)
     with caplog.at_level(logging.WARNING, "backend.broker"):
         await broker.open()
