@@ -140,7 +140,7 @@ class Sieve:
 
 
 def is_system(name: str) -> bool:
-    """Whether it is the name of a file that an operating system or a program puts next to images."""
+    """Whether operating systems or programs put files or folders of this name next to images."""
     return name.startswith((".", "@")) or name.endswith("~") or name.lower() in SYSTEM_NAMES
 
 

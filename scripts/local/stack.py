@@ -99,7 +99,7 @@ def find_supervisor(state: Path) -> psutil.Process | None:
 
 
 def processes(config: Config) -> list[dict[str, Any]]:
-    """What supervisord reports of each program. Raises SetupError while it starts or stops."""
+    """What supervisord reports of each program. Raises SetupError while supervisord starts or stops."""
     password, port = config.secrets["supervisor"], config.ports["supervisor"]
     server = ServerProxy(f"http://local:{password}@127.0.0.1:{port}/RPC2")
     try:

@@ -17,8 +17,8 @@ from tests.conftest import eventually
 async def test_channels_that_cannot_be_opened_are_tried_again(
     servers: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The user `worker` may not create a queue for events. So the broker refuses it, as it refuses every user
-    # before it has loaded its definitions.
+    # The user `worker` may not create a queue for events, so the broker refuses the second channel. A broker
+    # that has not loaded its definitions yet refuses every user.
     broker = Broker(servers.broker_url("worker"), lambda _event: None)
     with caplog.at_level(logging.WARNING, "backend.broker"):
         await broker.open()
@@ -34,7 +34,7 @@ async def test_channels_that_cannot_be_opened_are_tried_again(
 
 
 class Exchange:
-    """Confirms messages that are published together. It does so once all of them have arrived.
+    """Confirms messages that are published together, once all of them have arrived.
 
     `refused`: the number of a message. It is refused, with all others of its hundred and all later ones.
     """

@@ -1,4 +1,4 @@
-"""The findings of the check. A part writes them as JSON lines, and the parent process prints them as rows."""
+"""The findings of `make gpu-check`. Each part writes JSON lines; the parent process prints them as rows."""
 
 import json
 import sys

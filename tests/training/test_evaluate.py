@@ -30,13 +30,13 @@ def test_the_calibration_error_is_the_mean_difference_of_confidence_and_accuracy
 
 def test_the_temperature_of_overconfident_logits_is_found() -> None:
     torch.manual_seed(0)
-    honest = torch.randn(20_000, 5)
-    labels = torch.distributions.Categorical(logits=honest).sample().numpy()
-    assert evaluate.fit_temperature(honest * 3, labels) == pytest.approx(3, rel=0.05)
+    calibrated = torch.randn(20_000, 5)
+    labels = torch.distributions.Categorical(logits=calibrated).sample().numpy()
+    assert evaluate.fit_temperature(calibrated * 3, labels) == pytest.approx(3, rel=0.05)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_the_temperature_of_a_model_without_a_mistake_is_finite(classes: int) -> None:
+def test_the_temperature_of_a_model_without_a_mistake_is_not_zero(classes: int) -> None:
     labels = np.arange(200) % classes
     logits = torch.nn.functional.one_hot(torch.from_numpy(labels), classes).float()
     temperature = evaluate.fit_temperature(logits, labels)
@@ -55,7 +55,7 @@ def test_six_views_average_shifts_and_mirrors_with_their_weights() -> None:
     unshifted = (8 + 0) / 2
     assert evaluate.six_views(corner)(images).item() == pytest.approx(unshifted / 2)
 
-    # Only the view shifted up and left shows this pixel at (1, 0).
+    # At (1, 0), only the crop `up_left` shows this pixel: its first column is the reflected second column.
     images[0, 1, 0, 0], images[0, 0, 1, 0] = 0, 8
     assert evaluate.six_views(corner)(images).item() == pytest.approx((8 + 0) / 2 / 4)
 

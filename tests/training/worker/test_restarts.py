@@ -94,7 +94,7 @@ async def test_the_child_of_a_killed_worker_ends_and_the_run_is_claimed_again(
 async def test_a_worker_waits_for_the_broker_and_touches_its_alive_file_when_connected(
     own: Worker, trainings: OtherServices
 ) -> None:
-    there = own.environment["BROKER_URL"]
+    broker_url = own.environment["BROKER_URL"]
     own.environment["BROKER_URL"] = "amqp://training:x@127.0.0.1:1/cifar"
     with own.running() as process:
 
@@ -104,7 +104,7 @@ async def test_a_worker_waits_for_the_broker_and_touches_its_alive_file_when_con
         await eventually(tried)
         assert process.poll() is None
     assert not own.alive_file.exists()
-    own.environment["BROKER_URL"] = there
+    own.environment["BROKER_URL"] = broker_url
     with own.running():
 
         async def touched() -> bool:
@@ -123,6 +123,6 @@ def test_a_worker_that_shuts_down_does_not_wait_for_an_unreachable_database(tmp_
 
 
 def test_the_worker_does_not_load_torch() -> None:
-    loaded = "import training.worker.app, training.worker.settings, sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=REPOSITORY)
+    program = "import training.worker.app, training.worker.settings, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.stdout.strip() == "False", done.stderr
