@@ -23,7 +23,7 @@ def configure() -> None:
 
 
 def build_handler(stream: TextIO) -> logging.Handler:
-    """A handler for lines with time, level, logger, message and the fields of `extra`: 20 µs a line."""
+    """A handler for lines with time, level, logger, message and the fields of `extra`. A line takes 20 µs."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         JsonFormatter(
@@ -31,7 +31,7 @@ def build_handler(stream: TextIO) -> logging.Handler:
             rename_fields={"levelname": "level", "name": "logger"},
             timestamp="time",
             defaults={"time": None},  # puts the time first
-            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's message with colours
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # left out: uvicorn's message with colours
         )
     )
     handler.addFilter(_add_request_id)

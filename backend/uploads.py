@@ -64,7 +64,7 @@ class UploadReader:
 
     @contextmanager
     def _hold(self, request: Request) -> Generator[None]:
-        """Reserve memory before the body is read. A request that comes alone is always accepted."""
+        """Reserve memory before the body is read. If no other request is being read, this one is accepted."""
         limit = self._settings.max_pending_bytes
         announced = int(request.headers.get("content-length", self._settings.max_request_bytes))
         size = min(announced, self._settings.max_upload_bytes)
@@ -79,7 +79,7 @@ class UploadReader:
 
 
 async def decode_file(data: bytes, settings: Settings, decoders: Decoders, end: float) -> bytes | FileRefused:
-    """Decode a tiny file here, any other in a decoder process until the event loop's time `end`."""
+    """Decode a tiny file here, any other in a decoder process. `end`: the deadline by the loop's clock."""
     if not data:
         return FileRefused(Refusal.EMPTY_FILE, "The file has no bytes. Check it and upload it again.")
     if (pixels := decode_small(data, settings)) is not None:

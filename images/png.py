@@ -115,7 +115,7 @@ def _low_bytes(file: bytes) -> Image.Image:
     """The lower eight bits of each sample of a 16-bit RGB image. Pillow itself keeps only the upper eight."""
     image = Image.open(BytesIO(file), formats=("PNG",))
     assert isinstance(image, PngImageFile)
-    # This mode reads the bytes of each sample in reverse order.
+    # This mode swaps the two bytes of each sample, so Pillow keeps the lower byte.
     image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
     image.load()
     return image

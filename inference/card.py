@@ -10,7 +10,7 @@ from inference.errors import ArtifactError
 
 INPUT_SIZE = 32  # pixels a side, as in the table `predictions`
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1000, 100
-JOINERS = "[\u200c\u200d]"  # some scripts need them; Python counts them as unprintable
+JOINERS = "[\u200c\u200d]"  # some writing systems need them; Python counts them as unprintable
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -49,7 +49,7 @@ class Data(_Part):
 
 
 class Card(_Part):
-    """The fields that the worker uses. `read_card` also returns all others, for people."""
+    """The fields that the worker uses. `artifact.read_card` also returns all fields, for people."""
 
     version: str
     format: Literal["onnx/1"]

@@ -41,7 +41,7 @@ def write_lines(rows: list[asyncpg.Record]) -> str:
 async def test_every_line_equals_the_line_that_python_writes(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unusual texts, confidences of 0, and from 1e-19 to 1, times with and without microseconds."""
+    """Unusual texts; confidences of 0 and between 1e-19 and 1; times with and without microseconds."""
     monkeypatch.setattr(history, "PAGE", 7)
     random = Random(7)
 

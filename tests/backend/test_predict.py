@@ -119,7 +119,7 @@ async def test_more_rows_than_one_statement_takes_are_all_stored(
     assert {row["id"] for row in stored} == {row.id for row in rows}
 
 
-async def test_rows_share_an_insert_with_files_that_are_being_decoded(
+async def test_an_insert_waits_for_files_that_are_being_decoded(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictions, "GATHER_SECONDS", 60)  # a busy machine may need more than 10 ms

@@ -1,4 +1,4 @@
-"""The check of a GPU in its tiny version, which a machine without a GPU can run."""
+"""The tiny version of the GPU check, which runs on a machine without a GPU, too."""
 
 import json
 import os
@@ -17,7 +17,7 @@ MISSING = (
     "pythonjsonlogger", "sqlalchemy", "starlette",
 )  # fmt: skip
 
-# Prints rows like airbench's scripts. The accuracies are computed from the number of images in test.pt, 40.
+# Prints rows like airbench's scripts. test.pt holds 40 images, so the accuracy of run N is N * 40 / 200.
 AIRBENCH = """
 import zipfile
 count = max(file.file_size for file in zipfile.ZipFile("cifar10/test.pt").infolist()) // (32 * 32 * 3)
@@ -66,7 +66,7 @@ def test_all_parts_but_the_batch_loop_run_without_the_packages_of_the_services(
     assert reference == {
         "seconds": 0.0,
         "six_views": pytest.approx(0.3),
-    }  # of the runs 1 and 2, because run 0 compiles
+    }  # means of the runs 1 and 2, because run 0 compiles
     assert list(found) == parts[1:]
     assert found["serving"]["answers, as served"]["outcome"] == "passed"
     assert {f"batch of {n}, {variant}" for n in (1, 4) for variant in ("as served", "graph, float16")} <= set(

@@ -1,6 +1,6 @@
 """The part `training_run`: the training worker's Runner and its child process, with the table in memory.
 
-The first attempt of a run is handed back after an epoch, as by a worker that stops. The second attempt
+The first attempt of a run is handed back after an epoch, as if the worker stopped. The second attempt
 resumes from the checkpoint and publishes. Another run is canceled. With a GPU, torchrun trains a model, and
 the last run starts while the GPU's memory is full.
 """
@@ -160,7 +160,7 @@ def read_used_mib() -> float | None:
 
 
 def train_under_torchrun(setup: Setup) -> None:
-    """Train in one process for each GPU; they exchange gradients by NCCL, also if there is only one."""
+    """Train in one process for each GPU. NCCL exchanges the gradients, even if there is only one process."""
     count = torch.cuda.device_count()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     places = ["--data", str(setup.data), "--models", str(setup.models), "--cache", str(setup.cache)]

@@ -77,7 +77,7 @@ async def test_an_activation_takes_effect_at_once(
         await database.execute("NOTIFY models")
 
 
-async def test_a_worker_that_starts_serves_the_newest_version_that_still_loads(
+async def test_a_version_that_was_never_activated_is_served_if_no_other_loads(
     make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     for number in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""What a run measured: every measurement, and the ratios between the two systems."""
+"""What a run measured: every measurement, and the ratios of this service to LitServe."""
 
 import statistics
 from collections.abc import Mapping, Sequence

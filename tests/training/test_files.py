@@ -159,7 +159,7 @@ def test_a_class_without_an_image_is_an_error(tree: Path, load: Callable[[], Dat
 def test_a_class_whose_only_image_is_damaged_is_an_error_that_names_the_image(
     tree: Path, load: Callable[[], Dataset]
 ) -> None:
-    for number in range(200):  # one unreadable image in so many is left out
+    for number in range(200):  # so one unreadable image is far below the limit of one in a hundred
         write_image(tree / f"train/daisy/more/{number:03}.png")
     for part in ("train", "test"):
         write_image(tree / part / "rose/000.png")

@@ -4,7 +4,7 @@ import { formatPercent } from "../format";
 const places = [1, 2, 3, 4, 5];
 export const TOP = places.length;
 
-/** The most probable labels. Empty bars reserve the space until they are known. */
+/** The most probable labels. Empty bars reserve the space until the labels are known. */
 export function ConfidenceBars({ probabilities }: Pick<Prediction, "probabilities">) {
   if (probabilities.length === 0) {
     return (
