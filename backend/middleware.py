@@ -1,4 +1,4 @@
-"""Around every request: its id, its metrics, `HEAD`, and the answer to unexpected exceptions."""
+"""Middleware for every request: gives it an id, counts it, answers `HEAD` and unexpected exceptions."""
 
 import logging
 import re
@@ -66,7 +66,7 @@ class RequestMiddleware:
             logger.info("client left", extra={"method": method, "path": scope["path"]})
         except Exception:
             # If an exception reaches the server, the server closes the connection. The proxy may have sent
-            # the next request on that connection, so only an incomplete answer ends like this.
+            # the next request on that connection, so raise only if the answer is incomplete.
             if begun and not complete:
                 raise
             logger.exception("request failed", extra={"method": method, "path": scope["path"]})
@@ -74,7 +74,7 @@ class RequestMiddleware:
                 await problems.unexpected(Request(scope))(scope, receive, send_with_id)
 
     async def answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer like GET without the body. What produces the body, such as an event stream, is canceled."""
+        """Answer like GET, without the body. Cancels the code that produces the body, such as a stream."""
         with anyio.CancelScope() as making:
 
             async def send_head(message: Message) -> None:

@@ -21,7 +21,7 @@ COLUMNS = """id, filename, status::text AS status, prediction, confidence,
     probabilities::text AS probabilities, model, energy, unfamiliar, error_title, error_detail, "timestamp",
     started_at, completed_at, batch_size, predict_ms, feedback"""
 
-# The members that a queued prediction lacks.
+# The members that have no value in a new prediction.
 NO_OUTCOME: dict[str, Any] = {
     **dict.fromkeys(("prediction", "confidence", "model", "energy", "unfamiliar", "error", "feedback")),
     **dict.fromkeys(("started_at", "completed_at")),

@@ -48,7 +48,7 @@ def fail(request: Request, error: Exception) -> None:
 
 
 def build_strategy(task: WorkerTask, app: Celery, consumer: Any) -> Callable[..., Any]:
-    """Celery's default strategy, after a check of each message. Celery calls it for each connection."""
+    """Celery's default strategy, with a check of each message first. Called for each new connection."""
     task.connect(consumer)
     handle = strategy.default(task, app, consumer)
 

@@ -92,7 +92,7 @@ class Loader:
         """The int8 model, or the float32 model if there is no int8 model or it fails on this CPU."""
         try:
             if isinstance(found.int8, ArtifactError):
-                raise ArtifactError(*found.int8.args)  # raising the stored error would make a cycle
+                raise ArtifactError(*found.int8.args)  # raising the stored error would make a reference cycle
             if found.int8 is not None:
                 self._try("int8", found.int8, found.check)
                 engine = Engine(found.int8, self.cpu_threads, CPU)

@@ -57,9 +57,9 @@ async def test_an_unexpected_exception_is_answered_and_keeps_the_connection(
     assert [status for status, _ in answers] == [500, 200] * 3
     problem = json.loads(answers[0][1])
     assert (problem["title"], problem["status"]) == ("Internal error", 500)
-    told = [record for record in caplog.records if record.exc_info]
-    assert len(told) == 3
-    assert {(record.name, record.getMessage()) for record in told} == {
+    logged = [record for record in caplog.records if record.exc_info]
+    assert len(logged) == 3
+    assert {(record.name, record.getMessage()) for record in logged} == {
         ("backend.middleware", "request failed")
     }
 

@@ -48,10 +48,10 @@ async def test_a_malformed_row_is_shown_without_details_and_breaks_nothing(
         assert (shown["id"], shown["prediction"], shown["probabilities"]) == (malformed, "cat", [])
         assert shown["error"]["title"] == "Stored details not readable"
         await finish(neighbour)
-        told = await anext(events)  # "running" is missing if one read finds both changes
-        if json.loads(told.data)["status"] == "running":
-            told = await anext(events)
-        assert (json.loads(told.data)["id"], json.loads(told.data)["status"]) == (neighbour, "succeeded")
+        event = await anext(events)  # "running" is missing if one read finds both changes
+        if json.loads(event.data)["status"] == "running":
+            event = await anext(events)
+        assert (json.loads(event.data)["id"], json.loads(event.data)["status"]) == (neighbour, "succeeded")
     listed = (await api.client.get("/api/predictions")).json()["results"]
     assert [row["id"] for row in listed] == [neighbour, malformed]
     assert listed[1] == shown == (await api.client.get(f"/api/predictions/{malformed}")).json()

@@ -30,7 +30,7 @@ def few_values(most: int, samples: int = 1, side: int = SIDE) -> Samples:
 
 
 def pack_rows(samples: Samples, bits: int, order: str = ">", row_multiple: int = 1) -> list[bytes]:
-    """The bytes of each row. Samples of 12 bits or of less than a byte have no gaps, highest bit first."""
+    """The bytes of each row. Samples of 12 or of 1 to 7 bits have no gaps between them, high bit first."""
     rows = samples.reshape(samples.shape[0], -1)
     if bits >= 8 and bits != 12:
         kind = "f" if rows.dtype.kind == "f" else "u"
@@ -42,7 +42,7 @@ def pack_rows(samples: Samples, bits: int, order: str = ">", row_multiple: int =
 
 
 def chunk(name: bytes, content: bytes, *, checksum: int | None = None) -> bytes:
-    """A chunk of a PNG, with a wrong checksum if one is given."""
+    """A chunk of a PNG. A given checksum replaces the correct one."""
     crc = zlib.crc32(name + content) if checksum is None else checksum
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
 
@@ -67,7 +67,7 @@ def bmp(
     top_down: bool = False,
     colours_used: int | None = None,
 ) -> bytes:
-    """A BMP, 32 pixels wide, of these packed rows, the top row first."""
+    """A BMP of 32 x 32 pixels. `rows` are packed rows, the top row first."""
     entry = 3 if header == 12 else 4
     colours = b"".join(bytes(reversed(colour)).ljust(entry, b"\0") for colour in palette)
     if header == 12:

@@ -62,9 +62,9 @@ def test_the_queue_is_consumed_again_after_the_connection_broke_during_a_cancel(
     assert QUEUE in app.amqp.queues.consume_from
 
 
-@pytest.mark.parametrize("it_ends", ["meanwhile", "later"])
+@pytest.mark.parametrize("run_ends", ["meanwhile", "later"])
 async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after_the_run(
-    it_ends: str, worker: Worker, trainings: OtherServices, servers: Config
+    run_ends: str, worker: Worker, trainings: OtherServices, servers: Config
 ) -> None:
     await trainings.serve()
     first = await trainings.start("hang")
@@ -72,7 +72,7 @@ async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after
     (rabbitmq,) = [process for process in stack.processes(servers) if process["name"] == "rabbitmq"]
     os.kill(rabbitmq["pid"], signal.SIGKILL)  # supervisord starts another
     cancel = "UPDATE trainings SET status = 'canceled', completed_at = now() WHERE id = $1"
-    if it_ends == "meanwhile":
+    if run_ends == "meanwhile":
         await trainings.database.execute(cancel, first)
     killed = time.time()
 
@@ -88,7 +88,7 @@ async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after
     async with broker:
         again = OtherServices(trainings.database, await broker.channel())
         second = await again.start("epochs", epochs=1)
-        if it_ends == "later":
+        if run_ends == "later":
 
             async def waits_in_queue() -> bool:
                 return await again.count("training") == 1

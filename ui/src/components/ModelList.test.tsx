@@ -34,7 +34,7 @@ test("each model shows its figures, and the active model is marked", () => {
   ]);
 });
 
-test("a refused model shows the reason, no button, and no figure that its card lacks", () => {
+test("a refused model with an empty card shows the reason, but no button and no figures", () => {
   const empty = { accuracy: null, calibration_error: null, training: null, data: null, classes: null };
   show(makeModel({ error: "Its weights are cut short.", ...empty }));
   screen.getByText("Its weights are cut short.");
