@@ -2,8 +2,8 @@
 
 MEDIA_TYPE = "text/csv; charset=utf-8; header=present"
 BYTE_ORDER_MARK = "\ufeff"  # without it Excel assumes the code page of its language
-# Characters that may begin a formula: = + - @, also full-width, small, raised and lowered, and U+2212.
-# Some spreadsheets read these alike. White space, or the ; that separates cells, may precede them.
+# Characters that may begin a formula: = + - @, their full-width, small, superscript and subscript forms, and
+# U+2212 (minus). A formula may also follow white space, or a ; (some spreadsheets separate cells with it).
 SIGNS = (
     r"=+\-@" + "\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212\u207c\u207a\u207b\u208c\u208a\u208b"
 )

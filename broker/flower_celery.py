@@ -1,4 +1,4 @@
 """Flower's settings for Celery (CELERY_CONFIG_MODULE)."""
 
 broker_pool_limit = 0  # a pooled connection would be broken after a restart of the broker
-task_default_queue = "inference"  # the queue that the broker page shows before a worker has answered
+task_default_queue = "inference"  # Flower's broker page shows this queue until a worker reports its queues

@@ -64,7 +64,7 @@ class BatchRunner:
         """Run predictions; returns the outcomes that were written.
 
         Calls `advance` before it uses the device, and again before it writes. After DeviceLost the caller
-        ends the process. After any other exception it returns the messages to the broker.
+        ends the process. After any other exception the caller returns the messages to the broker.
         """
         is_slow = self.speed.expect(len(request_ids)) > SLOW_SECONDS
         taken = self.predictions.take(request_ids, is_redelivered=is_redelivered, is_slow=is_slow)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 SETTLE_SECONDS = 5.0
-"""A broken version is refused once its files have not changed for this time: before, it may be a copy in
+"""A broken version is refused once its files have not changed for this time. Until then, a copy may be in
 progress. Lower: a slow copy is refused. Higher: a broken version is reported later."""
 LATER_SECONDS = 30.0
 """A version that failed because of the machine, such as by lack of memory, is tried again after this time."""
@@ -55,7 +55,7 @@ class Watcher:
     def start(self, serve: Callable[[Classifier], None]) -> None:
         """Start the thread. It calls `serve` with each version that becomes active.
 
-        After `stopping` is set, the thread ends within a second, or once it has loaded its current model.
+        After `stopping` is set, the thread ends within a second, or once its current trial or load has ended.
         """
         self._serve = serve
         self._thread.start()

@@ -1,4 +1,4 @@
-"""`weights.safetensors`: the parameters of a published network, used to teach and not to serve."""
+"""`weights.safetensors`: the parameters of a published network, for use as a teacher."""
 
 import json
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ async def run_backend(*, answers: bool) -> AsyncGenerator[Backend]:
 async def run_server(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncGenerator[str]:
-    """Serve each connection with `serve`; yields nginx's `server` line. nginx may disconnect."""
+    """Serve each connection with `serve`; yields nginx's `server` line. nginx may disconnect early."""
     connections: set[asyncio.Task[None] | None] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

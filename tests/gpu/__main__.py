@@ -1,9 +1,9 @@
 """`make gpu-check`: measures and checks health, serving and training on a GPU.
 
 docs/gpu.md says what each part checks. Each part runs in a process of its own with a time limit. If a part
-hangs or crashes on a GPU, the others still run, and its memory is freed. Prints a row for each figure and
-writes all of them to a JSON file. Exit status: 0 if nothing failed, 1 if something failed, 2 if there is no
-GPU and the tiny version passed instead.
+hangs or crashes on a GPU, its memory is freed, and the other parts still run. Prints a row for each figure
+and writes all of them to a JSON file. Exit status: 0 if nothing failed, 1 if something failed, 2 if there is
+no GPU and the tiny version passed instead.
 """
 
 import ctypes

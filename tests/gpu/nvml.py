@@ -85,7 +85,7 @@ def compare(gpu: Gpu, smi: SmiReading) -> list[str]:
 
 
 def expect_used_mib(gpu: Gpu, smi: SmiReading) -> float | None:
-    """The used memory in MiB that the report should have, with or without the driver's reserve."""
+    """The used memory in MiB that the report should have. The driver's reserve may be included or not."""
     ours, used = _mib(gpu.memory_used_bytes), smi.memory_used_mib
     if ours is None or used is None:
         return used
@@ -140,7 +140,7 @@ async def run() -> None:
     if shutil.which("nvidia-smi") is None:
         report_skipped("report", "nvidia-smi is not installed here, so there is nothing to compare with")
         return
-    from tests.gpu import device  # torch loads for seconds
+    from tests.gpu import device  # loading torch takes seconds
 
     await check("idle", gpus, busy=False)
     if device.choose().type == "cuda":

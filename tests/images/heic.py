@@ -30,12 +30,12 @@ def size(width: int, height: int) -> bytes:
 def heic(
     *turns: bytes, exif: bytes = b"", shown: tuple[int, int] = SIZE, tiles: tuple[int, int] = (1, 1)
 ) -> bytes:
-    """A grid of tiles that shows `shown` pixels. `turns` are properties that turn or mirror the image."""
+    """A grid of tiles, cropped to the size `shown`. `turns` are properties that turn or mirror the image."""
     rows, columns = tiles
     count = rows * columns
-    coded = range(2, count + 2)  # each tile is an item; all items share the same bytes
-    noted = count + 2
-    types = [(1, b"grid"), *((number, b"hvc1") for number in coded), *([(noted, b"Exif")] if exif else [])]
+    coded = range(2, count + 2)  # each tile is an item; all tiles share the same bytes
+    exif_id = count + 2
+    types = [(1, b"grid"), *((number, b"hvc1") for number in coded), *([(exif_id, b"Exif")] if exif else [])]
     entries = [full_box(b"infe", 2, struct.pack(">HH4s", number, 0, name), b"\0") for number, name in types]
     properties = [box(b"hvcC", CONFIGURATION), size(64, 64), size(*shown), *turns]
     of_grid = bytes((3, *(0x80 | (4 + n) for n in range(len(turns)))))
@@ -44,13 +44,13 @@ def heic(
     grid = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, *shown)
     links = [box(b"dimg", struct.pack(f">HH{count}H", 1, count, *coded))]
     if exif:
-        links.append(box(b"cdsc", struct.pack(">HHH", noted, 1, 1)))
+        links.append(box(b"cdsc", struct.pack(">HHH", exif_id, 1, 1)))
 
     def meta(tile_at: int) -> bytes:
         places = [(1, 1, 0, len(grid)), *((number, 0, tile_at, len(TILE)) for number in coded)]
-        places += [(noted, 0, tile_at + len(TILE), 4 + len(exif))] if exif else []
+        places += [(exif_id, 0, tile_at + len(TILE), 4 + len(exif))] if exif else []
         located = [
-            struct.pack(">HHHHII", number, way, 0, 1, at, length) for number, way, at, length in places
+            struct.pack(">HHHHII", number, method, 0, 1, at, length) for number, method, at, length in places
         ]
         return full_box(
             b"meta", 0,

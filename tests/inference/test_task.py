@@ -151,7 +151,7 @@ def test_the_messages_of_a_batch_that_raises_are_returned_and_the_next_batch_run
     assert third.request.calls == ["started", show(1)]
 
 
-def test_a_message_is_returned_when_one_of_its_batches_raises_and_its_rest_does_not_run(
+def test_a_message_is_returned_when_one_of_its_batches_raises_and_the_others_do_not_run(
     runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     runner.error = ValueError("unexpected")
@@ -204,7 +204,7 @@ def test_a_worker_that_stops_starts_no_batch(
     assert group.request.calls == []
 
 
-def test_a_worker_that_stops_finishes_the_batch_of_each_stage_and_sends_its_events(
+def test_a_worker_that_stops_finishes_the_batch_of_each_stage_and_sends_celery_events(
     runner: HoldingRunner, task: Classify, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third, fourth = fill(runner, task, consumer)

@@ -12,7 +12,7 @@ from uuid import UUID
 from celery_worker.database import Connection
 from training.worker.run import MAX_ATTEMPTS, Lost, Model, Run
 
-STALE_SECONDS = 15.0  # a worker that has not updated `seen_at` for so long has lost its run
+STALE_SECONDS = 15.0  # after so long without an update of `seen_at`, another worker may claim the run
 
 # Claim a run that is queued, or whose worker is silent.
 CLAIM = """
@@ -54,7 +54,7 @@ SELECT id FROM mine
 # Make the inference workers look for new models at once.
 ANNOUNCE = "SELECT pg_notify('models', '')"
 
-# Why the inference workers refused a published model, and whether it is to be served but is not served yet.
+# Why the inference workers refused a published model, and whether it is active but no worker serves it yet.
 MODEL = """
 SELECT error, activated_at IS NOT NULL AND (served_at IS NULL OR served_at < activated_at)
     AND version = (SELECT version FROM models WHERE error IS NULL AND activated_at IS NOT NULL
@@ -62,7 +62,7 @@ SELECT error, activated_at IS NOT NULL AND (served_at IS NULL OR served_at < act
 FROM models WHERE version = $1
 """
 
-# Store a run's outcome: the published version, or an error. A claim without an attempt left does not count.
+# Store a run's outcome: the published version, or an error. A claim after the last attempt is not counted.
 FINISH = """
 UPDATE trainings SET
     status = (CASE WHEN $3::text IS NULL THEN 'failed' ELSE 'succeeded' END)::training_status,
@@ -71,8 +71,8 @@ UPDATE trainings SET
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
 """
 
-# Put a run back into the queue. The attempt does not count. `seen_at` tells the relay that the run has no
-# message.
+# Set a run back to `queued`. The attempt does not count. The relay finds the run by its recent
+# `seen_at`, and publishes a message.
 HAND_BACK = """
 UPDATE trainings SET status = 'queued', phase = NULL, seen_at = clock_timestamp(), attempt = attempt - 1
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id

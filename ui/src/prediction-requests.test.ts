@@ -91,7 +91,7 @@ test("an older page that cannot be read has its own problem, until it has been r
 describe("canceling", () => {
   beforeEach(() => store.receiveNewest({ ...empty, results: [queued] }));
 
-  test("shows the outcome of a prediction that ended first", async () => {
+  test("shows the outcome of a prediction that had already ended", async () => {
     answers[`POST ${address}/cancel`] = refuse(409, {
       title: "The prediction has ended",
       detail: "It succeeded.",
@@ -101,7 +101,7 @@ describe("canceling", () => {
     expect(known()).toEqual(["succeeded"]);
   });
 
-  test("removes a prediction that ended and was deleted first", async () => {
+  test("removes a prediction that had already ended and was then deleted", async () => {
     answers[`POST ${address}/cancel`] = refuse(409, {
       title: "The prediction has ended",
       detail: "It succeeded.",
