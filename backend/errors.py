@@ -21,7 +21,7 @@ class Refusal(Enum):
     EMPTY_FILE = 422, "Empty file"
     NOT_AN_IMAGE = 415, "Not a supported image"  # judged by content
     UNSUPPORTED_VARIANT = 415, "Image variant not supported"
-    DAMAGED_IMAGE = 422, "Damaged image"  # or one that ends early
+    DAMAGED_IMAGE = 422, "Damaged image"  # or the file ends early
     TOO_MANY_PIXELS = 413, "Image has too many pixels"
     TOO_COSTLY = 422, "Image needs too much time or memory to decode"
     NOT_IN_TIME = 429, "Not decoded in time", 10  # the time limit of the request ended

@@ -15,8 +15,8 @@ Body = TypeVar("Body", bound=BaseModel)
 async def read_json(request: Request, shape: type[Body]) -> Body:
     """The checked body of a request; an empty body is read as `{}`.
 
-    FastAPI would read JSON only if the Content-Type says so, and `curl -d` sends another one. Raises
-    REQUEST_TOO_LARGE, RequestValidationError.
+    FastAPI would read JSON only if the Content-Type is JSON, but `curl -d` sends another Content-Type.
+    Raises REQUEST_TOO_LARGE, RequestValidationError.
     """
     body = b""
     async for chunk in request.stream():

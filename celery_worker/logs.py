@@ -23,7 +23,7 @@ def configure(service: str) -> None:
 
 
 def build_handler(stream: TextIO) -> logging.Handler:
-    """A handler that writes time, level, logger, message and the fields given as `extra`; 20 µs a line."""
+    """A handler that writes time, level, logger, message and the fields of `extra`. A line takes 20 µs."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         JsonFormatter(

@@ -60,7 +60,7 @@ class Engine:
             batch = np.random.default_rng(0).integers(0, 256, (size, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
             runs = max(1, COST_IMAGES // size)
             timer = timeit.Timer(partial(self._session.run, None, {"images": batch}), timer=clock)
-            seconds = min(timer.repeat(COST_ROUNDS, runs))  # other processes share the machine
+            seconds = min(timer.repeat(COST_ROUNDS, runs))  # the lowest: other processes share the machine
             cost[f"batch_{size}"] = round(1000 * seconds / runs / size, 3)
         return cost
 
@@ -137,9 +137,9 @@ def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def fit_temperature(logits: Tensor, labels: Labels) -> float:
     """The divisor of the logits that minimises the negative log-likelihood (Guo et al., 2017).
 
-    The targets are smoothed after Platt, "Probabilistic outputs for support vector machines", 1999: each
-    image counts together with one image of every class. Without that, a model without a mistake would get
-    divisor 0.
+    The targets are smoothed after Platt, "Probabilistic outputs for support vector machines", 1999: with
+    n images, the label of each has the weight n + 1, and every other class the weight 1. Without this
+    smoothing, a model without a mistake would get the divisor 0.
     """
     log_temperature = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")

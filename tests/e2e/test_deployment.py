@@ -148,7 +148,7 @@ async def test_a_documented_proxy_passes_events_on_without_delay(
                     break
 
 
-async def test_a_documented_proxy_serves_no_other_address(
+async def test_a_documented_proxy_serves_no_other_host_and_refuses_changes_from_other_sites(
     public: tuple[str, Config], certificate: tuple[Path, Path]
 ) -> None:
     address, _ = public

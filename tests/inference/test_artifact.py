@@ -192,7 +192,7 @@ def test_a_file_that_is_too_large_is_not_read(file: str, tmp_path: Path) -> None
     ],
     ids=["changed", "gone", "huge"],
 )
-def test_a_broken_int8_file_leaves_the_float32_model(
+def test_an_artifact_with_a_broken_int8_file_is_read_without_its_int8_model(
     break_it: Callable[[Path], object], words: str, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path, int8=b"int8")

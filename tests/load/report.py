@@ -113,7 +113,7 @@ def render_history(found: History) -> str:
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are of equal width; the first row is its head. Short rows are filled."""
+    """A Markdown table whose columns line up. The first row is its head. Short rows are filled."""
     full = [[*row, *[""] * (len(rows[0]) - len(row))] for row in rows]
     widths = [max(len(row[place]) for row in full) for place in range(len(full[0]))]
     lines = ["| " + " | ".join(map(str.rjust, row, widths)) + " |" for row in full]
