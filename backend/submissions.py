@@ -41,10 +41,10 @@ class Submissions:
     async def submit(
         self, files: Sequence[UploadedFile], deadline: float | None, key: str | None
     ) -> list[Prediction | Refused]:
-        """Store and publish the files of one request; returns an entry for each, in the order sent.
+        """Store and publish the files of one request; returns an entry for each file, in the order sent.
 
         deadline: wait for the outcomes until this time of the event loop's clock; None: do not wait.
-        key: the Idempotency-Key. Raises NOTHING_ACCEPTED, KEY_REUSED, or the error of a single file.
+        key: the Idempotency-Key. Raises NOTHING_ACCEPTED, KEY_REUSED, or FileRefused for a lone refused file.
         """
         bulk = len(files) > 1
         if not bulk and isinstance(error := files[0].pixels, FileRefused):

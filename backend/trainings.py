@@ -13,7 +13,7 @@ from backend.database import Pool
 from backend.errors import Refusal, ServiceError
 from backend.schemas.trainings import Epoch, Training, TrainingRequest
 
-# The worker has not updated the row: it was killed, or has lost the database.
+# The worker has not updated the row for 20 s: the worker was killed, or cannot reach the database.
 SILENT = "coalesce(seen_at, started_at) < now() - interval '20 seconds'"
 
 COLUMNS = f"""id, recipe, seed, epochs, data, activation, status::text AS status, phase, device, model,
@@ -62,8 +62,8 @@ RETURNING {COLUMNS}
 COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM trainings WHERE status IN ('queued', 'running')"
 
 # Unfinished rows whose message appears to be lost: queued for 5 s while the queue is empty, set back to
-# `queued` by a worker that shut down, or running with a silent worker. If the queue is not empty, the last
-# two are listed for one minute only, so that their messages do not pile up.
+# `queued` by a worker that shut down, or running with a silent worker. If the queue is not empty, rows of the
+# last two kinds are listed for one minute only, so that their messages do not pile up.
 LOST = f"""
 SELECT id FROM trainings
 WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds' AND CAST(:queue_is_empty AS boolean)
@@ -110,9 +110,9 @@ class Trainings:
         return to_training(rows[0])
 
     async def read(self, id: UUID, after: int = 0) -> Progress:
-        """A training with its epochs after the epoch `after`, or with all epochs if that one is not stored.
+        """A training with its epochs after the epoch `after`, or with all epochs if that epoch is not stored.
 
-        The training is read first: if it has ended, no epoch is missing. Raises UNKNOWN_TRAINING.
+        The training is read before its epochs: if it has ended, no epoch is missing. Raises UNKNOWN_TRAINING.
         """
         rows = await self._pool.fetch(READ, {"id": id})
         if not rows:
@@ -124,13 +124,13 @@ class Trainings:
         return Progress(to_training(rows[0]), after, found)
 
     async def read_page(self, limit: int, older: UUID | None) -> list[Training]:
-        """At most `limit` trainings, newest first; with `older`, only those before that one."""
+        """At most `limit` trainings, newest first; with `older`, only those older than that training."""
         rows = await self._pool.fetch(LIST, {"limit": limit, "older": older})
         return [to_training(row) for row in rows]
 
     async def cancel(self, id: UUID) -> Training:
-        """Cancel a training, or do nothing if it is canceled. Raises UNKNOWN_TRAINING, TRAINING_ENDED,
-        TRAINING_PUBLISHING.
+        """Cancel a training, or do nothing if it is already canceled. Raises UNKNOWN_TRAINING,
+        TRAINING_ENDED, TRAINING_PUBLISHING.
         """
         rows = await self._pool.fetch(CANCEL, {"id": id})
         if rows:

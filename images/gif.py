@@ -17,7 +17,7 @@ MAX_BLOCKS = 100_000  # comments and other blocks before the first frame; skippi
 def read(data: bytes, max_pixels: int) -> Picture:
     """The first frame on its canvas. The rest of the canvas is white.
 
-    Pillow reads a new GIF of the frame's size. Of the blocks before the frame it keeps only transparency.
+    Pillow reads a new GIF of the frame's size, with only the transparency of the blocks before the frame.
     """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     start = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & HAS_PALETTE else 0)
@@ -31,23 +31,23 @@ def read(data: bytes, max_pixels: int) -> Picture:
     return Picture(place(image, (left, top), canvas))
 
 
-def _find_frame(data: bytes, place: int) -> tuple[bytes, int]:
+def _find_frame(data: bytes, offset: int) -> tuple[bytes, int]:
     """The graphic control extension with the transparent colour (may be empty), and the frame's offset."""
     control = b""
     blocks = 0
-    while data[place] != IMAGE:
-        if data[place] == EXTENSION:
-            label, size = data[place + 1], data[place + 2]
-            if label == GRAPHIC_CONTROL and size >= 4 and data[place + 3] & 1:
-                control = bytes((EXTENSION, GRAPHIC_CONTROL, 4, 1, 0, 0, data[place + 6], 0))
-            place += 2
-            while data[place] and blocks <= MAX_BLOCKS:
-                place += 1 + data[place]
+    while data[offset] != IMAGE:
+        if data[offset] == EXTENSION:
+            label, size = data[offset + 1], data[offset + 2]
+            if label == GRAPHIC_CONTROL and size >= 4 and data[offset + 3] & 1:
+                control = bytes((EXTENSION, GRAPHIC_CONTROL, 4, 1, 0, 0, data[offset + 6], 0))
+            offset += 2
+            while data[offset] and blocks <= MAX_BLOCKS:
+                offset += 1 + data[offset]
                 blocks += 1
-        place += 1
+        offset += 1
         blocks += 1
         if blocks > MAX_BLOCKS:
             raise TooComplex(
                 f"The GIF has more than {MAX_BLOCKS:,} blocks before its first frame; open and save it again."
             )
-    return control, place
+    return control, offset

@@ -26,7 +26,7 @@ class Reader:
         self._place = folder / LIBRARY
         self._behaviour = folder / "behaviour"
         self._calls = folder / "behaviour.calls"
-        # This empty file hides a real driver's library, and cannot be loaded as one.
+        # The process finds this empty file before a real driver's library, and cannot load it.
         self._place.touch()
         self._calls.touch()
         self.behave()
@@ -66,7 +66,7 @@ class Reader:
         await eventually(called, ANSWER_SECONDS)
 
     async def read(self, count: int = 1, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
-        """Make `count` reads together; returns their outcomes."""
+        """Make `count` reads together; returns the answer to each."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(f"{count} {deadline_seconds}\n".encode())
         async with asyncio.timeout(ANSWER_SECONDS + deadline_seconds):

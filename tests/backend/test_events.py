@@ -90,7 +90,7 @@ async def test_waiting_for_several_continues_when_one_is_deleted(
     assert [row["status"] for row in answer.json()["predictions"]] == ["queued", "succeeded"]
 
 
-async def test_the_stream_of_a_canceled_prediction_ends_with_that_event(api: Api, cat: bytes) -> None:
+async def test_a_stream_ends_when_its_prediction_is_canceled(api: Api, cat: bytes) -> None:
     urls = (await api.upload(cat)).json()["urls"]
     reader = Reader(api, urls["events"])
     await reader.until(1)

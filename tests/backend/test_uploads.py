@@ -39,7 +39,7 @@ async def decoders() -> AsyncGenerator[Decoders]:
     ],
     ids=["empty", "pdf", "many pixels", "cut short", "float", "many blocks"],
 )
-async def test_each_reason_for_a_refused_file_has_its_refusal(
+async def test_each_kind_of_refused_file_gets_its_own_refusal(
     make: Callable[[], bytes], refusal: Refusal, decoders: Decoders
 ) -> None:
     error = await decode_file(make(), SETTINGS, decoders, math.inf)
@@ -53,7 +53,7 @@ def test_every_error_of_the_decoder_has_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
-def test_a_small_image_decodes_at_once_to_the_same_pixels(kind: str) -> None:
+def test_a_small_image_is_decoded_without_a_process_to_the_same_pixels(kind: str) -> None:
     data = encode(Image.new("RGB", (36, 36), "teal"), kind)
     assert decode_small(data, SETTINGS) == decode(data, SETTINGS.max_image_pixels)
 
@@ -91,5 +91,5 @@ def test_files_that_may_take_longer_are_left_to_a_process(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data", [*(data for data, _ in OVERSIZED.values()), gif((1, 1), (0, 0, 65_535, 2_700)), webp(13_000)]
 )
-def test_a_file_that_needs_more_than_its_header_says_is_left_to_a_process(data: bytes) -> None:
+def test_a_file_that_needs_more_memory_than_its_header_says_is_left_to_a_process(data: bytes) -> None:
     assert decode_small(data, SETTINGS) is None

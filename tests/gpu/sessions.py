@@ -34,9 +34,9 @@ class Session:
 
 
 class FixedBatchSession:
-    """A session for one batch size, with its input and outputs at fixed places on the device.
+    """A session for one batch size, with its input and outputs at fixed addresses in the device's memory.
 
-    CUDA graphs need this. After the first runs, the whole pass is one launch.
+    CUDA graphs need fixed addresses. After the first runs, a graph does the whole forward pass in one launch.
     """
 
     def __init__(self, session: Session, images: Images, classes: int) -> None:

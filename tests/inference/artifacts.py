@@ -91,7 +91,7 @@ def publish(
     check: bytes | None = None,
     **card: Any,
 ) -> Path:
-    """Write a version's folder, with these changes to its card. None removes a key."""
+    """Write a version's folder. `card` holds changes to its card; None removes a key."""
     folder = models / version
     folder.mkdir(parents=True)
     contents = {"model.onnx": make_model() if model is None else model}

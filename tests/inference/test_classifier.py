@@ -109,12 +109,12 @@ def test_a_gpu_that_fails_falls_back_to_the_cpu_and_logs_an_error(
 def test_a_gpu_without_memory_for_a_full_batch_falls_back_to_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loader = Loader(cpu_threads=1, max_batch_size=16)  # more than the reference images
-    run, first = Engine.__call__, list[Engine]()
+    loader = Loader(cpu_threads=1, max_batch_size=16)  # more than the 4 reference images
+    run, engines = Engine.__call__, list[Engine]()
 
     def run_small_batches(engine: Engine, images: NDArray[np.uint8]) -> Answers:
-        first.append(engine)
-        if engine is first[0] and len(images) == loader.max_batch_size:
+        engines.append(engine)
+        if engine is engines[0] and len(images) == loader.max_batch_size:
             raise RuntimeError("out of memory")
         return run(engine, images)
 

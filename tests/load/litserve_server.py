@@ -1,10 +1,10 @@
-"""LitServe serves the same model: `python -m tests.load.litserve_server PORT CPU_THREADS MODEL`.
+"""LitServe serves a version's model: `python -m tests.load.litserve_server PORT CPU_THREADS MODEL`.
 
 It stores nothing, and sends the answer only to the client. It ends with all its processes when its standard
 input closes, so it cannot outlive the benchmark.
 """
 
-# `make check` runs where LitServe is not installed. LitServe's methods accept more arguments than these.
+# `make check` runs where LitServe is not installed. LitServe's own methods accept more arguments.
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportIncompatibleMethodOverride=false
 
 import os
@@ -40,7 +40,7 @@ class ClassifierAPI(litserve.LitAPI):
         self._classifier = Loader(self._cpu_threads, MAX_BATCH_SIZE).load(self._model)
 
     def decode_request(self, request: Request) -> bytes:
-        """Because of the type `Request`, LitServe reads the form and passes it."""
+        """LitServe passes the form of the request, because the parameter has the type `Request`."""
         return decode(request["file"].file.read(), MAX_IMAGE_PIXELS)
 
     def batch(self, inputs: Sequence[bytes]) -> Sequence[bytes]:
@@ -54,7 +54,7 @@ class ClassifierAPI(litserve.LitAPI):
         return outputs
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-        """The part of this service's answer that LitServe knows. The highest probability is first."""
+        """Some fields of this service's answer. The highest probability is first."""
         pairs = zip(self._classifier.classes, output["probabilities"].tolist(), strict=True)
         ranked = sorted(pairs, key=lambda pair: pair[1], reverse=True)
         label, confidence = ranked[0]
@@ -80,7 +80,7 @@ def main() -> None:
         ClassifierAPI(Path(model), int(cpu_threads)),
         accelerator="cpu",
         workers_per_device=1,
-        fast_queue=False,  # its default; ZeroMQ was not cheaper (docs/performance.md)
+        fast_queue=False,  # LitServe's default; True (ZeroMQ) was not cheaper (docs/performance.md)
         timeout=60,
     )
     server.run(

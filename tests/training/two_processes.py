@@ -1,6 +1,6 @@
 """One of the processes that torchrun starts: the training command with small networks.
 
-Saves the network and the indices of the images that an epoch shows to this process.
+Saves the network and the indices of this process's images in an epoch.
 """
 
 import sys
