@@ -1,7 +1,7 @@
 """The containers of this deployment, read from Docker.
 
-A socket proxy allows only four calls. Only named figures are passed on, because Docker's answers hold
-environment variables and labels.
+A socket proxy allows only four calls. Docker's answers also hold environment variables and labels, so only
+the fields of `Container` are passed on.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ FAILURES = (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError)
 class Containers:
     """Lists the containers that have a label.
 
-    url: the Docker API; empty if there is none. label: `key=value`, of every container of this deployment.
+    url: the Docker API; empty if there is none. label: `key=value`, on each container of this deployment.
 
     Docker needs one to two seconds to measure a container, longer than a health report may take. So the
     containers are measured with pauses of five seconds, and a report holds the latest figures.
@@ -58,7 +58,7 @@ class Containers:
             await self._docker.close()
 
     async def read(self) -> list[Container]:
-        """Every container of this deployment, by name. Raises Unavailable."""
+        """Every container of this deployment, sorted by name. Raises Unavailable."""
         try:
             found = await self._find()
             described = await asyncio.gather(*(self._read_one(container) for container in found))
@@ -97,8 +97,8 @@ class Containers:
 
 
 async def _measure(container: DockerContainer) -> tuple[float, int] | None:
-    """CPU use over the last second (100 is one core), and memory in bytes as in `docker stats`; None if the
-    container does not run."""
+    """CPU use over the last second (100 is one core), and memory in bytes as in `docker stats`; None if
+    Docker gives no figures."""
     try:
         (stats,) = await container.stats(stream=False, timeout=ENGINE_SECONDS)  # the default is no timeout
         period = datetime.fromisoformat(stats["read"]) - datetime.fromisoformat(stats["preread"])

@@ -1,4 +1,4 @@
-"""The task messages: Celery's protocol, version 2, without Celery.
+"""The task messages, built in version 2 of Celery's protocol, without importing Celery.
 
 `docs/message-protocol.md` is the contract; the golden files in `tests/contract/` hold the bytes.
 """
@@ -18,7 +18,7 @@ CONTENT_ENCODING = "utf-8"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 PublishedRow = tuple[UUID, str | None]
-"""The id of a row, and the id of its request; None if the row is published again."""
+"""The id of a row, and the id of its request (None if the row is published again)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TaskMessage:
 
 
 def build_messages(queue: str, rows: Iterable[PublishedRow]) -> list[TaskMessage]:
-    """The messages for the rows of one queue: one for each training, one for up to 64 predictions."""
+    """The messages for the rows of one queue: one for each training, or one for up to 64 predictions."""
     ordered = sorted(rows, key=lambda row: row[0].int)
     if queue == TRAINING:
         return [

@@ -1,6 +1,6 @@
 """The event streams of predictions: the current state first, then the changes.
 
-Of several changes of a prediction in a short time, perhaps only the latest is sent.
+If a prediction changes several times in a short time, perhaps only the latest change is sent.
 """
 
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ async def stream_one(prediction: Prediction, latest: int, subscription: Subscrip
 
 
 def encode_for_one(change: Change) -> bytes:
-    """An event of the stream of one prediction. The id of the terminal event is marked, for reconnects."""
+    """An event of the stream of one prediction. The id of the terminal event ends with `-end`."""
     return change.encode(EventId(change.number, change.ended))
 
 
@@ -49,14 +49,14 @@ async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
 
     These are the events after `seen`. Without `seen` they are the unfinished predictions. If the reader
     missed too much, or events after `seen` may be missing, `reload` precedes the unfinished predictions.
-    A reader that reconnects after any of these events resumes there or gets `reload`.
+    A reader that reconnects after any of these events resumes after it or gets `reload`.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)
         if missed.kept and len(missed.rows) <= MAX_MISSED and all(row.prediction_id for row in missed.rows):
             return b"".join(Change.from_row(row).event for row in missed.rows), missed.latest
     found = await log.read_unfinished()
-    # 0 is not the number of an event: a reader that reconnects with it receives `reload`.
+    # 0 is not the number of an event: a reader that reconnects with the id 0 receives `reload`.
     changes = [Change(row.number or 0, row.id, to_prediction(row)) for row in found.rows]
     numbers = [change.number for change in changes[:-1]] + [found.latest]
     events = [change.encode(EventId(number)) for change, number in zip(changes, numbers, strict=False)]

@@ -15,12 +15,12 @@ from celery_worker.task import WorkerTask
 logger = logging.getLogger(__name__)
 
 EVENTS_SECONDS = 0.1
-EVENTS_LIMIT = 1000  # so many waiting events are sent without this pause
+EVENTS_LIMIT = 1000  # as soon as this many events wait, they are sent
 DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 
 
 class TaskQueue(Queue):
-    """A queue with its own prefetch: the messages that a worker holds without acknowledging them.
+    """A queue with its own prefetch: how many of its messages a worker may hold unacknowledged.
 
     RabbitMQ counts the prefetch of each quorum queue separately. Celery sets one value for all queues. The
     worker does not declare the queue and its exchange: they are in the broker's definitions.
@@ -41,7 +41,7 @@ class TaskQueue(Queue):
         )
 
     def consume(self, *args: Any, **options: Any) -> Any:
-        self.channel.basic_qos(0, self.prefetch, False)  # noqa: FBT003 (its parameters have no names)
+        self.channel.basic_qos(0, self.prefetch, False)  # noqa: FBT003 (transports name them differently)
         return super().consume(*args, **options)
 
 
@@ -49,10 +49,10 @@ class Consumer(celery_consumer.Consumer):
     """Gives each request to its task, declares no queues for delayed tasks, and survives every message.
 
     A malformed message is rejected, so the broker dead-letters it. Celery would acknowledge some kinds, which
-    loses them. For other kinds it would raise, and the worker would end and receive the same message again.
+    loses them. Other kinds would end the worker, and it would receive the same message after its restart.
 
-    Events of tasks are sent ten times a second. Celery would send them at each turn of its loop: that took a
-    fifth of the worker's CPU time outside the model, and more CPU time in the broker and in Flower.
+    Events of tasks are sent ten times a second. Celery would send them at each turn of its loop, which took a
+    fifth of the worker's CPU time outside the model, and also more CPU time in the broker and in Flower.
     """
 
     class Blueprint(celery_consumer.Consumer.Blueprint):
@@ -74,7 +74,7 @@ class Consumer(celery_consumer.Consumer):
     def on_send_event_buffered(self) -> None:
         if not self.events_are_due:
             self.events_are_due = True
-            # Only the loop's thread may call call_later, and this may be a thread of the pool.
+            # Only the loop's thread may call call_later, but this method may run in a thread of the pool.
             self.hub.call_soon(self.hub.call_later, EVENTS_SECONDS, self.flush_events)
 
     def flush_events(self) -> None:
@@ -102,7 +102,7 @@ class Consumer(celery_consumer.Consumer):
 
 
 class Events(EventDispatcher):
-    """Celery events, sent to the exchange of the broker's definitions. Worker events describe the task."""
+    """Celery events, sent to the broker's existing exchange. Worker events also hold the task's fields."""
 
     app: Celery
 

@@ -121,7 +121,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Callable[[
     return build
 
 
-def test_an_error_of_one_message_rejects_it_and_the_worker_goes_on(
+def test_a_message_that_causes_an_error_is_rejected_and_the_worker_goes_on(
     failing: Callable[[Exception], Callable[[Any], None]],
 ) -> None:
     message = RecordingMessage()

@@ -24,7 +24,10 @@ async def upload(client: httpx.AsyncClient, count: int = len(IMAGES), **headers:
 
 
 async def flower_shows_a_task(system: Config, client: httpx.AsyncClient) -> bool:
-    """Upload an image, and return whether Flower shows a task. (Flower may have just started.)"""
+    """Upload an image, and return whether Flower shows a task.
+
+    A Flower that has just started shows no earlier task.
+    """
     answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
     return answer.status_code == 200 and len(await read_flower_tasks(system, client)) > 0
 

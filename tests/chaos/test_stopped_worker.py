@@ -1,6 +1,7 @@
 """A worker that is stopped finishes its batches and returns the other messages.
 
-Without the database it waits; if it is stopped then, it returns all unfinished messages.
+If the database is unreachable, the worker waits. If it is stopped while it waits, it returns all unfinished
+messages.
 """
 
 from pathlib import Path
@@ -48,7 +49,7 @@ async def test_a_worker_with_a_batch_in_each_stage_waits_for_the_database(
 ) -> None:
     for _ in range(20):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
-    with run_worker(servers, log, seconds=0.1) as worker:  # 2 s for all
+    with run_worker(servers, log, seconds=0.1) as worker:  # 2 s for all 20 batches
 
         async def has_logged_it() -> bool:
             return "the database is unreachable" in log.read_text()  # noqa: ASYNC240
@@ -69,7 +70,7 @@ async def test_a_worker_that_stops_without_the_database_returns_its_messages(
     count = 20
     for _ in range(count):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
-    with run_worker(servers, log, seconds=0.1) as worker:  # 2 s for all
+    with run_worker(servers, log, seconds=0.1) as worker:  # 2 s for all 20 batches
         await eventually(backend.has_begun, 60)
         async with worker_locked_out(backend.database):
             await stop(worker)

@@ -1,4 +1,7 @@
-"""ui/openapi.json, from which the UI's types are generated, is the backend's description."""
+"""The backend's OpenAPI description: it equals ui/openapi.json, and every problem in it has a schema.
+
+The UI's types are generated from ui/openapi.json.
+"""
 
 import json
 
@@ -7,7 +10,7 @@ from backend.settings import Settings
 from scripts.local.config import REPOSITORY
 
 
-def test_the_committed_openapi_file_is_the_backend_s() -> None:
+def test_the_committed_openapi_file_equals_the_backend_s_description() -> None:
     settings = Settings(database_url="postgresql://x", broker_url="amqp://x")  # pyright: ignore
     committed = json.loads((REPOSITORY / "ui/openapi.json").read_text())
     assert build_app(settings).openapi() == committed, "run: make fix"

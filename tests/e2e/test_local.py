@@ -145,7 +145,7 @@ def test_a_database_runs_with_the_postgresql_version_that_created_it(
         programs.postgres_server(tmp_path)
 
 
-def test_a_server_that_is_only_in_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_is_found_in_a_folder_of_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     postgres = install_postgres(tmp_path, "17")
     monkeypatch.setattr(programs, "FOLDERS", [])
     monkeypatch.setenv("PATH", f"relative:{tmp_path}:{postgres.parent}")
@@ -155,7 +155,7 @@ def test_a_server_that_is_only_in_path_is_found(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("port", ["x", "0", "65536", "127.0.0.1:80", "-1"])
-def test_an_http_port_that_is_no_port_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_http_port_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PORT", port)
     with pytest.raises(SetupError, match="HTTP_PORT is"):
         commands.read_port()
@@ -206,13 +206,16 @@ def test_a_machine_without_ipv6_listens_on_ipv4_only(
 
 
 class ForRootOnly(socket.socket):
-    """A socket that may open no port, as ordinary users may not open port 80. The tests may run as root."""
+    """A socket that may open no port, as an ordinary user's socket may not open port 80.
+
+    A real socket would not do: the tests may run as root.
+    """
 
     def bind(self, _address: object, /) -> None:
         raise PermissionError(13, "Permission denied")
 
 
-def test_a_port_that_only_root_may_open_is_named_as_such(
+def test_the_error_says_that_only_root_may_open_a_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "socket", ForRootOnly)

@@ -46,7 +46,7 @@ def test_each_outcome_is_one_line_with_its_ids_and_figures(lines: Lines) -> None
     assert (line["status"], line["label"], line["error"]) == ("failed", None, "Classification failed")
 
 
-def test_a_message_without_a_request_id_is_logged_without_one(lines: Lines) -> None:
+def test_an_outcome_is_logged_even_if_its_message_has_no_request_id(lines: Lines) -> None:
     id = uuid4()
     build_runner(Rows({id: bytes(3072)})).run({id: None}, lambda: None, is_redelivered=False)
     (line,) = lines()

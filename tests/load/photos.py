@@ -1,4 +1,4 @@
-"""The images that are sent: CIFAR-10 samples as they are, and as photos of 640 x 480 pixels."""
+"""The images that the load tests send: CIFAR-10 samples as they are, and as photos of 640 x 480 pixels."""
 
 from collections.abc import Sequence
 from io import BytesIO

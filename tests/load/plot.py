@@ -1,4 +1,4 @@
-"""The plot of docs/performance.md: CPU-milliseconds an image, this service and LitServe."""
+"""The plot of docs/performance.md: CPU-milliseconds an image, of this service and of LitServe."""
 
 from collections.abc import Iterator
 from html import escape
@@ -9,7 +9,7 @@ from tests.load.result import Result, median, reference
 
 WIDTH, LEFT, RIGHT, TOP = 820, 150, 130, 84
 BAR, GAP, CASE_GAP = 18, 3, 16
-# Readable on white and on black. The drawing has a background, in case the page uses the other scheme.
+# Readable on white and on black. The drawing has a background, in case the page ignores the colour scheme.
 STYLE = """
 svg { font: 13px system-ui, sans-serif; --text: #1f2328; --ground: #ffffff; --line: #d1d9e0; }
 @media (prefers-color-scheme: dark) { svg { --text: #f0f6fc; --ground: #0d1117; --line: #3d444d; } }

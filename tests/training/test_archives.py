@@ -36,11 +36,11 @@ def list_names(*classes: str, prefix: str = "", separator: str = "/") -> list[st
 
 
 class StoredName(zipfile.ZipInfo):
-    """An entry whose name is these bytes, without the flag that says UTF-8."""
+    """A zip entry whose name is the bytes `stored`, without the flag for UTF-8."""
 
     stored: bytes
 
-    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - what zipfile calls
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - zipfile calls this name
         return self.stored, self.flag_bits & ~0x800
 
 
@@ -84,7 +84,7 @@ def assert_read(archive: Path, cache: Path, *classes: str) -> data.Dataset:
         ("cp850", ("maçã", "pão")),
         ("cp852", ("żółw", "łódź")),
         ("cp737", ("γάτα", "σκύλος")),
-        ("cp932", ("ソース", "表")),  # the second byte of both first letters is a backslash
+        ("cp932", ("ソース", "表")),  # in both names the second byte is a backslash
         ("cp932", ("ねこ", "いぬ")),
         ("gb18030", ("玫瑰", "郁金香")),
         ("cp949", ("고양이", "개")),
@@ -117,7 +117,7 @@ def test_a_name_that_is_marked_as_utf_8_is_read_as_utf_8(tmp_path: Path) -> None
     assert len(dataset.train) == 81
 
 
-def test_info_zip_s_unicode_name_is_read(tmp_path: Path) -> None:
+def test_a_name_in_info_zip_s_unicode_field_is_read(tmp_path: Path) -> None:
     unicode_name: dict[bytes, bytes] = {}
     for name in list_names("роза", "猫"):
         stored = name.encode("ascii", "replace") + b"x"
@@ -186,7 +186,7 @@ def test_an_archive_of_macos_is_read_without_its_metadata_files(tmp_path: Path) 
     assert assert_read(archive, tmp_path / "cache", "pâquerette", "tulipe").left_out == []
 
 
-def test_two_data_sets_in_one_archive_are_refused_by_name(tmp_path: Path) -> None:
+def test_the_refusal_of_an_archive_with_two_data_sets_names_both(tmp_path: Path) -> None:
     names = list_names("a", "b", prefix="one/") + list_names("a", "b", prefix="two/")
     with pytest.raises(DataError, match=r"more than one data set \(one, two\)"):
         data.load(write_tar(tmp_path / "images.tar", names), tmp_path / "cache")

@@ -1,7 +1,7 @@
 """The child process that trains one run: its reports, and its end.
 
 The worker writes one line to the child's standard input to allow the child to publish. If the worker is
-killed, that input ends, and the child exits.
+killed, this input closes, and the child exits.
 """
 
 import json
@@ -64,7 +64,7 @@ class Child:
         self.stop()
         for reader in self._readers:
             reader.join(TERM_SECONDS)
-        with suppress(BrokenPipeError), self._process:  # the child may have ended before it read its line
+        with suppress(BrokenPipeError), self._process:  # the child may have ended before it read its input
             pass  # Popen closes the pipes
 
     def read(self, seconds: float) -> dict[str, Any] | None:
@@ -131,7 +131,7 @@ class Child:
 
 
 def explain(status: int, last_line: str) -> TrainingFailed:
-    """Why a child ended that has neither published a model nor reported an error."""
+    """Why a child ended, if it neither published a model nor reported an error."""
     said = f" Its last line was: {last_line[:MAX_LAST_LINE]}" if last_line else ""
     if status >= 0:
         ended = "ended without publishing a model" if status == 0 else f"ended with exit status {status}"
@@ -144,7 +144,7 @@ def explain(status: int, last_line: str) -> TrainingFailed:
 
 
 def _make_storable(message: dict[str, Any]) -> dict[str, Any]:
-    """The message without what PostgreSQL's text cannot hold: NUL, and surrogates of names not in UTF-8."""
+    """Remove NUL and replace surrogates (from names not in UTF-8): PostgreSQL's text cannot hold them."""
     return {
         key: value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
         for key, value in message.items()

@@ -27,7 +27,7 @@ test.each([
   [429, true],
   [500, true],
   [503, true],
-])("whether status %i can be retried: %s", (status, retryable) => {
+])("a request that failed with status %i can be retried: %s", (status, retryable) => {
   expect(new ApiProblem(status, "", "").retryable).toBe(retryable);
 });
 

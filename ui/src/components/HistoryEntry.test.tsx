@@ -44,7 +44,7 @@ function show(prediction: Prediction): PredictionStore {
   return store;
 }
 
-/** Focuses the button and clicks it, as browsers do. */
+/** Focuses the button and clicks it, as a user's click does. */
 const click = (name: string) =>
   act(async () => {
     const button = screen.getByRole("button", { name });

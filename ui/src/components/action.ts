@@ -4,9 +4,9 @@ import { type ApiProblem, asProblem } from "../api";
 type Action = { act: () => Promise<void>; busy: boolean; problem: ApiProblem | null };
 
 /**
- * Runs the request of a button, one at a time, and keeps the problem if it fails.
+ * Runs the request of a button, and keeps the problem if it fails. Ignores clicks while a request runs.
  *
- * Mark a busy button with `aria-disabled`: the browser takes the focus from a `disabled` one.
+ * Mark a busy button with `aria-disabled`, because the browser takes the focus from a `disabled` button.
  */
 export function useAction(request: () => Promise<void>): Action {
   const [busy, setBusy] = useState(false);
