@@ -1,9 +1,9 @@
--- The database of the service, for PostgreSQL 15 to 17. One row for each accepted image and its outcome.
--- The row is the truth; a task message carries only ids.
+-- The database of the service, for PostgreSQL 15 to 17. Each accepted image and its outcome are one row of the table
+-- `predictions`. The row is the truth; a task message carries only ids.
 
 CREATE TYPE prediction_status AS ENUM (
     'queued',     -- stored, so it cannot be lost; a worker may have read it, but no outcome is written
-    'running',    -- claimed, because its batch is slow or it is a repeated attempt; its worker may be gone
+    'running',    -- claimed, because a slow batch is expected or an earlier attempt exists; its worker may be gone
     'succeeded',  -- terminal: prediction, confidence and probabilities are set
     'failed',     -- terminal: error_title and error_detail say why
     'canceled'    -- terminal: canceled by a user before it had an outcome
@@ -24,7 +24,7 @@ CREATE TABLE predictions (
     "timestamp"   timestamptz NOT NULL,                 -- when it was accepted; equals the id's time
     started_at    timestamptz,                          -- when the latest attempt began
     completed_at  timestamptz,                          -- when the status became terminal
-    attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far; if not claimed, counted with the outcome
+    attempt       smallint NOT NULL DEFAULT 0,          -- attempts so far, counted at a claim or with the outcome
     batch_size    integer,                              -- images in its batch
     predict_ms    double precision,                     -- duration of the batch's forward pass
     feedback      text,                                 -- the correct label, given by a person
@@ -52,8 +52,8 @@ CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE INDEX predictions_by_filename ON predictions USING gin (filename gin_trgm_ops)
     WITH (gin_pending_list_limit = 512) WHERE completed_at IS NOT NULL;
 
--- Most rows are updated once, with their outcome. So vacuum starts at a smaller share of dead rows than by default: at
--- 2 million rows after 45,000 updates and not after 400,000.
+-- Most rows are updated once, with their outcome. So vacuum starts at a smaller share of dead rows than by default.
+-- With 2 million rows in the table, it starts after 45,000 updates instead of 400,000.
 ALTER TABLE predictions SET (
     autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_insert_scale_factor = 0.05,
@@ -61,13 +61,13 @@ ALTER TABLE predictions SET (
     toast.autovacuum_vacuum_threshold = 5000, toast.autovacuum_vacuum_scale_factor = 0.02
 );
 
--- The history, newest first, is the primary key read backwards; a time range is a range of ids.
+-- The history (newest first) reads the primary key backwards. A time range is a range of ids.
 CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE prediction IS NOT NULL;
 CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
 -- A repeated upload with the same key makes no second row.
 CREATE UNIQUE INDEX predictions_by_upload_key ON predictions (upload_key) WHERE upload_key IS NOT NULL;
--- For the relay, by queue. Only unfinished rows are in these indexes. If there are many, a sample of an eighth is
--- counted: the rows whose id ends in a byte below 32. That byte is random.
+-- The relay finds and counts unfinished rows with these indexes, which hold no other rows. If there are many, it
+-- counts only a sample of an eighth: the rows whose id ends in a byte below 32. That byte is random.
 CREATE INDEX predictions_unfinished ON predictions (id, bulk) WHERE status IN ('queued', 'running');
 CREATE INDEX predictions_sample ON predictions (id)
     WHERE status IN ('queued', 'running') AND get_byte(uuid_send(id), 15) < 32;
@@ -88,8 +88,8 @@ INSERT INTO events VALUES (extract(epoch FROM clock_timestamp()) * 1000000, NULL
 -- is terminal or was removed, else `progress`. A notification has no payload: it says that there are events.
 --
 -- The lock is held until the transaction ends. A transaction that takes numbers therefore sees all earlier events, and
--- a reader that sees a number sees all lower numbers. NOTIFY itself takes such a lock, from just before the commit to
--- its end.
+-- a reader that sees a number sees all lower numbers. NOTIFY itself takes a similar lock, from just before the commit
+-- until the commit ends.
 CREATE FUNCTION record_events() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -116,7 +116,7 @@ CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION record_events();
 CREATE TRIGGER predictions_updated AFTER UPDATE ON predictions
     REFERENCING NEW TABLE AS changes FOR EACH STATEMENT EXECUTE FUNCTION record_events();
--- Not for predictions that retention removes (backend/retention.py).
+-- Predictions that retention removes (backend/retention.py) cause no events.
 CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions
     REFERENCING OLD TABLE AS changes FOR EACH STATEMENT
     WHEN (current_setting('cifar.events', true) IS DISTINCT FROM 'off') EXECUTE FUNCTION record_events();

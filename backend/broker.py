@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 EVENTS_EXCHANGE = "celeryev"
 CONNECT_TIMEOUT_SECONDS = 5
 DEADLINE_SECONDS = 2.0
-PUBLISHED_TOGETHER = 100  # messages with one deadline
+PUBLISHED_TOGETHER = 100  # messages that share one deadline
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class QueueState:
 class Broker:
     """Publishes messages, and receives the events of Celery workers.
 
-    `inspect` has a deadline of two seconds, and `publish` has one for every 100 messages. `receive` is called
-    with each event of a worker.
+    `inspect` waits at most two seconds, and `publish` at most two seconds for each 100 messages. `receive` is
+    called with each event of a worker.
     """
 
     def __init__(self, url: str, receive: Callable[[Mapping[str, Any]], None]) -> None:
@@ -63,8 +63,8 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises Unavailable if messages are not confirmed before the deadline. They may have arrived or not.
-        The messages after these 100 are not sent.
+        Raises Unavailable if some of the 100 are not confirmed in time. These may have arrived or not.
+        Messages after the 100 are not sent.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):
             await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])

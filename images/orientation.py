@@ -1,6 +1,6 @@
 """Read the camera's orientation from EXIF.
 
-No other tag of EXIF is read: cameras and editors write values there that break readers.
+No other tag of EXIF is read: the values that cameras and editors write into other tags can break readers.
 """
 
 import struct

@@ -33,7 +33,7 @@ KINDS = {UNSIGNED: "unsigned", SIGNED: "signed", 3: "floating-point", 5: "comple
 ADVICE = "save it as an 8-bit PNG or TIFF, in RGB or grey."
 # libtiff returns numbers in this machine's byte order; Pillow assumes the file's.
 NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS", "I;16B": "I;16N"}
-# Pillow takes every 32-bit integer for signed and every 8-bit one for unsigned. Floats hold the others.
+# Pillow would mistake the sign of unsigned 32-bit and signed 8-bit integers, so they are read as floats.
 FLOATS = {"I;32N": "F;32N", "I;32BS": "F;32B", "I;32NS": "F;32N", "L": "F;8S"}
 
 

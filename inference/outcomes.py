@@ -6,7 +6,7 @@ from typing import ClassVar
 from uuid import UUID
 
 SKIPPED = "skipped: already terminal, deleted, or claimed again"
-"""What is logged and shown for a prediction without an outcome."""
+"""What the log and Flower show for a prediction without an outcome."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Succeeded:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why one row has no label, in words for its user."""
+    """Why one row has no label, in words for the user."""
 
     status: ClassVar = "failed"
     row: Row

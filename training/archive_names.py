@@ -21,8 +21,8 @@ CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# From the first to the last byte outside ASCII between two slashes, with the words around them. A match may
-# contain a backslash, because it may be the second byte of a letter.
+# In each part of a path: from the first to the last byte outside ASCII, with the words around them. A match
+# may contain a backslash, because it may be the second byte of a letter.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts

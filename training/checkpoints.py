@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def save(checkpoint: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write a checkpoint of the run `identity` in one rename. A crash leaves this or the previous one."""
+    """Write a checkpoint of the run `identity` in one rename. A crash leaves the old file or the new one."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     partial = checkpoint.with_name(f"{checkpoint.name}.partial")
     with partial.open("wb") as file:

@@ -20,7 +20,7 @@ FORWARDED = {
 
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "10.9.9.9, 127.0.0.0/8", "::1 127.0.0.1/32"])
-async def test_a_trusted_proxy_s_headers_set_the_client_and_the_host(tmp_path: Path, trusted: str) -> None:
+async def test_headers_of_a_trusted_proxy_set_the_client_and_the_host(tmp_path: Path, trusted: str) -> None:
     headers = {"Origin": "https://cifar.example", **FORWARDED}
     status, backend = await try_upload(tmp_path, "localhost:8080", headers, TRUSTED_PROXIES=trusted)
     assert status == 202
@@ -80,6 +80,7 @@ async def test_each_client_of_a_trusted_proxy_has_its_own_rate_limit_and_log_lin
                 request_id = answer.headers["x-request-id"]
                 (entry,) = await eventually(partial(find_in_log, config, request_id))
                 assert entry["client"] == f"198.51.100.{client}"
+            # One client sends a new forged address each time. Only its own address, the last one, counts.
             forged = [
                 await upload(config, "localhost", X_Forwarded_For=f"203.0.113.{n}, 198.51.100.9")
                 for n in range(4)

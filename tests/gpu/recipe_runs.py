@@ -1,7 +1,7 @@
-"""Runs of the training loop with each recipe: their seconds and accuracy.
+"""Runs of the training loop with each recipe: their time and accuracy.
 
-The seconds of training are counted as by `make bench-train`: from the images on the device to the trained
-network, without the GPU's warm-up, validation and checkpoints.
+The training time is measured as in `make bench-train`. It begins when the images are on the device, and ends
+with the trained network. It does not include the GPU's warm-up, validation and checkpoints.
 """
 
 import statistics
@@ -99,7 +99,7 @@ class RecipeRuns:
         return Answers(answers.softmax(1).numpy(), test)
 
     def repeat(self, recipe: str, count: int, teacher: Calibrated | None = None) -> list[Trained]:
-        """Train with the seeds from 0. Reports each run, then their mean and deviation."""
+        """Train `count` times, with seeds from 0 up. Reports each run, then the mean and deviation of all."""
         runs: list[Trained] = []
         for seed in range(count):
             runs.append(self.train(recipe, seed, teacher))

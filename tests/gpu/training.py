@@ -72,7 +72,7 @@ def train_all(recipe_runs: RecipeRuns, options: Options) -> None:
 
 
 def compile_fast(recipe_runs: RecipeRuns, seconds: float) -> None:
-    """Train `fast` with torch.compile; `seconds` is the time without."""
+    """Train `fast` with torch.compile; `seconds` is the training time without torch.compile."""
     try:
         with compiled():
             run = recipe_runs.train("fast", 0)

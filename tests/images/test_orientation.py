@@ -40,7 +40,7 @@ VALUES = [b"\xff\xff\xff\xff", b"\x1c\0\0\0"]  # the second is an offset inside 
 
 
 def exif(order: str, entries: list[Entry], pointer: int | None = None) -> bytes:
-    """An EXIF block with orientation 6 and these entries, in its first IFD or in the IFD of tag `pointer`."""
+    """An EXIF block with orientation 6. `entries` are in its first IFD, or in the IFD of tag `pointer`."""
 
     def ifd(of: list[Entry]) -> bytes:
         packed = (struct.pack(order + "HHI", tag, kind, count) + value for tag, kind, count, value in of)
@@ -176,7 +176,7 @@ def test_a_damaged_exif_block_turns_nothing(kind: str) -> None:
         assert decode(put(kind, damaged), SIDE * SIDE * 4) == upright
 
 
-def test_the_first_exif_block_of_a_jpeg_counts() -> None:
+def test_only_the_first_exif_block_of_a_jpeg_is_used() -> None:
     turned, upright = exif("<", []), b"II*\0\x08\0\0\0" + bytes(6)
     after = len(encode(CORNERS, "JPEG", quality=95)) - 2  # bytes of the file behind its EXIF block
     for first, second in ((turned, upright), (upright, turned)):
@@ -186,7 +186,7 @@ def test_the_first_exif_block_of_a_jpeg_counts() -> None:
 
 
 def test_a_heic_is_turned_by_its_container_and_not_again_by_exif() -> None:
-    """The tile is red at the top and blue at the bottom."""
+    """The image is red at the top and blue at the bottom."""
     upright = np.frombuffer(decode(heic(), 4096), np.uint8).reshape(SIDE, SIDE, 3)
     assert upright[0, 0, 0] > 200 > 50 > upright[31, 31, 0]
     for turns, expected in {

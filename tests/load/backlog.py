@@ -25,7 +25,7 @@ class Backlog:
     predictions: int
     accepted_per_second: float
     finished_per_second: float
-    """Images of the backlog a second, from its first upload to its end, which is polled every second."""
+    """Measured from the first upload until the backlog is finished, which is checked every second."""
     single: int
     """Single uploads that were answered meanwhile."""
     single_p50_ms: float
@@ -36,7 +36,8 @@ class Backlog:
 async def measure_backlog(system: System, config: Config, count: int) -> Backlog:
     """Upload `count` images in bulk; then clients upload single images until the backlog is finished."""
     database = await asyncpg.connect(config.database_url("cifar"))
-    single = replace(build_uploads(system, "32x32", 1), proof=b'"status":')  # finished or not
+    # An answer is complete here even if its prediction is unfinished.
+    single = replace(build_uploads(system, "32x32", 1), proof=b'"status":')
     started = time.perf_counter()
     await upload_in_bulk(system, count)
     accepted = time.perf_counter()

@@ -17,8 +17,8 @@ from tests.load.measure import build_uploads, percentile
 from tests.load.systems import System
 
 # Insert copies of up to ten succeeded predictions, one copy for each number from $1 to $2. Each copy has its
-# own id, name and time. The times are a second apart, from 2020 on. An id, a UUID of version 7, begins with
-# the milliseconds.
+# own id, name and time. The times are a second apart, from 2020 on. An id is a UUID of version 7: it begins
+# with the time in milliseconds.
 COPY = """
 WITH origins AS MATERIALIZED (
     SELECT row_number() OVER () - 1 AS place, p FROM predictions AS p WHERE status = 'succeeded' LIMIT 10)
@@ -39,7 +39,7 @@ READS = {
     "search without a hit": {"limit": "50", "q": "not-there"},
     "label": {"limit": "50", "label": "cat"},
 }
-SETTLE_SECONDS = 2  # an INSERT of very many rows ends the requests that wait for an outcome
+SETTLE_SECONDS = 2  # a pause, because an INSERT of over 1,000 rows ends requests that wait for an outcome
 READ_SECONDS = 3
 EXPORT_SECONDS = 10
 PREDICTIONS_PER_SECOND, CLIENTS = 20, 8
@@ -136,7 +136,8 @@ async def measure_export(http: httpx.AsyncClient) -> float:
 async def predicting(system: System) -> AsyncGenerator[list[float]]:
     """Predictions at a steady rate. After the block the list holds their latencies in ms, sorted."""
     latencies: list[float] = []
-    uploads = replace(build_uploads(system, "32x32", 1), proof=b'"status":')  # finished or not
+    # An answer is complete here even if its prediction is unfinished.
+    uploads = replace(build_uploads(system, "32x32", 1), proof=b'"status":')
     async with clients.running(system.port, uploads, CLIENTS, PREDICTIONS_PER_SECOND) as load:
         yield latencies
         while not load.answers:  # a busy machine may need longer for the first

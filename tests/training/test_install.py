@@ -54,6 +54,7 @@ def test_a_package_that_was_being_installed_at_a_cancel_is_installed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages = tmp_path / "venv/lib/python3/site-packages"
+    # uv writes a package's file INSTALLER last, so torch is incomplete here and numpy is complete.
     for name, file in (("torch-2.15.0", "METADATA"), ("numpy-2.4.6", "INSTALLER")):
         (packages / f"{name}.dist-info").mkdir(parents=True)
         (packages / f"{name}.dist-info" / file).write_text("")

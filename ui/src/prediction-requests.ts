@@ -25,7 +25,7 @@ export async function readOlder(store: PredictionStore): Promise<void> {
   if (page) await reportProblem(store, "older", async () => store.receiveOlder(page, await readPage(page)));
 }
 
-/** Cancels a prediction that has not ended, deletes one that has. Throws an `ApiProblem`. */
+/** Cancels a prediction that has not ended, or deletes one that has ended. Throws an `ApiProblem`. */
 export async function cancelOrDelete(store: PredictionStore, prediction: Prediction): Promise<void> {
   await removeIfUnknown(store, prediction.id, async () => {
     if (isTerminal(prediction)) {
@@ -50,7 +50,7 @@ export async function saveFeedback(
   store.publish();
 }
 
-/** Returns the canceled prediction, or the ended one if it ended first. */
+/** Returns the canceled prediction. If it ended before the cancel, returns it with its outcome. */
 async function cancel(prediction: Prediction): Promise<Prediction> {
   try {
     return await cancelPrediction(prediction);
@@ -60,7 +60,7 @@ async function cancel(prediction: Prediction): Promise<Prediction> {
   }
 }
 
-/** Runs a request. If the prediction is no longer stored, removes it from this page. */
+/** Runs a request. If the service no longer stores the prediction, removes it from `store`. */
 async function removeIfUnknown(
   store: PredictionStore,
   id: string,

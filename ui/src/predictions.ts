@@ -58,8 +58,8 @@ export class PredictionStore extends Store<Snapshot> {
   #connection = NOTHING.connection;
   #problems = NOTHING.historyProblems;
   #shown = PAGE; // how many entries of the history are shown
-  #oldest: string | null = null; // from this id on the history has no gap; null: not read yet
-  #older: PageRequest | null = null; // the request for what is older than `#oldest`; null: there is nothing
+  #oldest: string | null = null; // oldest known id of the history; "": there is no older page; null: not read yet
+  #older: PageRequest | null = null; // the request for entries older than `#oldest`; null: there are none
   #completeUpTo = ""; // from `#oldest` to this id the history has no gap; newer predictions may be missing
   #stale = new Set<string>(); // ids that were received before a `reload` and not again since
   #caughtUp = false; // whether the newest page has been read since the stream opened
@@ -199,7 +199,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.#problems = { ...this.#problems, older: null };
   }
 
-  /** The part of the history that has no gap, newest first. */
+  /** The known part of the history: the predictions from `#oldest` on, newest first. */
   #known(): Prediction[] {
     const oldest = this.#oldest ?? "";
     return [...this.#predictions.values()].filter(({ id }) => id >= oldest).sort(newestFirst);
