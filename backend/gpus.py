@@ -35,7 +35,7 @@ class Gpus:
     """All GPUs. One read runs at a time. NVML starts at the first read, and again after a failure.
 
     A call into a faulty driver can block for ever. So NVML is used in daemon threads, which do not delay the
-    exit. The caller must not start a read while another one hangs: each would keep a thread.
+    exit. The caller must not start a read while another one hangs: each hanging read keeps a thread.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Gpus:
         return await asyncio.wrap_future(self._run_aside(self._read))
 
     def close(self) -> None:
-        """Stop NVML within half a second. A read that hangs ends with the process."""
+        """Stop NVML, and wait at most half a second. A read that hangs ends with the process."""
         with suppress(TimeoutError):
             self._run_aside(self._stop).result(CLOSE_SECONDS)
 
@@ -169,5 +169,5 @@ class Device:
 
 
 def code(error: NVMLError) -> int:
-    """The NVML_ERROR_ constant of an error. Type checkers miss it: pynvml creates classes at run time."""
+    """An error's NVML_ERROR_ constant. pyright does not know `value`: pynvml creates classes at run time."""
     return error.value  # pyright: ignore

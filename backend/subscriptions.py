@@ -48,7 +48,7 @@ class Change:
 
 
 class Subscription:
-    """The queue of one reader. It ends if the backend stops, the reader is too slow or events may be
+    """The queue of one reader. The queue ends if the backend stops, the reader is too slow or events may be
     missing."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Subscription:
         self._closed = False
 
     def put(self, change: Change) -> None:
-        """Add a change. The reader reads it when it is woken, or with its next read."""
+        """Add a change. A waiting reader gets it after `wake`, any other reader with its next read."""
         if self._closed:
             return
         if len(self._changes) >= MAX_BACKLOG:
@@ -79,7 +79,7 @@ class Subscription:
     async def read(self) -> list[Change] | None:
         """Wait for changes; returns all since the last call, or None at the end.
 
-        The list is empty if `wake` was called without a change, or after its changes were read.
+        The list is empty if `wake` was called while no change waited to be read.
         """
         if not self._changes and not self._closed:
             await self._wake.wait()

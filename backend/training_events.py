@@ -1,9 +1,9 @@
 """The event stream of one training.
 
-A training has few readers and changes seldom. So each stream reads the training itself when it is woken, and
-at least every five seconds. Several changes may be sent as one.
+A training has few readers and changes seldom. So each stream has its own query. The query runs when the
+stream is woken, and at least every five seconds. Several changes may be sent as one.
 
-An event's id is the number of the last epoch sent; that of the last event adds `-end`. A reader resumes after
+An event's id is the number of the last epoch sent. The last id ends with `-end`. A reader resumes after
 that epoch. One worker at a time commits the epochs of a training, in order, so no epoch is missed.
 """
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 async def stream_training(
     trainings: Trainings, first: Progress, subscription: Subscription
 ) -> AsyncIterator[bytes]:
-    """Stream the training and its epochs as first read, then each change until the terminal status."""
+    """Stream the training and the epochs of `first`, then each change until the terminal status."""
     progress, latest, sent_at = first, None, 0.0
     while True:
         events = encode_news(progress, latest)
@@ -51,7 +51,7 @@ async def stream_training(
 
 
 def encode_news(progress: Progress, latest: Training | None) -> bytes:
-    """The events of what was read: the training, if it differs from `latest`, and the epochs.
+    """The events for `progress`: the training, if it differs from `latest`, and the epochs.
 
     The training comes before the epochs, but after them if it has ended.
     """

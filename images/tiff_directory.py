@@ -16,15 +16,15 @@ PIXEL_TAGS = {
     Tag.TileOffsets, Tag.TileByteCounts, Tag.TileWidth, Tag.TileLength,
     Tag.Compression, Tag.FillOrder, Tag.Predictor, Tag.T4Options, Tag.T6Options, Tag.JPEGTables,
 }  # fmt: skip
-# How a TIFF or EXIF block begins, and its byte order, as in struct. With `+` it is a BigTIFF.
+# The first four bytes of a TIFF or EXIF block, and its byte order as in struct. A `+` marks a BigTIFF.
 ORDERS = {b"II*\0": "<", b"II+\0": "<", b"MM\0*": ">", b"MM\0+": ">"}
 YCBCR = 6
 YCBCR_TAGS = {Tag.YCbCrCoefficients, Tag.YCbCrPositioning, Tag.ReferenceBlackWhite}
-# The code of each type, as in struct. A rational, two numbers of 4 bytes, is copied as a whole.
+# The code of each type, as in struct. A rational is two numbers of 4 bytes, copied as one number.
 CODES = {BYTE: "B", UNDEFINED: "B", SHORT: "H", LONG: "I", LONG8: "Q", RATIONAL: "Q"}
 WRONG_TYPE = "The TIFF's directory holds a number of a wrong type; open and save it again."
 MAX_ENTRIES = 4096
-MAX_BLOCKS = 65_536  # strips or tiles: 64 megapixels in tiles of 32 x 32
+MAX_BLOCKS = 65_536  # strips or tiles; enough for 64 megapixels in tiles of 32 x 32
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Directory:
 
 
 def read_directory(data: bytes) -> Directory:
-    """The first directory. Raises DamagedImage, also for tags that libraries may read differently."""
+    """The first directory. Raises like read_tags; DamagedImage if libraries may read a tag differently."""
     tags = _read_checked(data, PIXEL_TAGS)
     if tags.get(Tag.PhotometricInterpretation) == (YCBCR,):
         tags |= _read_checked(data, YCBCR_TAGS)
@@ -70,7 +70,7 @@ def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, 
     is_big = data[2:4] in (b"+\0", b"\0+")
     offset, counter, head = ("Q", "Q", "HHQ") if is_big else ("I", "H", "HHI")
     (start,) = struct.unpack_from(order + offset, data, 8 if is_big else 4)
-    start = min(start, len(data))  # struct refuses larger offsets
+    start = min(start, len(data))  # for an offset over 2**63 struct would raise OverflowError
     (entries,) = struct.unpack_from(order + counter, data, start)
     if entries > MAX_ENTRIES:
         raise DamagedImage("The TIFF's directory is invalid; open and save the image again.")

@@ -1,4 +1,4 @@
-"""Request and response types, a module for each part of the API. This module holds shared ones."""
+"""Request and response types, a module for each part of the API. This module holds the shared types."""
 
 from typing import Any, Literal
 

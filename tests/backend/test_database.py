@@ -44,7 +44,7 @@ async def test_a_connection_that_was_cut_is_opened_again(
     await eventually(reconnected)
 
 
-async def test_errors_of_the_driver_become_errors_of_the_service(direct: DirectConnection) -> None:
+async def test_driver_errors_become_service_errors_unless_the_sql_is_wrong(direct: DirectConnection) -> None:
     with refuses(Refusal.BAD_PARAMETER):
         await direct.fetch("SELECT CAST(:text AS text)", {"text": "\0"})
     with pytest.raises(asyncpg.UndefinedTableError):

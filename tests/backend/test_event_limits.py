@@ -51,25 +51,25 @@ async def test_a_reader_that_missed_more_receives_reload_and_the_unfinished_pred
     (again,) = await api.follow("/api/events", 1, **{"Last-Event-ID": reload.id})
     assert again.event == "reload"
     last = (await api.upload(cat)).json()["id"]
-    told = await api.follow("/api/events", 1, **{"Last-Event-ID": events[-1].id})
-    assert ids(told) == [last]
+    received = await api.follow("/api/events", 1, **{"Last-Event-ID": events[-1].id})
+    assert ids(received) == [last]
 
 
 @pytest.mark.parametrize("id", ["0", "1", "999999999999999999", "812:815:813", "5-end"])
-async def test_a_reader_with_an_unknown_event_receives_reload(id: str, api: Api, cat: bytes) -> None:
+async def test_a_reader_with_an_unknown_last_event_id_receives_reload(id: str, api: Api, cat: bytes) -> None:
     under_way = (await api.upload(cat)).json()["id"]
     reload, event = await api.follow("/api/events", 2, **{"Last-Event-ID": id})
     assert reload.event == "reload"
     assert ids([event]) == [under_way]
 
 
-async def test_a_reader_can_resume_after_reload_without_unfinished_predictions(api: Api, cat: bytes) -> None:
+async def test_a_reader_can_resume_after_reload_if_no_prediction_is_unfinished(api: Api, cat: bytes) -> None:
     (reload,) = await api.follow("/api/events", 1, **{"Last-Event-ID": "1"})
     last = (await api.upload(cat)).json()["id"]
     assert ids(await api.follow("/api/events", 1, **{"Last-Event-ID": reload.id})) == [last]
 
 
-async def test_old_events_are_removed_and_a_reader_that_saw_a_removed_one_receives_reload(
+async def test_old_events_are_removed_and_a_reader_whose_last_event_was_removed_receives_reload(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     for _ in range(3):
@@ -108,8 +108,8 @@ async def test_unfinished_predictions_are_sent_although_their_events_are_removed
     events = await api.follow("/api/events", 3)
     assert len(set(ids(events))) == 3
     last = (await api.upload(cat)).json()["id"]
-    told = await api.follow("/api/events", 1, **{"Last-Event-ID": events[-1].id})
-    assert ids(told) == [last]
+    received = await api.follow("/api/events", 1, **{"Last-Event-ID": events[-1].id})
+    assert ids(received) == [last]
 
 
 async def test_a_stream_ends_after_a_very_large_change_and_its_reader_receives_reload(

@@ -24,7 +24,7 @@ SPACES = [chr(code) for code in range(0x11000) if unicodedata.category(chr(code)
         ("\ufffe\ufdd0.png", "??.png"),
         ("e\u202egnp.exe", "e?gnp.exe"),
         ("\u2066a\u2069.png", "?a?.png"),
-        ("a\U000e0041b.png", "a?b.png"),  # invisible letters
+        ("a\U000e0041b.png", "a?b.png"),  # an invisible letter
     ],
 )
 def test_a_file_name_is_made_safe_to_store(given: str | None, kept: str) -> None:
@@ -54,6 +54,7 @@ def test_every_kind_of_space_becomes_a_plain_space(space: str) -> None:
         "a\\b.png",
         "100%.png",
         "cats / dogs.png",
+        # These look like encoded words of mail programs (RFC 2047), but cannot be decoded.
         "=?.png",
         "=?utf-8?B?broken?=",
         "=?utf-8?B?!!!?=.png",

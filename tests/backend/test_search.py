@@ -51,7 +51,7 @@ async def insert_names(database: asyncpg.Connection) -> None:
 async def test_a_search_finds_its_text_anywhere_in_the_name_and_nothing_else(
     term: str, api: Api, database: asyncpg.Connection
 ) -> None:
-    """Also short terms and the wildcards of LIKE, with each plan."""
+    """A term may be short, or hold wildcards of LIKE. Each plan finds the same names."""
     await insert_names(database)
     expected = {name for name in NAMES if term.lower() in name.lower()}
     answer = await api.client.get("/api/predictions", params={"q": term})
@@ -131,7 +131,7 @@ async def locked(servers: Config) -> AsyncGenerator[None]:
 
 
 @pytest.mark.parametrize("query", [{"q": "ab"}, {"format": "csv"}], ids=str)
-async def test_a_search_or_an_export_that_times_out_gets_a_next_step(
+async def test_a_search_or_an_export_that_times_out_is_answered_with_advice(
     query: dict[str, str], serve: Serve, settings: Settings, servers: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pools, "SEARCH_SECONDS", 1)

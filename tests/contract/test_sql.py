@@ -1,4 +1,4 @@
-"""schema.sql: every SQL statement of every service fits it; its events, constraints and rights."""
+"""Every SQL statement of every service fits schema.sql. Its events, constraints and permissions work."""
 
 import asyncio
 import itertools
@@ -31,9 +31,10 @@ EXPORTS = {
 
 
 def statements(*modules: ModuleType) -> dict[str, str]:
-    """Every SQL statement of the modules by its name: a constant that begins with a word of SQL.
+    """Every SQL statement of the modules, by its name.
 
-    Two constants of `history` are templates, which are filled in above.
+    A statement is a constant that begins with a word of SQL. Two constants of `history` are templates,
+    which are filled in above.
     """
     words = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
     return {
@@ -70,9 +71,9 @@ INSERT = """INSERT INTO predictions (id, filename, "timestamp", pixels)
 async def test_a_statement_creates_one_event_per_row_and_one_notification(
     database: asyncpg.Connection,
 ) -> None:
-    told: list[tuple[str, str]] = []
+    notified: list[tuple[str, str]] = []
     for channel in ("progress", "outcomes"):
-        await database.add_listener(channel, lambda *args: told.append((args[2], args[3])))
+        await database.add_listener(channel, lambda *args: notified.append((args[2], args[3])))
     (latest,) = await database.fetchrow("SELECT max(number) FROM events") or [0]
     statements = {
         "progress": ["UPDATE predictions SET status = 'running'"],
@@ -88,7 +89,7 @@ async def test_a_statement_creates_one_event_per_row_and_one_notification(
             await database.execute(statement)
             expected.append((channel, ""))
     await database.execute("SELECT 1")
-    assert told == expected
+    assert notified == expected
     counts = await database.fetch(
         """SELECT count(*) FROM events WHERE number > $1 GROUP BY prediction_id ORDER BY 1""", latest
     )
@@ -116,7 +117,7 @@ async def test_a_statement_that_changes_very_many_rows_creates_one_event(
 async def test_events_are_numbered_in_the_order_of_the_commits(
     database: asyncpg.Connection, servers: Config
 ) -> None:
-    """Four connections write at the same time. A reader never sees a number appear below one it has read."""
+    """Four connections write at the same time. After a reader has seen a number, no lower number appears."""
     writers = [await asyncpg.connect(servers.database_url("cifar")) for _ in range(4)]
     newest = await database.fetchval("SELECT max(number) FROM events") or 0
     seen = {newest}

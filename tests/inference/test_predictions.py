@@ -64,7 +64,7 @@ async def test_a_first_delivery_is_read_and_changes_nothing(
     assert {tuple(row) for row in stored} == {("queued", 0, None)}
 
 
-async def test_an_outcome_of_a_first_delivery_is_its_first_attempt(
+async def test_an_outcome_of_a_first_delivery_counts_as_the_first_attempt(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     (row,) = take(worker, await queue(database))
@@ -83,7 +83,7 @@ async def test_a_slow_batch_is_claimed(worker: Predictions, database: asyncpg.Co
     assert {row["id"]: row["started_at"] for row in stored} == {row.id: row.started_at for row in rows}
 
 
-async def test_a_redelivered_row_is_claimed_and_its_first_delivery_counts(
+async def test_a_redelivered_row_is_claimed_and_its_first_delivery_counts_as_an_attempt(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     (id,) = await queue(database)
@@ -144,7 +144,7 @@ async def test_a_terminal_or_deleted_row_cannot_be_taken(
     assert take(worker, [row.id, uuid.uuid4()], **how) == []
 
 
-async def test_a_message_that_was_published_twice_is_written_once(
+async def test_the_outcomes_of_a_message_that_was_published_twice_are_written_once(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     ids = await queue(database, 2)

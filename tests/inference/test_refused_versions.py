@@ -70,7 +70,7 @@ async def test_a_card_that_cannot_be_stored_is_refused(
     ['"\\u0000"', '"\\ud800"', "1e999", "[" * 900 + "]" * 900],
     ids=["nul", "surrogate", "huge", "deep"],
 )
-async def test_a_broken_version_whose_card_cannot_be_stored_is_refused_and_hides_no_other(
+async def test_a_broken_version_whose_card_cannot_be_stored_is_refused_and_hides_no_other_version(
     note: str, make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path, "v1")

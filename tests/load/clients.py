@@ -1,7 +1,7 @@
 """The load generator: clients that upload over connections of their own, and note each answer.
 
-It writes ready-made bytes and reads as little of an answer as it can, because it runs on the cores that it
-loads.
+It writes ready-made bytes and parses as little of an answer as it can, because it runs on the same cores as
+the system that it measures.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Load:
     port: int
     uploads: Uploads
     rate: float | None
-    """Requests a second of all clients; None: each sends the next when it has an answer."""
+    """Requests a second of all clients. None: each client sends its next request after an answer."""
     answers: list[Answer] = field(default_factory=list[Answer])
 
     async def run(self, clients: int) -> None:
@@ -56,7 +56,7 @@ class Load:
                 group.create_task(self._run_client(requests, turns))
 
     def _turns(self) -> Iterator[float | None]:
-        """When each request is due. (uvloop's own clock counts milliseconds.)"""
+        """When each request is due, by `perf_counter`: the clock of uvloop counts whole milliseconds."""
         if self.rate is None:
             return itertools.repeat(None)
         start, pause = time.perf_counter(), 1 / self.rate
@@ -86,7 +86,7 @@ class Load:
 async def running(
     port: int, uploads: Uploads, clients: int, rate: float | None = None
 ) -> AsyncGenerator[Load]:
-    """Clients that upload until the block ends. An error in a client ends the block, in an ExceptionGroup."""
+    """Clients that upload until the block ends. A client's error ends the block with an ExceptionGroup."""
     load = Load(port, uploads, rate)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(load.run(clients))

@@ -29,7 +29,7 @@ class Measurement:
     images_per_second: float
     p50_ms: float
     p99_ms: float
-    """The latency of requests."""
+    """Percentiles of the latency of requests."""
     batch_size: float
     """Mean over the images."""
     cpu_ms: Mapping[str, float]

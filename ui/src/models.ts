@@ -4,7 +4,7 @@ import { Store } from "./store";
 
 export type ModelsSnapshot = {
   models: readonly Model[]; // newest first
-  read: boolean;
+  read: boolean; // at least once
   problem: ApiProblem | null;
 };
 
