@@ -5,9 +5,9 @@ order: a transaction that sees a number sees all lower numbers. One connection L
 says "read again": one query then reads the events after the last one that was read, with their rows, page by
 page. A missed notification delays events by a few seconds, but loses none.
 
-Each stream receives every event of its predictions exactly once, except that a read keeps only the latest
-event of each prediction. A request that waits receives only outcomes and removals. Streams and waiting
-requests are called readers:
+Each stream receives every event of its predictions exactly once, with one exception: if one query finds
+several events of a prediction, only the latest is sent. A request that waits receives only outcomes and
+removals. Streams and waiting requests are called readers:
 
 - A reader is registered first. Then its own query reads the current state and the number of the latest event
   in one snapshot. Events up to that number are part of this state and are not sent again.
@@ -16,7 +16,7 @@ requests are called readers:
   finds the event returns later still. So the reader is registered by then.
 - The loop skips events only if no reader is registered when its query returns. A reader that registers later
   reads a later state.
-- If events may be missing (too many were removed, one statement changed more than 1,000 predictions, or the
+- If events may be missing (unread events were removed, one statement changed over 1,000 predictions, or the
   database was replaced), every stream of predictions ends, and every waiting request is answered. Clients
   reconnect with their Last-Event-ID. The stream of all predictions sends `reload` if it cannot resume.
 """
@@ -44,8 +44,8 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# The pause before streams are woken, for each stream that has changes: 20 ms for 2,000. Then both changes of
-# a prediction go to a stream in one write. Lower: more writes. Higher: later events.
+# The pause before streams are woken, for each stream that has changes: 20 ms for 2,000 streams. So both
+# events of a prediction often go out in one write. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 
 
@@ -59,7 +59,7 @@ class Changes:
         self.streams = Subscriptions()
         """The streams of predictions. They receive each change."""
         self.awaited = Subscriptions()
-        """The requests that wait for outcomes. They receive these and removals."""
+        """The requests that wait for outcomes. They receive outcomes and removals."""
         self.training_streams = Subscriptions()
         """The streams of trainings. They are woken for each change, and then read the training."""
         self._wake = asyncio.Event()
@@ -68,7 +68,7 @@ class Changes:
         self._send, self._sent = asyncio.Event(), asyncio.Event()
         self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        # Ends the loops that read: a library may turn their cancellation into an error or a result.
+        # Ends `_read` and `_keep_up` even if a library turns their cancellation into an error or a result.
         self._closed = False
 
     def start(self) -> None:
@@ -203,7 +203,7 @@ async def wait_for(
 ) -> list[Prediction]:
     """Returns the predictions when all have ended or were removed, at the latest at the deadline.
 
-    deadline: in the time of the event loop. A prediction that was removed is returned as it was. If the
+    deadline: in the time of the event loop. A removed prediction is returned as it last was. If the
     subscription ends, the wait ends, too.
     """
     latest = {prediction.id: prediction for prediction in predictions}

@@ -41,7 +41,7 @@ def describe_stream(description: str) -> dict[str, Any]:
 
 
 def add_problem(app: FastAPI) -> None:
-    """Add the schema that `describe_problems` names. A `model` there would get the route's media type."""
+    """Add the schema `Problem`. With `model` in `responses`, it would get the media type of the route."""
     describe = app.openapi
 
     def describe_with_problem() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Messages are published right after the commit of their rows, and do not delay the request. If publishing fails
 (the broker is unavailable, or the backend is killed after the commit), the relay finds the unfinished rows
-in the database. Several backends may publish the same message: a worker processes only unfinished rows.
+in the database. A message that several backends publish does no harm: workers process only unfinished rows.
 
 Rows of one INSERT are passed to `publish_soon` in one turn of the event loop. Rows that arrive while the
 relay waits for the broker's confirm are collected. So predictions that arrive together share messages, and

@@ -24,7 +24,7 @@ pi_heif.options.DECODE_THREADS = 1
 pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
-# A decoder unpacks each tile in full. Nearly all pixels of a photo's tiles are visible.
+# All tiles may have this many times `max_pixels`. Decoders also unpack hidden pixels; photos have few.
 MAX_TILE_SHARE = 2
 MAX_BOXES = 10_000
 # An `infe` entry: version and flags, id (two bytes, four in version 3), protection, type.
@@ -73,7 +73,7 @@ def _count_tile_pixels(data: bytes) -> int:
     if any(tile in links for tile in tiles):
         raise TooComplex("The image's tiles consist of tiles; save it as JPEG.")
     properties = _find(meta, b"iprp")
-    pixels = {  # for the index of each property that is a size, its width times height
+    pixels = {  # the index of each size property, and its width times height
         index: math.prod(struct.unpack_from(">II", content, 4))
         for index, (name, content) in enumerate(_split(_find(properties, b"ipco")), start=1)
         if name == b"ispe"

@@ -22,14 +22,14 @@ MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 START, END, SCAN, COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
 APPLICATION = range(0xE0, 0xF0)
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # starts of frame, without three other segments
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # starts of frame; the three removed are other segments
 PROGRESSIVE = (0xC2, 0xCA)
 HIERARCHICAL = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 
 MAX_SEGMENTS = 10_000  # a 20 MB photo with much metadata has 500
-# Decoding a scan of a progressive JPEG visits the whole image, even for few bytes. Photos have 10 scans.
+# Decoding a scan of a progressive JPEG visits the whole image, even for a short scan. Photos have 10 scans.
 MAX_SCANNED_PIXELS = 1_000_000_000
-FEW_SCANS = 20  # up to so many scans, MAX_SCANNED_PIXELS does not apply
+FEW_SCANS = 20  # MAX_SCANNED_PIXELS applies only to images with more scans
 MIN_SHARE = 0.9  # a file that is cut short is decoded if it holds this share of the image
 
 
@@ -61,7 +61,7 @@ def _open(jpeg: Jpeg, end: bytes = b"\xff\xd9") -> ImageFile.ImageFile:
 
 
 def _walk(data: bytes, max_pixels: int) -> Jpeg:
-    """Read the segments up to the end of the first image. Raises ImageError, also for too much work."""
+    """Read the segments of the first image. Raises ImageError, also if decoding would take too long."""
     jpeg = Jpeg()
     place = 2
     for _ in range(MAX_SEGMENTS):
@@ -121,7 +121,7 @@ def _take_header(jpeg: Jpeg, marker: int, segment: bytes, max_pixels: int) -> No
 
 
 def _read_cut(jpeg: Jpeg) -> Image.Image:
-    """Decode a JPEG without its end if almost all of the image is there. Raises DamagedImage if not."""
+    """Decode a JPEG whose end is missing. Raises DamagedImage if less than 90% of the image is there."""
     image = _open(jpeg)
     image.load()
     if jpeg.frame in PROGRESSIVE:

@@ -38,7 +38,7 @@ def try_model(
     try:
         done = subprocess.run(
             command, input=given.getvalue(), stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # ONNX Runtime quotes names there, which may be as long as the file
+            stderr=subprocess.DEVNULL,  # may be huge: ONNX Runtime prints names of the graph there
             timeout=4 * seconds, check=False, cwd=root, env={},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -52,7 +52,7 @@ def try_model(
 
 
 def main() -> int:
-    """The child process. Reads a model and its check from standard input, and prints why it refuses."""
+    """The child process. Reads a model and its `Check` from standard input; prints why it refuses."""
     precision, max_batch_size, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     limit(seconds)
     assert precision in ("float32", "int8")

@@ -1,9 +1,9 @@
 """Run the training command several times with different seeds, and print a table of accuracy and time.
 
-"training" is the time from the images on the device to the trained network, without validation, checkpoints
-and the warm-up of a GPU. (airbench measures the same, plus one evaluation with six views.) "all" is the
-wall clock of the whole command, from the start of Python to the published artifact. The artifacts are
-deleted.
+"training" is the time from when the images are on the device until the network is trained. It does not count
+validation, checkpoints and the warm-up of a GPU. (airbench counts one evaluation with six views, too.) "all"
+is the wall-clock time of the whole command, from the start of Python to the published artifact. The
+artifacts are deleted.
 """
 
 import argparse

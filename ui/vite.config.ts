@@ -7,7 +7,7 @@ const service = { target: `http://localhost:${HTTP_PORT}` };
 
 export default defineConfig({
   plugins: [react()],
-  // Objects keep the Host header; strings would replace it, and the service would refuse requests as cross-origin.
+  // As objects, the targets keep the Host header. As strings, they replace it, and the service refuses uploads.
   server: { proxy: { "/api": service, "/openapi.json": service } },
   build: {
     chunkSizeWarningLimit: 2000, // Swagger UI is one bundle of 1.5 MB; only /docs loads it

@@ -13,7 +13,7 @@ PLACE = f"/api/predictions/{EXAMPLE_ID}"
 
 
 class EncodedOnce(BaseModel):
-    """A model whose JSON is encoded once."""
+    """A response type whose JSON is encoded once."""
 
     @cached_property
     def encoded(self) -> str:

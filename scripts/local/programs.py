@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY, Config, SetupError
 
-# Where packages install servers. /usr/sbin has another rabbitmq-server, which changes the user.
+# Where packages install servers. The rabbitmq-server in /usr/sbin changes the user, so it comes later.
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/lib/erlang/bin")
 
 
@@ -145,7 +145,7 @@ def _flower(config: Config) -> Program:
         "FLOWER_URL_PREFIX": "flower",
         "FLOWER_BASIC_AUTH": monitor,
         "FLOWER_BROKER_API": f"http://{monitor}@127.0.0.1:{config.ports['rabbitmq_ui']}/rabbitmq/api/",
-        "FLOWER_ENABLE_EVENTS": "False",  # the workers send events without being asked
+        "FLOWER_ENABLE_EVENTS": "False",  # the workers send Celery events without being asked
         "FLOWER_READ_ONLY": "True",
         "FLOWER_MAX_TASKS": "10000",
     }
@@ -162,7 +162,7 @@ def installed(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-# How to run each program, in the order of their start. Raises SetupError if its server is not installed.
+# How to run each program, in the order of their start. A function raises SetupError if its server is missing.
 PROGRAMS: Mapping[str, Callable[[Config], Program]] = {
     "epmd": _epmd,
     "postgres": _postgres,

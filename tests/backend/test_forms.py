@@ -1,4 +1,4 @@
-"""Multipart bodies: all notations of clients, and malformed bodies."""
+"""Multipart bodies: all notations that clients use, and malformed bodies."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -200,7 +200,7 @@ async def test_an_unreadable_body_is_refused_with_a_reason(
 
 
 async def read_head(*headers: tuple[bytes, bytes]) -> None:
-    """Read a request whose body must not be read."""
+    """Read a request, and fail the test if its body is read."""
 
     async def receive() -> Message:
         pytest.fail("the body was read")
@@ -218,9 +218,7 @@ async def read_head(*headers: tuple[bytes, bytes]) -> None:
         (["aws-chunked"], "aws-chunked"),
     ],
 )
-async def test_a_compressed_body_is_refused_with_the_name_of_its_encoding(
-    lines: list[str], named: str
-) -> None:
+async def test_an_encoded_body_is_refused_with_the_name_of_its_encoding(lines: list[str], named: str) -> None:
     with refuses(Refusal.NO_FILE, rf"Content-Encoding '{named}'\. Send it without"):
         await read_head(*((b"content-encoding", line.encode()) for line in lines))
 
@@ -270,7 +268,7 @@ async def test_a_transfer_encoding_without_effect_is_accepted(encoding: str) -> 
         "filename*",
     ],
 )
-async def test_malformed_parameters_cause_no_error(parameters: str) -> None:
+async def test_malformed_parameters_cause_no_unexpected_error(parameters: str) -> None:
     (file,) = await read(part(f'name="file"; filename="cat.png"; {parameters}') + END)
     assert file[1] == b"pixels"
     with refuses(Refusal.NO_FILE):

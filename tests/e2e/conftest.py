@@ -78,6 +78,6 @@ def proxy_without_servers(tmp_path_factory: pytest.TempPathFactory) -> Generator
 
 
 def read_log(system: Config, name: str) -> list[dict[str, Any]]:
-    """The JSON lines of a service's log: all but those that Celery prints when it is stopped."""
+    """The JSON lines of a service's log, without the plain lines that Celery prints when it is stopped."""
     lines = Path(system.state / f"log/{name}.log").read_text().splitlines()
     return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]

@@ -50,7 +50,7 @@ def under_load(device: torch.device) -> Generator[None]:
 
     thread = Thread(target=multiply)
     thread.start()
-    time.sleep(1.5)  # NVML's utilization is a mean of up to a second
+    time.sleep(1.5)  # NVML's utilization is a mean over up to a second
     try:
         yield
     finally:

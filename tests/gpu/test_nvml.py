@@ -20,7 +20,7 @@ def test_two_readings_that_differ_slightly_agree() -> None:
     assert compare(H100, smi) == []
 
 
-def test_used_memory_may_include_the_driver_s_reserve() -> None:
+def test_used_memory_may_exclude_the_driver_s_reserve() -> None:
     (smi,) = parse_smi(TEXT)
     assert compare(H100.model_copy(update={"memory_used_bytes": 1190 * MIB}), smi) == []
 

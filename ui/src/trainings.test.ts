@@ -13,7 +13,7 @@ describe("the shown run", () => {
   const next = { ...queued, id: makeTrainingId(3) };
   const first = { ...running, id: makeTrainingId(2) };
 
-  test("is the selected, else the running, else the next queued, else the newest one", () => {
+  test("is the selected one, else the running one, else the oldest queued one, else the newest one", () => {
     expect(chooseShown([ended, last, next, first], last.id)).toBe(last);
     expect(chooseShown([ended, last, next, first], null)).toBe(first);
     expect(chooseShown([ended, last, next], null)).toBe(next);
@@ -94,7 +94,7 @@ describe("the store", () => {
     });
   });
 
-  test("keeps the problem of a curve until the curve is read, and shows it with that run only", () => {
+  test("keeps the problem of a curve until the curve is read, and shows it only with its run", () => {
     const store = new TrainingStore();
     const problem = new ApiProblem(503, "Database unavailable", "Try again.");
     const shown = () => store.getSnapshot().curveProblem;
