@@ -1,4 +1,4 @@
-"""Models: list, read and activate them, and their pictures."""
+"""Models: list, read and activate models, and read their pictures."""
 
 import hashlib
 import logging

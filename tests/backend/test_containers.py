@@ -1,6 +1,6 @@
-"""Containers as a Docker Engine describes them. A fake engine answers the four calls.
+"""How the backend reads containers, tested against a fake Docker Engine.
 
-`make compose-test` asks a real one.
+`make compose-test` uses a real Docker Engine.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ LABEL = "com.docker.compose.project=cifar"
 
 
 class Engine:
-    """Two containers. One is running and used half a core in the last second."""
+    """A fake Docker Engine with two containers. One is running and used half a core in the last second."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -116,7 +116,7 @@ async def test_only_containers_of_this_deployment_are_requested(
     await other.close()
 
 
-async def test_a_container_that_is_removed_meanwhile_is_left_out(
+async def test_a_container_that_is_removed_after_it_was_listed_is_left_out(
     engine: Engine, containers: Containers
 ) -> None:
     engine.removed = "bb"

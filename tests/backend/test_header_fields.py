@@ -5,7 +5,7 @@ import pytest
 from backend.header_fields import choose_media_type, read_list
 
 
-def test_a_list_may_have_several_lines_names_in_any_case_and_quoted_values() -> None:
+def test_a_list_may_have_several_lines_and_names_in_any_case_and_quoted_values() -> None:
     lines = ['A=1; B="x, y"; c', r'd="\"; e=2", ,', "F = 3 ;b= 4;b=5"]
     read = [(element.name, element.value, dict(element.parameters)) for element in read_list(lines)]
     assert read == [("a", "1", {"b": "x, y", "c": ""}), ("d", '"; e=2', {}), ("f", "3", {"b": "4"})]

@@ -171,13 +171,13 @@ async def test_a_training_with_a_silent_worker_has_lost_its_message(
         await database.execute("UPDATE trainings SET seen_at = now() - $1::interval", silence)
         found = [await api.services.trainings.find_lost(queue_is_empty=empty) for empty in (True, False)]
         lost.append((found[0] == [id], found[1] == [id]))
-    # A message that waits with others for an hour is not published again.
+    # If the queue is not empty, the message is published again for one minute only.
     assert lost == [(False, False), (True, True), (True, False)]
     await database.execute(SUCCEED, id)
     assert await api.services.trainings.find_lost(queue_is_empty=True) == []
 
 
-async def test_a_training_that_was_returned_has_lost_its_message_although_others_wait(
+async def test_a_training_set_back_to_queued_has_lost_its_message_even_if_the_queue_is_not_empty(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])
@@ -254,7 +254,7 @@ async def test_the_relay_stops_even_if_its_cancellation_becomes_an_error(
 
 
 class SlowBroker:
-    """Confirms messages on request."""
+    """Confirms messages only after `confirms` is set."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -281,7 +281,7 @@ async def test_rows_that_come_while_the_broker_confirms_share_the_next_messages(
     relay.publish_soon(TRAINING, [(training, None)])
     relay.publish_soon(BULK, [(id, "three") for id in several])
     assert relay.waiting == 71
-    stopping = asyncio.create_task(relay.stop())  # publishes what waits
+    stopping = asyncio.create_task(relay.stop())  # publishes the waiting rows
     broker.confirms.set()
     await stopping
     published = [[(m.queue, m.argument) for m in messages] for messages in broker.published]

@@ -32,7 +32,7 @@ async def training(api: Api, database: asyncpg.Connection) -> dict[str, Any]:
     return training
 
 
-async def test_a_stream_sends_statuses_and_epochs_as_they_come_and_ends(
+async def test_a_stream_sends_statuses_and_epochs_as_they_come_and_then_ends(
     api: Api, database: asyncpg.Connection
 ) -> None:
     training = await start(api)
@@ -90,7 +90,7 @@ async def test_a_stream_resumes_after_any_event_without_gap_or_repetition(
 ) -> None:
     await add_epochs(database, training["id"], 1, 2, 3)
     url = training["urls"]["events"]
-    events = await api.follow(url, 4)  # one read finds all; a reader can resume after each
+    events = await api.follow(url, 4)  # one read finds all epochs, but a reader can resume after each event
     await add_epochs(database, training["id"], 4, 5)
     for event, missed in zip(events, ([1, 2, 3, 4, 5], [2, 3, 4, 5], [3, 4, 5], [4, 5]), strict=True):
         resumed = await api.follow(url, 1 + len(missed), **{"Last-Event-ID": event.id})

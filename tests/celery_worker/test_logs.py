@@ -20,7 +20,7 @@ assert worker.quiet and setup_logging.receivers
 """
 
 
-def test_a_worker_writes_its_own_lines_and_the_warnings_of_others_as_json() -> None:
+def test_a_worker_writes_its_own_lines_and_the_warnings_of_other_packages_as_json() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOGS], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

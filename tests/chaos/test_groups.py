@@ -58,7 +58,7 @@ async def test_an_image_that_kills_the_worker_fails_alone_after_three_attempts(
     assert await backend.waiting_messages() == 0
 
 
-async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other(
+async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other_prediction(
     servers: Config, backend: Backend, log: Path
 ) -> None:
     ids = await backend.upload(*[FINE] * 3)
@@ -99,7 +99,7 @@ async def test_outcomes_are_written_once_although_their_message_was_published_th
     changes = await backend.database.fetch(
         """SELECT count(*) FROM events JOIN predictions ON prediction_id = id GROUP BY id"""
     )
-    assert {row["count"] for row in changes} == {2}  # it was stored, and it succeeded
+    assert {row["count"] for row in changes} == {2}  # each prediction was stored once and succeeded once
 
 
 async def test_a_message_larger_than_a_batch_runs_in_several_batches(

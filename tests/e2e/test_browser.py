@@ -57,7 +57,7 @@ async def test_the_api_documentation_loads_nothing_from_other_hosts(page: Page, 
     assert {httpx.URL(url).port for url in asked if url.startswith("http")} == {system.http_port}
 
 
-async def test_a_label_is_corrected_the_history_downloaded_and_an_entry_removed(page: Page) -> None:
+async def test_a_person_corrects_a_label_downloads_the_history_and_removes_an_entry(page: Page) -> None:
     await page.goto("/")
     await expect(page.locator(".connection")).to_contain_text("Live")
     buffer = (SAMPLES / "deer.jpg").read_bytes()

@@ -35,7 +35,7 @@ def test_a_jpeg_without_its_end_marker_is_decoded(kind: str, mode: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_grey_jpeg_without_its_end_marker_is_decoded(mode: str, kind: str) -> None:
-    """Such an image has the grey with which libjpeg fills blocks that it could not decode."""
+    """libjpeg fills undecodable blocks with the grey of this image."""
     data = encode(Image.new("RGB", (96, 64), (128, 128, 128)).convert(mode), "JPEG", **KINDS[kind])
     assert set(decode(data[:-2], LIMIT)) <= {127, 128, 129}
 

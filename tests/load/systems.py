@@ -70,12 +70,12 @@ class LitServe(System):
 
 @contextlib.contextmanager
 def run_service(max_unfinished: int) -> Generator[tuple[System, Config]]:
-    """This service, from an empty database, with the shipped model alone.
+    """Run this service with an empty database and only the shipped model.
 
-    `max_unfinished` is its setting: how many predictions may wait at once.
+    `max_unfinished` is the setting MAX_UNFINISHED: how many predictions may be unfinished.
     """
     stack.stop(STATE)
-    shutil.rmtree(STATE, ignore_errors=True)  # a table of old rows would be another measurement
+    shutil.rmtree(STATE, ignore_errors=True)  # old rows would change the measurement
     shutil.copytree(SHIPPED_MODEL, STATE / "models" / SHIPPED_MODEL.name)
     (port,) = find_free_ports(1)
     os.environ["MAX_UNFINISHED"] = str(max_unfinished)
@@ -98,7 +98,7 @@ def find_service(config: Config) -> System:
 
 @contextlib.contextmanager
 def run_litserve() -> Generator[LitServe]:
-    """LitServe. It ends with the block, or, if the benchmark is killed, when its standard input closes."""
+    """Run LitServe until the block ends. If the benchmark is killed, LitServe ends when its input closes."""
     (port,) = find_free_ports(1)
     command = [
         sys.executable,

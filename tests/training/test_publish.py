@@ -63,7 +63,7 @@ def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None
 
 
 def test_a_published_artifact_is_readable_for_other_users_whatever_the_umask(tmp_path: Path) -> None:
-    """The containers of the inference workers have users of their own."""
+    """The containers of the inference workers run as other users."""
     before = os.umask(0o077)
     try:
         with publish.draft(tmp_path) as folder:

@@ -14,7 +14,7 @@ from celery_worker.errors import Stopped
 from training.worker.child import Child
 from training.worker.run import MAX_ATTEMPTS, Lost, Run, TrainingFailed
 
-if TYPE_CHECKING:  # a GPU is checked on machines without psycopg and pydantic-settings (tests/gpu)
+if TYPE_CHECKING:  # tests/gpu imports this module without psycopg and pydantic-settings
     from training.worker.runs import Runs
     from training.worker.settings import Settings
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5  # the longest time between two checks whether the run was canceled
 NO_WORKER_SECONDS = 10.0  # the longest wait until a worker registers the model: perhaps no worker runs
-SERVE_SECONDS = 30.0  # the longest wait until a worker serves the model; then the run succeeds without that
+SERVE_SECONDS = 30.0  # the longest wait until a worker serves the model; then the run succeeds anyway
 PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
 END_SECONDS = 3.0  # for the child to end after it has published
 
@@ -58,7 +58,7 @@ class Runner:
                 return self._finish(run)
             finally:
                 self._sweep()
-        except Stopped:  # while the database was unreachable: the row is unchanged, or becomes stale
+        except Stopped:  # the database is unreachable; if the run is unfinished, the relay will find its row
             return HANDED_BACK
 
     def _finish(self, run: Run) -> str:
@@ -141,7 +141,7 @@ class Runner:
         """Store the child's reports; returns the version that the child has published."""
         while True:
             message = child.read(CHECK_SECONDS)
-            if message is None or "published" not in message:  # after the publication the attempt goes on
+            if message is None or "published" not in message:  # no check after the publication
                 self._check(run)
             match message:
                 case None:

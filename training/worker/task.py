@@ -34,13 +34,13 @@ class Train(WorkerTask):
         self.runner = runner
 
     def check(self, arguments: list[Any]) -> None:
-        """Accepts any list: a wrong id is a failed task in Flower."""
+        """Accepts any list. `run_request` refuses a wrong id, so Flower shows a failed task."""
 
     def describe(self) -> dict[str, Any]:
         return {}
 
     def take(self, request: Request) -> None:
-        """Begin a run. Called in the loop's thread. A prefetch of one holds back the second message."""
+        """Begin a run, in the loop's thread. The prefetch of one holds back other messages until the ack."""
         try:
             self.consumer.cancel_task_queue(QUEUE)
         except Exception:

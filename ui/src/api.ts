@@ -34,7 +34,7 @@ function unreachable(): ApiProblem {
   return new ApiProblem(0, "The service cannot be reached", "Check your connection, then try again.");
 }
 
-/** Turns anything that was thrown into a problem that can be shown. */
+/** Converts any thrown value to an `ApiProblem`, which the UI can show. */
 export function asProblem(error: unknown): ApiProblem {
   return error instanceof ApiProblem ? error : unreachable();
 }

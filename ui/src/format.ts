@@ -30,7 +30,7 @@ export function formatPercent(fraction: number): string {
   return `${Math.min(percent, 99.9).toFixed(1)}%`;
 }
 
-/** A measured share, such as an accuracy, with two decimals: versions differ by hundredths. */
+/** A measured share, such as an accuracy, with two decimals: versions may differ by hundredths of a percent. */
 export function formatShare(fraction: number): string {
   return `${(fraction * 100).toFixed(2)}%`;
 }
@@ -61,13 +61,13 @@ export function describeStatus({ status, phase, device, model, silent }: Trainin
   return statusLabels[status];
 }
 
-/** The seconds that the latest epoch estimated, less the seconds that have passed since. */
+/** The latest epoch's estimate of the seconds left, minus the seconds since that epoch. */
 export function estimateSecondsLeft({ seconds_left, timestamp }: Epoch, now: number): number {
   const passed = Math.max(0, now - Date.parse(timestamp)) / 1000; // clocks may differ
   return Math.max(0, seconds_left - passed);
 }
 
-/** The small print of a card. */
+/** A prediction's measurements and model, shown in small print on the card. */
 export function describeMetrics({ metrics, model }: Prediction): string[] {
   const { queue_ms, batch_size, predict_ms } = metrics;
   const parts: string[] = [];

@@ -7,7 +7,7 @@ type Props = {
   retry?: { act: () => void; nextFocus: FocusTarget };
 };
 
-/** Shows a problem, and a button that repeats the request if `retry` is given. */
+/** Shows a problem. If `retry` is given, a button repeats the request. */
 export function Notice({ problem, retry }: Props) {
   return (
     <div className="notice" role="alert">
