@@ -17,11 +17,11 @@ from images.errors import ImageError, TooManyPixels
 
 logger = logging.getLogger(__name__)
 
-ORDINARY_PIXELS, ORDINARY_SECONDS = 16_000_000, 1  # of CPU time; at most 0.5 s were measured
+ORDINARY_PIXELS, ORDINARY_SECONDS = 16_000_000, 1  # of CPU time; ordinary files took 0.5 s at most
 ORDINARY_PROCESSES = 2
-# An animated lossless WebP, the most expensive file, took 20 bytes a pixel and 50 MB.
+# An animated lossless WebP needed the most memory: 20 bytes a pixel, and 50 MB more.
 BYTES_A_PIXEL, OTHER_BYTES = 20, 128 * 2**20
-WALL_FACTOR = 4  # wall time for each second of CPU time, since processes share cores
+WALL_FACTOR = 4  # seconds of wall time for each second of CPU time, since processes share cores
 STOP_SECONDS = 0.5
 # No secrets: the process reads hostile files. With the threshold, freed blocks of more than 1 MB are returned
 # to the system; without it a process kept 0.6 GB.
@@ -139,7 +139,7 @@ class Decoders:
                 self.idle.set()
 
     async def _decode_in(self, lane: Lane, data: bytes) -> bytes | ImageError:
-        limit = asyncio.timeout_at(self._end)  # none while the file waits, unless the backend is stopping
+        limit = asyncio.timeout_at(self._end)  # no limit while the file waits, unless the backend is stopping
         self._limits.add(limit)
         try:
             async with limit, lane.take() as process:

@@ -69,8 +69,8 @@ class History:
     async def export(self, filters: Mapping[str, Any]) -> AsyncIterator[bytes]:
         """All matching predictions as CSV, newest first, one piece for each page.
 
-        The first page is read before this returns, so that its errors become an answer. Between two pages a
-        slow client holds neither a connection nor a snapshot.
+        The first page is read before this returns, so if that read fails, the client gets an error status.
+        Between two pages a slow client holds neither a connection nor a snapshot.
         """
         first = await self._read_lines(filters)
 
@@ -109,7 +109,7 @@ def complete(statement: str, filters: Sequence[str], direction: str = "older") -
 
 
 def encode_cursor(direction: str, id: UUID) -> str:
-    """An opaque position in the history: the rows older, or newer, than one row."""
+    """An opaque position in the history: the rows that are older, or newer, than the row `id`."""
     return base64.urlsafe_b64encode(direction[0].encode() + id.bytes).decode().rstrip("=")
 
 

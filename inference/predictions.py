@@ -13,8 +13,8 @@ from celery_worker.database import Connection
 from inference.outcomes import Failed, ForwardPass, Outcome, Row, Succeeded
 
 MAX_ATTEMPTS = 3
-# Planning for each batch took half the time of READ. The one plan may be made while the table is empty, so
-# scans of the whole table are switched off.
+# Planning took half the time of READ, so each statement is planned once. The table may be empty at that time,
+# and PostgreSQL would plan to scan the whole table, so such scans are switched off.
 PLAN_ONCE = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 
 # Read the rows that no worker has claimed. Changes nothing.
@@ -24,9 +24,9 @@ FROM predictions CROSS JOIN clock_timestamp() AS now
 WHERE id = ANY($1::uuid[]) AND status = 'queued' AND attempt = 0
 """
 
-# Claim unfinished rows, in id order so that two workers never deadlock. A row without an attempt
-# left fails instead. A redelivered row with attempt 0 may have been read by a worker that ended. That counts
-# as its first attempt.
+# Claim unfinished rows, in id order so that two workers never deadlock. A row that has no attempt left fails
+# instead. A redelivered row with attempt 0 may have been read by a worker that then ended. So the
+# first delivery counts as attempt 1, and the claim as attempt 2.
 CLAIM = """
 UPDATE predictions SET
     status = (CASE WHEN attempt < $2 THEN 'running' ELSE 'failed' END)::prediction_status,
@@ -44,8 +44,8 @@ RETURNING id, pixels, attempt, started_at,
 """
 
 # Write a batch's outcomes and return the ids of the rows that changed. An outcome changes nothing if its row
-# is terminal, or if another attempt has claimed the row since. For a row that was only read, this counts its
-# first attempt.
+# is terminal, or if another attempt has claimed the row since. A row that was read and not claimed gets
+# attempt 1 here.
 WRITE = """
 UPDATE predictions SET
     status = outcome.status::prediction_status,
@@ -75,7 +75,7 @@ RETURNING predictions.id
 
 
 class Predictions:
-    """Two connections: one thread at a time may call `take`, and another one `write`."""
+    """`take` and `write` each have a connection: one thread may call `take` while another calls `write`."""
 
     def __init__(self, url: str, stopping: threading.Event) -> None:
         # A claim that is lost in a power cut is made again, so it need not wait for the disk.
@@ -95,7 +95,7 @@ class Predictions:
         if not (is_redelivered or is_slow):
             rows += [_build_row(*columns) for columns in self._reader.execute(READ, (list(ids),))]
         missing = set(ids).difference(row.id for row in rows if isinstance(row, Row))
-        if missing:  # not read, or claimed before, terminal or deleted
+        if missing:  # READ was not run, or these rows were claimed before, are terminal or were deleted
             claimed = self._reader.execute(CLAIM, (list(missing), MAX_ATTEMPTS, is_redelivered))
             for *columns, title, detail in claimed:
                 row = _build_row(*columns)

@@ -1,7 +1,7 @@
 """The worker's SQL for the table `models`: which versions exist, and which one is active.
 
-The active version is the one activated last among those without an error. Every INSERT and UPDATE notifies
-the channel `models`, also when it changes no row, so the worker runs one only if it is needed.
+The active version is the one activated last among those without an error. Every INSERT and UPDATE, even one
+that changes no row, notifies the channel `models`. So the worker runs these statements only when needed.
 """
 
 import json
@@ -32,8 +32,8 @@ LEFT JOIN (SELECT version, card #>> '{files,model.onnx,sha256}' AS sha256, activ
 TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('models'))"
 
 # Add a version that can be served. Activate it if no version is active, or if its card asks for that:
-# `always`, or `better` (the default) if its accuracy on the same test images is higher. Its activation
-# is later than every earlier one, even if the clock was set back.
+# `always`, or `better` (the default) if its accuracy on the same test images is higher. The new
+# `activated_at` is later than all others, even if the clock was set back.
 REGISTER = """
 WITH active AS (SELECT card FROM models
                 WHERE error IS NULL AND activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1)
@@ -55,7 +55,7 @@ REGISTER_REFUSED = """
 INSERT INTO models (version, card, error) VALUES ($1, '{}', $2) ON CONFLICT DO NOTHING RETURNING true
 """
 
-# Refuse a version that could be served when it was registered. The previous version is active again.
+# Refuse a version that was usable when registered. If it was active, the previous version is active again.
 REFUSE = "UPDATE models SET error = $2 WHERE version = $1 AND error IS NULL"
 
 # If no version is active, activate the usable version that was found last.
@@ -101,14 +101,14 @@ class Registry:
         return View(*row)
 
     def register(self, version: str, card: dict[str, Any]) -> bool | None:
-        """Add a version that can be served. Returns whether it is active now; None if it had a row."""
+        """Add a version that can be served. Returns whether it is active now; None if its row existed."""
         with self._open().transaction():
             self._execute(TAKE_TURNS)
             rows = self._execute(REGISTER, version, json.dumps(card))
         return rows[0][0] if rows else None
 
     def register_refused(self, version: str, reason: str) -> bool:
-        """Add a version that cannot be served. Returns False if it has a row."""
+        """Add a version that cannot be served. Returns False if its row existed."""
         return bool(self._execute(REGISTER_REFUSED, version, reason))
 
     def refuse(self, version: str, reason: str) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from training.data import Split
 from training.recipe import Recipe
 
-# The modules that decide what a plan's network becomes.
+# The modules whose code influences the trained weights. Their bytes are part of `identity`.
 CODE = [
     Path(__file__).with_name(f"{module}.py")
     for module in ("recipe", "batches", "outliers", "model", "optimizers", "loop")
@@ -31,7 +31,7 @@ class TrainingPlan:
 
     @property
     def identity(self) -> str:
-        """Names the run. Only a run with the same plan and the same code resumes its checkpoint."""
+        """The name of this plan and its code. A run resumes only from a checkpoint with the same identity."""
         asked = f"{self.recipe} {self.epochs} {self.seed} {self.data} {len(self.train)}"
         digest = hashlib.sha256(asked.encode())
         for file in CODE:

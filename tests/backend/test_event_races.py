@@ -1,4 +1,4 @@
-"""Readers that join during a read: before its query, or before its answer is processed."""
+"""Readers that join while events are read: before the query, or before its answer is processed."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ class Hold:
         self.reached = asyncio.Event()
         self._released = asyncio.Event()
         self._moment = moment
-        central = name == "read_after"  # the central reader has its own connection
+        central = name == "read_after"  # the loop in backend/events.py has its own `EventLog`
         log = api.services.changes._log if central else api.services.event_log
         self._read: Callable[..., Awaitable[Any]] = getattr(log, name)
         monkeypatch.setattr(log, name, self._held)
@@ -130,6 +130,8 @@ async def test_no_status_goes_backwards_when_a_stream_opens(
     if url == "/api/events":
         hold = Hold(api, monkeypatch, "read_unfinished", moment)
     else:
+        # `Hold` can only replace a method of the event log. So the event log first gets `predictions.read`,
+        # and `predictions.read` then becomes the replacement.
         monkeypatch.setattr(api.services.event_log, "read", api.services.predictions.read, raising=False)
         hold = Hold(api, monkeypatch, "read", moment)
         monkeypatch.setattr(api.services.predictions, "read", hold._held)
@@ -151,6 +153,6 @@ async def test_no_status_goes_backwards_when_a_stream_opens(
     places = [order.index(status) for status in statuses(reader.events, prediction["id"])]
     assert places == sorted(places)
     assert places.count(2) == 1
-    assert moment == "after" or places[0] == 1  # the first read is newer than the event `queued`
+    assert moment == "after" or places[0] == 1  # a read that is held before its query finds `running`
     reader.done.cancel()
     witness.done.cancel()

@@ -1,4 +1,4 @@
-"""Workers are known by their heartbeats: ok, silent or removed, and their rates."""
+"""The status of a worker (ok, silent or removed) and its rates, both from its heartbeats."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ from inference.outcomes import Outcome, Row, Succeeded
 
 SIZE = 3  # predictions in a full batch
 STAGES = ("read", "run", "write")
-SECONDS = 10  # until a wait fails the test
+SECONDS = 10  # a test fails if a wait takes longer
 
 
 class Request:
@@ -98,7 +98,7 @@ class HoldingRunner:
         self.now: dict[str, list[UUID]] = {}
         self.order: list[tuple[str, UUID]] = []
         self.allowed: dict[str, int] = {}
-        """How many batches may leave each stage."""
+        """How many more batches may leave each stage."""
         self.entered = threading.Condition()
         self.error: BaseException | None = None
         self.open()
@@ -119,7 +119,7 @@ class HoldingRunner:
             self.entered.notify_all()
 
     def wait(self, **batches: list[UUID]) -> None:
-        """Wait until each of these stages holds this batch."""
+        """Wait until each given stage holds the batch that is given for it."""
         with self.entered:
             arrived = self.entered.wait_for(
                 lambda: all(self.now.get(s) == ids for s, ids in batches.items()), SECONDS

@@ -1,4 +1,4 @@
-"""`--streams N`: followers of /api/events. How late an outcome arrives, and what a follower costs."""
+"""The option `--streams N`: how late an outcome reaches N followers of /api/events, and what they cost."""
 
 import asyncio
 import re
@@ -38,7 +38,7 @@ class Streams:
     p50_ms: float
     """Latency of a prediction with all followers."""
     backend_us: float
-    """CPU time of the backend to send one outcome to one follower, without that of the prediction itself."""
+    """CPU time of the backend to send one outcome to one follower. The prediction itself is not included."""
 
 
 class Follower(asyncio.Protocol):

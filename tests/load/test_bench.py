@@ -57,7 +57,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
 
 
 def build_result() -> Result:
-    """Two rounds; the medians of this service are half of LitServe's CPU time, and 1.5 times its latency."""
+    """Two rounds. By medians, this service takes half of LitServe's CPU time and 1.5 times its latency."""
 
     def measured(system: str, cpu_ms: dict[str, float], p50: float) -> Measurement:
         return Measurement(system, 100, 50, p50, 2 * p50, 8, cpu_ms, 0.5)
@@ -77,7 +77,7 @@ def build_result() -> Result:
     return result
 
 
-def test_ratios_are_of_medians_and_several_files_have_no_latency_to_compare() -> None:
+def test_ratios_compare_medians_and_uploads_of_several_files_have_no_latency_ratio() -> None:
     result = build_result()
     assert result.ratios(SINGLE) == pytest.approx({"cpu": 1.5 / 3, "p50": 1.5})
     assert result.ratios(SEVERAL) == pytest.approx({"cpu": 1.2 / 3})
@@ -93,7 +93,7 @@ def test_the_table_has_a_row_for_each_system_and_load() -> None:
     assert ["page", "7", "200", "4.0", "9.0", "11.0", "12.0"] in rows
 
 
-def test_the_file_has_every_measurement_and_the_ratios() -> None:
+def test_the_json_has_every_measurement_and_the_ratios() -> None:
     written = json.loads(json.dumps(build_result().to_json()))
     single, several = written["cases"]
     assert [one["all_cpu_ms"] for one in single["service"]] == pytest.approx([1.2, 1.8])
@@ -124,7 +124,7 @@ def test_a_follower_reads_an_outcome_that_comes_in_two_pieces() -> None:
     assert 0 <= delay < 60_000
 
 
-async def test_an_answer_without_an_outcome_ends_the_run() -> None:
+async def test_an_answer_without_an_outcome_stops_the_benchmark() -> None:
     async with answering(b'{"status":"queued"}') as port:
         uploads = clients.Uploads([b"POST / HTTP/1.1\r\n\r\n"], 1, b'"status":"succeeded"')
         with pytest.raises(ExceptionGroup) as raised:
@@ -135,7 +135,7 @@ async def test_an_answer_without_an_outcome_ends_the_run() -> None:
 
 @asynccontextmanager
 async def answering(body: bytes) -> AsyncGenerator[int]:
-    """A server that gives every request the same answer; its port."""
+    """Runs a server that gives every request the same answer. Yields the server's port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -168,7 +168,7 @@ async def test_a_backlog_is_finished_and_single_uploads_are_answered_meanwhile(s
     assert measured.finished_per_second > 0
 
 
-async def test_a_long_history_is_read_in_each_way(system: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_read_of_a_long_history_succeeds(system: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.load.history.READ_SECONDS", 0.5)
     service = find_service(system)
     await measure(service, Case("32x32", 1, 2), 0.5)  # predictions to copy
@@ -182,7 +182,7 @@ async def test_a_long_history_is_read_in_each_way(system: Config, monkeypatch: p
 
 
 @pytest.mark.litserve
-def test_litserve_answers_with_the_same_model_and_ends_with_the_run() -> None:
+def test_litserve_answers_with_the_same_model_and_ends_with_the_benchmark() -> None:
     with run_litserve() as litserve:
         measured = asyncio.run(measure(litserve, Case("32x32", 1, 4), 0.5))
         litserve.pause()
@@ -194,7 +194,7 @@ def test_litserve_answers_with_the_same_model_and_ends_with_the_run() -> None:
 
 @pytest.mark.litserve
 @pytest.mark.parametrize("paused", [False, True])
-def test_litserve_ends_with_a_run_that_is_killed(*, paused: bool) -> None:
+def test_litserve_ends_if_the_benchmark_is_killed(*, paused: bool) -> None:
     program = f"""
 from tests.load import cpu, systems
 with systems.run_litserve() as litserve:

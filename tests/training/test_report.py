@@ -16,7 +16,7 @@ JsonLines().failed(DataError("train/caf\\udce9 holds no image. Add images."))
 
 def test_a_failed_run_reports_a_title_and_what_to_do() -> None:
     command = [sys.executable, "-c", FAIL]
-    # Standard input stays open: the process would end when it closes.
+    # The pipe keeps the child's standard input open: the child would end when that input closes.
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=REPOSITORY) as child:
         assert child.stdout and child.stderr
         reported, printed = child.stdout.read(), child.stderr.read()

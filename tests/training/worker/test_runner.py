@@ -25,7 +25,7 @@ async def test_a_run_stores_its_epochs_in_order_and_succeeds(
     epoch = await trainings.database.fetchrow("SELECT * FROM epochs WHERE number = 2")
     assert epoch is not None
     assert (epoch["loss"], epoch["images_per_second"], epoch["seconds_left"]) == (1.0, 1000.5, 3.0)
-    assert notified.count(str(id)) >= 8  # its insert, claim, description, phases, epochs and outcome
+    assert notified.count(str(id)) >= 8  # the run's insert, claim, device, phases, epochs and outcome
 
     async def logged() -> dict[str, Any]:  # the worker logs the end after its commit
         lines = {line["message"]: line for line in worker.log if line.get("training_id") == str(id)}
@@ -69,7 +69,7 @@ async def test_a_canceled_run_ends_its_child(recipe: str, worker: Worker, traini
     started = asyncio.get_running_loop().time()
     await wait_until_gone(pid)
     seconds = asyncio.get_running_loop().time() - started
-    assert seconds < (1.5 if recipe == "hang" else 3.5)  # one that ignores SIGTERM is killed after 2 s
+    assert seconds < (1.5 if recipe == "hang" else 3.5)  # a child that ignores SIGTERM is killed after 2 s
     await eventually(worker.has_no_checkpoint)
     assert (await trainings.row(id))["status"] == "canceled"
 
@@ -138,7 +138,7 @@ async def test_a_run_waits_until_a_worker_serves_its_model(worker: Worker, train
     assert row["completed_at"] > served_at
 
 
-async def test_an_attempt_whose_run_was_claimed_by_another_publishes_nothing(
+async def test_an_attempt_publishes_nothing_if_another_attempt_has_claimed_its_run(
     worker: Worker, trainings: OtherServices
 ) -> None:
     id = await trainings.start("waits-for-go", epochs=1)
@@ -150,10 +150,10 @@ async def test_an_attempt_whose_run_was_claimed_by_another_publishes_nothing(
         await trainings.database.execute("UPDATE trainings SET attempt = attempt + 1 WHERE id = $1", id)
         (worker.cache / "go").touch()
 
-        async def asks() -> Any:
+        async def waits_for_lock() -> Any:
             return await trainings.database.fetchval(blocked)
 
-        await eventually(asks)
+        await eventually(waits_for_lock)
     await wait_until_gone(child)
     assert not (worker.cache / f"{id}.published").exists()
 

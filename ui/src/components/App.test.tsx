@@ -83,6 +83,7 @@ test("the history marks an unfamiliar image", () => {
 
 test("closing the page needs confirmation while uploads are unanswered, in both views", async () => {
   show();
+  // Returns false if the page asks for confirmation.
   const leaves = () => fireEvent(window, new Event("beforeunload", { cancelable: true }));
   expect(leaves()).toBe(true);
   const files = [new File(["x"], "cat.png")];

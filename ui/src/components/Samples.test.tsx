@@ -11,7 +11,7 @@ const onFiles = vi.fn();
 const click = (name: string) =>
   act(async () => screen.getByRole("button", { name: `Upload the sample ${name}` }).click());
 
-test("a sample is uploaded like any file, and one that cannot be read shows the problem", async () => {
+test("a sample is uploaded like any file, and a problem is shown if the sample cannot be read", async () => {
   vi.stubGlobal("fetch", () => Promise.reject(new TypeError("Failed to fetch")));
   render(<Samples onFiles={onFiles} />);
   await click("cat");
