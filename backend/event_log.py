@@ -10,10 +10,10 @@ from backend.prediction_rows import COLUMNS
 MAX_MISSED = 1000  # the most missed or unfinished predictions that a stream sends at its start
 
 # At most `most` predictions with events after the event `after`, ordered by the latest event of each.
-# `kept` is true if no event after `after` is missing, which means: `after`, or an event of the five seconds
-# before it, is still stored. (A crash of PostgreSQL can lose the events of the last claims.) Otherwise no
-# prediction is returned. There is always at least one row; its event is null if there are no such events.
-# A prediction that was removed has no `id`.
+# `kept` is true if no event after `after` is missing: `after`, or an event of the five seconds before it, is
+# still stored. (A crash of PostgreSQL can lose the last claims and their events.) If `kept` is false, no
+# prediction is returned. There is always at least one row; its `number` is null if no prediction is returned.
+# A prediction that was removed has no `id`. `prediction_id` is null if readers must reload.
 # The upper bound, the largest bigint, excludes nothing. With it PostgreSQL expects few events and uses the
 # index.
 READ_AFTER = f"""
@@ -57,7 +57,7 @@ class Reading:
 
     latest: int
     kept: bool
-    """No event after the given one is missing."""
+    """True if no event after the one given to `read_after` is missing."""
     rows: Sequence[Any]
 
 

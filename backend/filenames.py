@@ -37,7 +37,7 @@ def clean_filename(name: str | None) -> str:
 
 
 def as_seen(text: str) -> str:
-    """Text in NFC with plain spaces and without invisible characters."""
+    """Text in NFC with plain spaces and without the characters of UNSEEN."""
     return unicodedata.normalize("NFC", UNSEEN.sub("", SPACE.sub(" ", text)))
 
 
@@ -63,8 +63,8 @@ def _without_folder(name: str) -> str:
 
 def _cut(name: str) -> str:
     """The last 255 characters, which include the file extension; fewer if 255 would split a visible
-    character. A longer visible character is split."""
-    name = name[-4 * MAX_FILENAME :]  # finding the graphemes of 4,000 flags takes 40 ms
+    character. If the last visible character is longer than 255, it is split."""
+    name = name[-4 * MAX_FILENAME :]  # saves time: finding the graphemes of 4,000 flags takes 40 ms
     start = len(name) - MAX_FILENAME
     starts = (found.start() for found in GRAPHEME.finditer(name))
     return name[next((place for place in starts if place >= start), start) :]

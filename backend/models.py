@@ -40,8 +40,8 @@ LIST = f"SELECT {COLUMNS} FROM models ORDER BY found_at DESC, version DESC"
 # One version with its whole card.
 READ = f"SELECT {COLUMNS}, card::text AS card FROM models WHERE version = :version"
 
-# Activate a version, unless it is active already: workers do not load the active version again, so a client
-# would wait for a new `served_at` for ever. The time is later than every earlier activation, even if the
+# Activate a version. If it is active already, its row does not change, so it still counts as served
+# (`served_at` is not before `activated_at`). The time is later than every earlier activation, even if the
 # clock was set back.
 ACTIVATE = f"""
 UPDATE models SET activated_at = GREATEST(

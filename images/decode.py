@@ -35,7 +35,7 @@ Image.MAX_IMAGE_PIXELS = None
 def decode(data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> bytes:
     """Decode an image file to the model's input: 32 x 32 x 3 bytes, RGB.
 
-    Of several frames, the first is decoded, or the one that the file declares as its image (HEIC, AVIF, PNG).
+    Decodes the first frame, or the one that the file declares as its image (HEIC, AVIF, PNG).
     The content alone decides the format. Decoding may take seconds. Raises only ImageError.
     """
     kind = identify(data, formats)

@@ -9,8 +9,8 @@ class ArtifactError(Exception):
 
 
 class ClassificationError(Exception):
-    """Predictions of a message failed. Flower shows the text."""
+    """At least one prediction of a message failed. Flower shows the text."""
 
 
 class DeviceLost(Exception):
-    """The model failed for a black image, so the device or its memory is unusable. The process ends."""
+    """The model raised even for a black image, so the device or its memory is unusable. The process ends."""

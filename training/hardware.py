@@ -14,7 +14,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def describe(device: torch.device) -> str:
-    """The hardware, for the card and for people."""
+    """A description of the hardware, for the card and the reports."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     units = torch.cpu.get_capabilities()

@@ -71,8 +71,8 @@ def parse_options() -> Namespace:
 def run(options: Namespace, report: Report) -> Path | None:
     """Train, measure and publish.
 
-    Returns the artifact's folder; under torchrun only in the first process, in the others None. Raises
-    DataError, TeacherError, OtherRun, Diverged.
+    Returns the artifact's folder. Under torchrun the first process returns it, and the others return None.
+    Raises DataError, TeacherError, OtherRun, Diverged.
     """
     with distributed.join() as device:
         is_first = distributed.rank() == 0

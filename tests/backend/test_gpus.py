@@ -15,7 +15,7 @@ from tests.conftest import eventually
 GIB = 2**30
 
 HANG_SECONDS = 0.2
-"""The wait for an answer that must not come."""
+"""How long a test waits to see that no answer comes."""
 
 FIRST = {
     "index": 0,
@@ -104,15 +104,15 @@ async def test_a_name_that_is_not_utf_8_is_null_and_other_figures_are_present(re
     reader.behave("latin-1 0 on")
     assert await reader.read_one() == [FIRST | {"name": None}, SECOND]
     reader.behave("latin-1 * on", "mig 1 on")
-    part = {"name": None, "memory_used_bytes": 0, "memory_total_bytes": 5 * GIB}
-    cut = {"utilization_percent": None, "mig_mode": "on", "mig_devices": [part, part]}
-    assert await reader.read_one() == [FIRST | {"name": None}, SECOND | {"name": None} | cut]
+    mig_device = {"name": None, "memory_used_bytes": 0, "memory_total_bytes": 5 * GIB}
+    mig = {"utilization_percent": None, "mig_mode": "on", "mig_devices": [mig_device, mig_device]}
+    assert await reader.read_one() == [FIRST | {"name": None}, SECOND | {"name": None} | mig]
     reader.behave()
     assert await reader.read_one() == [FIRST, SECOND]
     assert reader.count_calls("nvmlInitWithFlags") == 1
 
 
-async def test_the_temperature_is_read_with_the_new_call_then_with_the_old(reader: Reader) -> None:
+async def test_the_temperature_is_read_with_the_old_call_if_the_new_one_fails(reader: Reader) -> None:
     reader.behave(f"nvmlDeviceGetTemperatureV * {pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}")
     assert await reader.read_one() == [FIRST, SECOND]
     reader.behave(
@@ -124,9 +124,9 @@ async def test_the_temperature_is_read_with_the_new_call_then_with_the_old(reade
 
 async def test_mig_mode_is_reported_with_its_devices(reader: Reader) -> None:
     reader.behave("mig 1 on")
-    part = {"name": "Stand-in 1 MIG 1g.5gb", "memory_used_bytes": 0, "memory_total_bytes": 5 * GIB}
-    cut = {"utilization_percent": None, "mig_mode": "on", "mig_devices": [part, part]}
-    assert await reader.read_one() == [FIRST, SECOND | cut]
+    mig_device = {"name": "Stand-in 1 MIG 1g.5gb", "memory_used_bytes": 0, "memory_total_bytes": 5 * GIB}
+    mig = {"utilization_percent": None, "mig_mode": "on", "mig_devices": [mig_device, mig_device]}
+    assert await reader.read_one() == [FIRST, SECOND | mig]
 
 
 @pytest.mark.parametrize(

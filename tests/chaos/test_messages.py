@@ -15,7 +15,7 @@ from tests.chaos.conftest import IMAGES, flower_shows_a_task, read_flower_tasks,
 from tests.conftest import eventually, pid_of
 
 
-async def test_uploads_of_one_request_run_in_batches_and_flower_shows_them_all(
+async def test_the_files_of_one_request_run_in_batches_and_flower_shows_them_all(
     system: Config, client: httpx.AsyncClient
 ) -> None:
     await eventually(partial(flower_shows_a_task, system, client), 30)
@@ -31,7 +31,7 @@ async def test_uploads_of_one_request_run_in_batches_and_flower_shows_them_all(
     ids = {prediction["id"] for prediction in predictions}
 
     async def shown() -> bool:
-        """Each message is a task under the id of its first prediction, and says how many succeeded."""
+        """Each message is a task with the id of its first prediction. Its result says how many succeeded."""
         tasks = await read_flower_tasks(system, client)
         told = [
             re.search(r"(\d+) predictions: \1 succeeded$|%$", task["result"].strip("'"))

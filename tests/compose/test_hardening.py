@@ -58,8 +58,8 @@ def test_the_proxy_reaches_neither_the_database_nor_the_docker_socket(services: 
     assert reach_docker == {"socket-proxy", "backend"}
 
 
-def test_no_service_has_a_way_out_that_it_does_not_need(config: dict[str, Any]) -> None:
-    """The proxy publishes a port, and training downloads. They share no network with a way out."""
+def test_only_the_proxy_and_training_have_a_way_out(config: dict[str, Any]) -> None:
+    """`front` is for the proxy, which publishes a port; `outside` is for training, which downloads."""
     ways_out = {name for name, network in config["networks"].items() if not network.get("internal")}
     members = {
         way: {name for name, service in config["services"].items() if way in service["networks"]}
@@ -78,7 +78,7 @@ def test_only_the_socket_proxy_mounts_the_docker_socket(services: dict[str, Any]
     assert mounts == [("socket-proxy", True)]
 
 
-def test_no_secret_is_in_an_environment_or_in_the_file(compose: Compose, config: dict[str, Any]) -> None:
+def test_no_secret_is_in_the_configuration(compose: Compose, config: dict[str, Any]) -> None:
     shown = json.dumps(config)
     for secret in compose.secrets.iterdir():
         assert secret.read_text() not in shown, secret.name
@@ -107,7 +107,7 @@ def test_gpus_are_reserved_in_a_file_of_their_own(compose: Compose) -> None:
         assert set(resources["limits"]) >= {"cpus", "memory", "pids"}, name
 
 
-def test_the_script_stack_file_refuses_a_port_of_one_interface(compose: Compose) -> None:
+def test_the_script_stack_file_refuses_an_http_port_with_an_address(compose: Compose) -> None:
     command = [REPOSITORY / "scripts/stack-file", "--env-file", str(compose.env_file)]
     environment = os.environ | {"HTTP_PORT": "127.0.0.1:80"}
     done = subprocess.run(
@@ -117,7 +117,7 @@ def test_the_script_stack_file_refuses_a_port_of_one_interface(compose: Compose)
     assert "HTTP_PORT" in done.stderr
 
 
-def test_swarm_takes_the_same_services(compose: Compose, services: dict[str, Any]) -> None:
+def test_swarm_accepts_the_services_without_a_profile(compose: Compose, services: dict[str, Any]) -> None:
     command = [REPOSITORY / "scripts/stack-file", "--env-file", str(compose.env_file)]
     stack = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
     command = ["docker", "stack", "config", "--compose-file", "-"]

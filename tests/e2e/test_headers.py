@@ -1,4 +1,4 @@
-"""The headers that the proxy adds to every answer, and pages under their content security policy."""
+"""The proxy adds headers to every answer, and every page works under its content security policy."""
 
 import re
 
@@ -71,11 +71,11 @@ async def test_rabbitmq_s_pages_work_under_their_content_security_policy(
     await page.click("input[type=submit]")
     await expect(page.locator("#main h1")).to_contain_text("inference")
     await page.goto("about:blank")  # this ends RabbitMQ's scripts
-    # RabbitMQ's scripts may fail on a graph without figures yet. Only violations of our policy count.
+    # RabbitMQ's scripts may fail on a graph that has no figures yet. Only violations of our policy count.
     complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 
-async def test_try_it_out_in_the_documentation_works_under_its_policy(page: Page) -> None:
+async def test_the_button_try_it_out_works_under_the_policy_of_the_documentation(page: Page) -> None:
     await page.goto("/docs")
     await page.locator(".opblock-get", has_text="/api/health/live").locator("button").first.click()
     await page.locator(".try-out__btn").click()

@@ -1,4 +1,4 @@
-"""The part `serving`: the answers and the speed of a version on the GPU.
+"""The part `serving` of `make gpu-check`: the answers and the speed of a version on the GPU.
 
 The variant "as served" is what an inference worker does. The other variants show what a change would gain.
 Times include the copies to the device and back.
@@ -26,7 +26,8 @@ from training.data import Split
 from training.evaluate import Answers as LabelledAnswers
 from training.weights import read_teacher
 
-# The goals. SAME_LABELS: the share of at least LEAST_IMAGES images whose label is the same as on the CPU.
+# The goals. SAME_LABELS: the share of images with the same label as on the CPU. LEAST_IMAGES: how many images
+# the comparison needs.
 SAME_LABELS, LEAST_IMAGES, BATCH_1_MS, IMAGES_PER_SECOND = 0.998, 10_000, 0.5, 100_000
 MAX_DIFFERENCE = 0.02  # of probabilities, as in inference/engine.py
 BATCHES, TINY_BATCHES = (1, 8, 64, 256, 1024), (1, 4)
@@ -78,7 +79,7 @@ def run(options: Options) -> None:
             time_batch(name, variant, make_batch(count), operations / peak, has_goals=has_goals)
     time_first_passes("as served", Session(found.float32))
     time_first_passes("heuristic search", Session(found.float32, cudnn_conv_algo_search="HEURISTIC"))
-    counts = TINY_BATCHES if options.tiny else BATCHES[:3]  # where launches may cost more than the work
+    counts = TINY_BATCHES if options.tiny else BATCHES[:3]  # launching a kernel may cost more than running it
     for count in counts:
         time_graph(
             "float32", found.float32, variants["as served"], make_batch(count), operations / peaks.tf32
@@ -142,7 +143,7 @@ def measure_peaks(*, tiny: bool) -> Peaks:
 
 def milliseconds(variant: Variant, batch: Images, seconds: float) -> float:
     """The median time of a pass."""
-    for _ in range(3 if seconds else 1):  # cuDNN looks for its fastest algorithms
+    for _ in range(3 if seconds else 1):  # warm up: cuDNN looks for its fastest algorithms
         variant(batch)
     taken: list[float] = []
     ends = time.perf_counter() + seconds
@@ -172,7 +173,7 @@ def time_batch(name: str, variant: Variant, batch: Images, image_at_peak: float,
 
 
 def time_first_passes(name: str, variant: Variant) -> None:
-    """The first pass of each new batch size: cuDNN then searches for its fastest algorithms."""
+    """Time the first pass of each new batch size, in which cuDNN may search for its fastest algorithms."""
     taken: list[float] = []
     for count in FIRST_BATCHES:
         batch = make_batch(count)
@@ -189,7 +190,7 @@ def time_graph(name: str, content: bytes, plain: Variant, batch: Images, image_a
     try:  # a session of its own, because a graph has one batch size
         graph = FixedBatchSession(Session(content, enable_cuda_graph="1"), batch, plain(batch)[0].shape[1])
         time_batch(f"graph, {name}", graph, batch, image_at_peak, has_goals=False)
-        other = 255 - batch  # the graph must read the images given now, not those it was captured with
+        other = 255 - batch  # the graph must read the new images, not those of its capture
         worst = float(np.abs(graph(other)[0] - plain(other)[0]).max())
     except Exception as error:  # ONNX Runtime's exceptions have no common class
         report_skipped(f"batch of {what}", f"ONNX Runtime refuses: {' '.join(str(error).split())[:200]}")

@@ -22,13 +22,14 @@ DEFLATE, SHORT, LONG, SLONG8 = 8, 3, 4, 17
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SPP, ROWS = 256, 257, 258, 259, 262, 277, 278
 STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
 Tags = list[tuple[int, int, int]]
-HUGE = 45_008  # pixels; a tile of this side is just under libtiff's 2 GB
+HUGE = 45_008  # pixels a side: the size of such a tile is just below libtiff's limit of 2 GB
 
 
 def tiff(tags: Tags, places: tuple[int, int] = (TILES, TILE_BYTES), *, big: bool = False) -> bytes:
     """A grey 64 x 64 TIFF of one deflated block with these extra tags (tag, type, value).
 
-    A value that does not fit in its entry is at the end of the file.
+    `places`: the tags for the position and the length of the block. A value that does not fit in its entry is
+    at the end of the file.
     """
     block = zlib.compress(bytes(64 * 64))
     head, count, entry, room = ("<2sHHHQ", "<Q", "<HHQ", 8) if big else ("<2sHL", "<H", "<HHL", 4)

@@ -135,10 +135,10 @@ async def test_activation_and_serving_work_after_the_clock_was_set_back(
     assert not registry.look([]).is_served
 
 
-async def test_two_workers_that_register_at_once_take_turns(
+async def test_two_workers_that_register_at_the_same_time_take_turns(
     servers: Config, registry: Registry, database: asyncpg.Connection
 ) -> None:
-    """Otherwise both find no active version, and both activate theirs, even one with `never`."""
+    """Otherwise both find no active version, and each activates its own, even if the card says `never`."""
     with psycopg.connect(servers.database_url("worker")) as other:
         other.execute("SELECT pg_advisory_xact_lock(hashtext('models'))")
         registry.look([])
@@ -155,7 +155,7 @@ async def test_a_card_that_the_database_refuses_raises_a_data_error(
     assert registry.look(["v1"]).unknown == ["v1"]
 
 
-async def test_waiting_ends_with_a_change(registry: Registry, database: asyncpg.Connection) -> None:
+async def test_waiting_ends_when_the_table_changes(registry: Registry, database: asyncpg.Connection) -> None:
     registry.look([])
     await database.execute("INSERT INTO models (version, card) VALUES ('v1', '{}')")
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""One batch: each prediction of a batch gets one outcome, and a bad image fails alone."""
+"""One batch: each prediction that can be taken gets one outcome, and a bad image fails alone."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -59,7 +59,8 @@ class Fenced(Rows):
 class Model:
     """Answers 'dog' for an image whose first byte is high, otherwise 'cat'. Raises if the batch holds POISON.
 
-    The energy is minus the second byte, or NaN for NOT_A_NUMBER.
+    The energy is minus the second byte, or NaN for NOT_A_NUMBER. The probabilities of NOT_A_PROBABILITY are
+    invalid.
     """
 
     classes = ("cat", "dog")
@@ -91,7 +92,7 @@ def build_runner(rows: Rows) -> BatchRunner:
 
 
 def run(runner: BatchRunner, ids: Sequence[UUID], *, is_redelivered: bool = False) -> dict[UUID, Outcome]:
-    """Run one batch. Each prediction comes from another HTTP request."""
+    """Run one batch. Each prediction comes from its own HTTP request."""
     request_ids: dict[UUID, str | None] = {id: f"upload-of-{id}" for id in ids}
     return dict(runner.run(request_ids, lambda: None, is_redelivered=is_redelivered))
 
@@ -151,7 +152,7 @@ def test_a_lost_device_fails_no_prediction(ids: list[UUID]) -> None:
     assert rows.outcomes == []
 
 
-def test_an_answer_without_numbers_or_probabilities_fails_alone(ids: list[UUID]) -> None:
+def test_an_image_with_an_invalid_energy_or_probability_fails_alone(ids: list[UUID]) -> None:
     rows = Rows({ids[0]: bytes(3072), ids[1]: NOT_A_NUMBER, ids[2]: NOT_A_PROBABILITY})
     outcomes = run(build_runner(rows), ids[:3])
     assert str(outcomes[ids[0]]).startswith("cat")
@@ -212,7 +213,7 @@ def test_a_batch_is_claimed_only_if_it_was_redelivered_or_will_be_slow(ids: list
     assert rows.taken == [(False, False), (True, False), (False, True)]
 
 
-def test_the_speed_is_that_of_recent_batches_and_large_ones_count_for_more() -> None:
+def test_the_speed_is_estimated_from_recent_batches_and_large_ones_count_for_more() -> None:
     speed = Speed()
     assert speed.expect(64) == 0
     speed.measure(seconds=0.02, images=64)

@@ -25,7 +25,7 @@ CPU_FLAGS = (
 
 
 def describe() -> dict[str, Any]:
-    """Values for JSON. `load_average`, of the last minute, shows whether the machine was busy."""
+    """Values for JSON. `load_average` covers the last minute and shows whether the machine was busy."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "cpu": cpu_name(),
@@ -46,7 +46,7 @@ def describe() -> dict[str, Any]:
 
 
 def servers() -> dict[str, str]:
-    """The servers' versions. nginx writes its own to standard error; RabbitMQ's is in a folder's name."""
+    """The servers' versions. nginx writes its version to standard error; RabbitMQ's is in a folder's name."""
     commands = {
         "postgresql": [programs.find_program("postgres"), "--version"],
         "nginx": [programs.find_program("nginx"), "-v"],

@@ -9,7 +9,7 @@ from training.batches import Batches
 from training.optimizers import Lookahead, Muon, Optimizers, orthogonalise
 
 
-def test_learning_rates_fall_to_zero_and_that_of_the_whitening_bias_gets_there_first() -> None:
+def test_learning_rates_fall_to_zero_and_the_rate_of_the_whitening_bias_falls_faster() -> None:
     plan = make_small_plan()
     net = loop.build(plan, Batches(plan, torch.device("cpu")))
     optimizers = Optimizers(net, steps=80, whiten_steps=30)
@@ -24,11 +24,11 @@ def test_learning_rates_fall_to_zero_and_that_of_the_whitening_bias_gets_there_f
     assert step(0) == [0.053, 0.053, 0.67, 0.24]
     assert step(15) == pytest.approx([0.053 * 0.5, *(rate * 0.8125 for rate in (0.053, 0.67, 0.24))])
     assert step(15) == pytest.approx([0, *(rate * 0.625 for rate in (0.053, 0.67, 0.24))])
-    assert optimizers.filter_lr == pytest.approx(0.24 * (1 - 29 / 80))  # of the last step
+    assert optimizers.filter_lr == pytest.approx(0.24 * (1 - 29 / 80))  # in the latest step, the 30th
     assert step(50) == [0, 0, 0, 0]
 
 
-def test_a_pull_of_0_lets_the_slow_weights_follow_and_a_pull_of_1_returns_to_them() -> None:
+def test_a_pull_of_0_moves_the_slow_weights_and_a_pull_of_1_moves_the_network_back() -> None:
     net = torch.nn.Linear(1, 1)
     lookahead = Lookahead(net)
     start = net.weight.item()
@@ -49,7 +49,7 @@ def test_orthogonalising_brings_all_singular_values_near_one() -> None:
         assert 0.6 < values.min() <= values.max() < 1.4
 
 
-def test_muon_descends_and_gives_its_filters_a_fixed_norm() -> None:
+def test_muon_lowers_the_loss_and_gives_its_filters_a_fixed_norm() -> None:
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
     target = torch.randn(8, 36)

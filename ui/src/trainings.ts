@@ -58,7 +58,7 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
     super(NOTHING);
   }
 
-  /** Call it before a page is read, and pass the revision to `receivePage`. */
+  /** Call this before a page is read, and pass the revision to `receivePage`. */
   getRevision(): number {
     return this.#revision;
   }
@@ -68,7 +68,7 @@ export class TrainingStore extends Store<TrainingsSnapshot> {
     this.#publish();
   }
 
-  /** Ignores those runs of the page that changed after `revision`. */
+  /** Stores the runs of the page, except those that changed after `revision`. */
   receivePage(revision: number, page: TrainingPage): void {
     for (const training of page.results) {
       if ((this.#known.get(training.id)?.revision ?? 0) <= revision) this.#keep(training);
