@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 0.7
 FRESH_SECONDS = 1.0
-SLICES = 14  # of the deadline
+SLICES = 14  # the deadline is cut into this many slices: see `Question._wait`
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Question(Generic[T]):
     A call to a part that hangs (a stopped process, a lost network) may not even be cancelable. So a late call
     is neither canceled nor repeated, and callers get Unavailable until it has ended.
 
-    Time that this process spends on other work does not count: see `_wait`.
+    Time that this process spends on other work does not count towards the deadline: see `_wait`.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
@@ -73,7 +73,7 @@ class Question(Generic[T]):
     async def _wait(self, asking: asyncio.Future[T]) -> None:
         """Wait for the answer, at most DEADLINE_SECONDS. Time in which the event loop is busy does not count.
 
-        A slice of the deadline counts once, however long other work keeps the event loop busy meanwhile.
+        The deadline consists of slices of 50 ms. A slice that other work makes longer still counts as 50 ms.
         """
         for number in range(self._passed, SLICES):
             if asking.done():

@@ -14,19 +14,19 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 600.0
 ROWS = 500  # in one step
-# Each pause is this many times as long as the step before it: at most a fifth of one core and of the disk
-# is used.
+# The pause after a step is this many times as long as the step. So removing uses at most a fifth of the time
+# of one core and of the disk.
 PAUSE_FACTOR = 4
 TIMEOUT_SECONDS = 30
-# With `cifar.events = off` the trigger `predictions_deleted` writes no events: no client follows predictions
-# that ended days ago. No step waits for the disk: a removal that a crash loses is repeated.
+# `cifar.events`: the trigger `predictions_deleted` writes no events. No client follows such old predictions.
+# `synchronous_commit`: no step waits for the disk. A later sweep repeats a removal that a crash has undone.
 SERVER_SETTINGS = {
     "application_name": "backend retention",
     "cifar.events": "off",
     "synchronous_commit": "off",
 }
 
-# Lock for the one backend that removes rows. The connection holds the lock until it ends.
+# Only the backend that holds this lock removes rows. The lock is released when its connection ends.
 LOCK = "SELECT pg_try_advisory_lock(24)"
 
 # Remove the oldest ended predictions between two ids; returns the last id and the number of rows.

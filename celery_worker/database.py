@@ -27,7 +27,7 @@ def connect(url: str, name: str, options: str | None = None) -> psycopg.Connecti
         options=options,
         application_name=name,
         connect_timeout=5,
-        # These detect a server that no longer answers, even on a connection that sends nothing.
+        # The settings below detect a server that no longer answers, even on a connection that sends nothing.
         keepalives_idle=5,
         keepalives_interval=5,
         keepalives_count=2,

@@ -1,7 +1,7 @@
 """Read a BMP.
 
 Pillow's own reader takes only some headers, depths and bit masks. So this module reads the header and expands
-run-length encoding, and Pillow unpacks all other rows.
+run-length encoding. Pillow unpacks the rows of files without that encoding.
 """
 
 import struct
@@ -14,7 +14,7 @@ from images.picture import Picture, check_pixels
 
 # Header lengths in bytes. Programs of OS/2 may write only the first fields of a header of 64 bytes.
 CORE, SHORTEST, INFO, OS2, LONGEST = 12, 16, 40, 64, 124
-WITH_ALPHA_MASK = 56  # headers of this length, and longer ones
+WITH_ALPHA_MASK = 56  # headers of this length or longer contain an alpha mask
 RAW, RLE8, RLE4, BITFIELDS, ALPHA_BITFIELDS = 0, 1, 2, 3, 6
 DEPTHS = {
     RAW: (1, 2, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), BITFIELDS: (16, 32), ALPHA_BITFIELDS: (16, 32),
@@ -22,7 +22,7 @@ DEPTHS = {
 INSIDE = {4: "JPEG", 5: "PNG"}  # compressions that hold a whole file of another format
 USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F), 32: (0xFF0000, 0xFF00, 0xFF)}
 ADVICE = "save it as PNG, or as a 24-bit BMP."
-MAX_RUN_LENGTH_WORK = 10_000_000  # pixels and bytes; expanding 10 million takes Python 1 s, 6 s at worst
+MAX_RUN_LENGTH_WORK = 10_000_000  # pixels plus bytes of the file; Python expands them in 1 s, at worst in 6 s
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ def _unpack(header: Header, pixels: bytes, mode: str, rawmode: str) -> Image.Ima
 def _read_masked(header: Header, pixels: bytes) -> Image.Image:
     """The image of pixels whose masks say which bits belong to which colour."""
     mode = "LA" if header.bits == 16 else "RGBX"
-    parts = _unpack(header, pixels, mode, mode).split()  # the first byte of each pixel, the second, …
+    parts = _unpack(header, pixels, mode, mode).split()  # one part for each byte of a pixel
     channels = [_gather(parts, mask) for mask in header.masks]
-    # Programs without support for alpha write zeros. Most viewers show such an image as opaque, too.
+    # Some programs write only zeros as alpha. As in most viewers, such an image is opaque.
     if len(channels) == 4 and channels[3].getextrema() != (0, 0):
         return Image.merge("RGBA", channels)
     return Image.merge("RGB", channels[:3])
@@ -141,14 +141,14 @@ def _expand(header: Header, data: bytes) -> bytes:
     rgb = bytearray(3 * width * height)
     colours = [header.palette[at : at + 3] for at in range(0, len(header.palette), 3)]
     is_rle4 = header.compression == RLE4
-    split = [a + b for a in colours for b in colours] if is_rle4 else colours  # the pixels in each byte
+    pixels_of_byte = [a + b for a in colours for b in colours] if is_rle4 else colours
     x = y = 0
     at = header.pixels_at
     while y < height:
         count, value = data[at], data[at + 1]
         at += 2
         if count:
-            run = split[value] * count if x < width else b""
+            run = pixels_of_byte[value] * count if x < width else b""
         elif value == 0:  # the end of the row
             x, y = 0, y + 1
             continue
@@ -160,7 +160,7 @@ def _expand(header: Header, data: bytes) -> bytes:
             continue
         else:  # pixels without a run, padded to an even number of bytes
             count, stored = value, data[at : at + (-(-value // 2) if is_rle4 else value)]
-            run = b"".join(map(split.__getitem__, stored))
+            run = b"".join(map(pixels_of_byte.__getitem__, stored))
             at += len(stored) + len(stored) % 2
         run = run[: 3 * min(count, max(0, width - x))]
         start = 3 * (y * width + x)

@@ -88,7 +88,7 @@ class Collector:
     def choose(self, *, is_idle: bool, device_is_free: bool) -> Batch | None:
         """The next batch, if one may start. `is_idle`: no other batch is in progress.
 
-        A redelivered prediction runs while no other batch is in progress, because it may end the worker
+        A redelivered prediction runs only while no other batch is in progress, because it may end the worker
         again. Redelivered predictions take turns with batches of interactive ones, which therefore wait for
         one redelivered prediction at most. Bulk waits for all redelivered ones.
         """

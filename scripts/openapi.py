@@ -7,7 +7,7 @@ from pathlib import Path
 from backend.main import build_app
 from backend.settings import Settings
 
-NOWHERE = {"database_url": "postgresql://nowhere", "broker_url": "amqp://nowhere"}  # never connected
+NOWHERE = {"database_url": "postgresql://nowhere", "broker_url": "amqp://nowhere"}  # both stay unused
 
 if __name__ == "__main__":
     description = build_app(Settings.model_validate(NOWHERE)).openapi()

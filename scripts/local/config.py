@@ -39,7 +39,7 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """The state folder, ports and secrets of one stack."""
+    """The state folder, ports and secrets of one local system."""
 
     state: Path
     http_port: int
@@ -61,7 +61,7 @@ class Config:
 
 
 def prepare(state: Path, http_port: int) -> Config:
-    """Create the state folder, secrets (once) and ports (new ones if one is in use). Raises SetupError."""
+    """Create the state folder and missing secrets; choose new ports if one is in use. Raises SetupError."""
     for path in (state, REPOSITORY):
         if not re.fullmatch(r"[\w./+@,=:~-]+", str(path)):
             raise SetupError(
@@ -86,7 +86,7 @@ def prepare(state: Path, http_port: int) -> Config:
 
 
 def read(state: Path) -> Config:
-    """The stack that `prepare` created in `state`. Raises SetupError if there is none."""
+    """The configuration that `prepare` wrote to `state`. Raises SetupError if there is none."""
     try:
         ports = json.loads((state / "ports.json").read_text())
         passwords = json.loads((state / "secrets.json").read_text())

@@ -42,7 +42,7 @@ async def report(api: Api) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
-async def test_without_a_worker_predictions_cannot_be_served(api: Api) -> None:
+async def test_without_an_inference_worker_the_report_is_down(api: Api) -> None:
     status, health = await report(api)
     assert (status, health["status"]) == (503, "down")
     assert health["components"]["database"]["status"] == "ok"
@@ -62,7 +62,7 @@ async def test_a_worker_with_a_fallback_degrades_the_report(api: Api, say: Heart
     await say("worker-offline")
 
 
-async def test_with_a_live_worker_the_report_is_ok_until_it_leaves(api: Api, say: Heartbeat) -> None:
+async def test_with_a_live_worker_the_report_is_ok_until_the_worker_leaves(api: Api, say: Heartbeat) -> None:
     async def healthy() -> bool:
         await say("worker-heartbeat")
         return (await report(api))[0] == 200
@@ -160,7 +160,7 @@ def gpu(detail: str | None) -> Gpu:
         ([container("restarting", None)], [], "degraded"),
         ([container("dead", None)], [], "degraded"),
         ([container(), container(health="unhealthy")], [], "degraded"),
-        ([container("exited", "unhealthy")], [], "ok"),  # its health when it stopped
+        ([container("exited", "unhealthy")], [], "ok"),  # the health from before it stopped
         ([], [gpu("it has fallen off the bus")], "degraded"),
     ],
 )
@@ -190,7 +190,7 @@ async def test_one_silent_worker_of_two_degrades_the_report(api: Api) -> None:
 
 async def test_requests_within_a_second_share_a_report(api: Api) -> None:
     first, second = [await report(api) for _ in range(2)]
-    assert first == second  # the latencies, too
+    assert first == second  # also the latencies, which a second report would measure again
 
 
 async def test_a_part_that_hangs_is_asked_once_and_reported_in_time() -> None:
@@ -272,6 +272,6 @@ async def test_health_answers_within_a_second_although_all_parts_are_unavailable
 async def test_the_probes_distinguish_live_from_ready(api: Api, serve: Serve, settings: Settings) -> None:
     assert (await api.client.get("/api/health/live")).status_code == 200
     assert (await api.client.get("/api/health/ready")).status_code == 200
-    blind = await serve(without(settings, "database_url"))
-    assert (await blind.client.get("/api/health/live")).status_code == 200
-    assert (await blind.client.get("/api/health/ready")).status_code == 503
+    without_database = await serve(without(settings, "database_url"))
+    assert (await without_database.client.get("/api/health/live")).status_code == 200
+    assert (await without_database.client.get("/api/health/ready")).status_code == 503

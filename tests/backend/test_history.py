@@ -73,7 +73,7 @@ async def test_an_empty_parameter_is_ignored(api: Api, cat: bytes) -> None:
         ("2026-01-01+00:00:00", 0),
     ],
 )
-async def test_an_offset_may_have_an_unencoded_plus_and_no_minutes(
+async def test_a_utc_offset_may_have_an_unencoded_plus_and_no_minutes(
     api: Api, database: asyncpg.Connection, moment: str, found: int
 ) -> None:
     """The row is of 23:59:59.999 UTC, the last millisecond of 2025."""

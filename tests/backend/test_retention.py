@@ -1,4 +1,4 @@
-"""Retention removes old ended predictions, without events, and by one backend at a time."""
+"""Retention removes old ended predictions. One backend at a time does this, and no event is written."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -40,22 +40,22 @@ async def test_only_old_ended_predictions_are_removed(
         for status, count in (("queued", 1), ("running", 1), ("failed", 3), ("canceled", 1)):
             await insert(database, days, status, count)
     last = await database.fetchval("SELECT max(number) FROM events")
-    told: list[object] = []
-    await database.add_listener("outcomes", lambda *args: told.append(args))
+    notifications: list[object] = []
+    await database.add_listener("outcomes", lambda *args: notifications.append(args))
     assert await Retention(servers.database_url("backend"), 30).sweep() == 8
     kept = [f"{days} {status}" for days in (40, 31) for status in ("queued", "running")]
     for days in (29, 0):
         kept += [f"{days} {status}" for status in ("queued", "running", *["failed"] * 3, "canceled")]
     assert sorted(await names(database)) == sorted(kept)
     await database.execute("SELECT 1")
-    assert (await database.fetchval("SELECT max(number) FROM events"), told) == (last, [])
-    await database.execute("DELETE FROM predictions WHERE filename = '0 failed'")  # as a person does
+    assert (await database.fetchval("SELECT max(number) FROM events"), notifications) == (last, [])
+    await database.execute("DELETE FROM predictions WHERE filename = '0 failed'")  # not by retention
     await database.execute("SELECT 1")
-    assert len(told) == 1
+    assert len(notifications) == 1
     assert await database.fetchval("SELECT count(*) FROM events WHERE number > $1", last) == 3
 
 
-async def test_a_second_backend_removes_nothing_meanwhile(
+async def test_a_backend_removes_nothing_while_another_holds_the_lock(
     database: asyncpg.Connection, servers: Config
 ) -> None:
     await insert(database, 40, "failed")

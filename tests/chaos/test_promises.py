@@ -47,7 +47,7 @@ async def connect(system: Config) -> asyncpg.Connection | None:
 
 
 async def is_replaced(system: Config, name: str, pid: int) -> bool:
-    """Whether supervisord has started another process."""
+    """Whether supervisord runs the program `name` in another process than `pid`."""
     (found,) = [process for process in stack.processes(system) if process["name"] == name]
     return found["pid"] not in (0, pid)
 
@@ -134,7 +134,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
         pid = pid_of(system, victim)
         os.kill(pid, signal.SIGKILL)
         if port := system.ports.get(PORT_OF.get(victim, "")):
-            await eventually(partial(is_free, port), 10)  # no child of the killed process serves it
+            await eventually(partial(is_free, port), 10)  # no child of the killed process still listens
     finally:
         with suppress(psutil.NoSuchProcess):
             worker.resume()
@@ -146,7 +146,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
     async def all_finished() -> bool:
         return await database.fetchval(UNFINISHED) == 0
 
-    await eventually(all_finished, 60)  # after the system is healthy again
+    await eventually(all_finished, 60)  # the 60 s begin once the system is healthy again
 
     async def all_have_events() -> bool:
         return set(users.accepted) <= users.ends.keys()
@@ -201,7 +201,7 @@ async def test_a_stopped_worker_finishes_its_batches_and_sends_an_offline_event(
         await events.bind("celeryev", "worker.offline")
         flow = asyncio.create_task(upload(client))
         await eventually(lambda: database.fetchval(AMID_A_BATCH))
-        os.kill(pid_of(system, "inference"), signal.SIGTERM)  # supervisord starts another
+        os.kill(pid_of(system, "inference"), signal.SIGTERM)  # supervisord then starts another process
 
         async def offline_event() -> Any:
             return await events.get(fail=False)
@@ -215,7 +215,8 @@ async def test_a_stopped_worker_finishes_its_batches_and_sends_an_offline_event(
     await eventually(all_finished, 60)
     rows = await database.fetch("SELECT * FROM predictions WHERE id = ANY($1::uuid[])", accepted)
     assert {row["status"] for row in rows} == {"succeeded"}
-    # It finished its batches. The other messages were returned, so their predictions ran one by one.
+    # The stopped worker finished its batches. It returned its other messages, so their predictions ran one
+    # by one.
     assert {row["attempt"] for row in rows} <= {1, 2}
     assert any(row["attempt"] == 1 for row in rows)
     assert {row["batch_size"] for row in rows if row["attempt"] == 2} <= {1}
@@ -226,9 +227,9 @@ async def test_a_stopped_backend_ends_its_streams(system: Config, client: httpx.
     await eventually(partial(is_ok, system), 60)
     pid = pid_of(system, "backend")
     async with client.stream("GET", "/api/events") as stream:
-        os.kill(pid, signal.SIGTERM)  # supervisord starts another
+        os.kill(pid, signal.SIGTERM)  # supervisord then starts another process
         async with asyncio.timeout(5):
-            async for _ in stream.aiter_raw():  # a stream that is cut off raises
+            async for _ in stream.aiter_raw():  # raises if the stream is cut off
                 pass
     await eventually(partial(is_replaced, system, "backend", pid), 30)
     await eventually(partial(is_ok, system), 60)

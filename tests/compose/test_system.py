@@ -66,7 +66,7 @@ async def test_events_arrive_through_the_proxy_and_end(client: httpx.AsyncClient
     assert (await follow(client))[-1] == "succeeded"
 
 
-async def test_health_reports_this_project_s_containers_and_no_other(
+async def test_health_reports_only_the_containers_of_this_project(
     running: Compose, client: httpx.AsyncClient
 ) -> None:
     components = (await health(client))["components"]
@@ -104,7 +104,7 @@ for method, path in (line.split() for line in sys.argv[1:]):
     assert set(codes[len(allowed) :]) <= {"403", "405"}
 
 
-def test_the_proxy_cannot_look_up_what_it_must_not_reach(running: Compose) -> None:
+def test_the_proxy_resolves_the_backend_but_no_service_behind_it(running: Compose) -> None:
     for name in ("db", "socket-proxy", "inference"):
         assert running("exec", "-T", "proxy", "getent", "hosts", name, check=False).returncode != 0, name
     assert running("exec", "-T", "proxy", "getent", "hosts", "backend").stdout
@@ -121,7 +121,7 @@ async def test_the_app_and_its_docs_render(page: Page) -> None:
     await expect(page.locator(".swagger-ui")).to_contain_text("/api/predict")
 
 
-async def test_flower_shows_every_prediction_to_those_with_the_password(
+async def test_flower_shows_a_prediction_only_with_the_password(
     running: Compose, client: httpx.AsyncClient
 ) -> None:
     prediction = await classify(client)
@@ -135,7 +135,7 @@ async def test_flower_shows_every_prediction_to_those_with_the_password(
     await eventually(shown)
 
 
-async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose) -> None:
+async def test_rabbitmq_s_queue_page_works_under_its_path_prefix(running: Compose) -> None:
     password = running.secret("monitor_password")
     complaints: list[str] = []
     async with open_page(running.address, password, complaints) as page:
@@ -146,7 +146,7 @@ async def test_rabbitmq_s_queue_page_works_behind_the_prefix(running: Compose) -
         await page.goto("/rabbitmq/#/queues/cifar/inference")
         await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
         await page.goto("about:blank")  # this ends RabbitMQ's scripts
-        # RabbitMQ's scripts may fail on an empty graph. `open_page` fails only on what its policy forbids.
+        # RabbitMQ's scripts may fail on an empty graph. Only violations of the page's policy fail this test.
         complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 
@@ -216,7 +216,7 @@ async def test_more_backends_and_workers_share_the_work_as_they_come_and_go(
         return len({entry["upstream"] for entry in entries if entry["uri"] == "/api/predict"}) >= 2
 
     await eventually(both_backends_are_asked, 60)
-    for _ in range(8):  # whichever backend took the upload, and whichever holds the stream
+    for _ in range(8):  # the upload and the stream may be at different backends
         assert (await follow(client))[-1] == "succeeded"
     running("up", "--wait", "--no-recreate", "--scale", "backend=1", "--scale", "inference=1")
     for _ in range(20):
@@ -237,7 +237,7 @@ async def test_a_request_id_is_in_the_logs_of_three_services(
     await eventually(told)
 
 
-async def test_a_stop_ends_open_streams_in_good_order_and_a_start_keeps_the_history(
+async def test_a_stop_ends_open_streams_without_an_error_and_a_start_keeps_the_history(
     running: Compose, client: httpx.AsyncClient
 ) -> None:
     prediction = await classify(client)

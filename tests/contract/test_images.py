@@ -1,4 +1,4 @@
-"""The packages in each service's Docker image, read from the lock file that builds it."""
+"""The packages in each service's Docker image, according to uv.lock."""
 
 import tomllib
 
@@ -10,7 +10,7 @@ LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())
 
 
 def closure(member: str) -> set[str]:
-    """Every package in the member's image, except ONNX Runtime, whose build depends on the machine."""
+    """All packages of a workspace member, except ONNX Runtime, because its build depends on the machine."""
     needs: dict[str, set[str]] = {}
     for package in LOCK["package"]:
         dependencies = package.get("dependencies", []) + [

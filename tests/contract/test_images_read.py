@@ -1,4 +1,4 @@
-"""Training decodes images to the same pixels as the service decodes uploads."""
+"""Training decodes an image to the same pixels as the backend."""
 
 from pathlib import Path
 
@@ -52,11 +52,11 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_training_and_the_service_decode_an_image_to_the_same_pixels(
+def test_training_and_the_backend_decode_an_image_to_the_same_pixels(
     file: str, read: dict[str, bytes]
 ) -> None:
     assert read[file] == decode(FILES[file], max_pixels=10**6)
 
 
-def test_training_accepts_every_format_that_the_service_accepts() -> None:
+def test_training_accepts_every_format_that_the_backend_accepts() -> None:
     assert set(FORMATS) <= set(files.FORMATS)

@@ -1,4 +1,7 @@
-"""Every setting is in compose.yaml, .env.example and docs/settings.md, with the same default."""
+"""Every setting is in compose.yaml and docs/settings.md. If users may set it, it is also in .env.example.
+
+A default is the same in all these files.
+"""
 
 import re
 
@@ -63,7 +66,7 @@ def test_docker_and_local_mode_fill_in_every_value_of_the_proxy() -> None:
     names = set(re.findall(r"\$\{(\w+)\}", (REPOSITORY / "proxy/site.conf.template").read_text()))
     local = (REPOSITORY / "scripts/local/files.py").read_text()
     container = service_block("proxy") + (REPOSITORY / "proxy/Dockerfile").read_text()
-    assert "TRUSTED_PROXIES:" in container  # the container sets two of the values from it
+    assert "TRUSTED_PROXIES:" in container  # from it the container sets REAL_IP_FROM and TRUSTED_ADDRESSES
     assert {name for name in names if f'"{name}":' not in local} == set()
     assert {name for name in names if f"{name}:" not in container and f"{name}=" not in container} == set()
     for setting, default in (

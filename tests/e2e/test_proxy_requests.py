@@ -63,7 +63,7 @@ async def test_an_address_that_is_not_encoded_gets_advice(system: Config) -> Non
 
 
 @pytest.mark.parametrize(("header", "status"), [("If-Match", 412), ("Range", 416)])
-async def test_if_match_or_range_that_a_file_of_the_ui_cannot_satisfy_gets_a_plain_answer(
+async def test_if_match_or_range_that_cannot_be_satisfied_gets_a_plain_text_answer(
     client: httpx.AsyncClient, header: str, status: int
 ) -> None:
     answer = await client.get("/icon.svg", headers={header: "bytes=90000-"})
@@ -71,7 +71,7 @@ async def test_if_match_or_range_that_a_file_of_the_ui_cannot_satisfy_gets_a_pla
     assert answer.text.startswith(f"{status} ")
 
 
-async def test_large_cookies_are_accepted_and_the_refusal_of_larger_ones_names_them(
+async def test_large_cookies_are_accepted_and_larger_ones_are_refused_with_advice(
     client: httpx.AsyncClient,
 ) -> None:
     """A browser also sends the cookies of every other application on `localhost`."""
@@ -107,7 +107,7 @@ async def test_the_backend_answers_head_and_options_and_refuses_other_methods(
 
 
 @pytest.mark.parametrize("method", ["FOO", "PROPFIND", "QUERY"])
-async def test_a_method_that_no_address_has_is_refused_with_the_methods_of_the_api(
+async def test_a_method_that_no_address_accepts_is_refused_with_the_methods_of_the_api(
     method: str, client: httpx.AsyncClient
 ) -> None:
     refused = await client.request(method, "/api/models")
@@ -115,7 +115,7 @@ async def test_a_method_that_no_address_has_is_refused_with_the_methods_of_the_a
     assert refused.headers["allow"] == "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
-async def test_the_bare_prefix_of_the_api_is_no_redirect(client: httpx.AsyncClient) -> None:
+async def test_the_address_api_without_a_slash_is_not_redirected(client: httpx.AsyncClient) -> None:
     for answer in (await client.get("/api"), await client.post("/api")):
         assert_is_problem(answer, 404, "Not Found")
 

@@ -32,7 +32,7 @@ def test_every_heic_brand_is_identified(brand: bytes) -> None:
     assert decode(data[:8] + brand + data[12:], LIMIT) == decode(data, LIMIT)
 
 
-def test_an_avif_with_the_brand_shared_with_heif_is_decoded() -> None:
+def test_an_avif_with_the_brand_mif1_is_decoded() -> None:
     data = encode(Image.new("RGB", (40, 40), "red"), "AVIF")
     assert decode(data[:8] + b"mif1" + data[12:], LIMIT)[0] > 240
 
@@ -86,6 +86,6 @@ def test_hiding_metadata_changes_no_pixel() -> None:
 
 
 @pytest.mark.parametrize("brand", [b"hevc", b"avis"])
-def test_a_sequence_without_a_still_image_is_refused_by_name(brand: bytes) -> None:
+def test_a_sequence_without_a_still_image_is_refused_with_the_reason(brand: bytes) -> None:
     with pytest.raises(UnsupportedVariant, match="without a still image"):
         decode(box(b"ftyp", brand, bytes(4), brand) + box(b"moov", bytes(8)) + box(b"mdat", bytes(99)), LIMIT)

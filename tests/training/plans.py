@@ -1,4 +1,4 @@
-"""Plans of runs that take a second."""
+"""Training plans whose runs take about a second, and a teacher for them."""
 
 import numpy as np
 import torch

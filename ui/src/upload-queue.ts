@@ -2,7 +2,7 @@ import { asProblem, type uploadImage } from "./api";
 import type { PredictionStore } from "./predictions";
 import type { Upload } from "./upload-list";
 
-// Over HTTP/1.1 a browser opens six connections to a host. Two are for the streams of predictions and of a
+// Over HTTP/1.1 a browser opens at most six connections to a host. Two are for the streams of predictions and of a
 // training, one is for other requests.
 const MAX_IN_FLIGHT = 3;
 
@@ -16,7 +16,7 @@ export class UploadQueue {
     private readonly send: typeof uploadImage,
   ) {}
 
-  /** Whether an upload has no answer yet. It may be lost if the page is closed. */
+  /** Whether an upload has no answer yet. Such an upload may be lost if the page is closed. */
   get hasUnanswered(): boolean {
     return this.#inFlight + this.#waiting.length > 0;
   }

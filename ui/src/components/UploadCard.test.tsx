@@ -68,7 +68,7 @@ test("a card shows each stage from waiting to the label", () => {
   );
 });
 
-test("an upload that the service refuses shows the problem's title and detail", () => {
+test("a refused upload shows the problem's title and detail", () => {
   const problem = new ApiProblem(415, "Not a supported image", "Convert it to JPEG.", "01a2");
   render(card({ at: "refused", problem }));
   screen.getByText("Not a supported image");
@@ -77,7 +77,7 @@ test("an upload that the service refuses shows the problem's title and detail", 
   expect(screen.queryByRole("button")).toBeNull();
 });
 
-test("an upload that can be retried has a button, and the focus stays with its card", () => {
+test("an upload that can be retried has a button, which moves the focus to the card", () => {
   const problem = new ApiProblem(503, "Database unavailable", "Try again.");
   const { rerender } = render(card({ at: "refused", problem }));
   const button = screen.getByRole("button", { name: "Try again" });
@@ -98,7 +98,7 @@ test("a failed prediction shows the reason", () => {
   screen.getByText("The worker stopped 3 times while it had this image; upload it again.");
 });
 
-test("an unfamiliar image has a note and a guess, and one bar less", () => {
+test("an unfamiliar image has a note and a guess, and one bar fewer", () => {
   const accepted: Stage = { at: "accepted", id: succeeded.id };
   const { rerender } = render(card(accepted, { ...succeeded, unfamiliar: true }));
   screen.getByText("Looks like none of the model's classes");
