@@ -5,11 +5,11 @@ RUNS ?= 5
 TRAIN_FLAGS ?=
 GPU_FLAGS ?=
 BENCH_FLAGS ?=
-# LitServe needs a package that shadows one of the backend's, so it has an environment of its own.
+# LitServe needs a package that shadows a package of the backend, so the benchmark has its own environment.
 BENCH_VENV := .local/bench/venv
 # make passes DATA through the environment, because a path may contain spaces.
 RUN_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
-# Without these settings glibc returns large blocks to the system and allocates them again at every step.
+# Without these settings glibc returns large blocks of memory to the kernel and allocates them again at every step.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000
 
 help: ## Print this list
@@ -63,15 +63,15 @@ import-model: ## Publish your own torch module (MODULE=file.py:function; DATA as
 	@scripts/bootstrap torch
 	@$(RUN) python -m training.import_model --module "$(MODULE)" $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
 
-bench-train: ## Train RUNS times (5) and print a table of time and accuracy (RECIPE, DATA as for train)
+bench-train: ## Train RUNS times, print a table of time and accuracy (RUNS=5; RECIPE, DATA as for train)
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(RUN_FLAGS)
 
-gpu-check: ## Measure health, serving and training on a GPU (DATA as for train; GPU_FLAGS=--help)
+gpu-check: ## Check and measure the health report, serving and training on a GPU (DATA as for train; GPU_FLAGS=--help)
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m tests.gpu $${DATA:+--data "$$DATA"} $(GPU_FLAGS)
 
-bench: ## Compare a separate system with LitServe (BENCH_FLAGS=--quick, or --help)
+bench: ## Compare a separate copy of the system with LitServe (BENCH_FLAGS=--quick, or --help)
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) scripts/bootstrap bench
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) $(RUN) python -m tests.load.bench $(BENCH_FLAGS)
 
@@ -79,7 +79,7 @@ bench-test: ## Run the tests of the benchmark that need LitServe
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) scripts/bootstrap bench
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) $(RUN) pytest -m litserve tests/load
 
-e2e: ## Run only the tests of the whole system, with those in the browser
+e2e: ## Run only the tests of the whole system, including those in the browser
 	@scripts/bootstrap tests
 	@$(RUN) pytest tests/e2e
 

@@ -1,11 +1,11 @@
 """The process that decodes uploads: `python -m backend.decoder PIXELS SECONDS BYTES`.
 
-It reads requests from standard input, answers them in turn on standard output, and ends when its input ends.
+It reads requests from standard input, answers them in order on standard output, and ends when its input ends.
 A request is a line of JSON and the file: {"bytes": 1234, "request_id": "…"}. An answer is a line of JSON and
 the pixels: {"bytes": 3072}. A refusal has no pixels: {"bytes": 0, "refused": "DamagedImage", "text": "…"}.
 
-A file that takes more than SECONDS of CPU time or BYTES of memory ends the process. So if the backend ends,
-the process ends too, at the latest SECONDS of CPU time later.
+A file with more than PIXELS pixels is refused. A file that takes more than SECONDS of CPU time or BYTES of
+memory ends the process. If the backend ends, the process ends too, at the latest after its current file.
 """
 
 import json
@@ -52,7 +52,7 @@ def answer(
 
 
 def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one of its causes, is a lack of memory. If so, the file may be sound."""
+    """Whether an error, or one of its causes, is a lack of memory. If so, the file may be valid."""
     while error is not None:
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             return True

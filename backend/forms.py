@@ -14,9 +14,9 @@ from backend.settings import Settings
 
 FIELD = "file"
 MAX_OTHER_PARTS = 1000
-MAX_HEADERS = 100  # of one part. Browsers send two, mail and batch tools a dozen.
-MAX_HEADER_BYTES = 16 * 1024  # of one header; 255 characters take up to 3 kB in `filename*`
-SHOWN_PARTS, SHOWN_CHARACTERS = 10, 40  # in an error
+MAX_HEADERS = 100  # of one part. Browsers send two headers, mail and batch tools send about twelve.
+MAX_HEADER_BYTES = 16 * 1024  # of one header; a name of 255 characters takes up to 3 kB in `filename*`
+SHOWN_PARTS, SHOWN_CHARACTERS = 10, 40  # the most that an error text shows
 MALFORMED = (LookupError, TypeError, ValueError)  # errors of `email` for malformed parameters
 ENCODINGS = {"", "binary", "8bit", "7bit"}  # encodings that leave the bytes as they are
 
@@ -91,7 +91,7 @@ async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tup
 
 
 def read_boundary(request: Request) -> bytes:
-    """The boundary between the parts. Raises NO_FILE for a body without one, of another type, or encoded."""
+    """The boundary between parts. Raises NO_FILE if the body has no boundary, another type or an encoding."""
     head = Message()
     head["Content-Type"] = request.headers.get("content-type", "")
     if head.get_content_type() != "multipart/form-data":
@@ -126,8 +126,8 @@ async def read_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
 
 
 def begin_file(segment: MultipartSegment, max_bytes: int, others: list[str]) -> FilePart | None:
-    """The file that this part starts, or None. Another part's name is added to `others`. Raises
-    REQUEST_TOO_LARGE.
+    """The file that this part starts. If the part is not a file or is not named FIELD, adds its name to
+    `others` and returns None. Raises REQUEST_TOO_LARGE if there are too many others.
 
     A part without a file name is a file if its Content-Type is not text.
     """

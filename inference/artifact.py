@@ -49,7 +49,7 @@ class Artifact:
 
     card: Card
     fields: dict[str, Any]
-    """The whole card, for people."""
+    """The whole card, as the table `models` stores it."""
     float32: bytes
     int8: bytes | ArtifactError | None
     """The int8 model, or why it cannot be read. None: the card names none."""

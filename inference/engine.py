@@ -16,11 +16,11 @@ Precision = Literal["float32", "int8"]
 Answers = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Probabilities (batch, classes) and energies (batch,)."""
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# MAX_DIFFERENCE is for each probability: TF32 and fused kernels stay below it. MAX_INT8_DIFFERENCE is for the
-# mean, over the images, of half the sum of the differences: a CPU that computes int8 wrongly exceeds it.
+# MAX_DIFFERENCE limits each probability's error; TF32 and fused kernels stay below it. MAX_INT8_DIFFERENCE
+# limits half the sum of an image's errors, averaged over images; a CPU that computes int8 wrongly exceeds it.
 MAX_DIFFERENCE, MAX_INT8_DIFFERENCE = 0.02, 0.1
 MAX_SUM_ERROR = 1e-3  # of the probabilities of an image
-# ONNX Runtime's messages hold places in its source, with the signature of the C++ function.
+# ONNX Runtime's error texts contain source files, line numbers and C++ signatures. `_quote` removes them.
 CPP_PLACE = re.compile(r"\S+\.(cc|h):\d+ ([^()]*::[^()]*\([^()]*\) )?")
 
 
@@ -46,7 +46,7 @@ class Engine:
         return probabilities, energies
 
     def check(self, check: Check, precision: Precision) -> Answers:
-        """The answers for the reference images. Raises ArtifactError if they differ from the artifact's."""
+        """The answers to the reference images. Raises ArtifactError if they differ too much from `check`."""
         probabilities, energies = self.answer(check.images, check.probabilities.shape[1])
         differences = np.abs(probabilities - check.probabilities)  # (count, classes)
         worst, mean = float(differences.max()), float(differences.sum(1).mean() / 2)
@@ -76,8 +76,8 @@ class Engine:
 
 
 def are_answers(probabilities: NDArray[np.float32], energies: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """For each image, whether its answer is a finite energy and probabilities that add up to one."""
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
+    """For each image, whether its energy is finite and its probabilities are at least 0 and add up to 1."""
+    with np.errstate(invalid="ignore"):  # no warning for infinity minus infinity
         off = np.abs(probabilities.sum(1) - 1)
     return np.isfinite(energies) & (off <= MAX_SUM_ERROR) & (probabilities >= 0).all(1)
 
@@ -88,7 +88,7 @@ def are_close(values: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
 
 
 def list_batch_sizes(max_batch_size: int) -> list[int]:
-    """The sizes that a trial and a warm-up run."""
+    """The sizes of the batches in a trial and a warm-up."""
     return sorted({min(size, max_batch_size) for size in (1, 2, 8, max_batch_size)})
 
 

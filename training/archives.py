@@ -45,7 +45,7 @@ def locked(cache: Path) -> Generator[None]:
 
 
 def unpack(archive: Path, cache: Path) -> Path:
-    """Unpack to a folder named by the file's hash, unless it exists; returns its path. Raises DataError."""
+    """The unpacked archive: a folder named by its hash, created if it is missing. Raises DataError."""
     with archive.open("rb") as file:
         root = cache / f"{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}-{LAYOUT}"
     if root.exists():

@@ -170,7 +170,7 @@ def settings(servers: Config) -> Settings:
 
 @pytest.fixture(autouse=True)
 def decoders_start_at_their_first_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no decoder process with a backend: three processes a test took two thirds of the CPU time.
+    """Start no decoder processes with a backend: three in each test took two thirds of the CPU time.
 
     `test_decoders.py` overrides this fixture, and so tests the start too.
     """

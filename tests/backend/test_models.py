@@ -140,7 +140,7 @@ async def test_the_model_activated_last_without_an_error_is_the_active_one(
 async def test_activating_a_model_makes_it_active_and_notifies_the_workers(
     api: Api, add: Add, database: asyncpg.Connection
 ) -> None:
-    await add("m-1", activated="2999-01-01T00:00:00Z")  # the clock was set back later
+    await add("m-1", activated="2999-01-01T00:00:00Z")  # the clock was ahead and has been set back
     await add("m-2")
     told: list[object] = []
     await database.add_listener("models", lambda *args: told.append(args))

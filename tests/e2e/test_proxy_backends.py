@@ -86,7 +86,7 @@ async def test_only_idempotent_requests_are_retried_after_a_closed_connection(
 
 @pytest.mark.parametrize("size", [1000, 30_000, 500_000])
 async def test_the_head_and_body_of_an_upload_are_sent_together(tmp_path: Path, size: int) -> None:
-    """Otherwise the body waits for the acknowledgement of the head, which TCP may delay by 40 ms."""
+    """A separate body would wait for the acknowledgement of the head, which TCP may delay by 40 ms."""
     first: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

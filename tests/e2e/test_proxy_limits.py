@@ -32,7 +32,7 @@ async def test_a_client_that_never_ends_its_headers_is_disconnected(proxy_withou
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy_without_servers.http_port)
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
     started = time.monotonic()
-    with pytest.raises(ConnectionResetError):  # because of reset_timedout_connection
+    with pytest.raises(ConnectionResetError):  # nginx sends a reset: `reset_timedout_connection`
         await asyncio.wait_for(reader.read(), 15)
     assert time.monotonic() - started > 9
     writer.close()

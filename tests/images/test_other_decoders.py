@@ -1,7 +1,8 @@
-"""Images decode to the same pixels as in Chromium, which shows what users see, and in ImageMagick.
+"""The package `images` decodes files to the same pixels as Chromium and ImageMagick do.
 
-The files are those of variants.py. They have 32 x 32 pixels, so decoding does not scale them. Where this
-package differs from one of the two decoders, NOT_FOLLOWED names that decoder and the reason.
+Chromium shows what users see. The files are those of variants.py. They have 32 x 32 pixels, so decoding does
+not scale them. If `images` differs from one of the two decoders, NOT_FOLLOWED names that decoder and the
+reason.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from tests.e2e.conftest import launch_chromium
 from tests.images.files import SIDE
 from tests.images.variants import FILES, SHOWN
 
-# Files (a pattern), the decoder that this package differs from, and the reason.
+# A pattern for names of files, the decoder from which `images` differs, and the reason.
 NOT_FOLLOWED = {
     r"PNG grey \d, tRNS high bits": (
         "ImageMagick",

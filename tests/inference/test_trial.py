@@ -44,7 +44,7 @@ def with_node(op: str, /, domain: str = "", **attributes: Any) -> list[NodeProto
 
 
 def endless() -> list[NodeProto]:
-    """The model after a loop that never ends."""
+    """A loop that never ends, then the model's nodes."""
     condition = helper.make_node("Identity", ["go"], ["go_on"])
     body = helper.make_graph(
         [condition],
@@ -66,7 +66,7 @@ def future() -> bytes:
 
 
 def mapped() -> list[NodeProto]:
-    """The model, and a graph that runs for each tensor of a sequence."""
+    """The model's nodes, then a graph that runs for each tensor of a sequence."""
     copy = helper.make_node("Identity", ["one"], ["same"])
     body = helper.make_graph(
         [copy], "body", [value("one", TensorProto.FLOAT)], [value("same", TensorProto.FLOAT)]
@@ -76,7 +76,7 @@ def mapped() -> list[NodeProto]:
 
 
 def sized_by_the_image() -> bytes:
-    """The model, and a tensor whose size is the value of the brightest pixel."""
+    """The model with an additional tensor, whose size is the value of the brightest pixel."""
     nodes = [
         helper.make_node("Cast", ["images"], ["numbers"], to=TensorProto.INT64),
         helper.make_node("ReduceMax", ["numbers"], ["size"]),
@@ -87,7 +87,9 @@ def sized_by_the_image() -> bytes:
 
 
 def with_pairs(*nodes: NodeProto, **constants: int) -> bytes:
-    """The model, but `nodes` compute its energy from `sound`, the right one. `is_pair`: a batch of two."""
+    """The model, but `nodes` compute its energy. They may use `sound`, the correct energy, and `is_pair`,
+    which is true for a batch of two images.
+    """
     given = [constant(name, number) for name, number in (constants | {"two": 2}).items()]
     size = helper.make_node("Shape", ["images"], ["size"], end=1)
     pair = helper.make_node("Equal", ["size", "two"], ["is_pair"])
@@ -96,7 +98,7 @@ def with_pairs(*nodes: NodeProto, **constants: int) -> bytes:
 
 
 def mixed() -> list[NodeProto]:
-    """The model, but from each logit its mean over the batch is subtracted."""
+    """The model, but it subtracts the mean over the batch from the logits of each class."""
     nodes = make_nodes()
     nodes[3].output[0] = "own"
     mean = helper.make_node("ReduceMean", ["own", "first"], ["common"])

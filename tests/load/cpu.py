@@ -1,4 +1,4 @@
-"""CPU time of the processes that serve, and of all others on the machine."""
+"""CPU time of the processes that serve, and of the whole machine."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Reading:
-    """CPU seconds so far."""
+    """CPU seconds so far, or between two readings."""
 
     groups: Mapping[str, float]
     machine: float

@@ -1,4 +1,4 @@
-"""The benchmark runs the training command and prints a table of the cards."""
+"""The benchmark runs the training command and prints a table of the figures in the cards."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Builds the worker: the Celery app, its task, and the table of runs."""
+"""Builds the worker: the Celery app, its task, and the connection to the database."""
 
 import threading
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ class Run:
     data: str | None
     activation: str
     attempt: int
-    """From 1. A run whose attempt is above MAX_ATTEMPTS fails."""
+    """Starts at 1. A run whose attempt is above MAX_ATTEMPTS fails."""
 
 
 @dataclass(frozen=True)

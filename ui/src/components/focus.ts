@@ -2,7 +2,7 @@ import { type RefObject, useLayoutEffect, useRef } from "react";
 
 export type FocusTarget = RefObject<HTMLElement | null>;
 
-/** Returns a ref for an element. If it is removed while it has the focus, `nextFocus` gets the focus. */
+/** Returns a ref for an element. If the element is removed while the focus is inside, `nextFocus` gets the focus. */
 export function useFocusHandover<E extends HTMLElement>(nextFocus: FocusTarget): RefObject<E | null> {
   const ref = useRef<E>(null);
   useLayoutEffect(() => {
