@@ -10,7 +10,7 @@ from images.orientation import read_orientation
 from images.picture import Picture, check_pixels, place
 
 ALPHA = 0x10  # a flag of VP8X
-MAX_CHUNKS = 100_000  # reading past 100,000 chunks takes 40 ms
+MAX_CHUNKS = 100_000  # reading the headers of 100,000 chunks takes 40 ms
 
 Chunks = dict[bytes, memoryview]
 
@@ -50,7 +50,7 @@ def _three(content: memoryview, at: int) -> int:
 
 
 def _read_size(frame: Chunks) -> tuple[int, int]:
-    """Width and height in the header of the pixels."""
+    """Width and height, from the header of the chunk with the pixels."""
     if b"VP8L" in frame:
         (bits,) = struct.unpack_from("<I", frame[b"VP8L"], 1)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
@@ -59,7 +59,7 @@ def _read_size(frame: Chunks) -> tuple[int, int]:
 
 
 def _pack(frame: Chunks, size: tuple[int, int]) -> bytes:
-    """A WebP of one image."""
+    """A WebP file that holds only this frame."""
     names = [b"VP8L"] if b"VP8L" in frame else [name for name in (b"ALPH", b"VP8 ") if name in frame]
     parts = [
         struct.pack("<4sI", name, len(frame[name])) + frame[name] + b"\0" * (len(frame[name]) % 2)

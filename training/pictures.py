@@ -38,7 +38,7 @@ def draw(answers: Answers, classes: Sequence[str], curve: Sequence[Epoch]) -> di
 
 
 def make_drawable(classes: Sequence[str]) -> list[str]:
-    """Names to draw: "class <number>" if `find_fonts` finds no font for a letter; long names shortened."""
+    """Names to draw: "class <number>" if a letter is in none of the fonts. Long names are shortened."""
     letters: set[int] = set()
     for family in find_fonts():
         letters |= font_manager.get_font(font_manager.findfont(family)).get_charmap().keys()

@@ -89,7 +89,7 @@ async def predict(request: Request) -> Response:
         deadline = received + wait_seconds if wait_seconds else None
         entries = await services.submissions.submit(files, deadline, key)
     except ServiceError as error:
-        if error.refusal is not Refusal.NOTHING_ACCEPTED:  # `submit` has counted each of its files
+        if error.refusal is not Refusal.NOTHING_ACCEPTED:  # `submit` has counted each refused file
             services.metrics.refused.labels(error.refusal.title).inc()
         raise
     headers = {"Preference-Applied": f"wait={wait_seconds}"} if wait_seconds else {}

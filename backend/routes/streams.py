@@ -23,7 +23,7 @@ router = APIRouter(tags=["live status"])
 
 
 def check_unread(seen: EventId | None, status: Status) -> None:
-    """Raises HTTPException(204) if the reader has received the terminal event: its EventSource then stops."""
+    """Raises HTTPException(204) if the reader has received the terminal event: 204 stops its EventSource."""
     if seen and seen.ended and status in TERMINAL:
         raise HTTPException(204)
 
@@ -80,8 +80,8 @@ async def follow_predictions(stream: Annotated[AsyncIterator[bytes], Depends(ope
     """Sends events `prediction`: first the newest 1,000 unfinished predictions, then each change. An event
     `deleted` has the id of a prediction that was removed.
 
-    A reader that sends `Last-Event-ID` receives each prediction that has changed since then. If more than
-    1,000 have changed, or that event is not stored any more, the first event is `reload`. It tells the reader
-    to read the history (`GET /api/predictions`) again. Then come the newest 1,000 unfinished predictions.
+    A reader that sends `Last-Event-ID` receives each prediction that has changed since that event. If more
+    than 1,000 have changed, or that event is no longer stored, the first event is `reload`. It tells the
+    reader to read the history (`GET /api/predictions`) again. The newest 1,000 unfinished predictions follow.
     """
     return as_stream(stream)

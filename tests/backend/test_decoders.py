@@ -30,7 +30,7 @@ PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JP
 
 @pytest.fixture(autouse=True)
 def decoders_start_at_their_first_file() -> None:
-    """Overrides the fixture of conftest.py: the backends of these tests start their decoders at once."""
+    """Switches off the fixture of conftest.py: in these tests a backend starts its decoders at once."""
 
 
 def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
@@ -42,7 +42,7 @@ def slow_png(width: int = 4_000, height: int = 3_900) -> bytes:
 
 
 def decoder_processes(of: int | None = None) -> list[psutil.Process]:
-    """The decoder processes of a backend, in this process or in another one."""
+    """The decoder processes of a backend: of this process, or of the process with the id `of`."""
     found: list[psutil.Process] = []
     for child in psutil.Process(of).children():
         with suppress(psutil.NoSuchProcess):  # it has just ended
@@ -72,7 +72,7 @@ async def decoders() -> AsyncGenerator[Decoders]:
     await decoders.stop()
 
 
-async def test_a_process_decodes_to_the_same_pixels(decoders: Decoders) -> None:
+async def test_a_decoder_process_returns_the_same_pixels_as_decode(decoders: Decoders) -> None:
     assert await decoders.decode(PHOTO) == decode(PHOTO, 10**6)
 
 
@@ -130,7 +130,7 @@ async def test_a_process_that_ends_while_it_waits_is_replaced(decoders: Decoders
 
 
 async def test_files_are_decoded_in_the_order_of_arrival(decoders: Decoders) -> None:
-    """A fourth request is not delayed until three requests with many files have ended."""
+    """A request with one file does not wait for the end of three requests with many files."""
     order: list[str] = []
 
     async def send(name: str, count: int) -> None:
@@ -154,7 +154,7 @@ async def test_an_ordinary_photo_is_answered_while_another_file_is_slow(
         return answer
 
     first, second, large = decoder_processes()
-    with frozen([second, large]):  # the lane takes the second one first
+    with frozen([second, large]):  # the ordinary lane takes its second process first
         slow = asyncio.create_task(send("slow"))
         await eventually(lambda: held(api))
         assert (await send("photo")).status_code == 202
@@ -166,6 +166,7 @@ async def test_an_ordinary_photo_is_answered_while_another_file_is_slow(
 
 
 async def held(api: Api) -> bool:
+    """Whether the backend holds the bytes of an upload."""
     return api.services.uploads.held_bytes > 0
 
 
@@ -248,7 +249,7 @@ async def backend(
 
 
 async def busy(client: httpx.AsyncClient) -> bool:
-    """Whether an upload is being read."""
+    """Whether an upload is being read or decoded."""
     figures = (await client.get("/metrics")).text
     return float(figures.split("\nbackend_upload_bytes_held ")[1].split()[0]) > 0
 

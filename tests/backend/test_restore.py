@@ -1,4 +1,4 @@
-"""Streams resume after a dump is restored into a new cluster, as in docs/runbook.md."""
+"""Streams resume after a dump is restored into a new PostgreSQL cluster, as in docs/runbook.md."""
 
 import json
 import os
@@ -23,7 +23,7 @@ CANCEL = "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Generator[Config]:
-    """A new cluster with the schema and its users."""
+    """A new PostgreSQL cluster with the schema and its roles."""
     yield from run_stack(tmp_path, ("postgres",))
 
 
@@ -78,7 +78,7 @@ async def test_streams_of_predictions_resume_after_a_restore(
     await database.execute(CANCEL, missed)
     restore(servers, machine)
     await reader.until(3)
-    # These changes are not in the dump: a change one minute in the future, and an upload.
+    # Not in the dump: an event whose number (a time in µs) is one minute in the future, and an upload.
     await database.execute("INSERT INTO events SELECT max(number) + 60000000, $1 FROM events", ended)
     later = (await api.upload(cat)).json()["id"]
     await reader.until(5)

@@ -9,27 +9,27 @@ from tests.chaos.worker_process import run_worker
 from tests.conftest import eventually
 
 
-async def test_a_lone_upload_does_not_wait_for_a_backlog_of_bulk(
+async def test_a_single_upload_does_not_wait_for_a_backlog_of_bulk(
     servers: Config, backend: Backend, log: Path
 ) -> None:
     for _ in range(40):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
     with run_worker(servers, log, seconds=0.05):
         await eventually(backend.has_begun, 60)
-        (lone,) = await backend.upload(FINE)
+        (single,) = await backend.upload(FINE)
         await eventually(backend.all_finished, 60)
         rows = await backend.rows()
-        later = [row for row in rows.values() if row["completed_at"] > rows[lone]["completed_at"]]
+        later = [row for row in rows.values() if row["completed_at"] > rows[single]["completed_at"]]
         assert len(later) > 20 * BATCH
 
 
-async def test_a_lone_upload_does_not_wait_for_all_redelivered_predictions(
+async def test_a_single_upload_does_not_wait_for_all_redelivered_predictions(
     servers: Config, backend: Backend, log: Path
 ) -> None:
     for _ in range(5):
         await backend.upload(*[FINE] * BATCH, queue=BULK)
 
-    with run_worker(servers, log, seconds=0.2):
+    with run_worker(servers, log, seconds=0.2):  # the end of the block kills the worker
         await eventually(backend.has_begun, 60)
 
     async def redelivered_ones_run() -> bool:
@@ -37,21 +37,23 @@ async def test_a_lone_upload_does_not_wait_for_all_redelivered_predictions(
 
     with run_worker(servers, log, seconds=0.01):
         await eventually(redelivered_ones_run, 60)
-        (lone,) = await backend.upload(FINE)
+        (single,) = await backend.upload(FINE)
         await eventually(backend.all_finished, 60)
     rows = await backend.rows()
-    assert rows[lone]["attempt"] == 1
-    later = [row for row in rows.values() if row["completed_at"] > rows[lone]["completed_at"]]
+    assert rows[single]["attempt"] == 1
+    later = [row for row in rows.values() if row["completed_at"] > rows[single]["completed_at"]]
     assert {(row["attempt"], row["batch_size"]) for row in later} == {(2, 1)}
     assert len(later) > BATCH
 
 
-async def test_bulk_does_not_starve_behind_lone_uploads(servers: Config, backend: Backend, log: Path) -> None:
+async def test_bulk_does_not_starve_behind_single_uploads(
+    servers: Config, backend: Backend, log: Path
+) -> None:
     bulk = await backend.upload(*[FINE] * BATCH, queue=BULK)
-    lone = await backend.store(*[FINE] * 20 * BATCH)
-    await asyncio.gather(*[backend.publish([id]) for id in lone])
+    single = await backend.store(*[FINE] * 20 * BATCH)
+    await asyncio.gather(*[backend.publish([id]) for id in single])
     with run_worker(servers, log, seconds=0.05):
         await eventually(backend.all_finished, 60)
         rows = await backend.rows()
         last = max(rows[id]["completed_at"] for id in bulk)
-        assert sum(rows[id]["completed_at"] > last for id in lone) > 5 * BATCH
+        assert sum(rows[id]["completed_at"] > last for id in single) > 5 * BATCH

@@ -32,7 +32,7 @@ PIXELS = [os.urandom(3072) for _ in range(16)]
 
 
 def copy_shipped(models: Path, version: str, **card: Any) -> Path:
-    """Copy the shipped model to another version, which appears in one rename."""
+    """Copy the shipped model to another version. One rename makes its complete folder visible."""
     partial_folder = models / f".{version}"
     partial_folder.mkdir()
     whole = json.loads((SHIPPED_MODEL / "card.json").read_text()) | {"version": version} | card
@@ -99,7 +99,7 @@ async def publish(
 
 
 async def upload(publish: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Upload UPLOADS_A_SECOND images each second. It does not wait until they are finished."""
+    """Upload UPLOADS_A_SECOND images each second, without waiting for their outcomes."""
     started = time.monotonic()
     for number in range(int(seconds * UPLOADS_A_SECOND)):
         await asyncio.sleep(max(0.0, started + number / UPLOADS_A_SECOND - time.monotonic()))
@@ -140,7 +140,7 @@ async def test_predictions_finish_while_versions_are_swapped(
         copy_shipped(worker.models, FIRST)
         await wait_until_served(database, FIRST, 60)
         copy_shipped(worker.models, SECOND, activation="never")
-        await upload(publish, 2)  # because the first forward passes are slow
+        await upload(publish, 2)  # not measured: the first forward passes are slow
         await eventually(partial(all_finished, database), 60)
         await database.execute("TRUNCATE predictions")
 

@@ -1,4 +1,4 @@
-"""Every file that the documents link to exists, and every file of the repository that they name."""
+"""The files that the documents link to or name in backticks exist."""
 
 import re
 from pathlib import Path

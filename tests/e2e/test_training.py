@@ -19,7 +19,7 @@ from tests.conftest import SAMPLES, eventually, pid_of, read_events
 from tests.e2e.conftest import read_log
 from tests.two_colours import write_two_colours
 
-SECONDS = 300  # the training process loads torch, at low CPU priority
+SECONDS = 300  # a training takes long: its process loads PyTorch at low CPU priority
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ async def start(client: httpx.AsyncClient, **options: Any) -> dict[str, Any]:
 
 
 async def pass_time(system: Config, training: dict[str, Any]) -> None:
-    """Act as if the worker had been silent for the 20 seconds after which its run counts as lost."""
+    """Act as if the worker had been silent for 20 seconds: then its run counts as lost."""
     database = await asyncpg.connect(system.database_url("cifar"))
     await database.execute(
         "UPDATE trainings SET seen_at = seen_at - interval '20 s' WHERE id = $1", training["id"]

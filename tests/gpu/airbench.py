@@ -1,7 +1,7 @@
 """Compares the recipes with airbench's own code, which is not in this repository, on the same images and GPU.
 
-A copy of each script does fewer than its 200 runs. The first run is dropped, because it compiles. The seconds
-are those of training and of one evaluation with six views.
+Each script makes 200 runs; a copy with fewer runs is executed. Its first run is dropped, because it compiles.
+The seconds are those of training and of one evaluation with six views.
 """
 
 import re
@@ -60,7 +60,7 @@ def read(output: str, runs: int) -> Reference:
 
 
 def compare(recipe: str, runs: Sequence[Trained], reference: Reference) -> None:
-    """Check that a recipe is as accurate as the reference and no slower. Both time the same steps."""
+    """Check that a recipe is as accurate as the reference and no slower. Both times cover the same steps."""
     seconds = statistics.mean(run.training + run.six_views_seconds for run in runs)
     six_views = statistics.mean(run.six_views for run in runs)
     own = f"{seconds:.2f} s to {six_views:.2%} by six views"

@@ -20,7 +20,7 @@ def group(count: int = 1, *, is_bulk: bool = False, is_redelivered: bool = False
 
 
 def add(collector: Collector, *counts: int, is_bulk: bool = False) -> list[UUID]:
-    """Add a message for each count of predictions. Returns the ids of all."""
+    """Add one message for each count, with that many predictions. Returns the ids of all predictions."""
     groups = [group(count, is_bulk=is_bulk) for count in counts]
     for each in groups:
         collector.add(each)

@@ -35,7 +35,7 @@ def small_networks() -> Generator[None]:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the pictures, which take half of a small run. The fixture `published` draws them."""
+    """Draw no pictures, which take half of the time of a small run. test_publish.py tests the pictures."""
     monkeypatch.setattr(pictures, "draw", lambda *_: {})
 
 

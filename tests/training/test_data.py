@@ -36,7 +36,7 @@ def test_a_folder_tree_is_read_with_its_own_classes(tree: Path, tmp_path: Path) 
     assert {int(image[0, 0, 0]) for image in dataset.test.images[dataset.test.labels == 1]} == {220}
 
 
-def test_a_class_may_have_a_name_with_joiners(tree: Path, tmp_path: Path) -> None:
+def test_a_class_may_have_a_name_with_zero_width_joiners(tree: Path, tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tree / part / "dark").rename(tree / part / "\u0645\u06cc\u200c\u0634\u0628")  # Persian
         (tree / part / "light").rename(tree / part / "\U0001f468\u200d\U0001f469")  # emoji
@@ -69,7 +69,7 @@ def test_an_archive_is_unpacked_once_and_equals_its_folder(kind: str, tree: Path
     assert not list(cache.glob(".partial-*"))
 
 
-def test_what_a_killed_process_has_unpacked_is_removed(tree: Path, tmp_path: Path) -> None:
+def test_files_that_a_killed_process_unpacked_are_removed(tree: Path, tmp_path: Path) -> None:
     archive = tmp_path / "images.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(tree, ".")
@@ -100,7 +100,7 @@ def test_several_loads_of_one_archive_unpack_it_once(tree: Path, tmp_path: Path)
     assert len(list(cache.glob("[!.]*"))) == 1
 
 
-def test_a_data_set_may_lie_one_folder_deeper_beside_others(tree: Path, tmp_path: Path) -> None:
+def test_a_data_set_may_lie_one_folder_deeper_beside_a_system_folder(tree: Path, tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()
     (outer / "__MACOSX").mkdir()

@@ -55,7 +55,7 @@ test("a stream that was closed by an error status is opened again, once", () => 
   expect(onConnection).toHaveBeenLastCalledWith("live");
 });
 
-test("the stream of a training passes on the training and its epochs until it is closed", () => {
+test("the stream of a training passes on the training and its epochs, and can be closed", () => {
   const handlers = { onTraining: vi.fn(), onEpoch: vi.fn(), onConnection: vi.fn() };
   const close = followTraining("/api/trainings/1/events", handlers);
   const source = FakeEventSource.opened[1];

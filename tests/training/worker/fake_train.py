@@ -1,4 +1,4 @@
-"""Replaces `python -m training.train` in the worker's tests. The recipe decides how it behaves.
+"""Replaces `python -m training.train` in the worker's tests. `--recipe` names the behaviour.
 
 Like the real command, it writes JSON lines to standard output, and a checkpoint after each epoch. The next
 attempt resumes from the checkpoint and reports the old epochs again. Before it publishes, the process waits
