@@ -154,9 +154,9 @@ class Decoders:
             logger.warning("decoder killed: out of time", extra={"bytes": len(data)})
         finally:
             self._limits.discard(limit)
-        most = f"{lane.cpu_seconds} s or {lane.memory_bytes // 10**6:,} MB"
+        limits = f"{lane.cpu_seconds} s of CPU time or {lane.memory_bytes // 10**6:,} MB of memory"
         return OverLimits(
-            f"Decoding fails or takes more than {most}. Save the image again as an ordinary JPEG or PNG."
+            f"Decoding failed, or needed more than {limits}. Save the image again as an ordinary JPEG or PNG."
         )
 
 

@@ -96,8 +96,8 @@ def matches_nothing(filters: Mapping[str, Any]) -> bool:
 
     Only a prediction that succeeded has a label and a confidence.
     """
-    answered = "label" in filters or "min_confidence" in filters
-    if answered and filters.get("status", "succeeded") != "succeeded":
+    needs_outcome = "label" in filters or "min_confidence" in filters
+    if needs_outcome and filters.get("status", "succeeded") != "succeeded":
         return True
     return "from" in filters and "to" in filters and filters["from"] >= filters["to"]
 

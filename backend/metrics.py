@@ -32,7 +32,7 @@ class Metrics:
         self.accepted = Counter("backend_uploads_accepted", "Images stored.", registry=registry)
         self.refused = Counter(
             "backend_uploads_refused",
-            "Refused files, and requests that were refused as a whole, by the title.",
+            "Refused files, and requests that were refused as a whole, by the title of the refusal.",
             ["reason"],
             registry=registry,
         )

@@ -29,7 +29,7 @@ NO_OUTCOME: dict[str, Any] = {
     "metrics": {"queue_ms": None, "batch_size": None, "predict_ms": None},
 }
 UNREADABLE = {
-    "title": "Stored details not readable",
+    "title": "The stored details cannot be read",
     "detail": "The stored details of this prediction are malformed. The log of the backend names them. "
     "Upload the image again.",
 }

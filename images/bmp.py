@@ -14,12 +14,12 @@ from images.picture import Picture, check_pixels
 
 # Header lengths in bytes. Programs of OS/2 may write only the first fields of a header of 64 bytes.
 CORE, SHORTEST, INFO, OS2, LONGEST = 12, 16, 40, 64, 124
-WITH_ALPHA_MASK = 56  # headers of this length or longer contain an alpha mask
+MIN_LENGTH_WITH_ALPHA_MASK = 56  # headers of this length or longer contain an alpha mask
 RAW, RLE8, RLE4, BITFIELDS, ALPHA_BITFIELDS = 0, 1, 2, 3, 6
 DEPTHS = {
     RAW: (1, 2, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), BITFIELDS: (16, 32), ALPHA_BITFIELDS: (16, 32),
 }  # fmt: skip
-INSIDE = {4: "JPEG", 5: "PNG"}  # compressions that hold a whole file of another format
+EMBEDDED_FORMATS = {4: "JPEG", 5: "PNG"}  # compressions that hold a whole file of another format
 USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F), 32: (0xFF0000, 0xFF00, 0xFF)}
 ADVICE = "save it as PNG, or as a 24-bit BMP."
 MAX_RUN_LENGTH_WORK = 10_000_000  # pixels plus bytes of the file; Python expands them in 1 s, at worst in 6 s
@@ -65,7 +65,7 @@ def _read_header(data: bytes) -> Header:
     _check(width, height, bits, compression, is_os2=size < INFO or size == OS2)
     masks: tuple[int, ...] = ()
     if compression in (BITFIELDS, ALPHA_BITFIELDS):
-        count = 4 if compression == ALPHA_BITFIELDS or size >= WITH_ALPHA_MASK else 3
+        count = 4 if compression == ALPHA_BITFIELDS or size >= MIN_LENGTH_WITH_ALPHA_MASK else 3
         masks = struct.unpack_from(f"<{count}I", data, 54)
     after = max(14 + size, 54 + 4 * len(masks)) if masks else 14 + size
     most = 2**bits if bits <= 8 else 0
@@ -87,8 +87,8 @@ def _read_header(data: bytes) -> Header:
 def _check(width: int, height: int, bits: int, compression: int, *, is_os2: bool) -> None:
     if width < 1 or height == 0:
         raise DamagedImage("The BMP's header is invalid; open and save the image again.")
-    if compression in INSIDE and not is_os2:
-        raise UnsupportedVariant(f"This is a BMP with {INSIDE[compression]} inside; {ADVICE}")
+    if compression in EMBEDDED_FORMATS and not is_os2:
+        raise UnsupportedVariant(f"This is a BMP with {EMBEDDED_FORMATS[compression]} inside; {ADVICE}")
     if bits not in DEPTHS.get(compression, ()) or (is_os2 and compression > RLE4):
         kind = "BMP of OS/2" if is_os2 else "BMP"
         raise UnsupportedVariant(f"This is a {bits}-bit {kind} with compression {compression}; {ADVICE}")

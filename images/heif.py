@@ -51,7 +51,7 @@ def _prepare(data: bytes, max_pixels: int) -> BytesIO:
     if not _find(memoryview(data), b"meta") and _find(memoryview(data), b"moov"):
         raise UnsupportedVariant("The file is a sequence of frames without a still image; save one as JPEG.")
     if _count_tile_pixels(data) > MAX_TILE_SHARE * max_pixels:
-        raise TooComplex("The image's tiles have many more pixels than the image; save it as JPEG.")
+        raise TooComplex("The image's tiles have too many pixels together; save it as JPEG.")
     file = BytesIO(data)
     meta = _find(file.getbuffer(), b"meta")
     for found in METADATA.finditer(meta):

@@ -46,6 +46,6 @@ def summarize(outcomes: Mapping[UUID, Outcome | None]) -> str | ClassificationEr
     """What Flower shows for a message with these outcomes. None: the prediction was skipped."""
     found = list(outcomes.values())
     counts = Counter(outcome.status if outcome else "skipped" for outcome in found)
-    told = [f"{counts[status]} {status}" for status in ("succeeded", "failed", "skipped") if counts[status]]
-    text = str(found[0] or SKIPPED) if len(found) == 1 else f"{len(found)} predictions: {', '.join(told)}"
+    parts = [f"{counts[status]} {status}" for status in ("succeeded", "failed", "skipped") if counts[status]]
+    text = str(found[0] or SKIPPED) if len(found) == 1 else f"{len(found)} predictions: {', '.join(parts)}"
     return ClassificationError(text) if counts["failed"] else text

@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable of the same name in capitals, or a file of that name in
+    """Each field comes from the environment variable of its name in capitals, or from the file of its name in
     /run/secrets."""
 
     database_url: SecretStr

@@ -27,7 +27,7 @@ def main(train: Sequence[str] = TRAIN) -> int:
     """Returns 0, or the exit status of the first run that failed."""
     parser = argparse.ArgumentParser(prog="make bench-train", description=__doc__)
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
-    parser.add_argument("--runs", type=int, default=5, help="how many runs, with the seeds from 0 [5]")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs; their seeds are 0, 1, 2 … [5]")
     given, training_flags = parser.parse_known_args()
     rows: list[list[float]] = []
     for seed in range(given.runs):
@@ -52,7 +52,7 @@ def main(train: Sequence[str] = TRAIN) -> int:
     print_row("mean", [f"{statistics.mean(column):.2f}" for column in columns])
     if len(rows) > 1:
         print_row("deviation", [f"{statistics.stdev(column):.2f}" for column in columns])
-    print(f"\nn = {len(rows)}; shares in percent of the test images")
+    print(f"\nn = {len(rows)}; figures of accuracy and calibration in percent")
     return 0
 
 

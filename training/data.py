@@ -72,7 +72,7 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
     _check_classes(root, classes)
     if missing := set(classes) ^ set(folders["test"]):
         names = ", ".join(sorted(missing))
-        raise DataError(f"{root}: train/ and test/ must hold the same class folders. One lacks {names}.")
+        raise DataError(f"{root}: train/ and test/ must hold the same class folders. Not in both: {names}.")
     train = _read_part(sieve, root / "train", folders["train"])
     test = _read_part(sieve, root / "test", folders["test"])
     _check_unreadable(sieve.unreadable, len(train) + len(test))

@@ -29,7 +29,7 @@ class Fitted:
 
     net: Net
     curve: list[Epoch]
-    seconds: float  # from the images on the device to the network, without warm-up, validation, checkpoints
+    seconds: float  # of training alone: no copy of the images, warm-up, validation, checkpoint
     ended: str = ""  # when the last epoch ended, as ISO 8601
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from training.model import Net
 class Optimizers:
     """SGD for biases and head, Muon for the filters, and optionally look-ahead.
 
-    The learning rates fall linearly to zero over `steps`, except that of the whitening bias, which falls over
-    `whiten_steps`.
+    The learning rates fall linearly to zero over `steps`, that of the whitening bias over `whiten_steps`.
     """
 
     def __init__(self, net: Net, steps: int, whiten_steps: int, *, lookahead: bool = False) -> None:
@@ -31,7 +30,7 @@ class Optimizers:
         ]
         self.sgd = torch.optim.SGD(groups, momentum=recipe.SGD_MOMENTUM, nesterov=True)
         self.muon = Muon(filters, lr=recipe.FILTER_LR, momentum=recipe.MUON_MOMENTUM)
-        self.filter_lr = recipe.FILTER_LR  # in the latest step
+        self.filter_lr = recipe.FILTER_LR  # the learning rate of the filters in the latest step
         self.lookahead = Lookahead(net) if lookahead else None
         self._done, self._steps = 0, steps
 
@@ -53,7 +52,7 @@ class Optimizers:
         if self.lookahead and self._done % recipe.LOOKAHEAD_STEPS == 0:
             self.lookahead.pull(0.95**recipe.LOOKAHEAD_STEPS * (self._done / self._steps) ** 3)
         if self.lookahead and self._done == self._steps:
-            self.lookahead.pull(1.0)  # the run ends on the slow weights
+            self.lookahead.pull(1.0)  # the slow weights are the result of the run
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -32,8 +32,8 @@ class TrainingPlan:
     @property
     def identity(self) -> str:
         """The name of this plan and its code. A run resumes only from a checkpoint with the same identity."""
-        asked = f"{self.recipe} {self.epochs} {self.seed} {self.data} {len(self.train)}"
-        digest = hashlib.sha256(asked.encode())
+        options = f"{self.recipe} {self.epochs} {self.seed} {self.data} {len(self.train)}"
+        digest = hashlib.sha256(options.encode())
         for file in CODE:
             digest.update(file.read_bytes())
         for weights in self.teacher.state_dict().values() if self.teacher else ():

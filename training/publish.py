@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--activation",
         choices=("better", "always", "never"),
         default="better",
-        help="serve it if it is `better` than the active one, `always` or `never`; the first always [better]",
+        help="serve it `always`, `never`, or if `better` than the active one [better]; the first always",
     )
 
 

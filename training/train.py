@@ -55,7 +55,7 @@ def parse_options() -> Namespace:
     parser = argparse.ArgumentParser(prog="make train", description=__doc__)
     publish.add_options(parser)
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
-    parser.add_argument("--epochs", type=int, help="[the recipe's own number]")
+    parser.add_argument("--epochs", type=int, help="[the number of the recipe]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teacher", type=Path, help="folder of the version whose answers are learned")
     parser.add_argument("--checkpoint", type=Path, help="file to resume from [in .runs of --models]")

@@ -32,7 +32,7 @@ async def read_model(version: str, request: Request) -> ModelDetail:
 async def activate_model(version: str, request: Request) -> ModelDetail:
     """Workers load the model while they serve the current one, and swap them between two batches.
 
-    `served_at` is the latest time at which a worker began to serve it.
+    `served_at` is the latest time at which a worker began to serve this model.
     """
     model = await get_services(request).models.activate(version)
     logger.info("model activated", extra={"model": version})

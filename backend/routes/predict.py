@@ -39,7 +39,7 @@ router = APIRouter(route_class=PlainRoute)
 PREFER = {
     "name": "prefer",
     "in": "header",
-    "description": "`wait=N`: wait up to N seconds for the outcome, 1 to 60.",
+    "description": "`wait=N`: wait up to N seconds (1 to 60) for the outcome.",
     "schema": {"type": "array", "items": {"type": "string"}},
 }
 IDEMPOTENCY_KEY = {

@@ -34,7 +34,7 @@ BODY = describe_body(TrainingRequest, "Optional. Without it every member has its
     openapi_extra=BODY,
 )
 async def start_training(request: Request, response: Response) -> Training:
-    """Queues a training. The published model is registered; `activation` says when it is activated."""
+    """Queues a training. At its end it publishes a model; `activation` says whether workers then serve it."""
     services = get_services(request)
     training = await services.trainings.insert(await read_json(request, TrainingRequest))
     services.relay.publish_soon(TRAINING, [(training.id, logs.request_id.get())])
@@ -95,8 +95,8 @@ async def open_training(
     },
 )
 async def follow_training(stream: Annotated[AsyncIterator[bytes], Depends(open_training)]) -> Response:
-    """Sends an event `training` with the current status and with each change, and an event `epoch` for each
-    epoch. The stream ends after the terminal `training`.
+    """Sends an event `training` at the start and after each change, and an event `epoch` for each epoch. The
+    stream ends after the event `training` with a terminal status.
 
     A reader that sends `Last-Event-ID` receives the epochs after it.
     """

@@ -17,7 +17,7 @@ class BrokerHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
     queue_depth: int | None = Field(
-        description="Messages that no worker has received. One asks for up to 64 predictions."
+        description="Messages that no worker has received. A message asks for up to 64 predictions."
     )
     consumers: int | None = Field(description="Workers that consume from both queues.")
     detail: str | None = None

@@ -21,7 +21,7 @@ class Model(BaseModel):
     """One published version. Members that its card lacks, or that are malformed there, are null."""
 
     version: str
-    active: bool = Field(description="The version that workers serve or are about to load.")
+    active: bool = Field(description="Whether workers serve this version, or are about to load it.")
     error: str | None = Field(description="Why the model cannot be served.")
     found_at: datetime
     activated_at: datetime | None = Field(description="When the model was last activated.")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.schemas import Failure, Status
 
 EXAMPLE_ID = "019a0c5e-7a3b-7c11-9d52-0f6f3b8e2a41"
-PLACE = f"/api/predictions/{EXAMPLE_ID}"
+EXAMPLE_URL = f"/api/predictions/{EXAMPLE_ID}"
 
 
 class EncodedOnce(BaseModel):
@@ -33,9 +33,9 @@ class PredictionMetrics(BaseModel):
 
 
 class Urls(BaseModel):
-    self: str = Field(examples=[PLACE])
-    events: str = Field(examples=[f"{PLACE}/events"])
-    image: str = Field(examples=[f"{PLACE}/image"])
+    self: str = Field(examples=[EXAMPLE_URL])
+    events: str = Field(examples=[f"{EXAMPLE_URL}/events"])
+    image: str = Field(examples=[f"{EXAMPLE_URL}/image"])
 
 
 class Prediction(EncodedOnce):

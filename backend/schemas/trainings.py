@@ -13,7 +13,7 @@ MAX_EPOCHS = 1000
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 EXAMPLE_ID = "019a0c61-02d4-7f3e-8a6b-5c1d9e7f2b30"
-PLACE = f"/api/trainings/{EXAMPLE_ID}"
+EXAMPLE_URL = f"/api/trainings/{EXAMPLE_ID}"
 
 Recipe = Literal["fast", "balanced", "accurate"]
 Activation = Literal["better", "always", "never"]
@@ -44,9 +44,9 @@ class TrainingRequest(BaseModel):
 
 
 class TrainingUrls(BaseModel):
-    self: str = Field(examples=[PLACE])
-    events: str = Field(examples=[f"{PLACE}/events"])
-    cancel: str = Field(examples=[f"{PLACE}/cancel"])
+    self: str = Field(examples=[EXAMPLE_URL])
+    events: str = Field(examples=[f"{EXAMPLE_URL}/events"])
+    cancel: str = Field(examples=[f"{EXAMPLE_URL}/cancel"])
     model: str | None = Field(description="The published model.", examples=[None])
 
 

@@ -40,7 +40,7 @@ def up() -> int:
     """Start the system unless it runs, wait until it is healthy, classify a sample."""
     if stack.find_supervisor(STATE):
         config = configuration.read(STATE)
-        print("the system runs already")
+        print("the system is already running")
         with stack.claimed(STATE):
             stack.apply_schema(config)
         wait_for_health(config)

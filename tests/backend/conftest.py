@@ -169,7 +169,7 @@ def settings(servers: Config) -> Settings:
 
 
 @pytest.fixture(autouse=True)
-def decoders_start_at_their_first_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def decoders_start_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no decoder processes with a backend: three in each test took two thirds of the CPU time.
 
     `test_decoders.py` overrides this fixture, and so tests the start too.

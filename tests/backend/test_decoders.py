@@ -29,7 +29,7 @@ PHOTO = encode(Image.radial_gradient("L").resize((640, 480)).convert("RGB"), "JP
 
 
 @pytest.fixture(autouse=True)
-def decoders_start_at_their_first_file() -> None:
+def decoders_start_late() -> None:
     """Switches off the fixture of conftest.py: in these tests a backend starts its decoders at once."""
 
 

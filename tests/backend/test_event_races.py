@@ -107,10 +107,10 @@ async def test_the_first_reader_misses_nothing_if_it_joins_during_a_read_without
     await finish(prediction["id"])
     hold.release()
 
-    async def told() -> bool:
+    async def has_succeeded() -> bool:
         return statuses(reader.events, prediction["id"])[-1] == "succeeded"
 
-    await eventually(told)
+    await eventually(has_succeeded)
     reader.done.cancel()
 
 
@@ -145,10 +145,10 @@ async def test_no_status_goes_backwards_when_a_stream_opens(
     await reader.until(1)
     await finish(prediction["id"])
 
-    async def told() -> bool:
+    async def has_succeeded() -> bool:
         return statuses(reader.events, prediction["id"])[-1] == "succeeded"
 
-    await eventually(told)
+    await eventually(has_succeeded)
     order = ["queued", "running", "succeeded"]
     places = [order.index(status) for status in statuses(reader.events, prediction["id"])]
     assert places == sorted(places)

@@ -119,7 +119,7 @@ async def test_the_stream_of_all_predictions_starts_with_the_unfinished_ones(
     assert json.loads(event.data)["id"] == waiting["id"]
 
 
-def tell(events: list[ServerSentEvent]) -> list[tuple[str, str]]:
+def read_statuses(events: list[ServerSentEvent]) -> list[tuple[str, str]]:
     """Events as pairs: the id and the status of the prediction."""
     contents = [json.loads(event.data) for event in events]
     return [(content["id"], content["status"]) for content in contents]
@@ -127,16 +127,16 @@ def tell(events: list[ServerSentEvent]) -> list[tuple[str, str]]:
 
 async def resume(api: Api, event: ServerSentEvent, last: str) -> list[tuple[str, str]]:
     """The events of the stream of all predictions after `event`, up to the prediction `last`."""
-    told: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
     async with (
         asyncio.timeout(10),
         aconnect_sse(api.client, "GET", "/api/events", headers={"Last-Event-ID": event.id}) as stream,
     ):
         async for event in read_events(stream):
-            told += tell([event])
-            if told[-1][0] == last:
+            received += read_statuses([event])
+            if received[-1][0] == last:
                 break
-    return told
+    return received
 
 
 async def test_the_stream_of_all_predictions_resumes_after_each_event_without_a_gap(
@@ -148,14 +148,14 @@ async def test_the_stream_of_all_predictions_resumes_after_each_event_without_a_
     await database.execute("UPDATE predictions SET status = 'running', started_at = now(), attempt = 1")
     await reader.until(6)  # two reads of three rows each
     first, second = reader.events[:3], reader.events[3:]
-    assert tell(reader.events) == [(id, "queued") for id in ids] + [(id, "running") for id in ids]
+    assert read_statuses(reader.events) == [(id, "queued") for id in ids] + [(id, "running") for id in ids]
     last = (await api.upload(cat)).json()["id"]
     for event in first:  # all predictions have changed since
         assert await resume(api, event, last) == [(id, "running") for id in ids] + [(last, "queued")]
     for place, event in enumerate(second, start=1):
-        told = await resume(api, event, last)
-        assert set(told) >= {(id, "running") for id in ids[place:]}
-        assert event is not second[-1] or told == [(last, "queued")]  # nothing is repeated
+        received = await resume(api, event, last)
+        assert set(received) >= {(id, "running") for id in ids[place:]}
+        assert event is not second[-1] or received == [(last, "queued")]  # nothing is repeated
     reader.done.cancel()
 
 
@@ -166,9 +166,9 @@ async def test_a_reader_that_saw_a_part_of_the_unfinished_predictions_receives_t
     events = await api.follow("/api/events", 3)
     last = (await api.upload(cat)).json()["id"]
     for place, event in enumerate(events, start=1):
-        told = {id for id, _ in await resume(api, event, last)}
-        assert told >= {*ids[place:], last}
-        assert place < 3 or told == {last}
+        received = {id for id, _ in await resume(api, event, last)}
+        assert received >= {*ids[place:], last}
+        assert place < 3 or received == {last}
 
 
 async def test_a_reader_that_saw_a_part_of_the_events_of_a_statement_receives_only_the_rest(
@@ -181,8 +181,8 @@ async def test_a_reader_that_saw_a_part_of_the_events_of_a_statement_receives_on
     await reader.until(6)
     last = (await api.upload(cat)).json()["id"]
     for place, event in enumerate(reader.events[3:6], start=1):
-        told = await resume(api, event, last)
-        assert told == [(id, "canceled") for id in ids[place:]] + [(last, "queued")]
+        received = await resume(api, event, last)
+        assert received == [(id, "canceled") for id in ids[place:]] + [(last, "queued")]
     reader.done.cancel()
 
 
@@ -198,7 +198,7 @@ async def test_a_reader_that_received_the_outcome_gets_204_despite_later_feedbac
 
 
 @pytest.mark.parametrize("id", ["x", "-1", "1-", "1.5", "9" * 19])
-async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, cat: bytes) -> None:
+async def test_an_invalid_event_id_is_refused(id: str, api: Api, cat: bytes) -> None:
     one = (await api.upload(cat)).json()["urls"]["events"]
     for url in ("/api/events", one):
         answer = await api.client.get(url, headers={"Last-Event-ID": id})

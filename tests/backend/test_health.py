@@ -175,8 +175,8 @@ async def test_only_a_failing_container_or_gpu_degrades_the_report(
     monkeypatch.setattr(checks, "_containers", Question(lambda: answer_with(containers)))
     monkeypatch.setattr(checks, "_gpus", Question(lambda: answer_with(gpus)))
     checks._workers.receive(heartbeat())
-    told = await report(api)
-    assert (told[0], told[1]["status"]) == (200, status)
+    code, health = await report(api)
+    assert (code, health["status"]) == (200, status)
 
 
 async def test_one_silent_worker_of_two_degrades_the_report(api: Api) -> None:

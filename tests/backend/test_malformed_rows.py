@@ -46,7 +46,7 @@ async def test_a_malformed_row_is_shown_without_details_and_breaks_nothing(
         await malform(database, malformed, kind)
         shown = json.loads((await anext(events)).data)
         assert (shown["id"], shown["prediction"], shown["probabilities"]) == (malformed, "cat", [])
-        assert shown["error"]["title"] == "Stored details not readable"
+        assert shown["error"]["title"] == "The stored details cannot be read"
         await finish(neighbour)
         event = await anext(events)  # "running" is missing if one read finds both changes
         if json.loads(event.data)["status"] == "running":

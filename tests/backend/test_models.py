@@ -142,14 +142,14 @@ async def test_activating_a_model_makes_it_active_and_notifies_the_workers(
 ) -> None:
     await add("m-1", activated="2999-01-01T00:00:00Z")  # the clock was ahead and has been set back
     await add("m-2")
-    told: list[object] = []
-    await database.add_listener("models", lambda *args: told.append(args))
+    notifications: list[object] = []
+    await database.add_listener("models", lambda *args: notifications.append(args))
     answer = await api.client.post("/api/models/m-2/activate")
     assert answer.status_code == 200
     assert (answer.json()["active"], answer.json()["card"]) == (True, CARD)
     assert await active(api) == ["m-2"]
     await database.execute("SELECT 1")
-    assert len(told) == 1
+    assert len(notifications) == 1
 
 
 async def test_activating_the_active_model_changes_nothing(

@@ -50,13 +50,13 @@ async def serve_restored(serve: Serve, machine: Config, settings: Settings) -> A
 async def collect(api: Api, last_event_id: str, last: str) -> list[tuple[str, str]]:
     """Names and ids of the events of all predictions, up to the event of the prediction `last`."""
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-    told: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
     async with aconnect_sse(api.client, "GET", "/api/events", headers=headers) as stream:
         async for event in read_events(stream):
-            told.append((event.event, json.loads(event.data).get("id", "")))
-            if told[-1][1] == last:
+            received.append((event.event, json.loads(event.data).get("id", "")))
+            if received[-1][1] == last:
                 break
-    return told
+    return received
 
 
 async def test_streams_of_predictions_resume_after_a_restore(
@@ -94,8 +94,8 @@ async def test_streams_of_predictions_resume_after_a_restore(
     await fresh.until(2)
     assert ids(fresh.events) == [waits, new]  # each event once
     assert await collect(restored, seen, new) == [("prediction", missed), ("prediction", new)]
-    told = await collect(restored, from_the_future, new)
-    assert told == [("reload", ""), ("prediction", waits), ("prediction", new)]
+    received = await collect(restored, from_the_future, new)
+    assert received == [("reload", ""), ("prediction", waits), ("prediction", new)]
 
     connection = await asyncpg.connect(machine.database_url("cifar"))
     url = f"/api/predictions/{waits}/events"

@@ -12,7 +12,7 @@ from tests.backend.test_trainings import CLAIM, EPOCH, FAIL, SUCCEED, start
 from tests.conftest import eventually
 
 
-def tell(events: list[ServerSentEvent]) -> list[Any]:
+def shorten(events: list[ServerSentEvent]) -> list[Any]:
     """Short forms of events: the status of a training, the number of an epoch."""
     contents = [json.loads(event.data) for event in events]
     names = {"training": "status", "epoch": "number"}
@@ -48,7 +48,7 @@ async def test_a_stream_sends_statuses_and_epochs_as_they_come_and_then_ends(
     await reader.until(5)
     await database.execute(SUCCEED, id)
     await reader.done
-    assert tell(reader.events) == ["queued", "running", 1, 2, "running", "succeeded"]
+    assert shorten(reader.events) == ["queued", "running", 1, 2, "running", "succeeded"]
     assert {event.event for event in reader.events} == {"training", "epoch"}
     assert "curve" not in json.loads(reader.events[0].data)
     assert json.loads(reader.events[4].data)["phase"] == "evaluating"
@@ -59,7 +59,7 @@ async def test_a_stream_starts_with_the_current_status_and_the_epochs_so_far(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     await add_epochs(database, training["id"], 1, 2, 3)
-    assert tell(await api.follow(training["urls"]["events"], 4)) == ["running", 1, 2, 3]
+    assert shorten(await api.follow(training["urls"]["events"], 4)) == ["running", 1, 2, 3]
 
 
 @pytest.mark.parametrize("end", [SUCCEED, FAIL])
@@ -69,7 +69,7 @@ async def test_the_stream_of_an_ended_training_sends_its_epochs_and_then_its_out
     await add_epochs(database, training["id"], 1, 2)
     await database.execute(end, training["id"])
     events = await api.follow(training["urls"]["events"], 10)
-    assert tell(events)[:2] == [1, 2]
+    assert shorten(events)[:2] == [1, 2]
     assert [event.event for event in events] == ["epoch", "epoch", "training"]
 
 
@@ -82,7 +82,7 @@ async def test_a_reader_that_received_the_outcome_gets_204(
     headers = {"Last-Event-ID": outcome.id}
     assert (await api.client.get(training["urls"]["events"], headers=headers)).status_code == 204
     resumed = await api.follow(training["urls"]["events"], 10, **{"Last-Event-ID": epoch.id})
-    assert tell(resumed) == ["succeeded"]
+    assert shorten(resumed) == ["succeeded"]
 
 
 async def test_a_stream_resumes_after_any_event_without_gap_or_repetition(
@@ -94,9 +94,9 @@ async def test_a_stream_resumes_after_any_event_without_gap_or_repetition(
     await add_epochs(database, training["id"], 4, 5)
     for event, missed in zip(events, ([1, 2, 3, 4, 5], [2, 3, 4, 5], [3, 4, 5], [4, 5]), strict=True):
         resumed = await api.follow(url, 1 + len(missed), **{"Last-Event-ID": event.id})
-        assert tell(resumed) == ["running", *missed]
+        assert shorten(resumed) == ["running", *missed]
     await database.execute(SUCCEED, training["id"])
-    assert tell(await api.follow(url, 10, **{"Last-Event-ID": events[2].id})) == [3, 4, 5, "succeeded"]
+    assert shorten(await api.follow(url, 10, **{"Last-Event-ID": events[2].id})) == [3, 4, 5, "succeeded"]
 
 
 async def test_an_update_of_seen_at_is_no_event(
@@ -110,7 +110,7 @@ async def test_an_update_of_seen_at_is_no_event(
     await reader.until(2)
     await database.execute(SUCCEED, training["id"])
     await reader.done
-    assert tell(reader.events) == ["running", 1, "succeeded"]
+    assert shorten(reader.events) == ["running", 1, "succeeded"]
 
 
 async def test_a_cancel_ends_the_stream(api: Api, training: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ async def test_a_cancel_ends_the_stream(api: Api, training: dict[str, Any]) -> N
     await reader.until(1)
     await api.client.post(training["urls"]["cancel"])
     await reader.done
-    assert tell(reader.events) == ["running", "canceled"]
+    assert shorten(reader.events) == ["running", "canceled"]
 
 
 async def test_an_epoch_is_sent_although_the_listening_connection_was_lost(
@@ -131,7 +131,7 @@ async def test_an_epoch_is_sent_although_the_listening_connection_was_lost(
     await reader.until(2)
     await database.execute(SUCCEED, training["id"])
     await reader.done
-    assert tell(reader.events) == ["running", 1, "succeeded"]
+    assert shorten(reader.events) == ["running", 1, "succeeded"]
 
 
 async def test_two_readers_receive_the_same_events_and_none_of_another_training(
@@ -146,7 +146,7 @@ async def test_two_readers_receive_the_same_events_and_none_of_another_training(
     await database.execute(SUCCEED, training["id"])
     for reader in readers:
         await reader.done
-        assert tell(reader.events) == ["running", 2, "succeeded"]
+        assert shorten(reader.events) == ["running", 2, "succeeded"]
 
 
 async def test_closing_ends_open_streams_and_a_reader_that_left_is_forgotten(
@@ -163,11 +163,11 @@ async def test_closing_ends_open_streams_and_a_reader_that_left_is_forgotten(
     assert api.services.changes.open_streams == 1
     api.services.changes.close()
     await reader.done
-    assert tell(reader.events) == ["running"]
+    assert shorten(reader.events) == ["running"]
 
 
 @pytest.mark.parametrize("id", ["x", "1:2", "-1", "1-", "1.5", "end", "9" * 19])
-async def test_an_invalid_event_id_is_a_problem(id: str, api: Api, training: dict[str, Any]) -> None:
+async def test_an_invalid_event_id_is_refused(id: str, api: Api, training: dict[str, Any]) -> None:
     answer = await api.client.get(training["urls"]["events"], headers={"Last-Event-ID": id})
     assert_problem(answer, 422, "Leave it out")
 
@@ -179,5 +179,5 @@ async def test_a_reader_with_an_unknown_event_id_receives_all_epochs(
     """Ids from an earlier release, or from before the database was restored from an older dump."""
     await add_epochs(database, training["id"], 1, 2)
     events = await api.follow(training["urls"]["events"], 3, **{"Last-Event-ID": id})
-    assert tell(events) == ["running", 1, 2]
+    assert shorten(events) == ["running", 1, 2]
     assert [event.id for event in events] == ["0", "1", "2"]

@@ -12,7 +12,7 @@ from celery.signals import celeryd_init, setup_logging
 from celery_worker import logs
 logs.configure("service")
 for name in ("service.part", "celery_worker.app", "other"):
-    logging.getLogger(name).info("told", extra={"number": 7})
+    logging.getLogger(name).info("informed", extra={"number": 7})
     logging.getLogger(name).warning("warned")
 worker = type("Worker", (), {"quiet": False})()
 celeryd_init.send(None, instance=worker)
@@ -26,9 +26,9 @@ def test_a_worker_writes_its_own_lines_and_the_warnings_of_other_packages_as_jso
     )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [(line["logger"], line["level"], line["message"]) for line in lines] == [
-        ("service.part", "INFO", "told"),
+        ("service.part", "INFO", "informed"),
         ("service.part", "WARNING", "warned"),
-        ("celery_worker.app", "INFO", "told"),
+        ("celery_worker.app", "INFO", "informed"),
         ("celery_worker.app", "WARNING", "warned"),
         ("other", "WARNING", "warned"),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import aio_pika
 import asyncpg
 
-FINE = bytes(3072)
+BLACK_IMAGE = bytes(3072)
 INTERACTIVE, BULK = "inference", "inference.bulk"
 BATCH = 64  # images
 
@@ -54,10 +54,10 @@ class Backend:
     async def count(self, condition: str) -> int:
         return int(await self.database.fetchval(f"SELECT count(*) FROM predictions WHERE {condition}") or 0)
 
-    async def has_begun(self) -> bool:
+    async def has_an_outcome(self) -> bool:
         return await self.count("completed_at IS NOT NULL") > 0
 
-    async def all_finished(self) -> bool:
+    async def all_have_ended(self) -> bool:
         return await self.count("completed_at IS NULL") == 0
 
     async def rows(self) -> dict[str, asyncpg.Record]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from scripts.local.config import Config
 from tests.chaos.device import KILLS, RAISES
-from tests.chaos.fake_backend import BATCH, BULK, FINE, Backend
+from tests.chaos.fake_backend import BATCH, BLACK_IMAGE, BULK, Backend
 from tests.chaos.worker_process import run_worker, stop
 from tests.conftest import eventually
 
@@ -14,11 +14,11 @@ from tests.conftest import eventually
 async def test_each_prediction_of_a_group_has_its_own_outcome(
     servers: Config, backend: Backend, log: Path
 ) -> None:
-    images = [FINE] * BATCH
+    images = [BLACK_IMAGE] * BATCH
     images[10] = RAISES
     ids = await backend.upload(*images, queue=BULK)
     with run_worker(servers, log) as worker:
-        await eventually(backend.all_finished, 60)
+        await eventually(backend.all_have_ended, 60)
         rows = await backend.rows()
         assert rows[ids[10]]["error_title"] == "Classification failed"
         others = {(rows[id]["prediction"], rows[id]["attempt"]) for id in ids if id != ids[10]}
@@ -30,16 +30,16 @@ async def test_each_prediction_of_a_group_has_its_own_outcome(
 async def test_an_image_that_kills_the_worker_fails_alone_after_three_attempts(
     servers: Config, backend: Backend, log: Path
 ) -> None:
-    images = [FINE] * BATCH
+    images = [BLACK_IMAGE] * BATCH
     images[20] = KILLS
     ids = await backend.upload(*images, queue=BULK)
-    (bystander,) = await backend.upload(FINE)
+    (bystander,) = await backend.upload(BLACK_IMAGE)
     ends = 0
-    while not await backend.all_finished():
+    while not await backend.all_have_ended():
         with run_worker(servers, log) as worker:
 
             async def is_over(worker: subprocess.Popen[bytes] = worker) -> bool:
-                return worker.poll() is not None or await backend.all_finished()
+                return worker.poll() is not None or await backend.all_have_ended()
 
             await eventually(is_over, 60)
             if worker.poll() is not None:
@@ -61,7 +61,7 @@ async def test_an_image_that_kills_the_worker_fails_alone_after_three_attempts(
 async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other_prediction(
     servers: Config, backend: Backend, log: Path
 ) -> None:
-    ids = await backend.upload(*[FINE] * 3)
+    ids = await backend.upload(*[BLACK_IMAGE] * 3)
     with run_worker(servers, log, seconds=1):
 
         async def is_read() -> Any:
@@ -74,7 +74,7 @@ async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other_pr
         await backend.database.execute(
             "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE id = $1", ids[1]
         )
-        await eventually(backend.all_finished)
+        await eventually(backend.all_have_ended)
     rows = await backend.rows()
     assert [rows[id]["status"] for id in ids] == ["succeeded", "canceled", "succeeded"]
 
@@ -82,7 +82,7 @@ async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other_pr
 async def test_outcomes_are_written_once_although_their_message_was_published_three_times(
     servers: Config, backend: Backend, log: Path
 ) -> None:
-    ids = await backend.store(*[FINE] * BATCH)
+    ids = await backend.store(*[BLACK_IMAGE] * BATCH)
     with run_worker(servers, log) as first, run_worker(servers, log) as second:
 
         async def are_ready() -> bool:
@@ -91,7 +91,7 @@ async def test_outcomes_are_written_once_although_their_message_was_published_th
         await eventually(are_ready, 60)
         for _ in range(3):
             await backend.publish(ids, BULK)
-        await eventually(backend.all_finished, 60)
+        await eventually(backend.all_have_ended, 60)
         await stop(first)
         await stop(second)
     assert await backend.waiting_messages() == 0
@@ -105,9 +105,9 @@ async def test_outcomes_are_written_once_although_their_message_was_published_th
 async def test_a_message_larger_than_a_batch_runs_in_several_batches(
     servers: Config, backend: Backend, log: Path
 ) -> None:
-    await backend.upload(*[FINE] * 1000, queue=BULK)
+    await backend.upload(*[BLACK_IMAGE] * 1000, queue=BULK)
     with run_worker(servers, log) as worker:
-        await eventually(backend.all_finished, 60)
+        await eventually(backend.all_have_ended, 60)
         await stop(worker)
     rows = await backend.rows()
     assert {row["batch_size"] for row in rows.values()} == {BATCH, 1000 % BATCH}

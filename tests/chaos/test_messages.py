@@ -33,12 +33,12 @@ async def test_the_files_of_one_request_run_in_batches_and_flower_shows_them_all
     async def shown() -> bool:
         """Each message is a task with the id of its first prediction. Its result says how many succeeded."""
         tasks = await read_flower_tasks(system, client)
-        told = [
+        matches = [
             re.search(r"(\d+) predictions: \1 succeeded$|%$", task["result"].strip("'"))
             for id, task in tasks.items()
             if id in ids and task["state"] == "SUCCESS" and task["runtime"] > 0
         ]
-        return sum(int(found[1] or 1) for found in told if found) == len(ids)
+        return sum(int(found[1] or 1) for found in matches if found) == len(ids)
 
     await eventually(shown)
 

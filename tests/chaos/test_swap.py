@@ -110,7 +110,7 @@ async def count(database: asyncpg.Connection, condition: str) -> int:
     return int(await database.fetchval(f"SELECT count(*) FROM predictions WHERE {condition}") or 0)
 
 
-async def all_finished(database: asyncpg.Connection) -> bool:
+async def all_have_ended(database: asyncpg.Connection) -> bool:
     return await count(database, "completed_at IS NULL") == 0
 
 
@@ -141,11 +141,11 @@ async def test_predictions_finish_while_versions_are_swapped(
         await wait_until_served(database, FIRST, 60)
         copy_shipped(worker.models, SECOND, activation="never")
         await upload(publish, 2)  # not measured: the first forward passes are slow
-        await eventually(partial(all_finished, database), 60)
+        await eventually(partial(all_have_ended, database), 60)
         await database.execute("TRUNCATE predictions")
 
         await upload(publish, 3)
-        await eventually(partial(all_finished, database), 60)
+        await eventually(partial(all_have_ended, database), 60)
         assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 3 * UPLOADS_A_SECOND
         quiet = await read_latencies_ms(database)
         await database.execute("TRUNCATE predictions")
@@ -160,7 +160,7 @@ async def test_predictions_finish_while_versions_are_swapped(
             if flow.done():
                 break
         await flow
-        await eventually(partial(all_finished, database), 60)
+        await eventually(partial(all_have_ended, database), 60)
         swapping = await read_latencies_ms(database)
 
         assert await count(database, "status = 'succeeded'") == 10 * UPLOADS_A_SECOND
@@ -204,7 +204,7 @@ async def test_a_worker_waits_for_a_model_and_predictions_stay_queued(
         await eventually(has_logged_it, 60)
         assert await count(database, "status = 'queued'") == 1
         copy_shipped(worker.models, SECOND)
-        await eventually(partial(all_finished, database), 60)
+        await eventually(partial(all_have_ended, database), 60)
         assert await count(database, f"status = 'succeeded' AND model = '{SECOND}'") == 1
         refused = await eventually(
             lambda: database.fetchval("SELECT error FROM models WHERE version = $1", FIRST)
@@ -233,7 +233,7 @@ async def test_a_damaged_version_is_refused_and_the_old_one_still_serves(
             lambda: database.fetchval("SELECT error FROM models WHERE version = $1", SECOND)
         )
         await flow
-        await eventually(partial(all_finished, database), 60)
+        await eventually(partial(all_have_ended, database), 60)
         assert "SHA-256 differs" in refused
         assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 2 * UPLOADS_A_SECOND
 
@@ -258,7 +258,7 @@ async def test_a_swap_that_fails_without_the_database_happens_when_the_database_
         await wait_until_served(database, SECOND)
         await flow
         await publish()  # on a slow machine the uploads of `flow` may have ended before the swap
-        await eventually(partial(all_finished, database), 60)
+        await eventually(partial(all_have_ended, database), 60)
         assert await count(database, "status = 'succeeded'") == 6 * UPLOADS_A_SECOND + 1
         models = await database.fetch("SELECT DISTINCT model FROM predictions")
         assert {row["model"] for row in models} == {FIRST, SECOND}

@@ -228,13 +228,13 @@ async def test_a_request_id_is_in_the_logs_of_three_services(
 ) -> None:
     prediction = await classify(client, **{"X-Request-ID": "compose-story-1"})
 
-    async def told() -> bool:
+    async def is_in_all_logs() -> bool:
         return all(
             any("compose-story-1" in line and prediction["id"] in line for line in running.log(service))
             for service in ("proxy", "backend", "inference")
         )
 
-    await eventually(told)
+    await eventually(is_in_all_logs)
 
 
 async def test_a_stop_ends_open_streams_without_an_error_and_a_start_keeps_the_history(

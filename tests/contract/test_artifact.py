@@ -101,8 +101,8 @@ def test_training_reads_back_the_weights_it_wrote(artifact: Path, net: Net) -> N
     images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     teacher = read_teacher(artifact, CLASSES)
     with torch.no_grad():
-        told = teacher(normalise(images.permute(0, 3, 1, 2)))
-    torch.testing.assert_close(told, expect(net, images), atol=1e-4, rtol=1e-4)
+        answers = teacher(normalise(images.permute(0, 3, 1, 2)))
+    torch.testing.assert_close(answers, expect(net, images), atol=1e-4, rtol=1e-4)
 
 
 def test_no_file_of_an_artifact_contains_a_path_of_the_training_machine(artifact: Path) -> None:

@@ -155,8 +155,8 @@ def test_celery_itself_decodes_the_golden_message_and_runs_the_task(
     assert (request.id, request.name, request.root_id) == (id, golden["headers"]["task"], id)
     assert request.argsrepr == f"({argument!r},)"
     assert request.time_limits == [None, None]
-    told = {
+    passed_on = {
         name: request.request_dict.get(name) for name in golden["headers"] if name.startswith("request_id")
     }
-    assert told and told.items() <= golden["headers"].items()
+    assert passed_on and passed_on.items() <= golden["headers"].items()
     assert request.execute() == "done"

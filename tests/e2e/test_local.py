@@ -55,7 +55,7 @@ def test_a_second_start_checks_the_schema_again(
     monkeypatch.setattr(commands, "STATE", system.state)
     assert commands.up() == 0
     said = capsys.readouterr().out
-    assert said.startswith("the system runs already\n")
+    assert said.startswith("the system is already running\n")
     assert "cat.jpg is a cat" in said
     change_schema(monkeypatch, tmp_path, "octet_length(pixels) = 3072", "true")
     with pytest.raises(stack.SchemaChanged):
@@ -89,8 +89,8 @@ def test_the_sample_is_classified(system: Config, capsys: pytest.CaptureFixture[
 
 def test_a_new_start_ends_the_processes_that_a_killed_supervisor_left(tmp_path: Path) -> None:
     (port,) = find_free_ports(1)
-    programs = ("epmd", "postgres", "nginx")
-    config = stack.start(tmp_path, port, programs)
+    names = ("epmd", "postgres", "nginx")
+    config = stack.start(tmp_path, port, names)
     ports = [port, config.ports["epmd"], config.ports["postgres"]]
 
     def kill_supervisor() -> None:
@@ -104,7 +104,7 @@ def test_a_new_start_ends_the_processes_that_a_killed_supervisor_left(tmp_path: 
         kill_supervisor()
         assert stack.left_behind(tmp_path)
         assert stack.left_behind(tmp_path.parent) == []
-        assert stack.start(tmp_path, port, programs).ports == config.ports
+        assert stack.start(tmp_path, port, names).ports == config.ports
         kill_supervisor()
     finally:
         assert stack.stop(tmp_path)

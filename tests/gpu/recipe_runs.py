@@ -122,7 +122,7 @@ def describe(runs: Sequence[Trained]) -> str:
     def spread(name: str, unit: float) -> str:
         return f" ± {unit * statistics.stdev(run.figures[name] for run in runs):.2f}" if len(runs) > 1 else ""
 
-    memory = f", at most {mean('peak_mib'):,.0f} MiB of the GPU" if mean("peak_mib") else ""
+    memory = f", peak {mean('peak_mib'):,.0f} MiB of GPU memory" if mean("peak_mib") else ""
     return (
         f"{mean('training'):.2f}{spread('training', 1)} s (warm-up {mean('warm_up'):.1f} s, evaluation "
         f"{mean('evaluation'):.1f} s), single view {100 * mean('accuracy'):.2f}{spread('accuracy', 100)}%, "

@@ -54,7 +54,7 @@ def run(options: Options) -> None:
     found = artifact.read(options.model)
     images, labels = image_file.read_images(options.images, found)
     if not has_cuda():
-        why = "no GPU here: this build of ONNX Runtime has no CUDA; the CPU runs what follows"
+        why = "no GPU here: this build of ONNX Runtime has no CUDA; the following parts run on the CPU"
         report_skipped("CUDA provider", why)
     reference = answer(Engine(found.float32, threads=0, provider=CPU), images)
     variants: dict[str, Variant] = {

@@ -1,6 +1,5 @@
 """HEIC and AVIF: brands, alpha, damaged files, and limits on pixels and tiles."""
 
-import re
 import struct
 
 import numpy as np
@@ -82,7 +81,6 @@ def test_hiding_metadata_changes_no_pixel() -> None:
     data = heic()
     tail = b"infe\2\0\0\0\0\1\0\0Exif"
     assert decode(data + tail, LIMIT) == decode(data, LIMIT)
-    assert re.search(rb"Exif$", data + tail)
 
 
 @pytest.mark.parametrize("brand", [b"hevc", b"avis"])

@@ -115,7 +115,7 @@ def test_a_jpeg_with_very_many_segments_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("place", "value", "name"), [(4, 12, "12-bit"), (1, 0xC6, "hierarchical")])
-def test_an_unsupported_jpeg_variant_is_refused_by_name(place: int, value: int, name: str) -> None:
+def test_an_unsupported_jpeg_variant_is_named_in_the_refusal(place: int, value: int, name: str) -> None:
     data = bytearray(encode(photo(), "JPEG"))
     data[data.index(b"\xff\xc0") + place] = value
     with pytest.raises(UnsupportedVariant, match=name):

@@ -33,7 +33,7 @@ NOT_FOLLOWED = {
     ),
     r"BMP 32, alpha zero, bit masks, header (56|108|124)": (
         "Chromium",
-        "a screenshot from a program that leaves alpha zero would be white; other viewers show it",
+        "Chromium shows white for a screenshot with alpha zero; other viewers show its colours",
     ),
     r"BMP 32, alpha (zero|opaque|partial), (header|bit masks|no alpha)": (
         "ImageMagick",

@@ -20,24 +20,24 @@ def seen(data: bytes) -> Samples:
     return np.frombuffer(decode(data, LIMIT), np.uint8).reshape(SIDE, SIDE, 3).astype(int)
 
 
-@pytest.mark.parametrize("packed", [1, 8])
+@pytest.mark.parametrize("compression", [1, 8])
 @pytest.mark.parametrize("order", "<>")
-def test_floats_are_stretched_from_the_darkest_to_the_brightest(order: str, packed: int) -> None:
-    bright = seen(tiff(FLOATS, 32, 1, order, t259=(packed,)))
+def test_floats_are_stretched_from_the_darkest_to_the_brightest(order: str, compression: int) -> None:
+    bright = seen(tiff(FLOATS, 32, 1, order, t259=(compression,)))
     assert int(abs(bright.reshape(-1, 3) - RAMP[:, None]).max()) <= 1
-    dark = seen(tiff(FLOATS, 32, 0, order, t259=(packed,)))
+    dark = seen(tiff(FLOATS, 32, 0, order, t259=(compression,)))
     assert int(abs(dark + bright - 255).max()) <= 1
 
 
-@pytest.mark.parametrize("packed", [1, 8])
+@pytest.mark.parametrize("compression", [1, 8])
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize(("bits", "kind"), [(32, 1), (32, 2), (16, 2), (8, 2)])
 def test_integers_without_a_defined_white_are_stretched_from_the_darkest_to_the_brightest(
-    bits: int, kind: int, order: str, packed: int
+    bits: int, kind: int, order: str, compression: int
 ) -> None:
     lowest = 0 if kind == 1 else 2**bits - 2 ** (bits - 1)  # in two's complement
     numbers = (RAMP.reshape(SIDE, SIDE) * (2**bits - 1) // 255 + lowest) % 2**bits
-    bright = seen(tiff(numbers, bits, 1, order, t259=(packed,), t339=(kind,)))
+    bright = seen(tiff(numbers, bits, 1, order, t259=(compression,), t339=(kind,)))
     assert int(abs(bright.reshape(-1, 3) - RAMP[:, None]).max()) <= 1
 
 
@@ -92,7 +92,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_an_unsupported_tiff_variant_is_refused_by_name(name: str) -> None:
+def test_an_unsupported_tiff_variant_is_named_in_the_refusal(name: str) -> None:
     data, words = NAMED[name]
     with pytest.raises(UnsupportedVariant, match=f"TIFF .*{words}.*save it as"):
         decode(data, LIMIT)
@@ -120,14 +120,14 @@ def test_a_tag_with_too_many_values_raises_no_warning() -> None:
         assert len(decode(data, LIMIT)) == 3072
 
 
-def strips(count: int, packed: bytes, *, compression: int, width: int = 64) -> bytes:
+def strips(count: int, blocks: bytes, *, compression: int, width: int = 64) -> bytes:
     """A TIFF of `count` strips of one row, which all share the same bytes."""
     tags: dict[int, tuple[int, ...]] = {
         256: (width,), 257: (count,), 258: (8,), 259: (compression,), 262: (1,), 273: (8,) * count, 277: (1,),
-        278: (1,), 279: (len(packed),) * count,
+        278: (1,), 279: (len(blocks),) * count,
     }  # fmt: skip
-    start = 8 + len(packed)
-    return struct.pack("<2sHI", b"II", 42, start) + packed + directory(tags, "<", start)
+    start = 8 + len(blocks)
+    return struct.pack("<2sHI", b"II", 42, start) + blocks + directory(tags, "<", start)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from celery_worker import logs
 from inference.outcomes import SKIPPED
-from tests.inference.test_runner import POISON, Fenced, Rows, build_runner, run
+from tests.inference.test_runner import POISON, ClaimedElsewhere, Rows, build_runner, run
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -58,15 +58,15 @@ def test_a_prediction_without_an_attempt_left_and_a_skipped_one_are_logged(lines
     rows = Rows({})
     rows.exhausted = {exhausted}
     outcomes = run(build_runner(rows), [exhausted, gone])
-    told = [(line["message"], line.get("error"), line["prediction_id"]) for line in lines()]
+    logged = [(line["message"], line.get("error"), line["prediction_id"]) for line in lines()]
     failed = ("prediction finished", "Failed after 3 attempts", str(exhausted))
-    assert told == [failed, (SKIPPED, None, str(gone))]
+    assert logged == [failed, (SKIPPED, None, str(gone))]
     assert {id: str(outcome) for id, outcome in outcomes.items()} == {exhausted: "Stopped 3 times."}
     assert rows.passes == []
 
 
 def test_an_outcome_that_was_not_written_is_logged_as_skipped(lines: Lines) -> None:
     good, late = uuid4(), uuid4()
-    run(build_runner(Fenced({good: bytes(3072), late: bytes(3072)}, {late})), [good, late])
-    told = {line["prediction_id"]: line["message"] for line in lines()}
-    assert told == {str(good): "prediction finished", str(late): SKIPPED}
+    run(build_runner(ClaimedElsewhere({good: bytes(3072), late: bytes(3072)}, {late})), [good, late])
+    logged = {line["prediction_id"]: line["message"] for line in lines()}
+    assert logged == {str(good): "prediction finished", str(late): SKIPPED}

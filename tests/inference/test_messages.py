@@ -108,7 +108,16 @@ def test_request_ids_of_another_shape_are_none(request_ids: Any, worker: Worker)
 @pytest.mark.parametrize(
     "arguments",
     [[], [ID], [[]], [[ID], [ID]], [{"0": ID}], [None], [[ID] * (MAX_PREDICTIONS + 1)], {"ids": [ID]}],
-    ids=["none", "a lone id", "empty", "two lists", "a dict", "null", "1,001 ids", "not a list of arguments"],
+    ids=[
+        "no arguments",
+        "an id without a list",
+        "empty",
+        "two lists",
+        "a dict",
+        "null",
+        "1,001 ids",
+        "not a list of arguments",
+    ],
 )
 def test_arguments_that_are_not_one_list_of_ids_are_malformed(arguments: Any, worker: Worker) -> None:
     with pytest.raises(InvalidTaskError):

@@ -8,7 +8,7 @@ import pytest
 from inference.metrics import Metrics
 from inference.settings import Settings
 from scripts.local.config import find_free_ports
-from tests.inference.test_runner import POISON, Fenced, Rows, build_runner, run
+from tests.inference.test_runner import POISON, ClaimedElsewhere, Rows, build_runner, run
 
 
 def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
@@ -26,7 +26,7 @@ def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
 
 def test_an_outcome_that_was_not_written_is_not_counted() -> None:
     good, late = uuid4(), uuid4()
-    runner = build_runner(Fenced({good: bytes(3072), late: bytes(3072)}, {late}))
+    runner = build_runner(ClaimedElsewhere({good: bytes(3072), late: bytes(3072)}, {late}))
     run(runner, [good, late])
     read = runner.metrics.registry.get_sample_value
     assert read("inference_outcomes_total", {"status": "succeeded"}) == 1

@@ -20,7 +20,7 @@ from inference.predictions import MAX_ATTEMPTS, Predictions
 from inference.runner import conclude
 from scripts.local.config import Config
 
-PASS = ForwardPass("m1", batch_size=2, predict_ms=3.5)
+FORWARD_PASS = ForwardPass("m1", batch_size=2, predict_ms=3.5)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def test_an_outcome_of_a_first_delivery_counts_as_the_first_attempt(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     (row,) = take(worker, await queue(database))
-    assert worker.write([succeed(row)], PASS) == {row.id}
+    assert worker.write([succeed(row)], FORWARD_PASS) == {row.id}
     stored = await database.fetchrow("SELECT status, attempt, started_at FROM predictions")
     assert stored is not None
     assert tuple(stored) == ("succeeded", 1, row.started_at)
@@ -99,7 +99,7 @@ async def test_a_row_with_an_earlier_attempt_is_claimed_at_a_first_delivery(
     take(worker, [claimed], is_slow=True)
     rows = take(worker, [fresh, claimed])
     assert [(row.id, row.attempt) for row in rows] == [(fresh, 0), (claimed, 2)]
-    assert worker.write([succeed(row) for row in rows], PASS) == {fresh, claimed}
+    assert worker.write([succeed(row) for row in rows], FORWARD_PASS) == {fresh, claimed}
     stored = await database.fetch("SELECT id, status, attempt FROM predictions")
     assert {tuple(row) for row in stored} == {(fresh, "succeeded", 1), (claimed, "succeeded", 2)}
 
@@ -121,7 +121,7 @@ async def test_each_row_of_a_batch_gets_its_own_outcome(
     worker: Predictions, database: asyncpg.Connection
 ) -> None:
     good, bad = take(worker, await queue(database, 2))
-    written = worker.write([succeed(good), Failed(bad, "Failed", "Try again.")], PASS)
+    written = worker.write([succeed(good), Failed(bad, "Failed", "Try again.")], FORWARD_PASS)
     assert written == {good.id, bad.id}
     row = await database.fetchrow("SELECT * FROM predictions WHERE id = $1", good.id)
     assert row is not None
@@ -140,7 +140,7 @@ async def test_a_terminal_or_deleted_row_cannot_be_taken(
     how: dict[str, bool], worker: Predictions, database: asyncpg.Connection
 ) -> None:
     (row,) = take(worker, await queue(database))
-    worker.write([succeed(row)], PASS)
+    worker.write([succeed(row)], FORWARD_PASS)
     assert take(worker, [row.id, uuid.uuid4()], **how) == []
 
 
@@ -149,8 +149,8 @@ async def test_the_outcomes_of_a_message_that_was_published_twice_are_written_on
 ) -> None:
     ids = await queue(database, 2)
     first, second = take(worker, ids), take(worker, ids)
-    assert worker.write([succeed(row) for row in first], PASS) == set(ids)
-    assert worker.write([Failed(row, "Twice", "") for row in second], PASS) == set()
+    assert worker.write([succeed(row) for row in first], FORWARD_PASS) == set(ids)
+    assert worker.write([Failed(row, "Twice", "") for row in second], FORWARD_PASS) == set()
     stored = await database.fetch("SELECT status, attempt FROM predictions")
     assert {tuple(row) for row in stored} == {("succeeded", 1)}
 
@@ -162,7 +162,7 @@ async def test_a_canceled_row_of_a_group_stays_canceled_and_the_others_are_writt
     await database.execute(
         "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE id = $1", rows[1].id
     )
-    assert worker.write([succeed(row) for row in rows], PASS) == {rows[0].id, rows[2].id}
+    assert worker.write([succeed(row) for row in rows], FORWARD_PASS) == {rows[0].id, rows[2].id}
     stored = await database.fetchrow(
         "SELECT status, attempt, prediction FROM predictions WHERE id = $1", rows[1].id
     )
@@ -179,10 +179,10 @@ async def test_an_outcome_of_an_older_attempt_changes_nothing(
     (latest,) = take(worker, ids, is_redelivered=True)
     assert (claimed.attempt, latest.attempt) == (1, 2)
     for stale in read, claimed:
-        assert worker.write([Failed(stale, "Late", "")], PASS) == set()
+        assert worker.write([Failed(stale, "Late", "")], FORWARD_PASS) == set()
     assert await database.fetchval("SELECT status FROM predictions") == "running"
-    assert worker.write([succeed(latest)], PASS) == {latest.id}
-    assert worker.write([Failed(latest, "Twice", "")], PASS) == set()
+    assert worker.write([succeed(latest)], FORWARD_PASS) == {latest.id}
+    assert worker.write([Failed(latest, "Twice", "")], FORWARD_PASS) == set()
     assert await database.fetchval("SELECT status FROM predictions") == "succeeded"
 
 
@@ -191,7 +191,7 @@ async def test_writing_returns_the_ids_of_the_rows_that_changed(
 ) -> None:
     stale, good = take(worker, await queue(database, 2))
     take(worker, [stale.id], is_redelivered=True)
-    assert worker.write([succeed(stale), succeed(good)], PASS) == {good.id}
+    assert worker.write([succeed(stale), succeed(good)], FORWARD_PASS) == {good.id}
 
 
 @pytest.mark.parametrize("is_claimed_at_first", [False, True], ids=["read", "claimed"])
@@ -215,8 +215,8 @@ async def test_after_three_attempts_a_row_fails_with_a_reason(
 async def test_a_broken_connection_is_opened_again(worker: Predictions, database: asyncpg.Connection) -> None:
     ids = await queue(database)
     (row,) = take(worker, ids)
-    worker.write([Failed(replace(row, attempt=7), "Late", "")], PASS)  # connects, and changes nothing
-    for use in (lambda: take(worker, ids), lambda: worker.write([succeed(row)], PASS)):
+    worker.write([Failed(replace(row, attempt=7), "Late", "")], FORWARD_PASS)  # connects, and changes nothing
+    for use in (lambda: take(worker, ids), lambda: worker.write([succeed(row)], FORWARD_PASS)):
         await database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'inference'"
         )

@@ -122,7 +122,7 @@ async def test_a_version_that_is_being_copied_is_not_refused(
     assert serving(watcher) == "v1"
 
 
-@pytest.mark.parametrize("damage", ["changed", "gone", "another of its name"])
+@pytest.mark.parametrize("damage", ["changed", "gone", "replaced by another of the same name"])
 async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_one_still_serves(
     damage: str, make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
@@ -133,7 +133,7 @@ async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_o
     assert serving(watcher) == "v1"
     if damage == "changed":
         (folder / "model.onnx").write_bytes(OTHER)
-    elif damage == "another of its name":
+    elif damage == "replaced by another of the same name":
         publish(tmp_path, "another", version="v2", model=OTHER, check=make_check(OTHER))
         shutil.rmtree(folder)
         (tmp_path / "another").rename(folder)

@@ -45,7 +45,7 @@ class Rows:
         return {outcome.row.id for outcome in outcomes}
 
 
-class Fenced(Rows):
+class ClaimedElsewhere(Rows):
     """A table in which another worker has claimed the ids of `lost`, so their outcomes change nothing."""
 
     def __init__(self, rows: dict[UUID, bytes], lost: set[UUID]) -> None:
@@ -199,7 +199,7 @@ def test_a_prediction_that_cannot_be_taken_has_no_outcome(ids: list[UUID]) -> No
 
 
 def test_an_outcome_that_was_not_written_is_not_returned(ids: list[UUID]) -> None:
-    rows = Fenced({id: bytes(3072) for id in ids} | {ids[3]: POISON}, {ids[1], ids[3]})
+    rows = ClaimedElsewhere({id: bytes(3072) for id in ids} | {ids[3]: POISON}, {ids[1], ids[3]})
     assert run(build_runner(rows), ids).keys() == {ids[0], ids[2]}
 
 
@@ -246,6 +246,6 @@ BROKEN = Failed(row_of(UUID(int=2)), "Classification failed", "Try another image
     ids=str,
 )
 def test_flower_shows_the_outcomes_of_a_message(outcomes: list[Outcome | None], text: str) -> None:
-    told = summarize({uuid4(): outcome for outcome in outcomes})
-    assert str(told) == text
-    assert isinstance(told, ClassificationError) == (BROKEN in outcomes)
+    summary = summarize({uuid4(): outcome for outcome in outcomes})
+    assert str(summary) == text
+    assert isinstance(summary, ClassificationError) == (BROKEN in outcomes)

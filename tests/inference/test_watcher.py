@@ -105,8 +105,8 @@ async def test_a_worker_without_a_model_waits_and_logs_it_once(
     for _ in range(3):
         watcher.turn()
     assert watcher.classifier is None
-    told = [record.getMessage() for record in caplog.records]
-    assert [text for text in told if "no model that can be served" in text] == [
+    messages = [record.getMessage() for record in caplog.records]
+    assert [text for text in messages if "no model that can be served" in text] == [
         f"{tmp_path} holds no model that can be served; serving nothing; the messages wait in the queue"
     ]
     publish(tmp_path, "v2")

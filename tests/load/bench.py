@@ -57,7 +57,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--clients", type=read_numbers, help="default: 1,16,64,256; with --quick 1,64")
     parser.add_argument("--files", type=read_numbers, default=[1, 32], help="in a request; default: 1,32")
     parser.add_argument(
-        "--rounds", type=int, default=1, help="each figure is the median over them; default: 1"
+        "--rounds", type=int, default=1, help="each figure is the median of the rounds; default: 1"
     )
     parser.add_argument(
         "--streams", type=int, default=0, metavar="N", help="also with N followers of /api/events"

@@ -24,7 +24,7 @@ class Uploads:
     requests: Sequence[bytes]
     images: int
     """Images in each request."""
-    proof: bytes
+    marker: bytes
     """What a complete answer holds once for each image."""
 
 
@@ -73,7 +73,7 @@ class Load:
                     head, body = await exchange(*connection, next(requests))
                     if (
                         not head.startswith(b"http/1.1 2")
-                        or body.count(self.uploads.proof) != self.uploads.images
+                        or body.count(self.uploads.marker) != self.uploads.images
                     ):
                         raise SetupError(f"unexpected answer: {head[:40]!r} {body[:200]!r}")
                     sizes = [int(size) for size in BATCH_SIZE.findall(body)]

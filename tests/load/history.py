@@ -91,7 +91,7 @@ async def fill(config: Config, rows: int) -> None:
         for first in range(0, rows, ROWS_AT_ONCE):
             last = min(first + ROWS_AT_ONCE, rows) - 1
             if await database.execute(COPY, first, last) == "INSERT 0 0":
-                raise SetupError("no prediction has succeeded yet that could be copied")
+                raise SetupError("there is no succeeded prediction to copy")
             progress.update(last + 1 - first)
     await database.execute("VACUUM (ANALYZE) predictions")
     await database.close()
@@ -137,7 +137,7 @@ async def predicting(system: System) -> AsyncGenerator[list[float]]:
     """Predictions at a steady rate. After the block the list holds their latencies in ms, sorted."""
     latencies: list[float] = []
     # An answer is complete here even if its prediction is unfinished.
-    uploads = replace(build_uploads(system, "32x32", 1), proof=b'"status":')
+    uploads = replace(build_uploads(system, "32x32", 1), marker=b'"status":')
     async with clients.running(system.port, uploads, CLIENTS, PREDICTIONS_PER_SECOND) as load:
         yield latencies
         while not load.answers:  # a busy machine may need longer for the first

@@ -82,7 +82,7 @@ def build_uploads(system: System, size: str, files: int) -> clients.Uploads:
         photos.build_request([images[(first + n) % len(images)] for n in range(files)], system.headers)
         for first in range(len(images))
     ]
-    return clients.Uploads(requests, files, system.proof)
+    return clients.Uploads(requests, files, system.marker)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

@@ -34,7 +34,7 @@ def render(result: Result) -> str:
         f"Load generator and other work used {min(others):.1f} to {max(others):.1f} cores; "
         f"load average before: {machine['load_average']:.1f}.",
         align([(*LOAD, *FIGURES), *(row for case in result.service for row in rows_of(result, case))]),
-        "A ratio is this service divided by LitServe. CPU-ms are for an image. LitServe takes one file a",
+        "A ratio is this service divided by LitServe. CPU-ms are for one image. LitServe takes one file a",
         f"request, so several files are compared with LitServe at {FULL_LOAD} clients.",
         "CPU-ms of this service by process group:",
         align([(*LOAD, *GROUPS), *shares]),

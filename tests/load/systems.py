@@ -42,7 +42,7 @@ class System:
     """The pids of each part of the system; each pid includes its whole process tree."""
     headers: str
     """The header lines of an upload that waits for its outcome."""
-    proof: bytes
+    marker: bytes
     """Bytes that an answer holds once for each classified image."""
 
     def read_cpu(self) -> cpu.Reading:

@@ -163,9 +163,9 @@ export interface paths {
          * @description Sends events `prediction`: first the newest 1,000 unfinished predictions, then each change. An event
          *     `deleted` has the id of a prediction that was removed.
          *
-         *     A reader that sends `Last-Event-ID` receives each prediction that has changed since then. If more than
-         *     1,000 have changed, or that event is not stored any more, the first event is `reload`. It tells the reader
-         *     to read the history (`GET /api/predictions`) again. Then come the newest 1,000 unfinished predictions.
+         *     A reader that sends `Last-Event-ID` receives each prediction that has changed since that event. If more
+         *     than 1,000 have changed, or that event is no longer stored, the first event is `reload`. It tells the
+         *     reader to read the history (`GET /api/predictions`) again. The newest 1,000 unfinished predictions follow.
          */
         get: operations["follow_predictions"];
         put?: never;
@@ -188,7 +188,7 @@ export interface paths {
         put?: never;
         /**
          * Start a training
-         * @description Queues a training. The published model is registered; `activation` says when it is activated.
+         * @description Queues a training. At its end it publishes a model; `activation` says whether workers then serve it.
          */
         post: operations["start_training"];
         delete?: never;
@@ -244,8 +244,8 @@ export interface paths {
         };
         /**
          * Follow one training
-         * @description Sends an event `training` with the current status and with each change, and an event `epoch` for each
-         *     epoch. The stream ends after the terminal `training`.
+         * @description Sends an event `training` at the start and after each change, and an event `epoch` for each epoch. The
+         *     stream ends after the event `training` with a terminal status.
          *
          *     A reader that sends `Last-Event-ID` receives the epochs after it.
          */
@@ -308,7 +308,7 @@ export interface paths {
          * Activate a model
          * @description Workers load the model while they serve the current one, and swap them between two batches.
          *
-         *     `served_at` is the latest time at which a worker began to serve it.
+         *     `served_at` is the latest time at which a worker began to serve this model.
          */
         post: operations["activate_model"];
         delete?: never;
@@ -403,7 +403,7 @@ export interface components {
             latency_ms: number | null;
             /**
              * Queue Depth
-             * @description Messages that no worker has received. One asks for up to 64 predictions.
+             * @description Messages that no worker has received. A message asks for up to 64 predictions.
              */
             queue_depth: number | null;
             /**
@@ -656,7 +656,7 @@ export interface components {
             version: string;
             /**
              * Active
-             * @description The version that workers serve or are about to load.
+             * @description Whether workers serve this version, or are about to load it.
              */
             active: boolean;
             /**
@@ -718,7 +718,7 @@ export interface components {
             version: string;
             /**
              * Active
-             * @description The version that workers serve or are about to load.
+             * @description Whether workers serve this version, or are about to load it.
              */
             active: boolean;
             /**
@@ -1247,7 +1247,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description `wait=N`: wait up to N seconds for the outcome, 1 to 60. */
+                /** @description `wait=N`: wait up to N seconds (1 to 60) for the outcome. */
                 prefer?: string[];
                 /** @description A request that is repeated with the same key and images stores no second row. */
                 "idempotency-key"?: string;

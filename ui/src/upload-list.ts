@@ -5,7 +5,7 @@ export type Stage =
   | { at: "waiting" } // for a free connection
   | { at: "sending"; fraction: number }
   | { at: "accepted"; id: string }
-  | { at: "refused"; problem: ApiProblem }; // by the service, or because it could not be reached
+  | { at: "refused"; problem: ApiProblem }; // by the backend, or because the backend could not be reached
 
 export type Upload = {
   key: string; // also the idempotency key: repeated uploads make one prediction

@@ -4,7 +4,7 @@ import { formatPercent } from "../format";
 const places = [1, 2, 3, 4, 5];
 export const TOP = places.length;
 
-/** The most probable labels. Empty bars reserve the space until the labels are known. */
+/** The most probable classes. Empty bars reserve the space until the probabilities are known. */
 export function ConfidenceBars({ probabilities }: Pick<Prediction, "probabilities">) {
   if (probabilities.length === 0) {
     return (
@@ -16,7 +16,7 @@ export function ConfidenceBars({ probabilities }: Pick<Prediction, "probabilitie
     );
   }
   return (
-    <ul className="bars" aria-label="Most probable labels">
+    <ul className="bars" aria-label="Most probable classes">
       {probabilities.slice(0, TOP).map(({ label, probability }) => (
         <li key={label}>
           <span className="bar-label">{label}</span>

@@ -41,7 +41,7 @@ export function TrainForm({ store }: { store: TrainingStore }) {
           min={0}
           max={2 ** 31 - 1}
           defaultValue={0}
-          title="The start of the random numbers. Another seed gives a slightly different model."
+          title="The start value of the random numbers. Another seed gives a slightly different model."
           required
         />
       </label>
