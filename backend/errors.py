@@ -3,7 +3,7 @@
 Exception
 ├── ServiceError      a request is refused; its `Refusal` has the status and the title of the answer
 │   ├── FileRefused   one file of a request is refused; the other files can be accepted
-│   └── DatabaseAway  the database does not answer
+│   └── DatabaseAway  the database does not answer, or all connections are in use
 └── Unavailable       another part of the system cannot be used
 
 An error has a class of its own only if code treats it differently. Docstrings name the others by their
@@ -71,7 +71,7 @@ class FileRefused(ServiceError):
 
 
 class DatabaseAway(ServiceError):
-    """The database does not answer."""
+    """The database does not answer, or no connection was free in time."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(Refusal.DATABASE_AWAY, detail)

@@ -44,8 +44,8 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# The pause before streams are woken, for each stream that has changes: 20 ms for 2,000 streams. So both
-# events of a prediction often go out in one write. Lower: more writes. Higher: later events.
+# The pause before streams are woken, for each stream that has changes: 20 ms for 2,000 streams. So several
+# events often go out in one write. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 
 

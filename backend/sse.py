@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from backend.errors import Refusal, ServiceError
 
 KEEP_ALIVE_SECONDS = 15.0
-COMMENT = b": keep-alive\n\n"  # shows proxies and browsers that the stream is alive; readers ignore it
+COMMENT = b": keep-alive\n\n"  # shows proxies and browsers that the stream is alive; clients ignore it
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 MEDIA_TYPE = "text/event-stream"

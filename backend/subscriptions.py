@@ -16,7 +16,7 @@ from backend.schemas import TERMINAL
 from backend.schemas.predictions import Prediction
 from backend.sse import EventId, encode
 
-MAX_BACKLOG = 2000  # if more changes wait for a slow reader, its stream ends, and it reconnects
+MAX_BACKLOG = 2000  # if more changes wait for a slow reader, its stream ends, and the client reconnects
 
 
 @dataclass(frozen=True)

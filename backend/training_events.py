@@ -3,7 +3,7 @@
 A training has few readers and changes seldom. So each stream has its own query. The query runs when the
 stream is woken, and at least every five seconds. Several changes may be sent as one.
 
-An event's id is the number of the last epoch sent. The last id ends with `-end`. A reader resumes after
+An event's id is the number of the last epoch sent. The last id ends with `-end`. A client resumes after
 that epoch. One worker at a time commits the epochs of a training, in order, so no epoch is missed.
 """
 

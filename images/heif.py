@@ -24,8 +24,8 @@ pi_heif.options.DECODE_THREADS = 1
 pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
-# All tiles may have this many times `max_pixels`. Decoders also unpack hidden pixels; photos have few.
-MAX_TILE_SHARE = 2
+# The limit of all tiles together, in `max_pixels`. Tiles may also hold pixels that the image does not show.
+TILE_PIXELS_FACTOR = 2
 MAX_BOXES = 10_000
 # An `infe` entry: version and flags, id (two bytes, four in version 3), protection, type.
 METADATA = re.compile(rb"infe(?:[\x00-\x02].{7}|\x03.{9})(Exif|mime)", re.DOTALL)
@@ -50,7 +50,7 @@ def _prepare(data: bytes, max_pixels: int) -> BytesIO:
     """The file, with EXIF and XMP items changed to a type that decoders skip. Raises ImageError."""
     if not _find(memoryview(data), b"meta") and _find(memoryview(data), b"moov"):
         raise UnsupportedVariant("The file is a sequence of frames without a still image; save one as JPEG.")
-    if _count_tile_pixels(data) > MAX_TILE_SHARE * max_pixels:
+    if _count_tile_pixels(data) > TILE_PIXELS_FACTOR * max_pixels:
         raise TooComplex("The image's tiles have too many pixels together; save it as JPEG.")
     file = BytesIO(data)
     meta = _find(file.getbuffer(), b"meta")

@@ -56,7 +56,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 def _open(jpeg: Jpeg, end: bytes = b"\xff\xd9") -> ImageFile.ImageFile:
     image = Image.open(BytesIO(b"".join((*jpeg.parts, end))), formats=("JPEG",))
-    image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # decodes to near this size
+    image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # decodes a large image at 1/2, 1/4 or 1/8
     return image
 
 
@@ -156,7 +156,7 @@ def _share_of_pixels(image: Image.Image) -> float:
 def _share_of_rows(jpeg: Jpeg) -> float:
     """The share of rows that libjpeg decodes without the end marker; also right for images of middle grey.
 
-    libjpeg decodes a block when eight bytes follow it.
+    libjpeg decodes a block only if eight bytes follow it. So eight zeros replace the end marker.
     """
     image = _open(jpeg, end=bytes(8))
     unused = (1,) * len(image.getbands())

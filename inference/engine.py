@@ -71,7 +71,7 @@ class Engine:
         if not (np.isfinite(probabilities).all() and np.isfinite(energies).all()):
             raise ArtifactError(f"its answers for a batch of {count} are not finite numbers")
         if not are_answers(probabilities, energies).all():
-            raise ArtifactError(f"its probabilities for a batch of {count} do not add up to one")
+            raise ArtifactError(f"its probabilities for a batch of {count} are below 0 or do not add up to 1")
         return probabilities, energies
 
 

@@ -11,7 +11,7 @@ SKIPPED = "skipped: already terminal, deleted, or claimed again"
 
 @dataclass(frozen=True)
 class Row:
-    """An unfinished prediction that this worker may run."""
+    """A prediction as it was read or claimed."""
 
     id: UUID
     pixels: bytes
@@ -58,7 +58,7 @@ Outcome = Succeeded | Failed
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One run of the model, for all rows of a batch."""
+    """The run of the model on a batch; if it raised, the runs on each image, too."""
 
     model: str
     batch_size: int

@@ -27,7 +27,7 @@ def main(train: Sequence[str] = TRAIN) -> int:
     """Returns 0, or the exit status of the first run that failed."""
     parser = argparse.ArgumentParser(prog="make bench-train", description=__doc__)
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
-    parser.add_argument("--runs", type=int, default=5, help="number of runs; their seeds are 0, 1, 2 … [5]")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs [5]; their seeds are 0, 1, 2 …")
     given, training_flags = parser.parse_known_args()
     rows: list[list[float]] = []
     for seed in range(given.runs):

@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--activation",
         choices=("better", "always", "never"),
         default="better",
-        help="serve it `always`, `never`, or if `better` than the active one [better]; the first always",
+        help="serve it `always`, `never`, or if `better` than the active version [better]",
     )
 
 

@@ -45,10 +45,10 @@ def artifact(net: Net, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images, labels = random.integers(0, 256, (40, 32, 32, 3), np.uint8), random.integers(0, 4, 40)
     split = Split(images, labels)
     models = tmp_path_factory.mktemp("models")
-    served = export.Served(export.Calibrated(export.fold(net), 1.7), recipe.MEAN, recipe.STD)
+    model = export.Served(export.Calibrated(export.fold(net), 1.7), recipe.MEAN, recipe.STD)
     with publish.draft(models) as folder:
         dataset = Dataset("noise", CLASSES, split, split)
-        card, _ = publish.write_files(served, dataset, split, "2026-01-02T03:04:05+00:00", folder, seed=0)
+        card, _ = publish.write_files(model, dataset, split, "2026-01-02T03:04:05+00:00", folder, seed=0)
         write_weights(net, 1.7, CLASSES, folder / WEIGHTS_FILE)
         return publish.publish(folder, card, {"map": b"PNG"}, models)
 
@@ -71,17 +71,17 @@ def test_the_exported_model_on_raw_bytes_equals_the_trained_one_on_normalised_te
     del card["files"]["model.int8.onnx"]
     (float32 / "card.json").write_text(json.dumps(card))
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    served, energies = LOADER.load(float32)([image.tobytes() for image in images])
+    probabilities, energies = LOADER.load(float32)([image.tobytes() for image in images])
     logits = expect(net, torch.from_numpy(images))
-    np.testing.assert_allclose(served, logits.softmax(1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(probabilities, logits.softmax(1).numpy(), atol=1e-5)
     np.testing.assert_allclose(energies, -logits.logsumexp(1).numpy(), atol=1e-4)
 
 
 def test_the_int8_model_s_probabilities_are_close_to_the_float32_model_s(net: Net, artifact: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
-    served = LOADER.load(artifact)
-    assert "int8" in served.device_name
-    probabilities, _ = served([image.tobytes() for image in images])
+    classifier = LOADER.load(artifact)
+    assert "int8" in classifier.device_name
+    probabilities, _ = classifier([image.tobytes() for image in images])
     expected = expect(net, torch.from_numpy(images)).softmax(1).numpy()
     assert np.abs(probabilities - expected).sum(1).mean() / 2 < 0.1
 

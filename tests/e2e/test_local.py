@@ -45,7 +45,7 @@ def test_a_database_made_by_another_schema_is_refused(
 def test_a_changed_comment_in_the_schema_is_accepted(
     system: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change_schema(monkeypatch, tmp_path, "-- The row is the truth", "-- It is")
+    change_schema(monkeypatch, tmp_path, "-- ", "-- In other words: ")
     stack.apply_schema(system)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artifact import Artifact
+from training import data
 
 
 def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -19,16 +19,7 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         return arrays["images"], arrays["labels"]
 
 
-def read_images(path: Path | None, artifact: Artifact) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The file's images. Without a file: the artifact's reference images, with the model's own labels."""
-    if path:
-        return read(path)
-    return artifact.check.images, artifact.check.probabilities.argmax(1)
-
-
 def main() -> None:
-    from training import data
-
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.image_file")
     parser.add_argument("data", type=Path, help="a folder, .tar or .zip with train/ and test/")
     parser.add_argument("out", type=Path, help="the .npz file")

@@ -14,6 +14,7 @@ class Options:
     model: Path
     images: Path | None
     data: Path | None
+    cache: Path
     airbench: Path | None
     fast: int
     accurate: int
@@ -28,7 +29,7 @@ class Options:
 
 def decode(text: str) -> Options:
     fields = json.loads(text)
-    for name in ("model", "images", "data", "airbench", "json"):
+    for name in ("model", "images", "data", "cache", "airbench", "json"):
         fields[name] = fields[name] and Path(fields[name])
     return Options(**fields)
 
@@ -40,8 +41,9 @@ def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
     add = parser.add_argument
     add("--parts", nargs="+", choices=parts, default=parts, help="which parts run [all]")
     add("--model", type=Path, default=find_model(), help="a version's folder [the newest in models/]")
-    add("--images", type=Path, help="test images: an .npz file from `python -m tests.gpu.image_file`")
-    add("--data", type=Path, help="data set to train on: a folder, .tar or .zip with train/ and test/")
+    add("--images", type=Path, help="test images: .npz by `python -m tests.gpu.image_file` [those of --data]")
+    add("--data", type=Path, help="a folder, .tar or .zip with train/ and test/ [CIFAR-10]")
+    add("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked [.local/data]")
     add("--airbench", type=Path, help="folder with airbench's scripts, to compare with fast and accurate")
     add("--fast", type=int, default=10, help="trainings with the recipe fast [10]")
     add("--accurate", type=int, default=1, help="trainings with the recipe accurate [1]")

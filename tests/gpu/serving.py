@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,9 @@ from tests.gpu import device, image_file
 from tests.gpu.findings import report_check, report_figure, report_skipped
 from tests.gpu.options import Options, decode
 from tests.gpu.sessions import Answers, FixedBatchSession, Images, Session, to_float16
+from training import data
 from training.data import Split
+from training.errors import DataError
 from training.evaluate import Answers as LabelledAnswers
 from training.weights import read_teacher
 
@@ -52,11 +55,11 @@ def run(options: Options) -> None:
     if classifier.fallback and has_cuda():
         return  # CUDA does not work, so there is nothing to measure
     found = artifact.read(options.model)
-    images, labels = image_file.read_images(options.images, found)
+    split = read_images(options, found)
     if not has_cuda():
         why = "no GPU here: this build of ONNX Runtime has no CUDA; the following parts run on the CPU"
         report_skipped("CUDA provider", why)
-    reference = answer(Engine(found.float32, threads=0, provider=CPU), images)
+    reference = answer(Engine(found.float32, threads=0, provider=CPU), split.images)
     variants: dict[str, Variant] = {
         "as served": Engine(found.float32, 1, CUDA if has_cuda() else CPU),
         "float32 without TF32": Session(found.float32, use_tf32="0"),
@@ -66,9 +69,9 @@ def run(options: Options) -> None:
     for name, variant in variants.items():
         compare(
             name,
-            answer(variant, images),
+            answer(variant, split.images),
             reference,
-            Split(images, labels),
+            split,
             least if name == "as served" else None,
         )
     operations, peaks = count_operations(found, options), measure_peaks(tiny=options.tiny)
@@ -85,6 +88,19 @@ def run(options: Options) -> None:
             "float32", found.float32, variants["as served"], make_batch(count), operations / peaks.tf32
         )
         time_graph("float16", half, variants["float16"], make_batch(count), operations / peaks.half)
+
+
+def read_images(options: Options, found: Artifact) -> Split:
+    """The test images of `--images`, else of `--data`, else of CIFAR-10.
+
+    In the tiny version, and if no data set can be read: the version's reference images, labelled by itself.
+    """
+    if options.images:
+        return Split(*image_file.read(options.images))
+    if not options.tiny:
+        with suppress(DataError):
+            return data.load(options.data, options.cache).test
+    return Split(found.check.images, found.check.probabilities.argmax(1))
 
 
 def answer(variant: Variant, images: Images) -> Answers:

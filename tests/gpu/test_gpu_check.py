@@ -7,9 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from inference import artifact
 from scripts.local.config import REPOSITORY
+from tests.gpu import serving
+from tests.gpu.options import decode, find_model, parse
+from tests.two_colours import write_two_colours
+from training import data
 
 # Packages that a machine with a GPU may lack, because only services and tests need them.
 MISSING = (
@@ -79,6 +85,22 @@ def test_all_parts_but_the_batch_loop_run_without_the_packages_of_the_services(
     assert [run[name]["outcome"] for name in names] == ["passed"] * 3
     rows = [line for line in done.stdout.splitlines() if "batch of 1, as served" in line]
     assert len(rows) == 1 and "images/s" in rows[0]
+
+
+def test_serving_is_compared_on_the_images_of_the_file_or_of_the_data_set(tmp_path: Path) -> None:
+    source, file = tmp_path / "data", tmp_path / "test.npz"
+    write_two_colours(source, train=60, test=20)
+    flags = ["--data", str(source), "--cache", str(tmp_path)]
+    test = data.load(source, tmp_path).test
+    np.savez_compressed(file, images=test.images[:3], labels=test.labels[:3])
+    model = artifact.read(find_model())
+
+    def read(*flags: str) -> int:
+        return len(serving.read_images(decode(parse([], [*flags]).encode()), model))
+
+    assert (read(*flags), read(*flags, "--images", str(file))) == (len(test), 3)
+    assert read(*flags, "--tiny") == len(model.check.images)
+    assert read("--data", str(tmp_path / "nowhere")) == len(model.check.images)
 
 
 def test_the_batch_loop_classifies_every_prediction(tmp_path: Path) -> None:

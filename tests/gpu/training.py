@@ -21,8 +21,6 @@ from training import data
 from training.data import Dataset
 from training.errors import DataError
 
-DOWNLOADS = Path(".local/data")
-
 
 def check_balanced(runs: Sequence[Trained], dataset: Dataset, options: Options) -> None:
     """Check that `balanced` is more accurate than the shipped version, on the same test images."""
@@ -44,7 +42,7 @@ def run(options: Options) -> None:
             write_two_colours(source, train=60, test=20)
         started = time.monotonic()
         try:
-            dataset = data.load(source, Path(folder) if source else DOWNLOADS)
+            dataset = data.load(source, Path(folder) if source else options.cache)
         except DataError as error:
             if source:
                 raise

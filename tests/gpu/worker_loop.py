@@ -146,7 +146,8 @@ def check_loop(written: int, count: int, seconds: float, cpu: float, busy: float
 
 def run(options: Options) -> None:
     max_batch = TINY_MAX_BATCH if options.tiny else MAX_BATCH
-    images, _ = image_file.read_images(options.images, artifact.read(options.model))
+    check = artifact.read(options.model).check
+    images = image_file.read(options.images)[0] if options.images else check.images
     classifier = Loader(cpu_threads=1, max_batch_size=max_batch).load(options.model)
     text = classifier.device_name + (f", because {classifier.fallback}" if classifier.fallback else "")
     report_check("device of the batch loop", text, "no fallback", passed=not classifier.fallback)

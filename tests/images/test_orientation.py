@@ -13,7 +13,7 @@ from tests.images.files import chunk, encode, riff
 from tests.images.heic import heic, imir, irot
 
 SIDE = 32
-CORNERS = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
 ORIENTATION, SHORT = 0x0112, 3
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 Entry = tuple[int, int, int, bytes]  # tag, type, count, value
@@ -36,7 +36,10 @@ TAGS = [
 ]
 TYPES = range(15)
 COUNTS = [0, 1, 3, 2**31]
-VALUES = [b"\xff\xff\xff\xff", b"\x1c\0\0\0"]  # the second is an offset inside the block
+VALUES = [
+    b"\xff\xff\xff\xff",
+    b"\x1c\0\0\0",
+]  # the second, in little-endian order, is an offset inside the block
 
 
 def exif(order: str, entries: list[Entry], pointer: int | None = None) -> bytes:
@@ -56,24 +59,24 @@ def exif(order: str, entries: list[Entry], pointer: int | None = None) -> bytes:
 
 
 def put(kind: str, block: bytes) -> bytes:
-    """A file of this format with this EXIF block."""
+    """A file of this format with this EXIF block. A HEIC is turned by its container, not by EXIF."""
     if kind == "JPEG":
-        data = encode(CORNERS, "JPEG", quality=95)
+        data = encode(NOISE, "JPEG", quality=95)
         content = b"Exif\0\0" + block
         return data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content + data[2:]
     if kind == "PNG":
-        data = encode(CORNERS)
+        data = encode(NOISE)
         return data[:33] + chunk(b"eXIf", block) + data[33:]
     if kind == "HEIC":
         return heic(irot(3), exif=block)
-    image = encode(CORNERS, "WEBP", lossless=True)[12:]
+    image = encode(NOISE, "WEBP", lossless=True)[12:]
     extended = bytes((0x08, 0, 0, 0)) + bytes((31, 0, 0)) * 2
     return riff(b"RIFF", b"WEBP" + riff(b"VP8X", extended) + image + riff(b"EXIF", block))
 
 
 def put_in_tiff(order: str, entries: list[Entry], pointer: int | None) -> bytes:
     """A TIFF whose directory has orientation 6, and holds these entries or points to them."""
-    pixels = CORNERS.tobytes()
+    pixels = NOISE.tobytes()
     start = 8 + len(pixels)
     numbers = [
         (256, SIDE),
@@ -112,7 +115,7 @@ def test_the_orientation_is_applied_beside_a_tag_of_any_type_and_count(
     plain = put_in_tiff("<", [], None) if kind == "TIFF" else put(kind, exif("<", []))
     expected = decode(plain, SIDE * SIDE * 4)
     if kind in ("PNG", "WEBP", "TIFF"):
-        assert expected == CORNERS.transpose(Image.Transpose.ROTATE_270).tobytes()
+        assert expected == NOISE.transpose(Image.Transpose.ROTATE_270).tobytes()
     counts = [1] if kind in ("WEBP", "HEIC") else COUNTS  # these formats take longest
     for tag, type, count, value in itertools.product(TAGS, TYPES, counts, VALUES):
         order = "<>"[tag % 2]
@@ -135,7 +138,7 @@ def test_each_orientation_is_turned_upright(orientation: int, kind: str) -> None
         "JPEG": {"quality": 100},
         "AVIF": {"quality": 100, "subsampling": "4:4:4"},
     }
-    smooth = CORNERS.resize((4, 4)).resize((SIDE, SIDE))
+    smooth = NOISE.resize((4, 4)).resize((SIDE, SIDE))
     data = encode(smooth, kind, exif=note, **options.get(kind, {}))
     with Image.open(BytesIO(data)) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -157,7 +160,7 @@ def test_each_orientation_is_turned_upright(orientation: int, kind: str) -> None
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_an_invalid_orientation_turns_nothing(kind: str, entry: Entry) -> None:
     body = struct.pack("<H", 1) + struct.pack("<HHI", *entry[:3]) + entry[3] + bytes(12)
-    assert decode(put(kind, b"II*\0\x08\0\0\0" + body), SIDE * SIDE) == CORNERS.tobytes()
+    assert decode(put(kind, b"II*\0\x08\0\0\0" + body), SIDE * SIDE) == NOISE.tobytes()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIC"])
@@ -178,7 +181,7 @@ def test_a_damaged_exif_block_turns_nothing(kind: str) -> None:
 
 def test_only_the_first_exif_block_of_a_jpeg_is_used() -> None:
     turned, upright = exif("<", []), b"II*\0\x08\0\0\0" + bytes(6)
-    after = len(encode(CORNERS, "JPEG", quality=95)) - 2  # bytes of the file behind its EXIF block
+    after = len(encode(NOISE, "JPEG", quality=95)) - 2  # bytes of the file behind its EXIF block
     for first, second in ((turned, upright), (upright, turned)):
         alone = put("JPEG", first)
         both = alone[:-after] + put("JPEG", second)[2:]

@@ -1,4 +1,4 @@
-"""The package `images` decodes files to the same pixels as Chromium and ImageMagick do.
+"""The package `images` decodes files to the pixels of Chromium and ImageMagick, except for rounding.
 
 Chromium shows what users see. The files are those of variants.py. They have 32 x 32 pixels, so decoding does
 not scale them. If `images` differs from one of the two decoders, NOT_FOLLOWED names that decoder and the
@@ -37,7 +37,7 @@ NOT_FOLLOWED = {
     ),
     r"BMP 32, alpha (zero|opaque|partial), (header|bit masks|no alpha)": (
         "ImageMagick",
-        "it reads bytes as alpha that no mask names; Chromium does not",
+        "it takes for alpha the bytes that no mask names; Chromium does not",
     ),
     r"BMP 16, (444|231|4444|1555)|BMP 32, 10 bits, alpha": (
         "ImageMagick",
@@ -52,10 +52,7 @@ NOT_FOLLOWED = {
     r"GIF larger": ("ImageMagick", "it crops to the screen; Chromium shows the whole frame"),
     r"WebP animation": ("ImageMagick", "version 6 returns the frame without its canvas"),
     r"AVIF": ("ImageMagick", "libheif scales colours differently and drops alpha"),
-    r"AVIF alpha": (
-        "Chromium",
-        "it reads Pillow's alpha as limited-range video",
-    ),
+    r"AVIF alpha": ("Chromium", "it reads alpha from 0 to 255 as if it were from 16 to 235"),
     r"TIFF grey (2|4|12), min is white": ("ImageMagick", "version 6 inverts some depths and not others"),
     r"TIFF RGBA (8|16), unspecified": (
         "ImageMagick",
@@ -108,6 +105,7 @@ def ask_imagemagick(data: bytes, folder: Path) -> bytes:
 
 
 def differ(one: bytes, other: bytes) -> bool:
+    """Whether two images differ by more than rounding, which is 1 of 255."""
     if len(one) != len(other):
         return True
     values = [np.frombuffer(pixels, np.uint8).astype(int) for pixels in (one, other)]

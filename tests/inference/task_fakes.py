@@ -25,8 +25,8 @@ class Request:
     def on_accepted(self, _pid: int, _time: float) -> None:
         self.calls.append("started")
 
-    def on_success(self, outcome: tuple[bool, str, float]) -> None:
-        self.calls.append(f"succeeded {outcome[1]}")
+    def on_success(self, failed_text_seconds: tuple[bool, str, float]) -> None:
+        self.calls.append(f"succeeded {failed_text_seconds[1]}")
 
     def on_failure(self, info: Any) -> None:
         self.calls.append(f"failed {info.exception}")
@@ -84,8 +84,8 @@ def make_cat(id: UUID) -> Succeeded:
     return Succeeded(row, "cat", 0.9, "[]", -3.0, unfamiliar=False)
 
 
-def show(count: int) -> str:
-    """What Flower shows for a message with `count` cats."""
+def success(count: int) -> str:
+    """The call that `Request` records for a message with `count` cats."""
     return "succeeded cat 90.0%" if count == 1 else f"succeeded {count} predictions: {count} succeeded"
 
 

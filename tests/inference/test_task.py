@@ -10,7 +10,7 @@ from inference import task as module
 from inference.collector import Group
 from inference.errors import DeviceLost
 from inference.task import Classify
-from tests.inference.task_fakes import SECONDS, SIZE, STAGES, Consumer, HoldingRunner, Request, show
+from tests.inference.task_fakes import SECONDS, SIZE, STAGES, Consumer, HoldingRunner, Request, success
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_messages_that_arrive_together_share_a_batch(
     first, second = add(task), add(task, 2)
     consumer.finish()
     assert runner.batches == [ids(first, second)]
-    assert first.request.calls == ["started", show(1)]
-    assert second.request.calls == ["started", show(2)]
+    assert first.request.calls == ["started", success(1)]
+    assert second.request.calls == ["started", success(2)]
 
 
 def test_messages_that_arrive_while_a_batch_runs_share_the_next_one(
@@ -111,7 +111,7 @@ def test_a_message_is_acknowledged_only_after_all_its_predictions_are_done(
     runner.open()
     consumer.finish()
     assert [len(batch) for batch in runner.batches] == [SIZE, SIZE, 1]
-    assert group.request.calls == ["started", show(2 * SIZE + 1)]
+    assert group.request.calls == ["started", success(2 * SIZE + 1)]
 
 
 def test_each_prediction_of_a_redelivered_message_runs_while_no_other_batch_is_in_progress(
@@ -135,7 +135,7 @@ def test_each_prediction_of_a_redelivered_message_runs_while_no_other_batch_is_i
     assert runner.batches == [ids(first), [one], ids(last), [two]]
     assert runner.redelivered == [one, two]
     assert runner.order == [(stage, batch[0]) for batch in runner.batches for stage in STAGES]
-    assert redelivered.request.calls == ["started", show(2)]
+    assert redelivered.request.calls == ["started", success(2)]
 
 
 def test_the_messages_of_a_batch_that_raises_are_returned_and_the_next_batch_runs(
@@ -148,7 +148,7 @@ def test_the_messages_of_a_batch_that_raises_are_returned_and_the_next_batch_run
     runner.error = None
     third = add(task)
     consumer.finish()
-    assert third.request.calls == ["started", show(1)]
+    assert third.request.calls == ["started", success(1)]
 
 
 def test_a_message_is_returned_when_one_of_its_batches_raises_and_the_others_do_not_run(
@@ -212,6 +212,6 @@ def test_a_worker_that_stops_finishes_the_batch_of_each_stage_and_sends_celery_e
     runner.open()
     consumer.finish()
     for group in (first, second, third):
-        assert group.request.calls == ["started", show(SIZE)]
+        assert group.request.calls == ["started", success(SIZE)]
     assert fourth.request.calls == []
     assert consumer.flushes == 3

@@ -184,7 +184,7 @@ def test_answers_that_do_not_add_up_to_one_are_refused() -> None:
     nodes = make_nodes()
     softmax = next(node for node in nodes if node.op_type == "Softmax")
     softmax.op_type = "Sigmoid"
-    refuse(make_model(nodes), "do not add up to one")
+    refuse(make_model(nodes), "are below 0 or do not add up to 1")
 
 
 def test_an_answer_that_depends_on_the_other_images_is_refused() -> None:

@@ -58,7 +58,7 @@ async def measure_backlog(system: System, config: Config, count: int) -> Backlog
 
 
 async def upload_in_bulk(system: System, count: int) -> None:
-    """Raises SetupError when an upload is refused."""
+    """Raises SetupError, in an ExceptionGroup, if an upload is refused."""
     images = photos.read_images("32x32")
     left = iter(range(0, count, FILES))
 

@@ -48,7 +48,7 @@ class Load:
     answers: list[Answer] = field(default_factory=list[Answer])
 
     async def run(self, clients: int) -> None:
-        """Send until canceled. Raises SetupError for an answer that is not complete."""
+        """Send until canceled. Raises SetupError, in an ExceptionGroup, for an incomplete answer."""
         requests = itertools.cycle(self.uploads.requests)
         turns = self._turns()
         async with asyncio.TaskGroup() as group:

@@ -31,7 +31,7 @@ def render(result: Result) -> str:
         "At rest: "
         + ", ".join(f"{name} {cores:.2f} cores" for name, cores in result.idle_cores.items())
         + ".",
-        f"Load generator and other work used {min(others):.1f} to {max(others):.1f} cores; "
+        f"Load generator and other work used {max(0, min(others)):.1f} to {max(others):.1f} cores; "
         f"load average before: {machine['load_average']:.1f}.",
         align([(*LOAD, *FIGURES), *(row for case in result.service for row in rows_of(result, case))]),
         "A ratio is this service divided by LitServe. CPU-ms are for one image. LitServe takes one file a",
