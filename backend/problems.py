@@ -36,7 +36,7 @@ def problem(request: Request, status: int, title: str, detail: str, **members: A
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error with problem+json."""
+    """Answer expected errors with problem+json. `backend/middleware.py` answers unexpected ones."""
 
     @app.exception_handler(ServiceError)
     async def _service_error(request: Request, error: ServiceError) -> Response:
@@ -53,7 +53,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 204:
+        if error.status_code == 204:  # from `check_unread`: the reader has the whole stream
             return Response(status_code=204)
         headers = dict(error.headers or {})
         if error.status_code == 405:
@@ -78,7 +78,7 @@ def unexpected(request: Request) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """The methods of all routes with this address. Starlette names the methods of one route only."""
+    """The methods of all routes with this address. Starlette's `Allow` has those of one route only."""
     methods = [
         method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -31,7 +31,7 @@ RETURNING {COLUMNS}
 
 # One training, and the number of its latest epoch.
 READ = f"""
-SELECT {COLUMNS}, (SELECT max(number) FROM epochs WHERE training = trainings.id) AS measured
+SELECT {COLUMNS}, (SELECT max(number) FROM epochs WHERE training = trainings.id) AS latest_epoch
 FROM trainings WHERE id = :id
 """
 
@@ -61,7 +61,7 @@ RETURNING {COLUMNS}
 # The number of unfinished trainings.
 COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM trainings WHERE status IN ('queued', 'running')"
 
-# Unfinished rows whose message appears to be lost: queued for 5 s while the queue is empty, set back to
+# Unfinished rows whose message appears to be lost: queued for 5 s and the queue is empty, set back to
 # `queued` by a worker that shut down, or running with a silent worker. If the queue is not empty, rows of the
 # last two kinds are listed for one minute only, so that their messages do not pile up.
 LOST = f"""
@@ -100,7 +100,7 @@ class Trainings:
     async def insert(self, asked: TrainingRequest) -> Training:
         """Store a training. It is committed when this returns. Raises TOO_MANY_TRAININGS."""
         id = uuid7()
-        timestamp = datetime.fromtimestamp((id.int >> 80) / 1000, UTC)
+        timestamp = datetime.fromtimestamp((id.int >> 80) / 1000, UTC)  # the id begins with ms since 1970
         values = {**asked.model_dump(), "id": id, "timestamp": timestamp, "most": MAX_UNFINISHED}
         async with self._inserting:  # concurrent INSERTs would not count each other
             rows = await self._pool.fetch(INSERT, values)
@@ -118,7 +118,7 @@ class Trainings:
         if not rows:
             detail = f"No training has the id {id}. GET /api/trainings lists all trainings."
             raise ServiceError(Refusal.UNKNOWN_TRAINING, detail)
-        after = after if after <= (rows[0].measured or 0) else 0
+        after = after if after <= (rows[0].latest_epoch or 0) else 0
         epochs = await self._pool.fetch(READ_EPOCHS, {"id": id, "after": after})
         found = [Epoch.model_validate(epoch, from_attributes=True) for epoch in epochs]
         return Progress(to_training(rows[0]), after, found)

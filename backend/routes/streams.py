@@ -61,9 +61,9 @@ async def open_all(
     },
 )
 async def follow_prediction(stream: Annotated[AsyncIterator[bytes], Depends(open_one)]) -> Response:
-    """Sends an event `prediction` with the current status, then one for each change. The stream ends after
-    the terminal status, or after an event `deleted` if the prediction is removed.
-    """
+    """Sends an event `prediction` with the current status, then one for each change. Of several changes
+    within milliseconds it may send only the latest. The stream ends after the terminal status, or after an
+    event `deleted` if the prediction is removed."""
     return as_stream(stream)
 
 
@@ -77,8 +77,8 @@ async def follow_prediction(stream: Annotated[AsyncIterator[bytes], Depends(open
     },
 )
 async def follow_predictions(stream: Annotated[AsyncIterator[bytes], Depends(open_all)]) -> Response:
-    """Sends events `prediction`: first the newest 1,000 unfinished predictions, then each change. An event
-    `deleted` has the id of a prediction that was removed.
+    """Sends events `prediction`: first the newest 1,000 unfinished predictions, then each change. Of several
+    quick changes of a prediction it may send only the latest. `deleted` has the id of a removed prediction.
 
     A reader that sends `Last-Event-ID` receives each prediction that has changed since that event. If more
     than 1,000 have changed, or that event is no longer stored, the first event is `reload`. It tells the

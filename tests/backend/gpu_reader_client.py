@@ -66,7 +66,7 @@ class Reader:
         await eventually(called, ANSWER_SECONDS)
 
     async def read(self, count: int = 1, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
-        """Make `count` reads together; returns the answer to each."""
+        """Ask `count` times at once; returns each answer: the GPUs, a reason, or None after the deadline."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(f"{count} {deadline_seconds}\n".encode())
         async with asyncio.timeout(ANSWER_SECONDS + deadline_seconds):

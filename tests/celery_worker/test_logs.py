@@ -6,7 +6,7 @@ import sys
 
 from scripts.local.config import REPOSITORY
 
-LOGS = """
+PROGRAM = """
 import logging
 from celery.signals import celeryd_init, setup_logging
 from celery_worker import logs
@@ -14,6 +14,7 @@ logs.configure("service")
 for name in ("service.part", "celery_worker.app", "other"):
     logging.getLogger(name).info("informed", extra={"number": 7})
     logging.getLogger(name).warning("warned")
+# Celery shows no banner, and configures no logs of its own.
 worker = type("Worker", (), {"quiet": False})()
 celeryd_init.send(None, instance=worker)
 assert worker.quiet and setup_logging.receivers
@@ -22,7 +23,7 @@ assert worker.quiet and setup_logging.receivers
 
 def test_a_worker_writes_its_own_lines_and_the_warnings_of_other_packages_as_json() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOGS], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [(line["logger"], line["level"], line["message"]) for line in lines] == [

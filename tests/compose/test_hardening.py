@@ -38,7 +38,9 @@ def test_every_service_has_limits(services: dict[str, Any]) -> None:
         assert set(service["deploy"]["resources"]["limits"]) >= {"cpus", "memory", "pids"}, name
 
 
-def test_every_service_is_watched_and_restarted(services: dict[str, Any]) -> None:
+def test_every_service_is_restarted_and_all_but_the_socket_proxy_have_a_health_check(
+    services: dict[str, Any],
+) -> None:
     for name, service in services.items():
         if name not in HAVE_NO_HEALTH_CHECK:
             assert service["healthcheck"]["test"], name
@@ -97,7 +99,7 @@ def test_without_secrets_compose_stops_and_names_make_secrets(compose: Compose) 
     assert "make secrets" in done.stderr
 
 
-def test_gpus_are_reserved_in_a_file_of_their_own(compose: Compose) -> None:
+def test_compose_gpu_yaml_reserves_gpus_and_keeps_the_limits(compose: Compose) -> None:
     files = ["-f", "compose.yaml", "-f", "compose.gpu.yaml"]
     config = json.loads(compose(*files, *ALL, "config", "--format", "json").stdout)
     for name, capability in (("inference", "gpu"), ("training", "gpu"), ("backend", "utility")):

@@ -139,8 +139,9 @@ export interface paths {
         };
         /**
          * Follow one prediction
-         * @description Sends an event `prediction` with the current status, then one for each change. The stream ends after
-         *     the terminal status, or after an event `deleted` if the prediction is removed.
+         * @description Sends an event `prediction` with the current status, then one for each change. Of several changes
+         *     within milliseconds it may send only the latest. The stream ends after the terminal status, or after an
+         *     event `deleted` if the prediction is removed.
          */
         get: operations["follow_prediction"];
         put?: never;
@@ -160,8 +161,8 @@ export interface paths {
         };
         /**
          * Follow every prediction
-         * @description Sends events `prediction`: first the newest 1,000 unfinished predictions, then each change. An event
-         *     `deleted` has the id of a prediction that was removed.
+         * @description Sends events `prediction`: first the newest 1,000 unfinished predictions, then each change. Of several
+         *     quick changes of a prediction it may send only the latest. `deleted` has the id of a removed prediction.
          *
          *     A reader that sends `Last-Event-ID` receives each prediction that has changed since that event. If more
          *     than 1,000 have changed, or that event is no longer stored, the first event is `reload`. It tells the

@@ -72,7 +72,7 @@ function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): 
   const stopWatching = watchVisibility({
     onHidden: () => {
       close();
-      onConnection("connecting"); // now, because events may be missed until the stream is open again
+      onConnection("connecting"); // reported now, because events may be missed until the stream is open again
     },
     onVisible: open,
   });

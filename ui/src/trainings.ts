@@ -9,8 +9,8 @@ export const RECENT = 20; // the service allows this many unfinished runs
 
 export type TrainingsSnapshot = {
   trainings: readonly Training[]; // newest first
-  read: boolean;
-  problem: ApiProblem | null;
+  read: boolean; // whether the list has been read
+  problem: ApiProblem | null; // why the list could not be read
   shown: Training | null; // the run whose details are shown
   curve: readonly Epoch[]; // of the shown run
   curveProblem: ApiProblem | null; // why the curve of the shown run could not be read

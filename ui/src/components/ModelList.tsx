@@ -6,7 +6,7 @@ import { Notice } from "./Notice";
 import { useNow } from "./now";
 import { SectionTitle } from "./SectionTitle";
 
-const FIRST = 6; // more models would push the training form far down on a phone
+const FIRST = 6; // models shown at first: more would push the training form far down on a phone
 
 export function ModelList({ store, snapshot }: { store: ModelStore; snapshot: ModelsSnapshot }) {
   const { models, read, problem } = snapshot;
