@@ -1,4 +1,4 @@
-"""The health report: all parts are asked at once, each with a deadline."""
+"""The health report: database, broker, Docker and GPUs are asked at once, each with a deadline."""
 
 import asyncio
 import logging
@@ -40,21 +40,21 @@ class Question(Generic[T]):
     A call to a part that hangs (a stopped process, a lost network) may not even be cancelable. So a late call
     is neither canceled nor repeated, and callers get Unavailable until it has ended.
 
-    Time that this process spends on other work does not count towards the deadline: see `_wait`.
+    Time that this process spends on other work hardly counts towards the deadline: see `_wait`.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
         self._ask = ask
         self._asking: asyncio.Future[T] | None = None
         self._since = 0.0
-        self._passed = 0
-        """Slices of the deadline that have passed."""
+        self._passed = 0  # slices of the deadline that have passed
 
     async def answer(self) -> tuple[T, float]:
         """The answer and its time in ms. Raises Unavailable if the part fails or the deadline passes."""
         if self._asking is None or self._asking.done():
             self._since = time.monotonic()
             self._asking = asyncio.ensure_future(self._ask())
+            # Read the error of a late call. Otherwise asyncio logs that nothing has read it.
             self._asking.add_done_callback(lambda late: late.cancelled() or late.exception())
             self._passed = 0
         asking = self._asking
@@ -71,7 +71,7 @@ class Question(Generic[T]):
             raise Unavailable(f"unexpected error ({type(error).__name__}); see the log") from error
 
     async def _wait(self, asking: asyncio.Future[T]) -> None:
-        """Wait for the answer, at most DEADLINE_SECONDS. Time in which the event loop is busy does not count.
+        """Wait for the answer, at most DEADLINE_SECONDS. Time in which the event loop is busy hardly counts.
 
         The deadline consists of slices of 50 ms. A slice that other work makes longer still counts as 50 ms.
         """

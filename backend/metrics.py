@@ -46,7 +46,7 @@ class Metrics:
         show("relay_waiting", "Rows whose message was not sent to the broker yet.", lambda: relay.waiting)
         show("relay_republished", republished, lambda: relay.republished)
         show("stream_subscribers", "Open event streams.", lambda: changes.open_streams)
-        held = "Bytes reserved for uploads that are being read: at most one file for each request."
+        held = "Bytes reserved for uploads that are being read: at most MAX_UPLOAD_BYTES for each request."
         show("upload_bytes_held", held, lambda: uploads.held_bytes)
         in_use = "Connections of the main pool in use."
         show("database_connections_in_use", in_use, lambda: pool.connections_in_use)

@@ -48,7 +48,7 @@ class Submissions:
         """
         bulk = len(files) > 1
         if not bulk and isinstance(error := files[0].pixels, FileRefused):
-            # Raising the stored error would make a reference cycle.
+            # A new error: raising the stored one would make a reference cycle, which is freed late.
             raise FileRefused(error.refusal, error.detail)
         entries = [self._accept_or_refuse(file, bulk=bulk) for file in files]
         rows = [entry for entry in entries if isinstance(entry, NewPrediction)]

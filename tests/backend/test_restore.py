@@ -22,7 +22,7 @@ CANCEL = "UPDATE predictions SET status = 'canceled', completed_at = now() WHERE
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Generator[Config]:
+def new_cluster(tmp_path: Path) -> Generator[Config]:
     """A new PostgreSQL cluster with the schema and its roles."""
     yield from run_stack(tmp_path, ("postgres",))
 
@@ -42,8 +42,14 @@ def restore(old: Config, new: Config) -> None:
     run("psql", new, "-X", "-q", "-v", "ON_ERROR_STOP=1", "postgres", text=dump)
 
 
-async def serve_restored(serve: Serve, machine: Config, settings: Settings) -> Api:
-    changed = {"database_url": machine.database_url("backend")}
+async def run_many_transactions(old: asyncpg.Connection) -> None:
+    """Give the old cluster more transactions than the new one: no stream may depend on their number."""
+    for _ in range(2000):
+        await old.execute("SELECT pg_current_xact_id()")
+
+
+async def serve_restored(serve: Serve, new_cluster: Config, settings: Settings) -> Api:
+    changed = {"database_url": new_cluster.database_url("backend")}
     return await serve_connected(serve, Settings.model_validate(settings.model_dump() | changed))
 
 
@@ -65,18 +71,17 @@ async def test_streams_of_predictions_resume_after_a_restore(
     serve: Serve,
     settings: Settings,
     servers: Config,
-    machine: Config,
+    new_cluster: Config,
     database: asyncpg.Connection,
 ) -> None:
-    for _ in range(2000):  # the old cluster has had more transactions than the new one
-        await database.execute("SELECT pg_current_xact_id()")
+    await run_many_transactions(database)
     ended, waits, missed = [(await api.upload(cat)).json()["id"] for _ in range(3)]
     await database.execute(CANCEL, ended)
     reader = Reader(api, "/api/events")
     await reader.until(2)
     seen = reader.events[-1].id
     await database.execute(CANCEL, missed)
-    restore(servers, machine)
+    restore(servers, new_cluster)
     await reader.until(3)
     # Not in the dump: an event whose number (a time in µs) is one minute in the future, and an upload.
     await database.execute("INSERT INTO events SELECT max(number) + 60000000, $1 FROM events", ended)
@@ -87,7 +92,7 @@ async def test_streams_of_predictions_resume_after_a_restore(
     # The next tests need a table without events from the future.
     await database.execute("DELETE FROM events WHERE number > extract(epoch FROM clock_timestamp()) * 1e6")
 
-    restored = await serve_restored(serve, machine, settings)
+    restored = await serve_restored(serve, new_cluster, settings)
     fresh = Reader(restored, "/api/events")
     await fresh.until(1)
     new = (await restored.upload(cat)).json()["id"]
@@ -97,7 +102,7 @@ async def test_streams_of_predictions_resume_after_a_restore(
     received = await collect(restored, from_the_future, new)
     assert received == [("reload", ""), ("prediction", waits), ("prediction", new)]
 
-    connection = await asyncpg.connect(machine.database_url("cifar"))
+    connection = await asyncpg.connect(new_cluster.database_url("cifar"))
     url = f"/api/predictions/{waits}/events"
     one = Reader(restored, url)
     await one.until(1)
@@ -118,21 +123,20 @@ async def test_streams_of_trainings_resume_after_a_restore(
     serve: Serve,
     settings: Settings,
     servers: Config,
-    machine: Config,
+    new_cluster: Config,
     database: asyncpg.Connection,
 ) -> None:
-    for _ in range(2000):
-        await database.execute("SELECT pg_current_xact_id()")
+    await run_many_transactions(database)
     training = await start(api)
     id, url = training["id"], training["urls"]["events"]
     await database.execute(CLAIM, id)
     for number in (1, 2):
         await database.execute(EPOCH, id, number)
     _, first, _ = await api.follow(url, 3)
-    restore(servers, machine)
+    restore(servers, new_cluster)
 
-    restored = await serve_restored(serve, machine, settings)
-    connection = await asyncpg.connect(machine.database_url("cifar"))
+    restored = await serve_restored(serve, new_cluster, settings)
+    connection = await asyncpg.connect(new_cluster.database_url("cifar"))
     reader = Reader(restored, url)
     await reader.until(3)
     resumed = await restored.follow(url, 2, **{"Last-Event-ID": first.id})

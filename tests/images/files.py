@@ -67,7 +67,10 @@ def bmp(
     top_down: bool = False,
     colours_used: int | None = None,
 ) -> bytes:
-    """A BMP of 32 x 32 pixels. `rows` are packed rows, the top row first."""
+    """A BMP of 32 x 32 pixels with a header of `header` bytes. `rows` are packed rows, the top row first.
+
+    Run-length data of the whole image may be a single item of `rows`.
+    """
     entry = 3 if header == 12 else 4
     colours = b"".join(bytes(reversed(colour)).ljust(entry, b"\0") for colour in palette)
     if header == 12:

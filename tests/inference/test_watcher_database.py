@@ -15,7 +15,7 @@ async def test_a_worker_serves_without_the_database_and_swaps_when_it_is_back(
     make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(tmp_path, "v1")
-    publish(tmp_path, "v2", accuracy=0.1)
+    publish(tmp_path, "v2", accuracy=0.1)  # worse than v1, so it is active only after `activate`
     watcher = make_watcher()
     watcher.wait_for_model()
     watcher.start(lambda _: None)
@@ -38,7 +38,7 @@ async def test_a_swap_succeeds_if_the_database_connection_breaks_during_it(
     make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     publish(tmp_path, "v1")
-    publish(tmp_path, "v2", accuracy=0.1)
+    publish(tmp_path, "v2", accuracy=0.1)  # worse than v1, so it is active only after `activate`
     watcher = make_watcher()
     watcher.turn()
 

@@ -11,6 +11,7 @@ RECIPE = Recipe("small", widths=(8, 8, 8), depth=3, epochs=4, shift=2, cutout=8,
 
 
 def make_plan(chosen: Recipe, images: np.ndarray, labels: np.ndarray, *, seed: int = 3) -> TrainingPlan:
+    """A plan for two classes, even and odd labels. It trains and validates on the same images."""
     split = Split(images, labels % 2)
     return TrainingPlan(chosen, chosen.epochs, seed, split, split, "data", classes=2)
 

@@ -132,7 +132,7 @@ def test_nothing_half_written_is_left_behind(published: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_student_learns_the_answers_of_its_teacher(
+def test_a_run_with_a_teacher_learns_and_names_the_teacher_in_its_card(
     published: Path, two_colours: Path, tmp_path: Path
 ) -> None:
     artifact = train.run(options(two_colours, tmp_path, teacher=published, seed=2), Report())
@@ -142,7 +142,9 @@ def test_a_student_learns_the_answers_of_its_teacher(
     assert card["accuracy"] >= 0.9
 
 
-def test_a_teacher_with_other_classes_or_without_weights_is_refused(published: Path, tmp_path: Path) -> None:
+def test_a_teacher_with_other_classes_or_without_readable_weights_is_refused(
+    published: Path, tmp_path: Path
+) -> None:
     with pytest.raises(TeacherError, match="other classes"):
         read_teacher(published, ["cat", "dog"])
     with pytest.raises(TeacherError, match="cannot be read"):

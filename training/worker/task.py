@@ -55,8 +55,8 @@ class Train(WorkerTask):
     def run_request(self, request: Request) -> None:
         """Run one request in the pool's thread, and send its outcome to Flower."""
         started = time.monotonic()
-        asked_by = {"training_id": request.id, "request_id": request.request_dict.get("request_id")}
-        logger.info("training taken", extra=asked_by)
+        ids = {"training_id": request.id, "request_id": request.request_dict.get("request_id")}
+        logger.info("training taken", extra=ids)
         try:
             value = self.runner.run(_read_id(request.args))
             request.on_success((False, value, time.monotonic() - started))

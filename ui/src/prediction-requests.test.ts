@@ -32,7 +32,7 @@ beforeEach(() => {
 afterEach(() => vi.unstubAllGlobals());
 
 const refuse = (status: number, body: object) => () => Response.json(body, { status });
-const known = () => store.getSnapshot().history.map(({ status }) => status);
+const statuses = () => store.getSnapshot().history.map(({ status }) => status);
 const problems = () => store.getSnapshot().historyProblems;
 
 function addAcceptedUpload() {
@@ -54,7 +54,7 @@ describe("catching up", () => {
     answers[`GET ${address}`] = refuse(404, unknown);
     await catchUp(store);
     expect(store.getSnapshot().cards).toEqual([]);
-    expect(known()).toEqual([]);
+    expect(statuses()).toEqual([]);
     expect(problems().newest).toBeNull();
   });
 
@@ -85,7 +85,7 @@ test("an older page that cannot be read has its own problem, until it has been r
   answers[older] = () => Response.json({ ...empty, results: [{ ...succeeded, id: makeId(1) }] });
   await readOlder(store);
   expect(problems().older).toBeNull();
-  expect(known()).toHaveLength(2);
+  expect(statuses()).toHaveLength(2);
 });
 
 describe("canceling", () => {
@@ -98,7 +98,7 @@ describe("canceling", () => {
     });
     answers[`GET ${address}`] = () => Response.json(succeeded);
     await cancelOrDelete(store, queued);
-    expect(known()).toEqual(["succeeded"]);
+    expect(statuses()).toEqual(["succeeded"]);
   });
 
   test("removes a prediction that had already ended and was then deleted", async () => {
@@ -108,13 +108,13 @@ describe("canceling", () => {
     });
     answers[`GET ${address}`] = refuse(404, unknown);
     await cancelOrDelete(store, queued);
-    expect(known()).toEqual([]);
+    expect(statuses()).toEqual([]);
   });
 
   test("throws any other problem", async () => {
     answers[`POST ${address}/cancel`] = refuse(503, unavailable);
     await expect(cancelOrDelete(store, queued)).rejects.toMatchObject(unavailable);
-    expect(known()).toEqual(["queued"]);
+    expect(statuses()).toEqual(["queued"]);
   });
 });
 
@@ -122,5 +122,5 @@ test("feedback on a prediction that was deleted elsewhere removes it from the pa
   store.receiveNewest({ ...empty, results: [succeeded] });
   answers[`PUT ${address}/feedback`] = refuse(404, unknown);
   await saveFeedback(store, succeeded, "dog");
-  expect(known()).toEqual([]);
+  expect(statuses()).toEqual([]);
 });
