@@ -3,8 +3,8 @@
 A training has few readers and changes seldom. So each stream has its own query. The query runs when the
 stream is woken, and at least every five seconds. Several changes may be sent as one.
 
-An event's id is the number of the last epoch sent. The last id ends with `-end`. A client resumes after
-that epoch. One worker at a time commits the epochs of a training, in order, so no epoch is missed.
+An event's id is the number of the last epoch sent, and a client resumes after that epoch. (The id of the
+last event ends with `-end`.) One worker at a time commits a training's epochs, in order, so none is missed.
 """
 
 import asyncio

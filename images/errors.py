@@ -22,4 +22,4 @@ class TooManyPixels(ImageError):
 
 
 class TooComplex(ImageError):
-    """Decoding would take too much work or memory for the image's size."""
+    """Decoding would take too much work or memory."""

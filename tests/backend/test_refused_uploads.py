@@ -1,4 +1,4 @@
-"""Uploads that are refused: bad files, and limits of number, size, memory and unfinished predictions."""
+"""Uploads that are refused: bad files, or too many files, bytes or unfinished predictions."""
 
 import asyncio
 import gc
@@ -30,12 +30,12 @@ async def test_a_request_is_refused_if_every_file_is_refused(api: Api) -> None:
     [
         (b"", 422, ("Empty file", "upload it again")),
         (b"no picture at all", 415, ("Not a supported image", "Convert")),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, ("Not a supported image",)),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, ("Not a supported image", "Convert")),
         (encode(Image.new("L", (2000, 1000))), 413, ("too many pixels", "1,000,000", "scale")),
-        (b"\x89PNG\r\n" + bytes(200_000), 413, ("File too large", "100,000")),
+        (b"\x89PNG\r\n" + bytes(200_000), 413, ("File too large", "100,000", "smaller")),
         ((SAMPLES / "cat.jpg").read_bytes()[:500], 422, ("Damaged image", "again")),
     ],
-    ids=["empty", "text", "svg", "bomb", "too large", "truncated"],
+    ids=["empty", "text", "svg", "too many pixels", "too large", "truncated"],
 )
 async def test_a_bad_file_gets_a_problem_that_says_what_to_do(
     content: bytes, status: int, words: tuple[str, ...], api: Api, database: asyncpg.Connection
@@ -44,7 +44,7 @@ async def test_a_bad_file_gets_a_problem_that_says_what_to_do(
     assert await database.fetchval("SELECT count(*) FROM predictions") == 0
 
 
-async def test_the_answer_to_a_request_without_a_file_names_the_field(api: Api, cat: bytes) -> None:
+async def test_the_answer_to_a_request_without_a_file_says_how_to_send_one(api: Api, cat: bytes) -> None:
     post = api.client.post
     assert_problem(await post("/api/predict", files={"image": cat}), 422, "'file'", "'image' (file)")
     assert_problem(await post("/api/predict", data={"file": "cat"}), 422, "-F file=@")
@@ -84,8 +84,8 @@ async def test_uploads_beyond_the_byte_budget_get_429_before_they_are_read(
     assert (await api.upload(bytes(90_000))).status_code == 415
 
 
-async def holds(api: Api, count: int) -> bool:
-    return api.services.uploads.held_bytes == count
+async def holds(api: Api, size: int) -> bool:
+    return api.services.uploads.held_bytes == size
 
 
 async def test_a_request_that_comes_alone_may_exceed_the_byte_budget(
@@ -101,7 +101,7 @@ async def test_the_memory_of_refused_uploads_is_freed(serve: Serve, settings: Se
     )
     process = psutil.Process()
     contents = [bytes(7_900_000), bytes(8_000_001), b"\x89PNG\r\n\x1a\n" + bytes(7_900_000)]
-    gc.disable()
+    gc.disable()  # so that memory in reference cycles counts
     try:
         for content in contents:
             await api.upload(content)
@@ -145,5 +145,5 @@ async def test_an_endless_body_is_refused_as_soon_as_it_is_too_large(api: Api) -
             sent += len(chunk)
             if answer.done():
                 break
-            assert sent < 20e6  # more than the sockets hold
+            assert sent < 20e6  # the buffers of the sockets hold less
         assert (await answer).split()[1] == b"413"

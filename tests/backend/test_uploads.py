@@ -59,7 +59,7 @@ def test_a_small_image_is_decoded_without_a_process_to_the_same_pixels(kind: str
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
-def test_a_small_image_that_may_need_more_memory_is_left_to_a_process(kind: str) -> None:
+def test_a_small_image_of_another_format_is_left_to_a_process(kind: str) -> None:
     data = encode(Image.new("L", (32, 32)), kind)
     assert decode_small(data, SETTINGS) is None
     assert len(decode(data, SETTINGS.max_image_pixels)) == 3072
@@ -84,12 +84,12 @@ def test_a_stricter_limit_applies_to_small_images(stricter: dict[str, int]) -> N
     ],
     ids=["pixels", "bytes", "text", "nothing"],
 )
-def test_files_that_may_take_longer_are_left_to_a_process(data: bytes) -> None:
+def test_a_file_that_is_not_a_small_image_is_not_decoded_in_the_backend(data: bytes) -> None:
     assert decode_small(data, SETTINGS) is None
 
 
 @pytest.mark.parametrize(
     "data", [*(data for data, _ in OVERSIZED.values()), gif((1, 1), (0, 0, 65_535, 2_700)), webp(13_000)]
 )
-def test_a_file_that_needs_more_memory_than_its_header_says_is_left_to_a_process(data: bytes) -> None:
+def test_a_file_that_needs_more_memory_than_its_size_suggests_is_left_to_a_process(data: bytes) -> None:
     assert decode_small(data, SETTINGS) is None

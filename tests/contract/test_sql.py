@@ -105,7 +105,7 @@ async def test_a_statement_that_changes_no_row_creates_no_event(database: asyncp
     assert await database.fetchval(count) == before
 
 
-async def test_a_statement_that_changes_very_many_rows_creates_one_event(
+async def test_a_statement_that_changes_over_1000_rows_creates_an_event_without_a_prediction(
     database: asyncpg.Connection,
 ) -> None:
     await database.execute(INSERT, 1001)

@@ -97,18 +97,18 @@ describe("the store", () => {
   test("keeps the problem of a curve until the curve is read, and shows it only with its run", () => {
     const store = new TrainingStore();
     const problem = new ApiProblem(503, "Database unavailable", "Try again.");
-    const shown = () => store.getSnapshot().curveProblem;
+    const shownProblem = () => store.getSnapshot().curveProblem;
     store.receive(canceled);
     store.setCurveProblem(canceled.id, problem);
     store.receivePage(store.getRevision(), { results: [canceled], next: null });
-    expect(shown()).toBe(problem);
+    expect(shownProblem()).toBe(problem);
     store.receive({ ...queued, id: makeTrainingId(2) });
     store.select(makeTrainingId(2));
-    expect(shown()).toBeNull();
+    expect(shownProblem()).toBeNull();
     store.select(canceled.id);
-    expect(shown()).toBe(problem);
+    expect(shownProblem()).toBe(problem);
     store.setCurve(canceled.id, [makeEpoch(1)]);
-    expect(shown()).toBeNull();
+    expect(shownProblem()).toBeNull();
   });
 
   test("keeps the recent runs and the shown run", () => {

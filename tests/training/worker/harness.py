@@ -1,4 +1,4 @@
-"""A real training worker, and a stand-in for the backend and an inference worker."""
+"""A training worker whose child is fake_train.py, and a stand-in for the backend and an inference worker."""
 
 import json
 import os
@@ -129,8 +129,8 @@ class OtherServices:
         await eventually(measured, 40)
 
     async def epochs(self, id: UUID) -> list[int]:
-        order = 'SELECT number FROM epochs WHERE training = $1 ORDER BY "timestamp"'
-        return [row["number"] for row in await self.database.fetch(order, id)]
+        query = 'SELECT number FROM epochs WHERE training = $1 ORDER BY "timestamp"'
+        return [row["number"] for row in await self.database.fetch(query, id)]
 
     async def serve(self, version: str = VERSION, error: str | None = None) -> None:
         """Write the row of an inference worker that serves the model, or refuses it with this error."""

@@ -9,7 +9,7 @@ import { UploadCard } from "./UploadCard";
 type Props = {
   cards: readonly Card[];
   withoutCard: Snapshot["withoutCard"];
-  /** The file input. It gets the focus when a card with the focus is removed. */
+  /** The file input. It gets the focus when the button "Dismiss" or "Clear finished" disappears after its use. */
   chooser: FocusTarget;
   onRetry: (...uploads: Upload[]) => void;
   onDismiss: (upload: Upload) => void;
@@ -46,7 +46,7 @@ export function Cards({ cards, withoutCard, chooser, onRetry, onDismiss, onClear
 
 type WithoutCardProps = Pick<Props, "withoutCard" | "onRetry"> & { heading: FocusTarget };
 
-/** Counts the uploads that have no card and lists those that were refused. */
+/** Counts the unfinished and the refused uploads that have no card, and lists the refused ones. */
 function UploadsWithoutCard({ withoutCard, heading, onRetry }: WithoutCardProps) {
   const { unfinished, refused } = withoutCard;
   if (unfinished + refused.length === 0) return null;

@@ -50,7 +50,7 @@ export function ModelEntry({ store, model, now }: { store: ModelStore; model: Mo
   );
 }
 
-/** What the model's card says. Every member of a card is optional. */
+/** What the model's card says. Each of these members is optional. */
 function describeModel({ accuracy, calibration_error, training, data }: Model): Entry[] {
   const entries: Entry[] = [];
   if (accuracy !== null) entries.push(["Accuracy", formatShare(accuracy)]);

@@ -34,7 +34,7 @@ export function describeUpload(
   };
 }
 
-/** How an upload ended, in one sentence; null if it has not ended. */
+/** How an upload ended, in one line; null if it has not ended. */
 export function describeOutcome({ upload, prediction }: Card): string | null {
   const { headline, tone } = describeUpload(upload.stage, prediction);
   if (tone === "pending" || tone === "running") return null;
