@@ -11,8 +11,8 @@ from images.errors import TooManyPixels
 class Picture:
     """The image that a format's reader returns.
 
-    `orientation` is EXIF's, 1 to 8. `white` is the value of white in 16-bit modes; None means that the range
-    is unknown and values are stretched. If `inverted`, the lowest value is white.
+    `orientation` is EXIF's, 1 to 8. `white` is the value of white in grey images of more than 8 bits; None:
+    the lowest value is black and the highest white. If `inverted`, black and white are exchanged.
     """
 
     image: Image.Image

@@ -20,14 +20,14 @@ from images.picture import Picture, check_pixels
 from images.tiff_directory import MAX_BLOCKS, YCBCR, Directory, read_directory, write
 
 NOT_COMPRESSED, OLD_JPEG, JPEG = 1, 6, 7
-COMPRESSIONS = (NOT_COMPRESSED, 2, 3, 4, 5, JPEG, 8, 32773, 32946, 34925, 50000)
+COMPRESSIONS = (NOT_COMPRESSED, 2, 3, 4, 5, JPEG, 8, 32773, 32946, 34925, 50000)  # others are refused
 SCAN = b"\xff\xda"
 MAX_SCANS = 20  # of the JPEG in one block
-LONGEST = 2**32 - 1
+MAX_LONG = 2**32 - 1  # the largest value of the type LONG
 STRIP_TAGS = (Tag.StripOffsets, Tag.StripByteCounts, Tag.RowsPerStrip)
 TILE_TAGS = (Tag.TileOffsets, Tag.TileByteCounts, Tag.TileWidth, Tag.TileLength)
 MIN_IS_WHITE, MIN_IS_BLACK = 0, 1
-COLOURS = {4: "a mask", 8: "Lab colours", 9: "Lab colours", 10: "Lab colours", 32803: "raw sensor data"}
+REFUSED_COLOURS = {4: "a mask", **dict.fromkeys((8, 9, 10), "Lab colours"), 32803: "raw sensor data"}
 UNSIGNED, SIGNED = 1, 2
 KINDS = {UNSIGNED: "unsigned", SIGNED: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 ADVICE = "save it as an 8-bit PNG or TIFF, in RGB or grey."
@@ -52,8 +52,8 @@ def _check_variant(directory: Directory) -> None:
     photometric = directory.number(Tag.PhotometricInterpretation, MIN_IS_WHITE)
     compression = directory.number(Tag.Compression)
     bits = directory.tags.get(Tag.BitsPerSample, (1,))
-    if photometric in COLOURS or photometric > 8:
-        what = COLOURS.get(photometric, f"colours of kind {photometric}")
+    if photometric in REFUSED_COLOURS or photometric > 8:
+        what = REFUSED_COLOURS.get(photometric, f"colours of kind {photometric}")
         raise UnsupportedVariant(f"This is a TIFF with {what}; {ADVICE}")
     if compression not in COMPRESSIONS:
         what = "old-style JPEG" if compression == OLD_JPEG else f"number {compression}"
@@ -80,8 +80,8 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
         block_width, block_height = directory.number(Tag.TileWidth, 0), directory.number(Tag.TileLength, 0)
     else:
         places_tag, sizes_tag = STRIP_TAGS[:2]
-        block_width, block_height = width, directory.number(Tag.RowsPerStrip, LONGEST)
-        if block_height == LONGEST:  # the format's own default: one strip
+        block_width, block_height = width, directory.number(Tag.RowsPerStrip, MAX_LONG)
+        if block_height == MAX_LONG:  # the format's own default: one strip
             block_height = height
     check_pixels(block_width, block_height, max_pixels)
     places, sizes = directory.tags.get(places_tag, ()), directory.tags.get(sizes_tag, ())
@@ -94,7 +94,7 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
     if len(places) < count:
         raise DamagedImage("The TIFF lacks strips or tiles; open and save the image again.")
     places, sizes = places[:count], sizes[:count]
-    if max(places + sizes, default=0) > LONGEST:
+    if max(places + sizes, default=0) > MAX_LONG:
         raise DamagedImage("The TIFF's pixels lie beyond the end of the file; upload the whole file again.")
     _check_work(places, sizes, data, directory.number(Tag.Compression))
     unused = STRIP_TAGS if is_tiled else TILE_TAGS
@@ -103,9 +103,9 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
 
 
 def _check_work(places: tuple[int, ...], sizes: tuple[int, ...], data: bytes, compression: int) -> None:
-    """Refuse blocks that share compressed bytes: decoders would unpack the same bytes again and again.
+    """Refuse compressed blocks that together exceed twice the file: decoders unpack shared bytes repeatedly.
 
-    Refuse a JPEG in a block if it has too many scans.
+    Also refuses compressed blocks of unknown size, and blocks whose JPEG has too many scans.
     """
     if compression == NOT_COMPRESSED:
         return

@@ -1,4 +1,4 @@
-"""The history as CSV: rows, and file names that look like formulas, compared with Python's csv module."""
+"""The history as CSV: its lines equal those of Python's csv module, and no file name can be a formula."""
 
 import csv
 import re
@@ -19,7 +19,7 @@ COLUMNS = (
     "id", "filename", "status", "prediction", "confidence", "unfamiliar", "feedback", "model", "error_title",
     "timestamp", "started_at", "completed_at",
 )  # fmt: skip
-PIECES = [*"=-;\",\n\r\t '\\a猫", "\u3000", "\xa0", "\x1c", "\x85", "\u200b", "\uff1d"]
+PIECES = [*"=-;\",\n\r\t '\\a猫", "\u3000", "\xa0", "\x1c", "\x85", "\u200b", "\uff1d"]  # of random texts
 
 
 def write_cell(column: str, value: object) -> str:
@@ -41,7 +41,7 @@ def write_lines(rows: list[asyncpg.Record]) -> str:
 async def test_every_line_equals_the_line_that_python_writes(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unusual texts; confidences of 0 and between 1e-19 and 1; times with and without microseconds."""
+    """Unusual texts; confidences of 0 and from 1e-19 to 1; times with and without a fraction of a second."""
     monkeypatch.setattr(history, "PAGE", 7)
     random = Random(7)
 
@@ -123,7 +123,7 @@ async def test_a_file_name_cannot_be_a_formula(api: Api, cat: bytes) -> None:
         ("\u732b.png", "\u732b.png"),
     ],
 )
-async def test_no_cell_begins_with_a_character_that_may_begin_a_formula(
+async def test_a_file_name_gets_a_quote_only_where_a_formula_may_begin(
     name: str, written: str, api: Api, database: asyncpg.Connection
 ) -> None:
     id = await insert(database, 0, "cat", 0.0000125)

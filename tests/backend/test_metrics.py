@@ -1,4 +1,4 @@
-"""The metrics of a backend: requests, uploads, streams and unfinished predictions."""
+"""The metrics of a backend: requests, uploads, streams, unfinished predictions and GPUs."""
 
 import asyncio
 from types import SimpleNamespace
@@ -59,7 +59,7 @@ async def test_accepted_images_are_counted_and_refusals_by_title(api: Api, cat: 
     await api.upload(cat, b"no image", cat)
     await api.upload(b"no image")
     await api.upload(b"", b"no image")  # the refused files are counted, not the request
-    await api.upload(*[cat] * 6)
+    await api.upload(*[cat] * 6)  # max_files is 5
     assert await read(api, "backend_uploads_accepted_total") == 2
     refused = "backend_uploads_refused_total"
     assert await read(api, refused, reason="Not a supported image") == 3
@@ -90,7 +90,9 @@ async def test_unfinished_predictions_and_used_connections_are_reported(api: Api
     assert await read(api, "backend_database_connections_in_use") in range(9)
 
 
-async def test_each_backend_counts_its_own_requests(serve: Serve, settings: Settings, cat: bytes) -> None:
+async def test_each_backend_counts_only_the_images_that_it_stored(
+    serve: Serve, settings: Settings, cat: bytes
+) -> None:
     one, other = await serve(settings), await serve(settings)
     await one.upload(cat)
     assert await read(one, "backend_uploads_accepted_total") == 1

@@ -14,8 +14,7 @@ RANDOM = np.random.default_rng(0)
 COLOURS = RANDOM.integers(0, 256, (300, 500, 3), dtype=np.uint8)
 GREY = RANDOM.integers(0, 2**16, (70, 50), dtype=np.uint16)
 TURNED = Image.Exif()
-TURNED[0x0112] = 6
-
+TURNED[0x0112] = 6  # the orientation
 
 FILES = {
     "large.jpg": encode(Image.fromarray(COLOURS), "JPEG", quality=90),
@@ -36,7 +35,7 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def pixels_in_training(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The pixels of each file as training decodes it."""
     folder: Path = tmp_path_factory.mktemp("images")
     for part in ("train", "test"):
@@ -53,9 +52,9 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("file", FILES)
 def test_training_and_the_backend_decode_an_image_to_the_same_pixels(
-    file: str, read: dict[str, bytes]
+    file: str, pixels_in_training: dict[str, bytes]
 ) -> None:
-    assert read[file] == decode(FILES[file], max_pixels=10**6)
+    assert pixels_in_training[file] == decode(FILES[file], max_pixels=10**6)
 
 
 def test_training_accepts_every_format_that_the_backend_accepts() -> None:

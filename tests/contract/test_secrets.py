@@ -40,7 +40,7 @@ def test_missing_secrets_are_added_to_existing_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("password", ["a/b", "a&b", 'a"b', "a'b", "a@b", "a b", "ä"])
-def test_a_password_with_characters_that_break_a_url_is_refused(tmp_path: Path, password: str) -> None:
+def test_a_password_that_would_need_quoting_is_refused(tmp_path: Path, password: str) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/monitor_password").write_text(password)
     done = make(tmp_path)

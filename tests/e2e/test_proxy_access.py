@@ -22,7 +22,7 @@ async def test_a_page_of_another_site_cannot_make_changes(
     ["Host: elsewhere.example\r\n", "Host: localhost.elsewhere.example\r\n", "Host: 127.0.0.1.x\r\n", ""],
 )
 async def test_an_unknown_host_name_is_not_served(system: Config, host: str, path: str) -> None:
-    """A page of another site may point its own name at this machine (DNS rebinding)."""
+    """A page of another site may point its own host name at this machine (DNS rebinding)."""
     version = "1.1" if host else "1.0"
     request = f"GET {path} HTTP/{version}\r\n{host}Connection: close\r\n\r\n"
     answer = await send(system, request.encode())
@@ -39,6 +39,7 @@ async def test_the_names_of_localhost_are_served(system: Config, host: str) -> N
 
 async def test_our_own_pages_may_make_changes_and_others_may_read(client: httpx.AsyncClient) -> None:
     own = {"Origin": str(client.base_url).rstrip("/")}
+    # 422 is the backend's answer to an upload without a file.
     assert (await client.post("/api/predict", headers=own)).status_code == 422
     assert (await client.get("/api/models", headers={"Origin": "https://elsewhere.example"})).is_success
 

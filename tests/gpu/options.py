@@ -1,4 +1,4 @@
-"""The options of the command line. The process of each part receives them as JSON."""
+"""The options of `make gpu-check`. The process of each part receives them as JSON."""
 
 import argparse
 import json

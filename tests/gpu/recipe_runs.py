@@ -30,7 +30,11 @@ TINY_EPOCHS = 1
 
 @dataclass(frozen=True)
 class Trained:
-    """One training: seconds, accuracies as shares of the test images, the peak of GPU memory in MiB."""
+    """One training. Times are in seconds, accuracies are shares of the test images.
+
+    `evaluation` is the time of calibration and of both measurements. `six_views` is an accuracy, and
+    `six_views_seconds` the time of its measurement. `peak_mib` is of the GPU's memory; 0 on a CPU.
+    """
 
     warm_up: float
     training: float

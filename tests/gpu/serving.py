@@ -1,7 +1,7 @@
 """The part `serving` of `make gpu-check`: the answers and the speed of a version on the GPU.
 
-The variant "as served" is what an inference worker does. The other variants show what a change would gain.
-Times include the copies to the device and back.
+The variant "as served" is what an inference worker does on a GPU. The other variants show the effects of
+changes. Times include the copies to the device and back.
 """
 
 import statistics
@@ -30,7 +30,7 @@ from training.evaluate import Answers as LabelledAnswers
 from training.weights import read_teacher
 
 # The goals. SAME_LABELS: the share of images with the same label as on the CPU. LEAST_IMAGES: how many images
-# the comparison needs.
+# this comparison needs. BATCH_1_MS: for a batch of one image. IMAGES_PER_SECOND: for the largest batch.
 SAME_LABELS, LEAST_IMAGES, BATCH_1_MS, IMAGES_PER_SECOND = 0.998, 10_000, 0.5, 100_000
 MAX_DIFFERENCE = 0.02  # of probabilities, as in inference/engine.py
 BATCHES, TINY_BATCHES = (1, 8, 64, 256, 1024), (1, 4)
@@ -57,7 +57,7 @@ def run(options: Options) -> None:
     found = artifact.read(options.model)
     split = read_images(options, found)
     if not has_cuda():
-        why = "no GPU here: this build of ONNX Runtime has no CUDA; the following parts run on the CPU"
+        why = "no GPU here: this build of ONNX Runtime has no CUDA; all figures of this part are the CPU's"
         report_skipped("CUDA provider", why)
     reference = answer(Engine(found.float32, threads=0, provider=CPU), split.images)
     variants: dict[str, Variant] = {
@@ -82,7 +82,8 @@ def run(options: Options) -> None:
             time_batch(name, variant, make_batch(count), operations / peak, has_goals=has_goals)
     time_first_passes("as served", Session(found.float32))
     time_first_passes("heuristic search", Session(found.float32, cudnn_conv_algo_search="HEURISTIC"))
-    counts = TINY_BATCHES if options.tiny else BATCHES[:3]  # launching a kernel may cost more than running it
+    # Only small batches: there, launching a kernel may cost more than running it.
+    counts = TINY_BATCHES if options.tiny else BATCHES[:3]
     for count in counts:
         time_graph(
             "float32", found.float32, variants["as served"], make_batch(count), operations / peaks.tf32
@@ -118,8 +119,9 @@ def compare(name: str, answers: Answers, reference: Answers, split: Split, least
     same = float((labelled.predicted == expected.predicted).mean())
     worst = float(np.abs(answers[0] - reference[0]).max())
     text = (
-        f"{same:.2%} of {len(split):,} labels as float32 on the CPU, probabilities differ by {worst:.4f} "
-        f"at most, accuracy {labelled.accuracy():.2%}, calibration error {labelled.calibration_error():.2%}"
+        f"{same:.2%} of {len(split):,} labels equal those of float32 on the CPU, probabilities differ by "
+        f"{worst:.4f} at most, accuracy {labelled.accuracy():.2%}, "
+        f"calibration error {labelled.calibration_error():.2%}"
     )
     values = {
         "same": same,
@@ -171,7 +173,7 @@ def milliseconds(variant: Variant, batch: Images, seconds: float) -> float:
 
 
 def time_batch(name: str, variant: Variant, batch: Images, image_at_peak: float, *, has_goals: bool) -> None:
-    """`image_at_peak`: the seconds that an image would take at the device's own peak."""
+    """Time a pass. `image_at_peak`: the seconds for one image at the speed of the matrix product."""
     count = len(batch)
     ms = milliseconds(variant, batch, 0.4 if has_cuda() else 0.0)
     rate = 1000 * count / ms
@@ -211,7 +213,7 @@ def time_graph(name: str, content: bytes, plain: Variant, batch: Images, image_a
     except Exception as error:  # ONNX Runtime's exceptions have no common class
         report_skipped(f"batch of {what}", f"ONNX Runtime refuses: {' '.join(str(error).split())[:200]}")
         return
-    text = f"probabilities differ by {worst:.4f} at most from those without"
+    text = f"probabilities differ by {worst:.4f} at most from those without a graph"
     report_check(
         f"answers of {what}", text, f"{MAX_DIFFERENCE} at most", passed=worst <= MAX_DIFFERENCE, worst=worst
     )

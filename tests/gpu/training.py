@@ -1,4 +1,4 @@
-"""The part `training`: trains each recipe, and `fast` also with torch.compile.
+"""The part `training` of `make gpu-check`: trains each recipe, and `fast` also with torch.compile.
 
 Compares `balanced` with the shipped version, and `fast` and `accurate` with airbench.
 """
@@ -28,7 +28,7 @@ def check_balanced(runs: Sequence[Trained], dataset: Dataset, options: Options) 
     what = "balanced compared with the shipped version"
     accuracy = statistics.mean(run.accuracy for run in runs)
     if card.accuracy is None or dataset.fingerprint(dataset.test) != card.data.test_sha256:
-        report_skipped(what, "the shipped version was measured on other test images")
+        report_skipped(what, "the shipped version was not measured on these test images")
         return
     passed, goal = accuracy > card.accuracy, f"over {card.accuracy:.2%}"
     report_check(what, f"{accuracy:.2%}", goal, passed=passed, accuracy=accuracy)

@@ -1,4 +1,4 @@
-"""Crafted files that need far more memory than their size suggests are refused."""
+"""Crafted files that need far more memory than their size suggests are refused; similar ones are decoded."""
 
 import contextlib
 import pickle
@@ -22,7 +22,7 @@ DEFLATE, SHORT, LONG, SLONG8 = 8, 3, 4, 17
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SPP, ROWS = 256, 257, 258, 259, 262, 277, 278
 STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
 Tags = list[tuple[int, int, int]]
-HUGE = 45_008  # pixels a side: the size of such a tile is just below libtiff's limit of 2 GB
+HUGE = 45_008  # pixels a side: such a tile has 2.03 GB, and libtiff's limit is 2 GiB (2.15 GB)
 
 
 def tiff(tags: Tags, places: tuple[int, int] = (TILES, TILE_BYTES), *, big: bool = False) -> bytes:
@@ -116,7 +116,7 @@ OVERSIZED = {
 
 
 @pytest.mark.parametrize(("data", "error"), OVERSIZED.values(), ids=OVERSIZED)
-def test_a_tiff_with_blocks_over_the_pixel_limit_is_refused_before_decoding(
+def test_a_tiff_with_oversized_blocks_is_refused_before_decoding(
     data: bytes, error: type[ImageError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TiffImageFile, "load", lambda _image: pytest.fail("a pixel was decoded"))
@@ -124,7 +124,7 @@ def test_a_tiff_with_blocks_over_the_pixel_limit_is_refused_before_decoding(
         decode(data, LIMIT)
 
 
-def test_a_tiff_with_too_large_blocks_takes_little_memory() -> None:
+def test_a_tiff_with_oversized_blocks_takes_little_memory() -> None:
     assert peak_bytes(*(data for data, _ in OVERSIZED.values())) < 50e6
 
 
@@ -152,11 +152,11 @@ def test_a_too_large_gif_frame_takes_little_memory(disposal: int) -> None:
 
 
 def webp(canvas: int) -> bytes:
-    """An animated WebP of one 16 x 16 frame on a canvas of this size."""
+    """An animated WebP of one 16 x 16 frame on a square canvas with this side."""
     return files.webp((canvas, canvas), (0, 0), Image.new("RGBA", (16, 16)))
 
 
-def test_the_pixel_limit_holds_for_the_canvas_of_a_webp_not_for_its_frame() -> None:
+def test_the_whole_canvas_of_a_webp_counts_towards_the_pixel_limit() -> None:
     assert len(decode(webp(64), LIMIT)) == 3072
     with pytest.raises(TooManyPixels):
         decode(webp(13_000), LIMIT)

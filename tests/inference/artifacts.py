@@ -72,7 +72,7 @@ OTHER = make_model(tensors=make_tensors(make_weights(1)))
 
 
 def make_check(model: bytes | None = None, **changed: NDArray[Any]) -> bytes:
-    """Reference images, with the answers of the model."""
+    """A `check.npz`: reference images, with the answers of the model. `changed` replaces arrays."""
     images = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
     session = onnxruntime.InferenceSession(model or make_model(), providers=["CPUExecutionProvider"])
     probabilities, energy = session.run(None, {"images": images})

@@ -61,6 +61,7 @@ def test_outliers_follow_the_images_and_their_targets_are_uniform() -> None:
     outliers = len(views) - len(indices)
     assert outliers == 6
     assert torch.equal(targets[len(indices) :], torch.full((outliers, 2), 0.5))
+    # With two classes, a label smoothing of 0.2 leaves 0.9 for the true class.
     assert torch.allclose(targets[: len(indices)].max(1).values, torch.tensor(0.9))
 
 
@@ -69,6 +70,7 @@ def test_the_teacher_gives_the_targets_for_the_crops_that_the_network_sees() -> 
     plan = replace(make_plan(RECIPE, images, np.arange(100)), teacher=Brightness(2.0))
     ((views, targets, indices),) = list(Batches(plan, CPU).epoch(0))
     brightness = views[: len(indices)].mean((1, 2, 3))
+    # The teacher's logits are 2 and -2 times the brightness.
     # The tolerance allows for bfloat16, which the teacher uses on some CPUs.
     assert torch.allclose(targets[: len(indices), 0], (4 * brightness).sigmoid(), atol=0.02)
     assert torch.equal(targets[len(indices) :], torch.full((6, 2), 0.5))
