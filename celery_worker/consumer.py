@@ -41,7 +41,7 @@ class TaskQueue(Queue):
         )
 
     def consume(self, *args: Any, **options: Any) -> Any:
-        self.channel.basic_qos(0, self.prefetch, False)  # noqa: FBT003 (transports name them differently)
+        self.channel.basic_qos(0, self.prefetch, False)  # noqa: FBT003 (argument names vary by transport)
         return super().consume(*args, **options)
 
 

@@ -17,7 +17,7 @@ MAX_ATTEMPTS = 3
 # and PostgreSQL would plan to scan the whole table, so such scans are switched off.
 PLAN_ONCE = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 
-# Read the rows that no worker has claimed. Changes nothing.
+# Read the queued rows that no worker has claimed. Changes nothing.
 READ = """
 SELECT id, pixels, 0, now, (extract(epoch FROM now - "timestamp") * 1000)::double precision
 FROM predictions CROSS JOIN clock_timestamp() AS now

@@ -1,8 +1,8 @@
 """The task `inference.classify`: its messages become batches, and each batch passes three stages.
 
 While the device runs one batch, the next is read and the previous one is written. A batch passes its stages
-in one thread. It enters a stage before it leaves the previous one. So batches keep their order, each stage
-holds at most one batch, and a single prediction never changes threads.
+in one thread, because a change of thread would delay a lone prediction. It enters a stage before it leaves
+the previous one. So batches keep their order, and each stage holds at most one batch.
 """
 
 import logging

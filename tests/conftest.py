@@ -1,4 +1,4 @@
-"""Fixtures that start private servers, each in its own folder."""
+"""Fixtures that start private servers, each in its own folder, and functions that several tests use."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ SAMPLES = REPOSITORY / "ui/public/samples"
 
 
 def find_shipped_model() -> Path:
-    """The model version in the repository. Models trained on this machine lie in the same folder."""
+    """The folder of the version that Git tracks. `models/` may also hold versions trained on this machine."""
     command = ["git", "ls-files", "models/*/card.json"]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     (card,) = listed.splitlines()

@@ -42,7 +42,7 @@ class Model(BaseModel):
 class ModelDetail(Model):
     """One published version with its whole card."""
 
-    card: Any = Field(description="The published card.json; null if it cannot be shown.")
+    card: Any = Field(description="The card.json; {} if refused when found, null if it cannot be shown.")
 
 
 class ModelList(BaseModel):

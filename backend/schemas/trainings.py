@@ -24,7 +24,7 @@ class TrainingRequest(BaseModel):
 
     recipe: Recipe = Field("fast", description="`balanced` and `accurate` take longer and are more accurate.")
     seed: int = Field(
-        0, ge=0, lt=2**31, description="Trainings with the same recipe and seed start from the same weights."
+        0, ge=0, lt=2**31, description="Trainings of the same recipe, data and seed start from equal weights."
     )
     epochs: int | None = Field(None, ge=1, le=MAX_EPOCHS, description="Null: as many as the recipe says.")
     data: str | None = Field(

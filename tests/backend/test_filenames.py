@@ -50,7 +50,7 @@ def test_every_kind_of_space_becomes_a_plain_space(space: str) -> None:
         "👋🏽.png",
         "क्‍ष.png",
         "\U0001fae8.png",  # an emoji that Python 3.11 does not know
-        "\uf8ff.png",  # Apple's private character
+        "\uf8ff.png",  # a private-use character, Apple's logo
         "a\\b.png",
         "100%.png",
         "cats / dogs.png",

@@ -1,4 +1,4 @@
-"""The backend's OpenAPI description: it equals ui/openapi.json, and every problem in it has a schema.
+"""The backend's OpenAPI description: it equals ui/openapi.json, and its errors are problem+json.
 
 The UI's types are generated from ui/openapi.json.
 """
@@ -16,11 +16,11 @@ def test_the_committed_openapi_file_equals_the_backend_s_description() -> None:
     assert build_app(settings).openapi() == committed, "run: make fix"
 
 
-def test_every_problem_has_its_schema_under_its_media_type() -> None:
+def test_every_error_is_described_as_problem_json() -> None:
     settings = Settings(database_url="postgresql://x", broker_url="amqp://x")  # pyright: ignore
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path, operations in build_app(settings).openapi()["paths"].items():
         for operation in operations.values():
             for status, answer in operation["responses"].items():
-                if status >= "400" and path != "/api/health":
+                if status >= "400" and path != "/api/health":  # its 503 is the health report
                     assert answer["content"] == problem, (path, status)

@@ -118,14 +118,14 @@ def test_a_name_that_is_marked_as_utf_8_is_read_as_utf_8(tmp_path: Path) -> None
 
 
 def test_a_name_in_info_zip_s_unicode_field_is_read(tmp_path: Path) -> None:
-    unicode_name: dict[bytes, bytes] = {}
+    fields: dict[bytes, bytes] = {}
     for name in list_names("роза", "猫"):
         stored = name.encode("ascii", "replace") + b"x"
         field = struct.pack("<BI", 1, zlib.crc32(stored)) + name.encode()
-        unicode_name[stored] = struct.pack("<HH", 0x7075, len(field)) + field
+        fields[stored] = struct.pack("<HH", 0x7075, len(field)) + field
     archive = tmp_path / "images.zip"
-    names = [*unicode_name]
-    assert_read(write_zip(archive, names, unicode_name), tmp_path / "cache", "роза", "猫")
+    names = [*fields]
+    assert_read(write_zip(archive, names, fields), tmp_path / "cache", "роза", "猫")
 
 
 @pytest.mark.parametrize("prefix", ["", "flowers\\", "flowers/", "C:\\Users\\me\\flowers\\"])
@@ -167,7 +167,7 @@ def test_backslashes_and_drives_do_not_lead_outside_the_cache(escape: str, kind:
     ],
     ids=["pax", "absolute", "backslashes", "a folder in a folder"],
 )
-def test_tars_of_any_kind_are_read(names: list[str], options: dict[str, int], tmp_path: Path) -> None:
+def test_tars_of_several_kinds_are_read(names: list[str], options: dict[str, int], tmp_path: Path) -> None:
     assert_read(write_tar(tmp_path / "images.tar", names, **options), tmp_path / "cache", "роза", "猫")
 
 
@@ -192,7 +192,7 @@ def test_the_refusal_of_an_archive_with_two_data_sets_names_both(tmp_path: Path)
         data.load(write_tar(tmp_path / "images.tar", names), tmp_path / "cache")
 
 
-def test_bytes_that_fit_no_code_page_are_still_decoded() -> None:
+def test_all_bytes_outside_ascii_together_are_decoded() -> None:
     everything = bytes(range(0x80, 0x100))
     assert everything.decode(find_encoding([everything]))
 

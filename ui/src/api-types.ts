@@ -773,7 +773,7 @@ export interface components {
             urls: components["schemas"]["ModelUrls"];
             /**
              * Card
-             * @description The published card.json; null if it cannot be shown.
+             * @description The card.json; {} if refused when found, null if it cannot be shown.
              */
             card: unknown;
         };
@@ -1819,7 +1819,7 @@ export interface operations {
                     recipe?: "fast" | "balanced" | "accurate";
                     /**
                      * Seed
-                     * @description Trainings with the same recipe and seed start from the same weights.
+                     * @description Trainings of the same recipe, data and seed start from equal weights.
                      * @default 0
                      */
                     seed?: number;

@@ -139,6 +139,7 @@ export class PredictionStore extends Store<Snapshot> {
   }
 
   setConnection(connection: Connection): void {
+    // Until now the stream has brought every new prediction, so there is no gap up to the newest known one.
     if (this.#caughtUp) this.#completeUpTo = this.#known()[0]?.id ?? "";
     this.#caughtUp = false;
     this.#connection = connection;
