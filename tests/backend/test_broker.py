@@ -17,8 +17,8 @@ from tests.conftest import eventually
 async def test_channels_that_cannot_be_opened_are_tried_again(
     servers: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The user `worker` may not create a queue for events, so the broker refuses the second channel. A broker
-    # that has not loaded its definitions yet refuses every user.
+    # The user `worker` may not create a queue for events, so each attempt fails at the second channel. The
+    # user `backend` gets the same error from a broker that has not loaded its definitions yet.
     broker = Broker(servers.broker_url("worker"), lambda _event: None)
     with caplog.at_level(logging.WARNING, "backend.broker"):
         await broker.open()
@@ -34,9 +34,10 @@ async def test_channels_that_cannot_be_opened_are_tried_again(
 
 
 class Exchange:
-    """Confirms messages that are published together, once all of them have arrived.
+    """Replaces the channel and its exchange.
 
-    `refused`: the number of a message. It is refused, with all others of its hundred and all later ones.
+    Confirms messages that are published together, once all of them have arrived. `refused`: the number of a
+    message, counted from 0. This message, the others of its hundred and all later messages are refused.
     """
 
     def __init__(self, refused: int | None = None) -> None:

@@ -23,7 +23,7 @@ async def test_the_proxy_replaces_an_invalid_request_id(client: httpx.AsyncClien
     assert_is_problem(answer, 404, "Not Found")
 
 
-async def test_the_access_log_of_an_upload_holds_the_prediction_s_id_but_no_query(
+async def test_the_access_log_shows_the_prediction_of_an_upload_but_no_query(
     client: httpx.AsyncClient, system: Config, cat: bytes
 ) -> None:
     answer = await client.post("/api/predict?secret=1", files={"file": cat})

@@ -1,4 +1,4 @@
-"""PNG: chunks without pixels are skipped, and unreadable files are refused."""
+"""PNG: optional (ancillary) chunks are skipped if damaged or not needed. Unreadable files are refused."""
 
 import zlib
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from images.decode import decode
 from images.errors import DamagedImage, ImageError, TooComplex, TooManyPixels, UnsupportedVariant
 from tests.images.files import chunk, encode, few_values, png
 
-LIMIT = 4_000_000
+MAX_PIXELS = 4_000_000
 PIXELS = few_values(255, 3)
-SEEN = PIXELS.astype("uint8").tobytes()
+EXPECTED = PIXELS.astype("uint8").tobytes()
 MEGABYTES = zlib.compress(bytes(3_000_000))
 
 SKIPPED = {
@@ -31,16 +31,16 @@ SKIPPED = {
     "short transparency": chunk(b"tRNS", b"\0"),
     "damaged EXIF": chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
     "animation out of order": chunk(b"acTL", bytes(8)) + chunk(b"fcTL", bytes(26)),
-    "animation, short": chunk(b"acTL", b"\0") + chunk(b"fcTL", b"\0"),
-    "Exif as a text that is not a number": chunk(b"tEXt", b"Raw profile type exif\0\nexif\n4\nzzzz"),
-    "private chunk of no letters": chunk(b"a\xff1\0", b"x"),
+    "short animation": chunk(b"acTL", b"\0") + chunk(b"fcTL", b"\0"),
+    "EXIF as a text that is not hexadecimal": chunk(b"tEXt", b"Raw profile type exif\0\nexif\n4\nzzzz"),
+    "private chunk whose name has bytes that are not letters": chunk(b"a\xff1\0", b"x"),
 }
 
 
 @pytest.mark.parametrize("name", SKIPPED)
-def test_a_chunk_without_pixels_is_skipped(name: str) -> None:
-    assert decode(png(PIXELS, 8, 2, SKIPPED[name]), LIMIT) == SEEN
-    assert decode(png(PIXELS, 8, 2, after=SKIPPED[name]), LIMIT) == SEEN
+def test_an_optional_chunk_that_is_damaged_or_not_needed_is_skipped(name: str) -> None:
+    assert decode(png(PIXELS, 8, 2, SKIPPED[name]), MAX_PIXELS) == EXPECTED
+    assert decode(png(PIXELS, 8, 2, after=SKIPPED[name]), MAX_PIXELS) == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -61,21 +61,22 @@ def test_a_chunk_without_pixels_is_skipped(name: str) -> None:
         b"sBIT",
     ],
 )
-def test_a_chunk_without_pixels_may_have_a_wrong_checksum(name: bytes) -> None:
+def test_an_optional_chunk_may_have_a_wrong_checksum(name: bytes) -> None:
     wrong = chunk(name, bytes(8), checksum=1)
-    assert decode(png(PIXELS, 8, 2, wrong), LIMIT) == SEEN
-    assert decode(png(PIXELS, 8, 2, after=wrong), LIMIT) == SEEN
+    assert decode(png(PIXELS, 8, 2, wrong), MAX_PIXELS) == EXPECTED
+    assert decode(png(PIXELS, 8, 2, after=wrong), MAX_PIXELS) == EXPECTED
 
 
 def test_pixels_in_many_chunks_are_decoded() -> None:
     whole = png(PIXELS, 8, 2)
+    # Signature and header take 33 bytes, IDAT's length and name 8, its checksum 4, IEND 12.
     pixels = whole[41:-16]
     parts = b"".join(chunk(b"IDAT", pixels[at : at + 1]) for at in range(len(pixels)))
-    assert decode(whole[:33] + parts + whole[-12:], LIMIT) == SEEN
+    assert decode(whole[:33] + parts + whole[-12:], MAX_PIXELS) == EXPECTED
 
 
 def test_an_image_without_its_end_chunk_is_decoded() -> None:
-    assert decode(png(PIXELS, 8, 2)[:-12], LIMIT) == SEEN
+    assert decode(png(PIXELS, 8, 2)[:-12], MAX_PIXELS) == EXPECTED
 
 
 def damage(place: int, with_: bytes) -> Callable[[], bytes]:
@@ -100,20 +101,20 @@ def damage(place: int, with_: bytes) -> Callable[[], bytes]:
         (lambda: encode(Image.new("1", (2001, 2000))), TooManyPixels),
     ],
     ids=[
-        "checksum",
+        "wrong checksum of the header",
         "no header",
-        "depth",
+        "four bits a sample in RGB",
         "no palette",
-        "palette",
+        "wrong checksum of the palette",
         "no pixels",
         "cut",
         "CgBI",
         "many chunks",
-        "large",
+        "too many pixels",
     ],
 )
 def test_an_unreadable_png_is_refused_with_its_reason(
     make: Callable[[], bytes], error: type[ImageError]
 ) -> None:
     with pytest.raises(error):
-        decode(make(), LIMIT)
+        decode(make(), MAX_PIXELS)

@@ -22,7 +22,7 @@ def make_pngs() -> dict[str, bytes]:
         files[f"grey {depth}"] = png(grey, depth, GREY)
         for name, key in {
             "used": int(grey[3, 3]),
-            "not used": most // 2 + (most > 1),
+            "not used": most // 2 + (most > 1),  # at depths 1 and 2 every value is used
             "high bits": 0xFF00,
         }.items():
             files[f"grey {depth}, tRNS {name}"] = png(
@@ -33,8 +33,10 @@ def make_pngs() -> dict[str, bytes]:
             plte = chunk(b"PLTE", COLOURS.astype(np.uint8).tobytes()[: 3 * 2**depth])
             files[f"palette {depth}"] = png(index, depth, PALETTE, plte)
             for name, alphas in {
-                "one": bytes([0]), "partial": bytes(range(0, 256, 255 // most)), "too long": bytes(most + 2),
-            }.items():  # fmt: skip
+                "one entry": bytes([0]),
+                "all entries": bytes(range(0, 256, 255 // most)),
+                "too long": bytes(most + 2),
+            }.items():
                 files[f"palette {depth}, tRNS {name}"] = png(
                     index, depth, PALETTE, plte, chunk(b"tRNS", alphas)
                 )

@@ -111,7 +111,7 @@ def test_request_ids_of_another_shape_are_none(request_ids: Any, worker: Worker)
     ids=[
         "no arguments",
         "an id without a list",
-        "empty",
+        "an empty list",
         "two lists",
         "a dict",
         "null",
@@ -119,7 +119,7 @@ def test_request_ids_of_another_shape_are_none(request_ids: Any, worker: Worker)
         "not a list of arguments",
     ],
 )
-def test_arguments_that_are_not_one_list_of_ids_are_malformed(arguments: Any, worker: Worker) -> None:
+def test_arguments_other_than_one_list_of_1_to_1000_ids_are_malformed(arguments: Any, worker: Worker) -> None:
     with pytest.raises(InvalidTaskError):
         worker.deliver(arguments)
     assert worker.groups == []

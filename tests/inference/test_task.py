@@ -165,7 +165,7 @@ class Ended(BaseException):
     """Raised in place of `os._exit`."""
 
 
-def test_a_lost_device_ends_the_process_before_its_messages_are_acknowledged(
+def test_a_lost_device_ends_the_process_and_no_message_is_acknowledged(
     runner: HoldingRunner, task: Classify, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(status: int) -> None:
@@ -197,7 +197,7 @@ def test_a_new_connection_drops_the_messages_of_the_old_one(
 def test_a_worker_that_stops_starts_no_batch(
     task: Classify, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "should_stop", 0)
+    monkeypatch.setattr(state, "should_stop", 0)  # the exit status; None while the worker does not stop
     group = add(task)
     consumer.tick()
     assert consumer.started == []
