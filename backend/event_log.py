@@ -10,12 +10,12 @@ from backend.prediction_rows import COLUMNS
 MAX_MISSED = 1000  # the most missed or unfinished predictions that a stream sends at its start
 
 # At most `most` predictions with events after the event `after`, ordered by the latest event of each.
-# `kept` is true if no event after `after` is missing: `after`, or an event of the five seconds before it, is
-# still stored. (A crash of PostgreSQL can lose the last claims and their events.) If `kept` is false, no
-# prediction is returned. There is always at least one row; its `number` is null if no prediction is returned.
-# A prediction that was removed has no `id`. `prediction_id` is null if readers must reload.
-# The upper bound, the largest bigint, excludes nothing. With it PostgreSQL expects few events and uses the
-# index.
+# `kept` is true if no event after `after` is missing: `after` is still stored, or an event of the five
+# seconds before it. (A crash of PostgreSQL can lose the last claims and their events, `after` among them.)
+# If `kept` is false, no prediction is returned. There is always at least one row; its `number` is null if no
+# prediction is returned. A removed prediction has no `id`. `prediction_id` is null if readers must reload.
+# The upper bound of `number`, the largest bigint, excludes nothing. With it PostgreSQL expects few events and
+# uses the index.
 READ_AFTER = f"""
 SELECT state.latest, state.kept, event.number, event.prediction_id, {COLUMNS}
 FROM (SELECT (SELECT max(number) FROM events) AS latest,

@@ -43,7 +43,7 @@ def create_app(
         broker_transport_options={"client_properties": {"connection_name": service}},
     )
     app.events.dispatcher_cls = "celery_worker.consumer:Events"
-    # Flower may inspect the worker. Of the commands that change a worker it may send only `heartbeat`.
+    # Flower may query the worker. Celery's other commands are removed, except the harmless `heartbeat`.
     for name, command in Panel.meta.items():
         if command.type == "control" and name != "heartbeat":
             Panel.data.pop(name, None)

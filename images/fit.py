@@ -30,7 +30,7 @@ def _to_rgb(picture: Picture) -> Image.Image:
         return Image.alpha_composite(Image.new("RGBA", scaled.size, "white"), scaled).convert("RGB")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         low, high = (0, picture.white) if picture.white else _find_range(image)
-        grey = _scale(image, low, high)
+        grey = _map_grey(image, low, high)
         return (ImageOps.invert(grey) if picture.inverted else grey).convert("RGB")
     if image.mode not in ("L", "RGB", "RGBX"):
         image = image.convert("L" if image.mode == "1" else "RGB")
@@ -52,8 +52,8 @@ def _find_range(image: Image.Image) -> tuple[float, float]:
     return low, high
 
 
-def _scale(image: Image.Image, low: float, high: float) -> Image.Image:
-    """Scale grey values from `low`..`high` to 0..255: `convert` alone would make values over 255 white."""
-    scale = 255 / (high - low) if high > low else 0
-    offset = 0.5 - low * scale  # rounds to the nearest value
-    return _resize(image.convert("F")).point(lambda value: value * scale + offset).convert("L")
+def _map_grey(image: Image.Image, low: float, high: float) -> Image.Image:
+    """Resize, and map the greys `low`..`high` to 0..255. `convert` alone would turn values over 255 white."""
+    factor = 255 / (high - low) if high > low else 0
+    offset = 0.5 - low * factor  # rounds to the nearest value
+    return _resize(image.convert("F")).point(lambda value: value * factor + offset).convert("L")

@@ -18,7 +18,7 @@ from images.picture import Picture, check_pixels
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE = 0, 2, 3  # colour types; 4 and 6 are grey and RGB with alpha
-# Some encoders write chunks of 4 kB: 5,000 in 20 MB. Reading past 100,000 chunks takes 50 ms.
+# Some encoders write chunks of 4 kB: 5,000 in 20 MB. Reading 100,000 small chunks takes 50 ms.
 MAX_CHUNKS = 100_000
 
 

@@ -15,14 +15,14 @@ import chardet
 
 UTF8_FLAG = 0x800
 UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8, in addition to the one in a code page
-# Code pages that Windows uses for different languages. cp437 decodes every byte. If several fit equally well
-# and `chardet` cannot choose, the first of them is used.
+# Code pages that Windows uses for different languages. cp437 decodes every byte, so there is always a result.
+# If several fit equally well and `chardet` cannot choose, the first of them is used.
 CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
 # In each part of a path: from the first to the last byte outside ASCII, with the words around them. A match
-# may contain a backslash, because it may be the second byte of a letter.
+# may contain a backslash, because that byte may be the second of a letter.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts
@@ -43,7 +43,7 @@ def read_name(entry: ZipInfo) -> str | bytes:
 
 
 def find_encoding(stored: Sequence[bytes]) -> str:
-    """UTF-8 if all names are valid UTF-8; else the code page with the fewest odd characters.
+    """UTF-8 if all names are valid UTF-8; else the code page with the fewest oddities.
 
     If several code pages have equally few, `chardet` chooses by the frequency of letters.
     """

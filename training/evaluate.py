@@ -27,12 +27,12 @@ Floats = NDArray[np.float32]
 BATCH_SIZE = 500  # images
 BINS = 15  # of confidence
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
-COST_ROUNDS, COST_IMAGES = 3, 32  # the lowest of three rounds, each of 32 images or one larger batch
+COST_ROUNDS, COST_IMAGES = 3, 32  # the cost is the lowest of 3 rounds, each of 32 images or one larger batch
 FAMILIAR_SHARE = 0.98  # the share of the held-out images whose energy is at most the threshold
 
 
 class Engine:
-    """An ONNX file on ONNX Runtime, as an inference worker runs it."""
+    """An ONNX file on ONNX Runtime, the library that inference workers use."""
 
     def __init__(self, path: Path, threads: int = 0, provider: str = CPU) -> None:
         """`threads`: 0 means one for each core."""
@@ -164,12 +164,12 @@ def fit_energy_threshold(energies: Floats) -> float:
 def as_uploaded(images: Images) -> Images:
     """The images after they were enlarged to 480 pixels, saved as JPEG of quality 60 and scaled back."""
 
-    def take_and_scale(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def degrade(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         photo = Image.fromarray(image).resize((UPLOAD_SIDE, UPLOAD_SIDE), Image.Resampling.BICUBIC)
         file = io.BytesIO()
         photo.save(file, "JPEG", quality=UPLOAD_QUALITY)
         return np.asarray(Image.open(file).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.LANCZOS))
 
     with ThreadPoolExecutor() as threads:
-        scaled = threads.map(take_and_scale, images)
+        scaled = threads.map(degrade, images)
         return np.stack(list(tqdm(scaled, "as uploaded", len(images), unit="image", disable=None)))

@@ -25,8 +25,8 @@ async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> Non
 
 
 async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api, cat: bytes) -> None:
-    turn = 0
-    turns: Counter[int] = Counter()
+    turn = 0  # of the event loop
+    readers_in_turn: Counter[int] = Counter()
 
     async def count_turns() -> None:
         nonlocal turn
@@ -36,7 +36,7 @@ async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api,
 
     async def read(subscription: Subscription) -> None:
         assert await subscription.read()
-        turns[turn] += 1
+        readers_in_turn[turn] += 1
 
     with ExitStack() as stack:
         streams = [stack.enter_context(api.services.changes.streams.add()) for _ in range(100)]
@@ -44,8 +44,8 @@ async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api,
         async with asyncio.timeout(10):
             await asyncio.gather(api.upload(cat), *map(read, streams))
         clock.cancel()
-    assert turns.total() == 100
-    assert max(turns.values()) <= SENT_TOGETHER
+    assert readers_in_turn.total() == 100
+    assert max(readers_in_turn.values()) <= SENT_TOGETHER
 
 
 async def test_many_streams_collect_the_changes_of_a_prediction(

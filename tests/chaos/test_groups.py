@@ -64,7 +64,7 @@ async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other_pr
     ids = await backend.upload(*[BLACK_IMAGE] * 3)
     with run_worker(servers, log, seconds=1):
 
-        async def is_read() -> Any:
+        async def is_read() -> Any:  # the worker's latest statement is READ of inference/predictions.py
             return await backend.database.fetchval(
                 """SELECT true FROM pg_stat_activity
                    WHERE application_name = 'inference' AND state = 'idle' AND query LIKE '%id, pixels, 0%'"""

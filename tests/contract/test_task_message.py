@@ -59,8 +59,8 @@ def test_a_message_published_again_has_no_request_id(
     kind: str, golden: dict[str, Any], rows: list[PublishedRow]
 ) -> None:
     again = build(kind, [(id, None) for id, _ in rows])
-    nothing = {"request_ids": [None, None]} if kind == "classify" else {"request_id": None}
-    assert again.headers == golden["headers"] | nothing
+    no_request_id = {"request_ids": [None, None]} if kind == "classify" else {"request_id": None}
+    assert again.headers == golden["headers"] | no_request_id
 
 
 @pytest.mark.parametrize(("queue", "count"), [(INFERENCE, 1), (INFERENCE, MAX_IDS), (BULK, 3 * MAX_IDS + 1)])

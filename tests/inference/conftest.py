@@ -38,7 +38,10 @@ def make_watcher(servers: Config, tmp_path: Path) -> Generator[MakeWatcher]:
 
 
 def settle(folder: Path) -> None:
-    """Date the last change of a folder and its files to a minute ago."""
+    """Date the last change of a folder and its files to a minute ago.
+
+    A watcher then refuses a broken version at once.
+    """
     then = time.time() - 60
     for path in (*folder.iterdir(), folder):
         os.utime(path, (then, then))

@@ -1,4 +1,4 @@
-"""The metrics of a worker."""
+"""The metrics of an inference worker."""
 
 import urllib.request
 from uuid import uuid4
@@ -44,7 +44,7 @@ def test_a_prediction_without_an_attempt_left_counts_as_failed() -> None:
     assert read("inference_batch_size_count") == 0
 
 
-def test_metrics_are_served_at_the_address_of_the_setting() -> None:
+def test_metrics_are_served_at_a_given_address_and_name_only_the_latest_model() -> None:
     (port,) = find_free_ports(1)
     metrics = Metrics()
     metrics.model.info({"version": "m0", "device": "cpu"})

@@ -21,13 +21,13 @@ if TYPE_CHECKING:  # tests/gpu imports this module without psycopg and pydantic-
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5  # the longest time between two checks whether the run was canceled
-NO_WORKER_SECONDS = 10.0  # the longest wait until a worker registers the model: perhaps no worker runs
-SERVE_SECONDS = 30.0  # the longest wait until a worker serves the model; then the run succeeds anyway
+NO_WORKER_SECONDS = 10.0  # the longest wait until an inference worker registers the model: perhaps none runs
+SERVE_SECONDS = 30.0  # the longest wait until an inference worker serves it; then the run succeeds anyway
 PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
 END_SECONDS = 3.0  # for the child to end after it has published
 
 STOPPED_TOO_OFTEN = (
-    f"The worker stopped {MAX_ATTEMPTS} times during this training. Start another. "
+    f"The worker stopped {MAX_ATTEMPTS} times during this training. Start another training. "
     "If the worker stops again, look at its log."
 )
 SKIPPED = "skipped: ended, deleted, or claimed by another worker"
@@ -170,9 +170,9 @@ class Runner:
         self.runs.check(run)
 
     def _wait_until_served(self, run: Run, version: str) -> None:
-        """Wait until a worker registers this model and, if it is active, serves it: SERVE_SECONDS at most.
+        """Wait until an inference worker registers this model and, if it is active, serves it.
 
-        Raises TrainingFailed if the inference workers refuse the model.
+        Waits SERVE_SECONDS at most. Raises TrainingFailed if the model is refused, and what `_check` raises.
         """
         started = time.monotonic()
         self.runs.announce()

@@ -104,7 +104,7 @@ describe("a hidden page", () => {
   test("keeps its stream open for a short time", () => {
     setHiddenAndWait(true, 20_000);
     setHiddenAndWait(false, LONG_MS);
-    expect(FakeEventSource.opened.map(({ readyState }) => readyState)).toEqual([1]);
+    expect(FakeEventSource.opened.map(({ readyState }) => readyState)).toEqual([1]); // one stream, still open
   });
 
   test("closes its stream even if it was never visible", () => {

@@ -6,12 +6,12 @@ export type Transfer = { files: readonly File[]; folder: boolean };
 type OnTransfer = (transfer: Transfer) => void;
 
 function readTransfer({ items }: DataTransfer): Transfer {
-  const dropped = [...items].filter(({ kind }) => kind === "file");
+  const fileItems = [...items].filter(({ kind }) => kind === "file");
   // Only `webkitGetAsEntry` distinguishes a folder from an empty file.
-  const plain = dropped.filter((item) => !item.webkitGetAsEntry()?.isDirectory);
+  const plainFiles = fileItems.filter((item) => !item.webkitGetAsEntry()?.isDirectory);
   return {
-    files: plain.flatMap((item) => item.getAsFile() ?? []),
-    folder: plain.length < dropped.length,
+    files: plainFiles.flatMap((item) => item.getAsFile() ?? []),
+    folder: plainFiles.length < fileItems.length,
   };
 }
 
