@@ -17,7 +17,7 @@ class BrokerHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
     queue_depth: int | None = Field(
-        description="Messages that no worker has received. A message asks for up to 64 predictions."
+        description="Messages that wait in `inference` and `inference.bulk`, each for up to 64 predictions."
     )
     consumers: int | None = Field(description="Workers that consume from both queues.")
     detail: str | None = None
@@ -90,7 +90,7 @@ class Gpu(BaseModel):
 
     index: int
     name: str | None
-    memory_used_bytes: int | None = Field(description="Includes the memory of the driver itself.")
+    memory_used_bytes: int | None = Field(description="May include memory that the driver reserves.")
     memory_total_bytes: int | None
     utilization_percent: int | None = Field(
         description="Share of recent time in which a kernel ran; null in MIG mode."

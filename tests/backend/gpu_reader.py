@@ -1,6 +1,7 @@
 """A process that reads the GPUs on request, as the health report does.
 
-Its environment decides which library it finds.
+Its environment decides which NVML library it finds.
+
 Each line on stdin gives a number of simultaneous reads, and their deadline in seconds. The answer is a JSON
 list with an entry for each read: the GPUs, the reason why there are none, or null after the deadline.
 """

@@ -20,8 +20,8 @@ class Hold:
         self.reached = asyncio.Event()
         self._released = asyncio.Event()
         self._moment = moment
-        central = name == "read_after"  # the loop in backend/events.py has its own `EventLog`
-        log = api.services.changes._log if central else api.services.event_log
+        in_loop = name == "read_after"  # the loop in backend/events.py has its own `EventLog`
+        log = api.services.changes._log if in_loop else api.services.event_log
         self._read: Callable[..., Awaitable[Any]] = getattr(log, name)
         monkeypatch.setattr(log, name, self._held)
 
@@ -54,19 +54,19 @@ def moment(request: pytest.FixtureRequest) -> str:
 async def test_a_stream_that_joins_during_a_read_misses_no_outcome(
     api: Api, cat: bytes, finish: Finish, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    followed, joins = (await api.upload(cat, cat)).json()["predictions"]
+    followed, followed_later = (await api.upload(cat, cat)).json()["predictions"]
     first = Reader(api, followed["urls"]["events"])
     await first.until(1)
     hold = Hold(api, monkeypatch, "read_after", moment)
     await finish(followed["id"])
     await hold.reached.wait()
-    second = Reader(api, joins["urls"]["events"])
+    second = Reader(api, followed_later["urls"]["events"])
     await second.until(1)
-    await finish(joins["id"])
+    await finish(followed_later["id"])
     hold.release()
     await first.done
     await second.done
-    assert statuses(second.events, joins["id"]) == ["queued", "succeeded"]
+    assert statuses(second.events, followed_later["id"]) == ["queued", "succeeded"]
 
 
 async def test_a_request_that_begins_to_wait_during_a_read_gets_its_outcome(
@@ -95,7 +95,7 @@ async def test_a_request_that_begins_to_wait_during_a_read_gets_its_outcome(
     await reader.done
 
 
-async def test_the_first_reader_misses_nothing_if_it_joins_during_a_read_without_readers(
+async def test_the_first_reader_misses_no_outcome_if_it_joins_during_a_read_without_readers(
     api: Api, cat: bytes, finish: Finish, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prediction = (await api.upload(cat)).json()

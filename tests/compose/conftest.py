@@ -44,6 +44,7 @@ class Compose:
         return done
 
     def processes(self) -> list[dict[str, Any]]:
+        """The project's containers, stopped ones included."""
         lines = self("ps", "--all", "--format", "json").stdout.splitlines()
         return [json.loads(line) for line in lines]
 

@@ -35,10 +35,10 @@ def names(registry: CollectorRegistry) -> set[str]:
 
 @pytest.fixture(scope="module")
 def known() -> set[str]:
-    quiet: Any = SimpleNamespace(
+    stand_in: Any = SimpleNamespace(
         unfinished=0, waiting=0, republished=0, open_streams=0, connections_in_use=0, held_bytes=0
     )
-    registries = [BackendMetrics(quiet, quiet, quiet, quiet).registry, InferenceMetrics().registry]
+    registries = [BackendMetrics(*[stand_in] * 4).registry, InferenceMetrics().registry]
     return set[str]().union(*map(names, registries))
 
 
@@ -63,7 +63,7 @@ def test_the_worker_is_scraped_at_its_metrics_address() -> None:
     assert address == f"0.0.0.0:{job['dns_sd_configs'][0]['port']}"
 
 
-def test_the_dashboard_s_panels_use_the_provisioned_datasource() -> None:
+def test_the_dashboard_s_datasource_and_folder_are_provisioned() -> None:
     provisioning = FOLDER / "grafana/provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
     assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"]}

@@ -23,7 +23,8 @@ MISSING = (
     "pythonjsonlogger", "sqlalchemy", "starlette",
 )  # fmt: skip
 
-# Prints rows like airbench's scripts. test.pt holds 40 images, so the accuracy of run N is N * 40 / 200.
+# Prints rows like airbench's scripts. tests/gpu/airbench.py shortens `range(200)` to the runs that it needs.
+# test.pt holds 40 images, so the accuracy of run N is 0.2 * N.
 AIRBENCH = """
 import zipfile
 count = max(file.file_size for file in zipfile.ZipFile("cifar10/test.pt").infolist()) // (32 * 32 * 3)
@@ -87,7 +88,7 @@ def test_all_parts_but_the_batch_loop_run_without_the_packages_of_the_services(
     assert len(rows) == 1 and "images/s" in rows[0]
 
 
-def test_serving_is_compared_on_the_images_of_the_file_or_of_the_data_set(tmp_path: Path) -> None:
+def test_serving_is_compared_on_the_file_else_the_data_set_else_the_reference_images(tmp_path: Path) -> None:
     source, file = tmp_path / "data", tmp_path / "test.npz"
     write_two_colours(source, train=60, test=20)
     flags = ["--data", str(source), "--cache", str(tmp_path)]
@@ -95,12 +96,12 @@ def test_serving_is_compared_on_the_images_of_the_file_or_of_the_data_set(tmp_pa
     np.savez_compressed(file, images=test.images[:3], labels=test.labels[:3])
     model = artifact.read(find_model())
 
-    def read(*flags: str) -> int:
+    def count(*flags: str) -> int:
         return len(serving.read_images(decode(parse([], [*flags]).encode()), model))
 
-    assert (read(*flags), read(*flags, "--images", str(file))) == (len(test), 3)
-    assert read(*flags, "--tiny") == len(model.check.images)
-    assert read("--data", str(tmp_path / "nowhere")) == len(model.check.images)
+    assert (count(*flags), count(*flags, "--images", str(file))) == (len(test), 3)
+    assert count(*flags, "--tiny") == len(model.check.images)
+    assert count("--data", str(tmp_path / "nowhere")) == len(model.check.images)
 
 
 def test_the_batch_loop_classifies_every_prediction(tmp_path: Path) -> None:

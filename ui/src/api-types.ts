@@ -404,7 +404,7 @@ export interface components {
             latency_ms: number | null;
             /**
              * Queue Depth
-             * @description Messages that no worker has received. A message asks for up to 64 predictions.
+             * @description Messages that wait in `inference` and `inference.bulk`, each for up to 64 predictions.
              */
             queue_depth: number | null;
             /**
@@ -545,7 +545,7 @@ export interface components {
             name: string | null;
             /**
              * Memory Used Bytes
-             * @description Includes the memory of the driver itself.
+             * @description May include memory that the driver reserves.
              */
             memory_used_bytes: number | null;
             /** Memory Total Bytes */

@@ -5,7 +5,7 @@ export type Stage =
   | { at: "waiting" } // for a free connection
   | { at: "sending"; fraction: number }
   | { at: "accepted"; id: string }
-  | { at: "refused"; problem: ApiProblem }; // by the backend, or because the backend could not be reached
+  | { at: "refused"; problem: ApiProblem }; // by the service, or because it could not be reached
 
 export type Upload = {
   key: string; // also the idempotency key: repeated uploads make one prediction
@@ -61,7 +61,7 @@ export class UploadList {
   }
 }
 
-/** 128 random bits. crypto.randomUUID is missing on pages that are served over plain HTTP. */
+/** 128 random bits. crypto.randomUUID is missing on pages served over plain HTTP, except from localhost. */
 function makeKey(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

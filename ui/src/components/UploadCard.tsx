@@ -12,13 +12,13 @@ import { describeUpload } from "./upload-status";
 type Props = {
   upload: Upload;
   prediction: Prediction | undefined;
-  /** The file input. It gets the focus when the card is removed. */
+  /** The file input. It gets the focus when "Dismiss" removes the card. */
   chooser: FocusTarget;
   onRetry: (upload: Upload) => void;
   onDismiss: (upload: Upload) => void;
 };
 
-/** One upload, from the first byte to its outcome. The height is the same in all stages. */
+/** One upload, from waiting to its outcome. The height is the same in all stages. */
 export const UploadCard = memo(function UploadCard(props: Props) {
   const { upload, prediction } = props;
   const { file, preview, stage } = upload;
