@@ -21,14 +21,15 @@ REFUSED = {
 }
 # Operators whose output size depends on the values of their inputs, the first included.
 SIZED_BY_ALL = (
-    "BlackmanWindow", "Compress", "ConstantOfShape", "HammingWindow", "HannWindow", "ImageDecoder",
-    "MelWeightMatrix", "NonMaxSuppression", "NonZero", "Range", "StringSplit", "Unique",
+    "BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow", "ImageDecoder", "MelWeightMatrix",
+    "NonMaxSuppression", "NonZero", "Range", "StringSplit", "Unique",
 )  # fmt: skip
 # Operators whose output size depends on the values of their inputs after the first.
 SIZED_BY_OTHERS = (
-    "AffineGrid", "CenterCropPad", "Col2Im", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Reshape",
-    "Resize", "STFT", "SequenceAt", "SequenceErase", "SequenceInsert", "Slice", "Split", "SplitToSequence",
-    "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample",
+    "AffineGrid", "CenterCropPad", "Col2Im", "Compress", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad",
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare", "Reshape", "Resize", "STFT", "SequenceAt", "SequenceErase",
+    "SequenceInsert", "Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample",
 )  # fmt: skip
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.FLOAT: "float32"}
 

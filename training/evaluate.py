@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from images.decode import decode
 from training.data import Images, Labels, Split
 from training.hardware import forward
 from training.model import INPUT_SIZE
@@ -162,13 +163,13 @@ def fit_energy_threshold(energies: Floats) -> float:
 
 
 def as_uploaded(images: Images) -> Images:
-    """The images after they were enlarged to 480 pixels, saved as JPEG of quality 60 and scaled back."""
+    """The images, enlarged to 480 pixels, saved as JPEG of quality 60 and decoded as the backend does."""
 
     def degrade(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         photo = Image.fromarray(image).resize((UPLOAD_SIDE, UPLOAD_SIDE), Image.Resampling.BICUBIC)
         file = io.BytesIO()
         photo.save(file, "JPEG", quality=UPLOAD_QUALITY)
-        return np.asarray(Image.open(file).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.LANCZOS))
+        return np.frombuffer(decode(file.getvalue(), UPLOAD_SIDE**2), np.uint8).reshape(image.shape)
 
     with ThreadPoolExecutor() as threads:
         scaled = threads.map(degrade, images)

@@ -75,15 +75,14 @@ def mapped() -> list[NodeProto]:
     return [*make_nodes(), rows, helper.make_node("SequenceMap", ["rows"], ["unused"], body=body)]
 
 
-def sized_by_the_image() -> bytes:
-    """The model with an additional tensor, whose size is the value of the brightest pixel."""
-    nodes = [
+def with_brightest(*nodes: NodeProto) -> bytes:
+    """The model and more nodes, whose output is unused. `brightest` is the value of the brightest pixel."""
+    first = [
         helper.make_node("Cast", ["images"], ["numbers"], to=TensorProto.INT64),
-        helper.make_node("ReduceMax", ["numbers"], ["size"]),
-        helper.make_node("Reshape", ["size", "last"], ["shape"]),
-        helper.make_node("ConstantOfShape", ["shape"], ["unused"]),
+        helper.make_node("ReduceMax", ["numbers"], ["maximum"]),
+        helper.make_node("Reshape", ["maximum", "last"], ["brightest"]),
     ]
-    return make_model([*make_nodes(), *nodes])
+    return make_model([*make_nodes(), *first, *nodes])
 
 
 def with_pairs(*nodes: NodeProto, **constants: int) -> bytes:
@@ -140,7 +139,14 @@ ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
         (make_model(mapped()), "SequenceMap is control flow"),
         (make_model(with_node("RandomUniformLike")), "RandomUniformLike is random"),
         (make_model(with_node("NonZero")), "size of an output of NonZero depends on the image"),
-        (sized_by_the_image(), "size of an output of ConstantOfShape depends on the image"),
+        (
+            with_brightest(helper.make_node("ConstantOfShape", ["brightest"], ["unused"])),
+            "size of an output of ConstantOfShape depends on the image",
+        ),
+        (
+            with_brightest(helper.make_node("ReduceSum", ["logits", "brightest"], ["unused"])),
+            "size of an output of ReduceSum depends on the image",
+        ),
         (
             with_pairs(
                 helper.make_node("Where", ["is_pair", "seven", "size"], ["shape"]),
@@ -172,12 +178,19 @@ ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
         "empty", "text", "cut", "name", "floats", "fixed batch", "channels first", "two inputs", "no energy",
         "energy shape", "classes", "external data", "custom operator", "contributed operator", "endless loop",
         "unknown operator", "missing value", "no numbers", "shapes", "other answers", "future",
-        "sequence map", "random", "non-zero", "sized by the image", "fails for two", "one energy for two",
-        "infinite for two",
+        "sequence map", "random", "non-zero", "sized by the image", "summed over an axis from the image",
+        "fails for two", "one energy for two", "infinite for two",
     ],
 )  # fmt: skip
 def test_a_model_that_cannot_be_served_is_refused(model: bytes, words: str) -> None:
     refuse(model, words)
+
+
+def test_an_operator_may_select_pixels_at_fixed_places() -> None:
+    """The size of its output depends only on the places."""
+    places = numpy_helper.from_array(np.array([True, False, True]), "places")
+    nodes = [*make_nodes(), helper.make_node("Compress", ["logits", "places"], ["unused"], axis=1)]
+    try_model(make_model(nodes, [*make_tensors(), places]), "float32", REFERENCE, 8)
 
 
 def test_answers_that_do_not_add_up_to_one_are_refused() -> None:

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from images.decode import decode
+from tests.images.files import encode
 from training import evaluate
 from training.data import Split
 from training.evaluate import Answers
@@ -68,10 +71,8 @@ def test_the_energy_threshold_lets_most_images_pass() -> None:
     assert (spread > evaluate.fit_energy_threshold(spread)).sum() == 2
 
 
-def test_an_uploaded_image_is_the_same_image_with_some_loss() -> None:
-    ramp = np.linspace(0, 255, 32, dtype=np.uint8)
-    image = np.stack([np.tile(ramp, (32, 1))] * 3, axis=-1)[None]
-    uploaded = evaluate.as_uploaded(image)
-    assert uploaded.shape == image.shape
-    assert uploaded.dtype == np.uint8
-    assert 0 < np.abs(uploaded.astype(int) - image.astype(int)).mean() < 6
+def test_images_as_uploaded_are_decoded_by_the_decoder_of_uploads() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    for image, uploaded in zip(images, evaluate.as_uploaded(images), strict=True):
+        photo = Image.fromarray(image).resize((480, 480), Image.Resampling.BICUBIC)
+        assert uploaded.tobytes() == decode(encode(photo, "JPEG", quality=60), max_pixels=480 * 480)
