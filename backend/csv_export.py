@@ -9,13 +9,13 @@ SIGNS = (
 )
 # White space as Python defines it. PostgreSQL's definition depends on the system and lacks U+00A0.
 SPACES = r"\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-FORMULA = rf"(^|;)(?=[{SPACES}]*[{SIGNS}])|^(?=[{SPACES}])"
+FORMULA = rf"(^|;)(?=[{SPACES}]*[{SIGNS}])|^(?=[{SPACES}])"  # apostrophes go here, also before leading space
 SUSPECT = rf'^[{SPACES}{SIGNS}]|[;,"\r\n]'  # one cheap test for all texts that may need a change
 QUOTED = r'[,"\r\n]'
 
 
 def _text(column: str) -> str:
-    """A text as a cell, changed so that it is not a formula (OWASP, "CSV injection"). Quotes are doubled."""
+    """A text as a cell. An apostrophe keeps it from being a formula (OWASP, "CSV injection")."""
     return f"""CASE WHEN {column} ~ '{SUSPECT}' THEN (
         SELECT CASE WHEN safe ~ '{QUOTED}' THEN '"' || replace(safe, '"', '""') || '"' ELSE safe END
         FROM regexp_replace({column}, '{FORMULA}', '\\1''', 'g') AS safe) ELSE {column} END"""

@@ -17,7 +17,7 @@ from backend.schemas.predictions import PredictionPage
 
 # A page of the history. `complete` inserts conditions and order.
 HISTORY = f"SELECT {COLUMNS} FROM predictions WHERE {{conditions}} ORDER BY id {{order}} LIMIT :limit"
-# A page of an export: its lines, its last id, its number of lines. UUIDs sort like their text.
+# A page of an export: its lines, last id and number of lines. UUIDs have no min(), but sort like their text.
 EXPORT = f"""
 SELECT convert_to(string_agg(line, '' ORDER BY id DESC), 'UTF8') AS lines,
        CAST(min(CAST(id AS text) COLLATE "C") AS uuid) AS last, count(*) AS size
@@ -67,7 +67,7 @@ class History:
         )
 
     async def export(self, filters: Mapping[str, Any]) -> AsyncIterator[bytes]:
-        """All matching predictions as CSV, newest first, one piece for each page.
+        """All matching predictions as CSV, newest first: the head, then one piece for each page.
 
         The first page is read before this returns, so if that read fails, the client gets an error status.
         Between two pages a slow client holds neither a connection nor a snapshot.
@@ -92,12 +92,12 @@ class History:
 
 
 def matches_nothing(filters: Mapping[str, Any]) -> bool:
-    """Whether the filters exclude every row. Then the query is skipped.
+    """Whether the filters contradict one another, so that no row can match. Then the query is skipped.
 
     Only a prediction that succeeded has a label and a confidence.
     """
-    needs_outcome = "label" in filters or "min_confidence" in filters
-    if needs_outcome and filters.get("status", "succeeded") != "succeeded":
+    needs_success = "label" in filters or "min_confidence" in filters
+    if needs_success and filters.get("status", "succeeded") != "succeeded":
         return True
     return "from" in filters and "to" in filters and filters["from"] >= filters["to"]
 

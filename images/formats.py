@@ -16,7 +16,7 @@ BEGINNINGS = {
     "BMP": rb"BM",
     "TIFF": rb"II[*+]\0|MM\0[*+]",  # with `+` a BigTIFF
     "PPM": rb"P[1-6f]\s",
-    # HEIF and AVIF share some main brands. Then the compatible brands, which follow, tell them apart.
+    # HEIF and AVIF share some major brands. Then the compatible brands, which follow, tell them apart.
     "AVIF": rb"....ftyp(avi[fs]|(mif[12]|msf1|miaf)....(....)*?avi[fs])",
     "HEIF": rb"....ftyp(he[iv][cxms]|mif[12]|msf1|miaf)",
     "a Canon raw photo (CR3)": rb"....ftypcrx ",
@@ -29,7 +29,7 @@ BEGINNINGS = {
     "a cursor (CUR)": rb"\0\0\x02\0(?!\0\0)",
     "an icon (ICNS)": rb"icns",
     "a web page (HTML)": rb"(?i:\s*<(!doctype )?html)",
-    "an SVG drawing": rb"(\xef\xbb\xbf)?\s*<(.*<)?svg",  # after comments and declarations
+    "an SVG drawing": rb"(\xef\xbb\xbf)?\s*<(.*<)?svg",  # `<svg` may follow comments and declarations
     "an XML file, perhaps an SVG drawing": rb"<\?xml",
     "a ZIP archive or an office document": rb"PK\x03\x04",
     "an OpenEXR image": rb"\x76\x2f\x31\x01",

@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 1 << 29  # a whole file is held in memory; 100 megapixels of 32
 EXAMPLES, UNREADABLE_EXAMPLES = 3, 100  # more unreadable images are named, because people have to repair them
 EXAMPLE_CHARACTERS = 200
 
-# Names, in lower case, of files that systems and programs put next to images. `is_system` adds patterns.
+# Names, in lower case, of files and folders that programs put next to images. `is_system` adds patterns.
 SYSTEM_NAMES = {
     "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler", "recycled",
@@ -167,7 +167,7 @@ def _show(path: Path) -> str:
 def _is_meant_as_image(file: Path, error: ImageError) -> bool:
     """Whether a file that cannot be decoded counts as a damaged image.
 
-    It does if its ending is that of an image format. A file with an unknown ending counts if its content
+    It does if its ending is one of ENDINGS. A file with an unknown ending counts if its content
     begins like an image. A file with the ending of another type does not count: a text may begin with "BM" or
     "P1".
     """

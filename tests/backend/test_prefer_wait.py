@@ -60,7 +60,7 @@ async def test_a_wait_that_times_out_returns_the_queued_prediction(api: Api, cat
         (["wait=²"], 0),
         (['wait="20'], 0),
         ([",, ;=, wait=20"], 20),
-        (["wait=" + "9" * 8000], 0),
+        (["wait=" + "9" * 8000], 0),  # more digits than `parse_wait` accepts
     ],
 )
 def test_the_wait_is_at_most_a_minute_and_an_invalid_one_is_ignored(

@@ -16,7 +16,7 @@ from tests.e2e.proxy import assert_is_problem, find_in_log, get, run_server, sen
 
 @pytest.fixture
 def many_files() -> Generator[None]:
-    """Raise the limit of open files: the test holds both ends of thousands of connections."""
+    """Raise the limit of open files: the test holds two connections for each of 4,000 streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -52,7 +52,7 @@ async def test_uploads_over_the_rate_limit_are_refused_with_a_problem(proxy_with
     assert entry["rate"] == "REJECTED"
 
 
-async def test_a_client_with_thousands_of_streams_can_still_send_requests(
+async def test_a_client_gets_at_most_4000_streams_and_can_still_send_requests(
     tmp_path: Path, many_files: None
 ) -> None:
     async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

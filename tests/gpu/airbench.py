@@ -32,7 +32,10 @@ class Reference:
 
 
 def run(script: Path, dataset: Dataset, runs: int) -> Reference:
-    """Raises ValueError if the script does not hold LOOP exactly once, CalledProcessError if it fails."""
+    """Run a copy of the script; returns the means of its last `runs` runs.
+
+    Raises ValueError if the script does not hold LOOP exactly once, CalledProcessError if it fails.
+    """
     code = script.read_text()
     if code.count(LOOP) != 1:
         raise ValueError(f"{script} does not hold {LOOP} once")
@@ -53,7 +56,7 @@ def write(split: Split, classes: Sequence[str], path: Path) -> None:
 
 
 def read(output: str, runs: int) -> Reference:
-    """The means of the last `eval` rows, whose last columns are the accuracy by six views and the seconds."""
+    """The means of the last `runs` rows `eval`. Their last columns: accuracy by six views, seconds."""
     rows = [line.strip("|").split("|") for line in output.splitlines() if re.match(r"\|.*\beval\b", line)]
     accuracies, seconds = zip(*((float(row[-2]), float(row[-1])) for row in rows[-runs:]), strict=True)
     return Reference(statistics.mean(seconds), statistics.mean(accuracies))

@@ -1,4 +1,4 @@
-"""The part `worker_loop`: the worker's batch loop from message to outcome, without broker and database.
+"""The part `worker_loop` of `make gpu-check`: the worker's batch loop, without broker and database.
 
 The real task and its runner work in a pool of threads, as in a worker. Celery's consumer, its requests and
 the database are replaced, so the figures are those of the device and of the worker's own Python code.
@@ -26,7 +26,7 @@ from tests.gpu.options import Options, decode
 MAX_BATCH, TINY_MAX_BATCH = 64, 8
 PREDICTIONS, TINY_PREDICTIONS = 50_000, 64
 GROUP = 64  # predictions in a message of a bulk upload
-BUSY_SHARE = 0.5
+BUSY_SHARE = 0.5  # a GPU must work for at least this share of the time
 
 
 class MemoryPredictions:

@@ -89,7 +89,7 @@ def test_bulk_runs_after_four_full_batches_of_interactive_predictions(collector:
     assert batch[0] == bulk
 
 
-def test_one_bulk_message_goes_first_and_interactive_predictions_fill_the_batch(collector: Collector) -> None:
+def test_one_bulk_message_runs_after_every_four_batches_without_bulk(collector: Collector) -> None:
     bulk = add(collector, 2, 2, is_bulk=True)
     turns: list[Sequence[UUID]] = []
     for _ in range(2 * (BULK_TURN + 1)):

@@ -17,7 +17,8 @@ from tests.load.systems import System
 REQUEST = b"GET /api/events HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
 COMPLETED = re.compile(rb'"completed_at": ?"([^"]+)"')
 CLIENTS = 16
-MOST_PREDICTIONS_PER_SECOND, EVENTS_PER_SECOND = 50, 10_000
+MOST_PREDICTIONS_PER_SECOND = 50
+MOST_OUTCOMES_PER_SECOND = 10_000  # received by all followers together
 SETTLE_SECONDS = 2
 
 
@@ -38,7 +39,7 @@ class Streams:
     p50_ms: float
     """Latency of a prediction with all followers."""
     backend_us: float
-    """CPU time of the backend to send one outcome to one follower. The prediction itself is not included."""
+    """CPU time of the backend for each follower and outcome. The prediction itself is not included."""
 
 
 class Follower(asyncio.Protocol):
@@ -59,7 +60,7 @@ class Follower(asyncio.Protocol):
 
 async def measure_streams(system: System, count: int, seconds: float) -> Streams:
     """Predictions at a steady rate, first without followers, then with `count` followers."""
-    rate = min(MOST_PREDICTIONS_PER_SECOND, EVENTS_PER_SECOND / count)
+    rate = min(MOST_PREDICTIONS_PER_SECOND, MOST_OUTCOMES_PER_SECOND / count)
     alone_p50, alone_cpu = await predict(system, rate, seconds)
     async with following(system.port, count) as followers:
         p50, backend_cpu = await predict(system, rate, seconds)

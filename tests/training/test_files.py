@@ -74,7 +74,9 @@ def test_images_are_recognised_by_content_whatever_their_ending(
     assert len(dataset.train) == 126 and dataset.left_out == []
 
 
-def test_files_that_are_no_images_are_left_out_with_a_note(tree: Path, load: Callable[[], Dataset]) -> None:
+def test_files_that_are_no_images_or_in_no_class_are_left_out_with_a_note(
+    tree: Path, load: Callable[[], Dataset]
+) -> None:
     for name in ("README.txt", "labels.csv", "notes", "clip.mp4", "000.png:Zone.Identifier"):
         (tree / "train/daisy" / name).write_text("this is no image")
     (tree / "train/daisy/empty.txt").touch()
@@ -127,7 +129,7 @@ HOW = ["cut short", "empty", "text", "too large", "link to nothing", "link to it
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_one_unreadable_image_among_many_is_left_out_by_name(
+def test_one_unreadable_image_among_many_is_left_out_and_named(
     how: str, tree: Path, load: Callable[[], Dataset]
 ) -> None:
     break_image(tree / "train/tulip/007.png", how)
@@ -193,7 +195,7 @@ def test_links_are_followed_but_not_in_circles(tree: Path, load: Callable[[], Da
 
 
 @pytest.mark.parametrize("target", [".", ".."])
-def test_a_class_that_links_to_a_folder_above_it_is_a_circle(
+def test_a_class_that_links_to_a_folder_above_it_is_an_error(
     target: str, tree: Path, load: Callable[[], Dataset]
 ) -> None:
     for part in ("train", "test"):
