@@ -1,4 +1,4 @@
-"""RabbitMQ: one robust connection with two channels, to publish messages and to receive Celery events."""
+"""RabbitMQ: one robust connection, with a channel to publish messages and one to receive Celery events."""
 
 import asyncio
 import json
@@ -63,14 +63,14 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises Unavailable if some of the 100 are not confirmed in time. These may have arrived or not.
-        Messages after the 100 are not sent.
+        Raises Unavailable if some of the 100 are not confirmed in time. A message without a confirm may have
+        arrived or not. Messages after the 100 are not sent.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):
             await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])
 
     async def inspect(self, queue: str) -> QueueState:
-        """The number of messages and of consumers of a queue. Raises Unavailable."""
+        """The number of messages and of consumers of a queue, read on a new channel. Raises Unavailable."""
         if not self.connected:
             raise Unavailable("not connected")
         try:
@@ -85,7 +85,7 @@ class Broker:
         if (channel := self._channel) is None:
             raise Unavailable(f"{len(messages)} messages unconfirmed: not connected")
         try:
-            # One timer for all: a timer for each message took 4% of the CPU time.
+            # One timer for all: a timer for each message took 4% of the backend's CPU time.
             async with asyncio.timeout(DEADLINE_SECONDS):
                 names = {EXCHANGES[message.queue] for message in messages}
                 exchanges = {name: await channel.get_exchange(name, ensure=False) for name in names}

@@ -52,8 +52,8 @@ def _decode_words(name: str) -> str:
 def _without_folder(name: str) -> str:
     """The last component of a path.
 
-    A backslash separates folders only after a drive or a server. If white space is next to any slash, as in
-    `cats / dogs.png`, no slash separates folders.
+    A backslash separates folders only after a drive or a server. If any component begins or ends with white
+    space, as in `cats / dogs.png`, no slash separates folders.
     """
     if found := WINDOWS_FOLDER.match(name):
         name = name[found.end() :]

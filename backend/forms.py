@@ -149,7 +149,7 @@ def read_filename(segment: MultipartSegment) -> str | None:
     """The file name from the client. `filename*` (RFC 5987) takes precedence over `filename`."""
     header = dict(segment.headerlist)["Content-Disposition"]
     if segment.filename is not None and 'filename="' in header.lower() and "filename*" not in header.lower():
-        return decode_text(segment.filename)
+        return decode_text(segment.filename)  # the parser decodes %22, as browsers write "
     head = Message()
     head["Content-Disposition"] = header
     try:

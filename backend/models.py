@@ -34,7 +34,7 @@ COLUMNS = f"""version, version IS NOT DISTINCT FROM ({ACTIVE.strip()}) AS active
         AS training,
     (card -> 'data')::text AS data"""
 
-# Every version, the latest found first.
+# Every version, ordered by `found_at`, latest first.
 LIST = f"SELECT {COLUMNS} FROM models ORDER BY found_at DESC, version DESC"
 
 # One version with its whole card.
@@ -63,7 +63,7 @@ class Models:
         self._folder = folder
 
     async def read_all(self) -> list[Model]:
-        """Every version, the latest found first."""
+        """Every version, ordered by `found_at`, latest first."""
         rows = await self._pool.fetch(LIST)
         versions = [row.version for row in rows]
         drawn = await asyncio.to_thread(lambda: [find_pictures(self._folder, v) for v in versions])
@@ -99,7 +99,7 @@ class Models:
 
 
 def to_members(row: Row[Any], pictures: Sequence[str]) -> dict[str, Any]:
-    """A row as the API shows it, without the card."""
+    """A row as the API shows it. The card, if the row has one, stays JSON text."""
     place = f"/api/models/{row.version}"
     return {
         **row._asdict(),

@@ -40,7 +40,7 @@ class Directory:
 
 
 def read_directory(data: bytes) -> Directory:
-    """The first directory. Raises like read_tags; DamagedImage if libraries may read a tag differently."""
+    """The first directory. Raises like read_tags, and DamagedImage where Pillow and libtiff may differ."""
     tags = _read_checked(data, PIXEL_TAGS)
     if tags.get(Tag.PhotometricInterpretation) == (YCBCR,):
         tags |= _read_checked(data, YCBCR_TAGS)

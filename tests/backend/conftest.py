@@ -1,4 +1,4 @@
-"""The backend under test: the real application on a real socket, with the servers of the tests."""
+"""The backend under test: the real application on a real socket, with a real PostgreSQL and RabbitMQ."""
 
 import asyncio
 import contextlib

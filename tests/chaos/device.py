@@ -1,4 +1,4 @@
-"""A device that sleeps DEVICE_SECONDS for each batch, and fails for some images."""
+"""A fake device that sleeps DEVICE_SECONDS (environment) for each batch, and fails for some images."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ RAISES, KILLS = b"\1" * 3072, b"\2" * 3072
 
 
 class Device:
-    """A Classifier that gives every image the label `cat`."""
+    """Replaces `inference.classifier.Classifier`. Gives every image the label `cat`."""
 
     version, device_name, fallback = "fake", "fake", ""
     classes = ("cat", "dog")

@@ -1,4 +1,4 @@
-"""The proxy adds headers to every answer, and every page works under its content security policy."""
+"""The proxy adds headers to every answer, and pages work under their content security policies."""
 
 import re
 
@@ -55,7 +55,7 @@ async def test_the_policy_of_our_pages_forbids_inline_scripts(client: httpx.Asyn
         ("/rabbitmq/", "#login", "Username"),
     ],
 )
-async def test_every_page_works_under_its_content_security_policy(
+async def test_a_page_works_under_its_content_security_policy(
     page: Page, path: str, selector: str, text: str
 ) -> None:
     await page.goto(path)

@@ -12,6 +12,7 @@ class Reading:
     """CPU seconds so far, or between two readings."""
 
     groups: Mapping[str, float]
+    """CPU seconds of each group of processes that serve."""
     machine: float
     """CPU seconds of all processes, including the load generator and other work."""
 
@@ -21,6 +22,7 @@ class Reading:
 
     @property
     def served(self) -> float:
+        """CPU seconds of all groups."""
         return sum(self.groups.values())
 
 

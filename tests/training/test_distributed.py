@@ -39,7 +39,7 @@ def test_two_processes_publish_one_artifact(folder: Path) -> None:
 
 
 def test_two_processes_end_with_the_same_network(folder: Path) -> None:
-    """Each process trains on one half of every batch. Without an exchange the networks would differ."""
+    """Each process trains on half of every batch. Without exchanged gradients the networks would differ."""
     one, two = (load(folder, rank) for rank in (0, 1))
     assert all(torch.equal(one["net"][name], two["net"][name]) for name in one["net"])
 

@@ -35,7 +35,7 @@ async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_r
         process.terminate()
         assert await asyncio.to_thread(process.wait, 30) == 0
     row = await trainings.row(id)
-    assert (row["status"], row["attempt"], row["phase"]) == ("queued", 0, None)
+    assert (row["status"], row["attempt"], row["phase"]) == ("queued", 0, None)  # the attempt does not count
     assert own.checkpoints() == [f"{id}.checkpoint"]
     with own.running():
         await trainings.publish(id)

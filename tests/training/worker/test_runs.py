@@ -1,4 +1,4 @@
-"""Claims of runs against the real table: an attempt that has lost its run changes nothing."""
+"""Claims and updates of runs in the real table: an attempt that has lost its run changes nothing."""
 
 import threading
 from collections.abc import Callable, Generator
