@@ -43,7 +43,7 @@ class Metrics:
         unfinished = "Unfinished predictions of all backends; estimated from 5,000 on."
         republished = "Rows whose message was published again in the last ten seconds."
         show("predictions_unfinished", unfinished, lambda: relay.unfinished)
-        show("relay_waiting", "Rows whose message was not sent to the broker yet.", lambda: relay.waiting)
+        show("relay_waiting", "Rows that wait for their first publication.", lambda: relay.waiting)
         show("relay_republished", republished, lambda: relay.republished)
         show("stream_subscribers", "Open event streams.", lambda: changes.open_streams)
         held = "Bytes reserved for uploads that are being read: at most MAX_UPLOAD_BYTES for each request."

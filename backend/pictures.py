@@ -1,4 +1,4 @@
-"""The pictures of a model: PNG files in its folder, where anyone may have put other files.
+"""The pictures of a model: PNG files in its folder. The content of this folder is not trusted.
 
 Only regular files with the signature of PNG are read. Symbolic links and devices are refused.
 """
@@ -12,7 +12,7 @@ from backend.errors import Refusal, ServiceError
 
 NAMES = ("learning-curve", "confusion", "reliability", "mistakes")
 MAX_BYTES = 8 * 2**20
-PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # the signature and the first chunk
+PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # the signature, and the start of the first chunk
 
 
 def find_pictures(models: Path, version: str) -> list[str]:

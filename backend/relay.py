@@ -54,7 +54,7 @@ class Relay:
 
     @property
     def waiting(self) -> int:
-        """The number of rows whose message was not sent to the broker yet."""
+        """The number of rows that wait for their first publication."""
         return sum(map(len, self._waiting.values()))
 
     @property

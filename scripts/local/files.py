@@ -26,7 +26,7 @@ def write_files(config: Config, programs: Collection[str]) -> None:
 
 
 def fill(template: Path, values: Mapping[str, str]) -> str:
-    """Replace each ${NAME} in `template` that `values` holds, as envsubst does in the Docker images."""
+    """Replace each ${NAME} in `template` that `values` holds, as the entrypoints of the Docker images do."""
     return Template(template.read_text()).safe_substitute(values)
 
 

@@ -18,11 +18,11 @@ from tests.backend.conftest import Api, Serve, without
 from tests.backend.test_workers import heartbeat
 from tests.conftest import eventually
 
-Heartbeat = Callable[..., Awaitable[None]]
+Say = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
-async def say(servers: Config) -> AsyncGenerator[Heartbeat]:
+async def say(servers: Config) -> AsyncGenerator[Say]:
     """Act as a worker: publish one of its events on the exchange of Celery events."""
     connection = await aio_pika.connect(servers.broker_url("worker"))
     async with connection:
@@ -49,7 +49,7 @@ async def test_without_an_inference_worker_the_report_is_down(api: Api) -> None:
     assert "no worker" in health["components"]["inference"]["detail"]
 
 
-async def test_a_worker_with_a_fallback_degrades_the_report(api: Api, say: Heartbeat) -> None:
+async def test_a_worker_with_a_fallback_degrades_the_report(api: Api, say: Say) -> None:
     async def degraded() -> Any:
         await say("worker-heartbeat", fallback="CUDA failed: no device")
         status, health = await report(api)
@@ -62,7 +62,7 @@ async def test_a_worker_with_a_fallback_degrades_the_report(api: Api, say: Heart
     await say("worker-offline")
 
 
-async def test_with_a_live_worker_the_report_is_ok_until_the_worker_leaves(api: Api, say: Heartbeat) -> None:
+async def test_with_a_live_worker_the_report_is_ok_until_the_worker_leaves(api: Api, say: Say) -> None:
     async def healthy() -> bool:
         await say("worker-heartbeat")
         return (await report(api))[0] == 200
@@ -106,9 +106,7 @@ async def test_the_report_counts_the_predictions_and_the_messages_of_both_queues
     await eventually(more)
 
 
-async def test_a_training_worker_is_optional_but_degrades_the_report_when_silent(
-    api: Api, say: Heartbeat
-) -> None:
+async def test_a_training_worker_is_optional_but_degrades_the_report_when_silent(api: Api, say: Say) -> None:
     async def heard() -> bool:
         await say("worker-heartbeat")
         await say("worker-heartbeat", "training@a")
@@ -257,7 +255,7 @@ async def test_an_unexpected_error_of_a_part_does_not_break_the_report(
     assert "unexpected error (KeyError)" in health["components"]["containers_unavailable"]
 
 
-async def test_health_answers_within_a_second_although_all_parts_are_unavailable(
+async def test_health_answers_within_a_second_although_database_and_broker_are_unavailable(
     serve: Serve, settings: Settings
 ) -> None:
     api = await serve(without(settings, "database_url", "broker_url"))

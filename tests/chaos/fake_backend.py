@@ -1,4 +1,4 @@
-"""Stores predictions and publishes their messages, as the backend does."""
+"""Stands in for the backend: stores predictions and publishes their messages. No row is marked as bulk."""
 
 import json
 import uuid

@@ -1,4 +1,4 @@
-"""Trainings over HTTP: start, follow, cancel, and the new model answers the next upload."""
+"""Trainings over HTTP and in the browser: start, follow, cancel, resume, and serve the new model."""
 
 import asyncio
 import json

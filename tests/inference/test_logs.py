@@ -30,7 +30,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Generator[Lines]:
     logger.removeHandler(handler)
 
 
-def test_each_outcome_is_one_line_with_its_ids_and_figures(lines: Lines) -> None:
+def test_each_outcome_is_logged_with_its_ids_and_figures(lines: Lines) -> None:
     good, bad = uuid4(), uuid4()
     run(build_runner(Rows({good: bytes(3072), bad: POISON})), [good, bad])
     found = {line["prediction_id"]: line for line in lines()}

@@ -95,7 +95,7 @@ async def compare(result: Result, service: System, litserve: LitServe, cases: Se
         measured.append(await measure(service, case, result.seconds))
         litserve.resume()
         theirs = result.litserve.setdefault(reference(case), [])
-        if len(theirs) < len(measured):  # measured once a round, although several cases share it
+        if len(theirs) < len(measured):  # several cases may share this load; it is measured once a round
             theirs.append(await measure(litserve, reference(case), result.seconds))
 
 

@@ -57,7 +57,10 @@ def test_percentiles_are_values_that_were_measured() -> None:
 
 
 def build_result() -> Result:
-    """Two rounds. By medians, this service takes half of LitServe's CPU time and 1.5 times its latency."""
+    """Two rounds of SINGLE, and one of SEVERAL.
+
+    By the medians of SINGLE, this service takes half of LitServe's CPU time and 1.5 times its latency.
+    """
 
     def measured(system: str, cpu_ms: dict[str, float], p50: float) -> Measurement:
         return Measurement(system, 100, 50, p50, 2 * p50, 8, cpu_ms, 0.5)
@@ -83,7 +86,7 @@ def test_ratios_compare_medians_and_uploads_of_several_files_have_no_latency_rat
     assert result.ratios(SEVERAL) == pytest.approx({"cpu": 1.2 / 3})
 
 
-def test_the_table_has_a_row_for_each_system_and_load() -> None:
+def test_the_tables_have_a_row_for_each_measured_load_of_a_system_and_for_each_read() -> None:
     lines = report.render(build_result()).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert ["32x32", "1", "64", "service", "50", "30.0", "60.0", "8.0", "1.50", "0.50", "1.50"] in rows
@@ -135,7 +138,7 @@ async def test_an_answer_without_an_outcome_stops_the_benchmark() -> None:
 
 @asynccontextmanager
 async def answering(body: bytes) -> AsyncGenerator[int]:
-    """Runs a server that gives every request the same answer. Yields the server's port."""
+    """Runs a server that answers the first request of each connection with `body`. Yields its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -182,7 +185,7 @@ async def test_each_read_of_a_long_history_succeeds(system: Config, monkeypatch:
 
 
 @pytest.mark.litserve
-def test_litserve_answers_with_the_same_model_and_ends_with_the_benchmark() -> None:
+def test_litserve_is_measured_and_a_paused_litserve_ends_with_the_benchmark() -> None:
     with run_litserve() as litserve:
         measured = asyncio.run(measure(litserve, Case("32x32", 1, 4), 0.5))
         litserve.pause()
