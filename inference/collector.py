@@ -13,7 +13,7 @@ from uuid import UUID
 from inference.outcomes import Outcome
 
 BULK_TURN = 4
-"""While bulk waits, a bulk message goes first after so many batches without a bulk prediction. Lower:
+"""While bulk waits, a bulk message goes first after this many batches without a bulk prediction. Lower:
 single uploads wait longer behind bulk. Higher: bulk takes longer while many single uploads arrive."""
 
 
@@ -62,7 +62,7 @@ class Batch:
 
 
 class Collector:
-    """The groups with waiting predictions. Used by one thread."""
+    """The groups with waiting predictions. One thread calls all methods except `__bool__`."""
 
     def __init__(self, max_batch_size: int) -> None:
         self.max_batch_size = max_batch_size

@@ -23,7 +23,7 @@ async def test_pages_lead_from_the_newest_to_the_oldest_and_back(
     while True:
         query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
         last = (await api.client.get("/api/predictions", params=query)).json()
-        pages.append([row["filename"][6] for row in last["results"]])
+        pages.append([row["filename"][6] for row in last["results"]])  # <minute> of image_<minute>%.png
         cursor = last["next"]
         if not cursor:
             break
@@ -41,6 +41,7 @@ async def test_filters_narrow_the_history_together(api: Api, database: asyncpg.C
     assert await minutes(api, label="cat") == [2, 0]
     assert await minutes(api, label="cat", min_confidence=0.5) == [0]
     assert await minutes(api, status="queued") == [3]
+    # The names are image_<minute>%.png. In a search, _ and % stand for themselves.
     assert await minutes(api, q="_1%") == [1]
     assert await minutes(api, q="%3") == []
     at = {minute: (START + timedelta(minutes=minute)).isoformat() for minute in range(4)}
@@ -73,7 +74,7 @@ async def test_an_empty_parameter_is_ignored(api: Api, cat: bytes) -> None:
         ("2026-01-01+00:00:00", 0),
     ],
 )
-async def test_a_utc_offset_may_have_an_unencoded_plus_and_no_minutes(
+async def test_a_time_may_have_an_unencoded_plus_and_an_offset_without_minutes(
     api: Api, database: asyncpg.Connection, moment: str, found: int
 ) -> None:
     """The row is of 23:59:59.999 UTC, the last millisecond of 2025."""
@@ -131,7 +132,7 @@ async def test_a_prediction_shows_whether_the_image_is_unfamiliar(
 
 
 @pytest.mark.parametrize("part", ["", "/image", "/events"])
-async def test_an_unknown_id_is_a_problem(part: str, api: Api) -> None:
+async def test_an_unknown_or_malformed_id_is_a_problem(part: str, api: Api) -> None:
     assert_problem(await api.client.get(f"/api/predictions/{uuid4()}{part}"), 404, "GET /api/predictions")
     assert_problem(await api.client.get(f"/api/predictions/no-id{part}"), 422, "id")
 

@@ -37,7 +37,7 @@ async def test_an_upload_is_stored_queued_and_published(
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "headers"),
+    ("queue_name", "files", "headers"),
     [
         ("inference", 1, {}),
         ("inference.bulk", 3, {}),
@@ -46,7 +46,7 @@ async def test_an_upload_is_stored_queued_and_published(
     ],
 )
 async def test_the_files_of_a_request_share_one_message_in_the_right_queue(
-    name: str,
+    queue_name: str,
     files: int,
     headers: dict[str, str],
     api: Api,
@@ -56,7 +56,7 @@ async def test_the_files_of_a_request_share_one_message_in_the_right_queue(
 ) -> None:
     reader = await aio_pika.connect(servers.broker_url("backend"))
     async with reader:
-        queue = await (await reader.channel()).declare_queue(name, passive=True)
+        queue = await (await reader.channel()).declare_queue(queue_name, passive=True)
         await queue.purge()
         await api.upload(*[cat] * files, **headers)
 
@@ -78,7 +78,7 @@ async def test_rows_of_one_insert_share_messages(api: Api) -> None:
     await asyncio.gather(*(services.submissions.insert(rows) for rows in (*single, *several)))
     await services.relay.stop()  # publishes what waits
     added = {queue: (await services.broker.inspect(queue)).depth - depth for queue, depth in depths.items()}
-    assert added == {"inference": 1, "inference.bulk": 2}
+    assert added == {"inference": 1, "inference.bulk": 2}  # 64 and 65 rows; a message has at most 64
 
 
 async def test_the_answer_to_an_upload_equals_the_stored_prediction(api: Api, cat: bytes) -> None:

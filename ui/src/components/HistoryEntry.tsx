@@ -76,7 +76,7 @@ type FeedbackProps = {
   onChoose: (label: string | null) => void;
 };
 
-/** Selects the correct label: one of the model's labels, or a label that was set through the API. */
+/** Selects the correct label: one of the model's classes, or a label that was set through the API. */
 function FeedbackSelect({ prediction, label, onChoose }: FeedbackProps) {
   const { filename, feedback, probabilities } = prediction;
   const labels = new Set(probabilities.map((one) => one.label).sort());
