@@ -44,10 +44,10 @@ def choose_media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
 
     def rank(media_type: str) -> tuple[float, int, int]:
         ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
-        for exactness, media_range in enumerate(ranges):
+        for breadth, media_range in enumerate(ranges):
             quality, priority = asked.get(media_range, (None, 0))
             if quality is not None:
-                return (quality, -exactness, priority) if quality else NOT_ACCEPTED
+                return (quality, -breadth, priority) if quality else NOT_ACCEPTED
         return NOT_ACCEPTED
 
     return max(offered, key=rank)

@@ -29,7 +29,7 @@ class Change:
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> "Change":
-        """Build the change from a row of READ_AFTER."""
+        """Build the change from a row of `event_log.READ_AFTER`."""
         return cls(row.number, row.prediction_id, to_prediction(row) if row.id is not None else None)
 
     @property

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
 
     cpu_threads: int = Field(1, ge=1)
     """Threads of one forward pass on a CPU. Lower: a batch takes longer. Higher: a batch costs more CPU time
-    in all, which the other services lack."""
+    in total, so less is left for the other services."""
 
     metrics_address: str = Field("", pattern=r"^(.+:\d{1,5})?$")
     """host:port at which Prometheus reads this worker's metrics. There is no password, so only Prometheus

@@ -1,4 +1,4 @@
-"""The errors that end a command of this package. Each has a title, and a text that says what to do.
+"""The errors that end a command of this package. Each has a title, and a text that says what is wrong.
 
 CommandError
 ├── DataError     the images cannot be used

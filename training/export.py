@@ -22,7 +22,7 @@ from training.data import Images
 from training.model import INPUT_SIZE, Net
 
 IMAGES, PROBABILITIES, ENERGY = "images", "probabilities", "energy"
-CALIBRATION_IMAGES, CALIBRATION_BATCH = 600, 50
+RANGE_IMAGES, RANGE_BATCH = 600, 50
 
 
 class Calibrated(nn.Module):
@@ -101,11 +101,11 @@ def write_onnx(model: Served, path: Path, created: str) -> None:
 
 
 def quantise(model: Path, quantised: Path, images: Images) -> None:
-    """Write the int8 form of a float32 ONNX file. `images` (count, 32, 32, 3) calibrate its ranges.
+    """Write the int8 form of a float32 ONNX file, whose ranges are measured on `images` (count, 32, 32, 3).
 
-    The first convolution and the last matrix product stay in float32: they cost little and would lose the
-    most accuracy. Weights have seven bits (`reduce_range`): with eight, sums overflow on CPUs with AVX2 but
-    no VNNI.
+    The first convolution and the last matrix product stay in float32: they cost little, and in int8 they
+    would lose the most accuracy. Weights have seven bits (`reduce_range`): with eight, sums overflow on CPUs
+    with AVX2 but no VNNI.
     """
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the quantiser prints
         prepared = Path(folder) / "prepared.onnx"
@@ -113,7 +113,7 @@ def quantise(model: Path, quantised: Path, images: Images) -> None:
         quantization.quantize_static(
             prepared,
             quantised,
-            _Batches(images[:CALIBRATION_IMAGES]),
+            _Batches(images[:RANGE_IMAGES]),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "MaxPool"],
             nodes_to_exclude=_find_ends(prepared),
@@ -134,11 +134,11 @@ def _find_ends(path: Path) -> list[str]:
 
 
 class _Batches(quantization.CalibrationDataReader):
-    """The quantiser's calibration images in batches."""
+    """The images on which the quantiser measures the ranges, in batches."""
 
     def __init__(self, images: Images) -> None:
-        starts = range(0, len(images), CALIBRATION_BATCH)
-        self._batches = iter([{IMAGES: images[start : start + CALIBRATION_BATCH]} for start in starts])
+        starts = range(0, len(images), RANGE_BATCH)
+        self._batches = iter([{IMAGES: images[start : start + RANGE_BATCH]} for start in starts])
 
     def get_next(self) -> dict[str, Images] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         return next(self._batches, None)

@@ -128,7 +128,7 @@ def _celery_worker(name: str, app: str, environment: Mapping[str, str]) -> Progr
 
 
 def _service_environment(config: Config, user: str) -> dict[str, str]:
-    models = config.state / "models"  # exists only in tests
+    models = config.state / "models"  # exists only in tests and in the benchmark
     return {
         "PYTHONUNBUFFERED": "1",
         "DATABASE_URL": config.database_url(user),

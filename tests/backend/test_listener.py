@@ -18,7 +18,7 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._cut = asyncio.Event()
+        self._freezing = asyncio.Event()
         self._carrying: set[asyncio.Task[None]] = set()
         self._ends: list[asyncio.StreamWriter] = []
         self.frozen = 0
@@ -33,7 +33,7 @@ class Wire:
             with suppress(OSError):
                 while data := await source.read(65536):
                     listening = listening or b"LISTEN" in data
-                    if listening and self._cut.is_set():
+                    if listening and self._freezing.is_set():
                         self.frozen += 1
                         await asyncio.Event().wait()
                     to.write(data)
@@ -45,10 +45,10 @@ class Wire:
 
     def freeze_listeners(self) -> None:
         """The connections stay open, but no data arrives."""
-        self._cut.set()
+        self._freezing.set()
 
     def let_new_listeners_through(self) -> None:
-        self._cut.clear()
+        self._freezing.clear()
 
     async def close(self) -> None:
         for task in self._carrying:
@@ -90,18 +90,18 @@ async def test_a_hanging_listening_connection_is_replaced_and_no_event_is_missed
     async def database() -> dict[str, object]:
         return (await api.client.get("/api/health")).json()["components"]["database"]
 
-    async def reported_late() -> bool:
+    async def is_not_listening() -> bool:
         return not (await database())["listening"]
 
-    await eventually(reported_late, CHECK_SECONDS + 2 * TIMEOUT_SECONDS)
+    await eventually(is_not_listening, CHECK_SECONDS + 2 * TIMEOUT_SECONDS)
     late = await database()
     assert late["status"] == "ok"
     assert "late" in str(late["detail"])
     wire[0].let_new_listeners_through()
 
-    async def reported_well() -> bool:
+    async def is_listening() -> bool:
         return bool((await database())["listening"])
 
-    await eventually(reported_well)
+    await eventually(is_listening)
     assert (await database())["detail"] is None
     assert wire[0].frozen

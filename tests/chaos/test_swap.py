@@ -167,7 +167,7 @@ async def test_predictions_finish_while_versions_are_swapped(
         assert await count(database, "attempt > 1") == 0
         models = await database.fetch("SELECT model, count(*) FROM predictions GROUP BY model")
         assert {row["model"] for row in models} == {FIRST, SECOND}
-        # Each transaction wrote one whole batch.
+        # The rows of one transaction (xmin) are one whole batch, of `batch_size` rows and one model.
         batches = await database.fetch(
             """SELECT count(DISTINCT model) AS models, count(*) AS rows, max(batch_size) AS batch_size
                FROM predictions GROUP BY xmin::text"""
@@ -190,18 +190,18 @@ async def test_predictions_finish_while_versions_are_swapped(
 async def test_a_worker_waits_for_a_model_and_predictions_stay_queued(
     servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:
-    async def has_logged_it() -> bool:
+    async def has_logged_no_model() -> bool:
         return bool(worker.lines("holds no model that can be served"))
 
     with run_worker(servers, tmp_path) as worker:
         await publish()
-        await eventually(has_logged_it, 60)
+        await eventually(has_logged_no_model, 60)
         worker.process.terminate()
-        assert worker.process.wait(5) == -signal.SIGTERM  # it can stop without a model
+        assert worker.process.wait(5) == -signal.SIGTERM  # a worker can stop without a model
 
     with run_worker(servers, tmp_path) as worker:
         (worker.models / FIRST).mkdir()
-        await eventually(has_logged_it, 60)
+        await eventually(has_logged_no_model, 60)
         assert await count(database, "status = 'queued'") == 1
         copy_shipped(worker.models, SECOND)
         await eventually(partial(all_have_ended, database), 60)
@@ -246,14 +246,14 @@ async def test_a_swap_that_fails_without_the_database_happens_when_the_database_
         copy_shipped(worker.models, SECOND, activation="never")
         await wait_until_served(database, FIRST, 60)
 
-        async def has_logged_it() -> bool:
+        async def has_logged_the_error() -> bool:
             return bool(worker.lines("the table of models cannot be read"))
 
         flow = asyncio.create_task(upload(publish, 6))
         await eventually(lambda: count(database, "status = 'succeeded'"))
         async with worker_locked_out(database):
             await activate(database, SECOND)
-            await eventually(has_logged_it)
+            await eventually(has_logged_the_error)
             assert not await is_served(database, SECOND)
         await wait_until_served(database, SECOND)
         await flow

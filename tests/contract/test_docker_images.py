@@ -43,7 +43,7 @@ def closure(member: str) -> set[str]:
         ),
     ],
 )
-def test_a_docker_image_holds_only_the_packages_of_its_service(
+def test_a_docker_image_holds_what_its_service_needs_and_nothing_forbidden(
     member: str, needed: set[str], forbidden: set[str]
 ) -> None:
     packages = closure(member)

@@ -15,7 +15,7 @@ from tests.conftest import run_proxy
 
 @dataclass
 class Backend:
-    """A stand-in for a backend. It records the heads of requests, and answers or closes the connection."""
+    """A stand-in for a backend. It records a request's head, answers if `answers` is set, and disconnects."""
 
     answers: bool
     port: int = 0
@@ -43,7 +43,7 @@ async def run_backend(*, answers: bool) -> AsyncGenerator[Backend]:
 async def run_server(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncGenerator[str]:
-    """Serve each connection with `serve`; yields nginx's `server` line. nginx may disconnect early."""
+    """Serve each connection with `serve`; yields the `server` line for nginx, which may disconnect early."""
     connections: set[asyncio.Task[None] | None] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,7 +59,7 @@ async def run_server(
 
 
 async def send(config: Config, request: bytes) -> httpx.Response:
-    """Send raw bytes, which a client library would correct; read until the proxy closes the connection."""
+    """Send these bytes (a client library would correct them); read until the proxy closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", config.http_port)
     writer.write(request)
     head, _, body = (await asyncio.wait_for(reader.read(), 15)).partition(b"\r\n\r\n")

@@ -16,14 +16,14 @@ from inference.errors import ArtifactError
 from tests.inference.artifacts import CLASSES, make_check, publish
 
 
-def refuse(folder: Path, words: str) -> None:
+def assert_refused(folder: Path, words: str) -> None:
     with pytest.raises(ArtifactError, match=words) as refusal:
         artifact.read(folder)
     assert len(str(refusal.value)) < 500
-    assert str(folder) not in str(refusal.value)  # the API shows the reason
+    assert str(folder) not in str(refusal.value)  # the API shows the reason, which must not contain paths
 
 
-def test_an_artifact_is_read_with_every_field_of_its_card(tmp_path: Path) -> None:
+def test_an_artifact_is_read_with_unknown_fields_of_its_card(tmp_path: Path) -> None:
     found = artifact.read(publish(tmp_path, int8=b"int8", note="for people"))
     assert found.card.classes == CLASSES
     assert found.fields["note"] == "for people"
@@ -74,7 +74,7 @@ def test_the_name_of_a_class_may_contain_joiners(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_card_with_a_wrong_field_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
-    refuse(publish(tmp_path, **changes), words)
+    assert_refused(publish(tmp_path, **changes), words)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_a_card_with_a_wrong_field_is_refused(changes: dict[str, Any], words: st
         (b" " * (artifact.MAX_CARD_BYTES + 1), "bytes"),
         (b"[" + b"[]," * artifact.MAX_CARD_PARTS + b"[]]", "more than 100,000 lists"),
     ],
-    ids=["empty", "half", "no text", "a list", "NaN", "deep", "large", "many lists"],
+    ids=["empty", "cut", "not UTF-8", "a list", "NaN", "deep", "large", "many lists"],
 )
 def test_a_file_that_is_not_a_card_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
     folder = publish(tmp_path)
     (folder / "card.json").write_bytes(content)
-    refuse(folder, words)
+    assert_refused(folder, words)
 
 
 def pickled() -> bytes:
@@ -111,6 +111,7 @@ def zip_bomb() -> bytes:
 
 
 def zipped(images: bytes) -> bytes:
+    """A check.npz whose images.npy holds these bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("images.npy", images)
@@ -120,11 +121,11 @@ def zipped(images: bytes) -> bytes:
 
 
 def with_header(text: str) -> bytes:
-    """A file of NumPy's format with this description of its array."""
+    """An .npy file with this header and no array."""
     return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode()
 
 
-def flagged(offset: int, value: int) -> bytes:
+def with_byte(offset: int, value: int) -> bytes:
     """A check.npz with one byte changed in each entry of the zip's directory."""
     content = bytearray(make_check())
     for entry in re.finditer(b"PK\1\2", bytes(content)):
@@ -158,17 +159,18 @@ def flagged(offset: int, value: int) -> bytes:
         (zipped(with_header("-" * 5000 + "1")), "reference arrays"),
         (zipped(with_header("{'descr': (), 'fortran_order': False, 'shape': (4,)}")), "reference arrays"),
         (zipped(with_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({2**70},)}}")), "arrays"),
-        (flagged(6, 99), "reference arrays"),
-        (flagged(8, 1), "reference arrays.*(encrypted|differ)"),
-        (flagged(10, 77), "reference arrays"),
+        (with_byte(6, 99), "reference arrays"),
+        (with_byte(8, 1), "reference arrays.*(encrypted|differ)"),
+        (with_byte(10, 77), "reference arrays"),
     ],
     ids=[
-        "text", "cut", "pickle", "bomb", "floats", "size", "scalar", "energies", "none", "NaN", "infinite",
-        "no array", "open brackets", "deep", "no type", "endless", "zip 9.9", "encrypted", "compression",
+        "text", "cut", "pickle", "bomb", "floats", "64 pixels", "scalar", "5 energies", "no images", "NaN",
+        "infinite", "no array", "open brackets", "deep", "no type", "endless", "zip version 9.9", "encrypted",
+        "unknown compression",
     ],
 )  # fmt: skip
 def test_wrong_reference_arrays_are_refused(check: bytes, words: str, tmp_path: Path) -> None:
-    refuse(publish(tmp_path, check=check), words)
+    assert_refused(publish(tmp_path, check=check), words)
 
 
 def make_huge(file: Path) -> None:
@@ -180,7 +182,7 @@ def make_huge(file: Path) -> None:
 def test_a_file_that_is_too_large_is_not_read(file: str, tmp_path: Path) -> None:
     folder = publish(tmp_path)
     make_huge(folder / file)
-    refuse(folder, "bytes")
+    assert_refused(folder, "bytes")
 
 
 @pytest.mark.parametrize(
@@ -207,24 +209,24 @@ def test_links_and_special_files_are_refused(tmp_path: Path) -> None:
     for name in ("card.json", "model.onnx", "check.npz"):
         folder = publish(tmp_path, f"linked-{name}", version=f"linked-{name}")
         (folder / name).rename(tmp_path / name)
-        refuse(folder, f"{name} cannot be read: No such file")
+        assert_refused(folder, f"{name} cannot be read: No such file")
         (folder / name).symlink_to(tmp_path / name)
-        refuse(folder, f"{name} is a link")
+        assert_refused(folder, f"{name} is a link")
         (folder / name).unlink()
         (folder / name).symlink_to("/dev/zero")
-        refuse(folder, f"{name} is a link")
+        assert_refused(folder, f"{name} is a link")
         (folder / name).unlink()
         os.mkfifo(folder / name)
-        refuse(folder, f"{name} is not a file")
+        assert_refused(folder, f"{name} is not a file")
         (folder / name).unlink()
         (folder / name).mkdir()
-        refuse(folder, f"{name} is not a file")
+        assert_refused(folder, f"{name} is not a file")
     (tmp_path / "link").symlink_to(whole)
-    refuse(tmp_path / "link", "the version is a link")
-    refuse(tmp_path / "missing", "the version cannot be read")
+    assert_refused(tmp_path / "link", "the version is a link")
+    assert_refused(tmp_path / "missing", "the version cannot be read")
 
 
-def test_only_folders_with_a_valid_name_are_versions(tmp_path: Path) -> None:
+def test_only_folders_and_links_with_a_valid_name_may_be_versions(tmp_path: Path) -> None:
     for name in ("2026-01-02-abc", ".partial-1", ".runs", "a b", "x" * 101, "-x", "é"):
         (tmp_path / name).mkdir()
     (tmp_path / "active").write_text("2026-01-02-abc\n")

@@ -1,4 +1,4 @@
-"""The tables at the end of a run."""
+"""The report of the benchmark: figures in sentences and Markdown tables."""
 
 import statistics
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def render(result: Result) -> str:
     machine = result.machine
     everything = [*result.service.values(), *result.litserve.values()]
     others = [measurement.other_cores for measurements in everything for measurement in measurements]
-    shares = [
+    group_rows = [
         [*load_of(case), *(f"{group_ms(found, group):.2f}" for group in GROUPS)]
         for case, found in result.service.items()
     ]
@@ -37,7 +37,7 @@ def render(result: Result) -> str:
         "A ratio is this service divided by LitServe. CPU-ms are for one image. LitServe takes one file a",
         f"request, so several files are compared with LitServe at {FULL_LOAD} clients.",
         "CPU-ms of this service by process group:",
-        align([(*LOAD, *GROUPS), *shares]),
+        align([(*LOAD, *GROUPS), *group_rows]),
         *([render_streams(result.streams)] if result.streams else []),
         *([render_backlog(result.backlog)] if result.backlog else []),
         *([render_history(result.history)] if result.history else []),
@@ -113,7 +113,7 @@ def render_history(found: History) -> str:
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up. The first row is its head. Short rows are filled."""
+    """A Markdown table whose columns line up. The first row is its head. Short rows get empty cells."""
     full = [[*row, *[""] * (len(rows[0]) - len(row))] for row in rows]
     widths = [max(len(row[place]) for row in full) for place in range(len(full[0]))]
     lines = ["| " + " | ".join(map(str.rjust, row, widths)) + " |" for row in full]

@@ -67,7 +67,7 @@ test("each upload has its own idempotency key, and keeps it when it is retried",
   expect(sent.map(({ key }) => key)).toEqual([sent[0]?.key, sent[1]?.key, sent[0]?.key]);
 });
 
-test("an upload that is retried twice at the same time is sent once", async () => {
+test("an upload that is retried twice at the same time is sent only once more", async () => {
   const { uploads, sent, queue } = makeQueue();
   queue.add(makeFiles(1));
   sent[0]?.refuse(overloaded);

@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "react";
 import type { Card } from "../predictions";
 import { describeOutcome } from "./upload-status";
 
-/** Tells screen readers, once for each upload with a card, how the upload ended. */
+/** Tells screen readers how each upload with a card ended: once, and once more after each retry. */
 export function OutcomeAnnouncer({ cards }: { cards: readonly Card[] }) {
   const announced = useRef(new Set<string>());
   const [latest, setLatest] = useState(new Set<string>());
