@@ -55,8 +55,8 @@ class Settings(BaseSettings):
 
     database_connections: int = Field(8, ge=1)
     """Connections of one backend for quick statements. It has seven more, for uploads, events, searches,
-    exports, health and notifications. The backend that removes old predictions has one more. Lower: requests
-    wait for each other. Higher: less room for other backends within PostgreSQL's limit of 100."""
+    exports, health and notifications, and one more if RETENTION_DAYS is set. Lower: requests wait for
+    each other. Higher: less room for other backends within PostgreSQL's limit of 100."""
 
     retention_days: int = Field(0, ge=0, le=36_500)
     """Age in days at which ended predictions are removed; 0 keeps all. Lower: a shorter history. Higher: more

@@ -103,7 +103,7 @@ def port_is_free(port: int) -> bool:
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has the address ::1. Without IPv6, or with IPv6 switched off, it has none."""
+    """Whether this machine has the address ::1. The address is missing if IPv6 is missing or switched off."""
     return _can_bind(socket.AF_INET6, "::1", 0)
 
 

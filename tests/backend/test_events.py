@@ -67,6 +67,7 @@ async def test_the_stream_of_all_predictions_sends_each_removal_once(api: Api, c
     await reader.until(3)
     removal = reader.events[2]
     assert (removal.event, json.loads(removal.data)) == ("deleted", {"id": gone["id"]})
+    # After the first event come the other prediction and the removal, after the second only the removal.
     for place, event in enumerate(reader.events[:2]):
         (missed, *_) = await api.follow("/api/events", 2 - place, **{"Last-Event-ID": event.id})
         assert place == 0 or missed.event == "deleted"
@@ -132,8 +133,8 @@ async def resume(api: Api, event: ServerSentEvent, last: str) -> list[tuple[str,
         asyncio.timeout(10),
         aconnect_sse(api.client, "GET", "/api/events", headers={"Last-Event-ID": event.id}) as stream,
     ):
-        async for event in read_events(stream):
-            received += read_statuses([event])
+        async for next_event in read_events(stream):
+            received += read_statuses([next_event])
             if received[-1][0] == last:
                 break
     return received
@@ -146,7 +147,7 @@ async def test_the_stream_of_all_predictions_resumes_after_each_event_without_a_
     reader = Reader(api, "/api/events")
     await reader.until(3)
     await database.execute("UPDATE predictions SET status = 'running', started_at = now(), attempt = 1")
-    await reader.until(6)  # two reads of three rows each
+    await reader.until(6)  # three events of the start, three of the UPDATE
     first, second = reader.events[:3], reader.events[3:]
     assert read_statuses(reader.events) == [(id, "queued") for id in ids] + [(id, "running") for id in ids]
     last = (await api.upload(cat)).json()["id"]
@@ -155,7 +156,8 @@ async def test_the_stream_of_all_predictions_resumes_after_each_event_without_a_
     for place, event in enumerate(second, start=1):
         received = await resume(api, event, last)
         assert set(received) >= {(id, "running") for id in ids[place:]}
-        assert event is not second[-1] or received == [(last, "queued")]  # nothing is repeated
+        # After the latest event, only the new upload follows.
+        assert event is not second[-1] or received == [(last, "queued")]
     reader.done.cancel()
 
 

@@ -1,4 +1,7 @@
-"""GPUs are read in a separate process, in which pynvml loads a stand-in for NVIDIA's library."""
+"""How the backend reads GPUs. Most tests use a process in which pynvml loads a stand-in for NVIDIA's library.
+
+`reader.behave` writes the rules that the stand-in follows; nvml_stand_in.c lists them.
+"""
 
 import ctypes
 import subprocess
@@ -160,9 +163,9 @@ async def test_a_lost_gpu_does_not_hide_the_others_and_comes_back(reader: Reader
 
 async def test_an_unknown_error_hides_one_figure_and_restarts_nvml(reader: Reader) -> None:
     reader.behave(f"nvmlDeviceGetPowerUsage 0 {pynvml.NVML_ERROR_UNKNOWN}")
-    half = FIRST | {"power_w": None, "detail": "NVML says: Unknown Error"}
-    assert await reader.read_one() == [half, SECOND]
-    assert await reader.read_one() == [half, SECOND]
+    without_power = FIRST | {"power_w": None, "detail": "NVML says: Unknown Error"}
+    assert await reader.read_one() == [without_power, SECOND]
+    assert await reader.read_one() == [without_power, SECOND]
     assert reader.count_calls("nvmlInitWithFlags") == 2
 
 

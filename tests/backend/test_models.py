@@ -105,7 +105,7 @@ DEEP = "[" * 3000 + "]" * 3000
         '{"accuracy": ' + "9" * 10_000 + ', "calibration_error": null}',
         '{"accuracy": null, "training": ' + DEEP + ', "data": {"deep": ' + DEEP + "}}",
     ],
-    ids=["list", "null", "number", "text", "kinds", "other kinds", "infinite", "long", "deep"],
+    ids=["list", "null", "number", "text", "wrong types", "other wrong types", "infinite", "long", "deep"],
 )
 async def test_unusable_parts_of_a_malformed_card_are_null(card: str, api: Api, add: Add) -> None:
     await add("m-1", card)

@@ -1,4 +1,4 @@
-"""The heartbeats: the backend reads the fields that the tasks of both workers send."""
+"""The heartbeats: the backend reads those of both workers, with the fields that the workers' tasks add."""
 
 import json
 from typing import Any
@@ -29,8 +29,8 @@ def workers() -> Workers:
     return Workers()
 
 
-def send_heartbeat(name: str, task: WorkerTask, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The heartbeat of a worker with this task, as its dispatcher encodes it."""
+def make_heartbeat(name: str, task: WorkerTask, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The heartbeat of a worker with this task, as the backend receives it."""
     sent: list[Any] = []
     monkeypatch.setattr(EventDispatcher, "_publish", lambda _self, event, *_, **__: sent.append(event))
     app = Celery("contract", broker="memory://", set_as_current=False)
@@ -45,11 +45,11 @@ def test_the_backend_reads_the_heartbeat_of_an_inference_worker(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model: Any = Model()
-    task = Classify(BatchRunner(model, NOTHING, Metrics()), 8)
+    task = Classify(BatchRunner(model, NOTHING, Metrics()), max_batch_size=8)
     now = 100.0
-    workers.receive(send_heartbeat("inference@a", task, monkeypatch), now)
+    workers.receive(make_heartbeat("inference@a", task, monkeypatch), now)
     task.runner.finished, task.batches = 50, 20
-    later = send_heartbeat("inference@a", task, monkeypatch)
+    later = make_heartbeat("inference@a", task, monkeypatch)
     workers.receive(later | {"timestamp": later["timestamp"] + 5}, now)
     (worker,) = workers.report(now)
     assert (worker.name, worker.status) == ("inference@a", "ok")
@@ -61,7 +61,7 @@ def test_the_backend_reads_the_heartbeat_of_an_inference_worker(
 def test_the_backend_reads_the_heartbeat_of_a_training_worker(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workers.receive(send_heartbeat("training@a", Train(NOTHING), monkeypatch), 100.0)
+    workers.receive(make_heartbeat("training@a", Train(NOTHING), monkeypatch), 100.0)
     (worker,) = workers.report_training(100.0)
     assert (worker.name, worker.status) == ("training@a", "ok")
     assert workers.report(100.0) == []

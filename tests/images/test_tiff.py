@@ -11,7 +11,13 @@ from images.decode import decode
 from images.errors import DamagedImage, ImageError, TooComplex, TooManyPixels, UnsupportedVariant
 from tests.images.files import SIDE, Samples, directory, few_values, tiff
 
-LIMIT = 4_000_000
+# Keywords of `tiff` are tags: 256 width, 257 height, 258 bits, 259 compression (1 none, 7 JPEG, 8 Deflate),
+# 262 photometric interpretation, 266 fill order, 273 strip offsets, 277 samples a pixel, 278 rows in a strip,
+# 279 strip sizes, 284 planes, 317 predictor, 338 extra samples, 339 kind of number (1 unsigned, 2 signed,
+# 3 float, 6 complex), 529 to 532 only for YCbCr.
+# The two numbers after the samples are the bits and the photometric interpretation: 0 is grey with black as
+# the highest value, 1 grey with white as the highest value, 2 RGB, 3 a palette, 6 YCbCr.
+LIMIT = 4_000_000  # pixels
 FLOATS = np.linspace(-5, 300, SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)
 RAMP = np.round(np.linspace(0, 255, SIDE * SIDE)).astype(int)
 
@@ -152,7 +158,7 @@ def strips(count: int, blocks: bytes, *, compression: int, width: int = 64) -> b
         "no sizes",
         "cut",
         "no directory",
-        "far away",
+        "directory beyond the end",
     ],
 )
 def test_an_unreadable_tiff_is_refused_with_its_reason(data: bytes, error: type[ImageError]) -> None:

@@ -1,4 +1,4 @@
-"""`--rows N`: a long history. Measures how long its reads take, and how long predictions take meanwhile."""
+"""`make bench` with `--rows N`: how long reads of a history of N rows take, and predictions meanwhile."""
 
 import asyncio
 import time

@@ -64,8 +64,8 @@ def test_a_package_that_was_being_installed_at_a_cancel_is_installed_again(
     uv = tmp_path / "uv"  # a stand-in that records the arguments of `uv sync`
     uv.write_text(f'#!/bin/sh\n[ "$1" != sync ] || echo "$@" >{tmp_path}/asked\n')
     uv.chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv")}
+    search_path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": search_path, "UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv")}
     subprocess.run([REPOSITORY / "scripts/bootstrap", "torch"], env=environment, check=True)
     assert [path.name for path in packages.iterdir()] == ["numpy-2.4.6.dist-info"]
     assert "--quiet" not in (tmp_path / "asked").read_text()  # the progress is shown

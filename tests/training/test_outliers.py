@@ -12,8 +12,8 @@ from training.outliers import make_test_outliers, make_training_outliers
 def test_a_seventh_of_training_outliers_is_plain_and_a_seventh_noisy_however_few_are_made(count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     made = torch.cat([make_training_outliers(count, generator) for _ in range(2100 // count)])
-    kinds = [roughness(outlier) for outlier in normalise(made)]
-    plain, noisy = sum(kind < 0.01 for kind in kinds), sum(kind > 0.8 for kind in kinds)
+    measured = [roughness(outlier) for outlier in normalise(made)]
+    plain, noisy = sum(value < 0.01 for value in measured), sum(value > 0.8 for value in measured)
     assert 0.08 < plain / len(made) < 0.21  # a seventh
     assert 0.08 < noisy / len(made) < 0.21
 

@@ -26,8 +26,8 @@ class Settings(BaseSettings):
     """Folder for the download of CIFAR-10 and for unpacked archives; it may be emptied between runs."""
 
     torch_installer: str = ""
-    """Program that installs PyTorch. A run that finds no PyTorch calls it with the argument `torch`. Empty if
-    PyTorch is part of the image."""
+    """Program that installs PyTorch and the other packages of training. A run calls it with the argument
+    `torch` if one of them is missing. Empty in Docker, whose image has them."""
 
     alive_file: Path | None = None
     """File for a container's health check, touched every two seconds while the broker is connected."""

@@ -3,7 +3,7 @@ const HIDDEN_MS = 30_000; // a short look at another tab does not count
 type Handlers = { onHidden: () => void; onVisible: () => void };
 
 /**
- * Calls `onHidden` after the page has been hidden for 30 seconds, and `onVisible` when it is visible again.
+ * Calls `onHidden` after the page has been hidden for 30 seconds, and then `onVisible` when it is visible again.
  * Returns a function that stops watching.
  */
 export function watchVisibility({ onHidden, onVisible }: Handlers): () => void {
