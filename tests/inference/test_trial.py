@@ -126,7 +126,10 @@ ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
         (make_model(inputs=[IMAGES, value("more", TensorProto.FLOAT, 1)]), "more float32"),
         (make_model(outputs=[PROBABILITIES]), "outputs are probabilities.*must be.*energy"),
         (make_model(outputs=[PROBABILITIES, ENERGY_COLUMN]), r"energy float32 \(batch, 1\)"),
-        (make_model(outputs=[value("probabilities", 1, "batch", 2), ENERGY]), r"\(batch, 2\)"),
+        (
+            make_model(outputs=[value("probabilities", TensorProto.FLOAT, "batch", 2), ENERGY]),
+            r"\(batch, 2\)",
+        ),
         (external(make_model()), "weights is in another file"),
         (make_model(with_node("Steal", "evil"), domains=["evil"]), "domain 'evil'"),
         (make_model(with_node("Tokenizer", "com.microsoft"), domains=["com.microsoft"]), "com.microsoft"),
@@ -171,7 +174,7 @@ ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
     ids=[
         "empty", "text", "cut", "name", "floats", "fixed batch", "channels first", "two inputs", "no energy",
         "energy shape", "classes", "external data", "custom operator", "contributed operator", "endless loop",
-        "unknown operator", "missing value", "no numbers", "shapes", "other answers", "future",
+        "unknown operator", "missing value", "not a number", "shapes", "other answers", "future",
         "sequence map", "random", "non-zero", "sized by the image", "fails for two", "one energy for two",
         "infinite for two",
     ],
