@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from backend.errors import Refusal, ServiceError
 
 KEEP_ALIVE_SECONDS = 15.0
-COMMENT = b": keep-alive\n\n"  # shows proxies and browsers that the stream is alive; clients ignore it
+COMMENT = b": keep-alive\n\n"  # keeps proxies and browsers from closing a quiet stream; readers ignore it
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 MEDIA_TYPE = "text/event-stream"
@@ -22,7 +22,7 @@ def as_stream(chunks: AsyncIterator[bytes]) -> StreamingResponse:
 
 @dataclass(frozen=True)
 class EventId:
-    """The number of an event, and whether it is the terminal event of its stream."""
+    """An event's id: its number (for a training, the last epoch sent), and whether it ends its stream."""
 
     number: int
     ended: bool = False

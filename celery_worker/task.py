@@ -38,7 +38,7 @@ class WorkerTask(Task):
 
 
 def fail(request: Request, error: Exception) -> None:
-    """Acknowledge a request that failed, and report its error to Flower."""
+    """Report the error of a failed request to Flower. Acknowledges the request if that was not done yet."""
     try:
         raise error
     except Exception:

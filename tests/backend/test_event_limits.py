@@ -1,4 +1,4 @@
-"""Streams for readers that missed too much: a bounded answer, and `reload`."""
+"""The stream of all predictions for readers that missed events: it sends up to 1,000, otherwise `reload`."""
 
 import json
 from collections.abc import Sequence
@@ -57,10 +57,10 @@ async def test_a_reader_that_missed_more_receives_reload_and_the_unfinished_pred
 
 @pytest.mark.parametrize("id", ["0", "1", "999999999999999999", "812:815:813", "5-end"])
 async def test_a_reader_with_an_unknown_last_event_id_receives_reload(id: str, api: Api, cat: bytes) -> None:
-    under_way = (await api.upload(cat)).json()["id"]
+    unfinished = (await api.upload(cat)).json()["id"]
     reload, event = await api.follow("/api/events", 2, **{"Last-Event-ID": id})
     assert reload.event == "reload"
-    assert ids([event]) == [under_way]
+    assert ids([event]) == [unfinished]
 
 
 async def test_a_reader_can_resume_after_reload_if_no_prediction_is_unfinished(api: Api, cat: bytes) -> None:
@@ -77,10 +77,10 @@ async def test_old_events_are_removed_and_a_reader_whose_last_event_was_removed_
     events = await api.follow("/api/events", 3)
     await api.services.event_log.trim(2)
     assert await database.fetchval("SELECT count(*) FROM events") == 2
-    (removed,) = await api.follow("/api/events", 1, **{"Last-Event-ID": events[0].id})
-    assert removed.event == "reload"
-    (kept,) = await api.follow("/api/events", 1, **{"Last-Event-ID": events[1].id})
-    assert ids([kept]) == ids(events[2:])
+    (reload,) = await api.follow("/api/events", 1, **{"Last-Event-ID": events[0].id})
+    assert reload.event == "reload"
+    following = await api.follow("/api/events", 1, **{"Last-Event-ID": events[1].id})
+    assert ids(following) == ids(events[2:])
 
 
 async def test_a_reader_resumes_after_an_event_that_a_crash_has_lost(

@@ -19,9 +19,6 @@ class Watcher:
     def start(self, _serve: Callable[[Any], None]) -> None:
         pass
 
-    def stop(self) -> None:
-        pass
-
     def join(self) -> None:
         pass
 

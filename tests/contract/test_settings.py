@@ -1,6 +1,6 @@
 """Every setting is in compose.yaml and docs/settings.md. If users may set it, it is also in .env.example.
 
-A default is the same in all these files.
+The defaults of the settings that users may set are the same in all these files.
 """
 
 import re
@@ -58,7 +58,7 @@ def test_a_setting_is_in_compose_yaml_env_example_and_the_docs(service: str, nam
         assert re.search(documented, (REPOSITORY / "docs/settings.md").read_text())
 
 
-def test_the_proxy_and_the_backend_have_the_same_limit_for_a_request() -> None:
+def test_the_size_limit_of_a_request_in_local_mode_is_the_default_of_the_backend() -> None:
     assert BackendSettings.model_fields["max_request_bytes"].default == MAX_REQUEST_BYTES
 
 

@@ -36,8 +36,9 @@ IMAGES, TINY_IMAGES = 2500, 60  # of each of two classes
 CANCEL_SECONDS, TINY_CANCEL_SECONDS = 5.0, 60.0
 FREED_MIB, FREED_SECONDS = 64, 5.0
 LEFT_MIB = 700  # free memory for the run that must fail: CUDA can start, but the whitening needs more
+# The modules that run as the child: RESUMED in the check that resumes a run, COMMAND in all others. In the
+# tiny version RESUMED is a fake, because the real child takes 15 s of CPU time.
 COMMAND, TINY_COMMAND = "training.train", "tests.training.small"
-# The tiny version resumes the fake child of the worker's tests: the real child takes 15 s of CPU time.
 RESUMED, TINY_RESUMED = "training.train", "tests.training.worker.fake_train"
 
 
@@ -95,6 +96,7 @@ def resume(setup: Setup) -> None:
     started = time.monotonic()
     outcome = setup.run(runs, setup.resumed)
     seconds = time.monotonic() - started
+    # The second child first reports the epochs of the first child again.
     numbers, repeated = sorted(runs.epochs), runs.reported[: len(first)]
     is_whole = all(
         (
@@ -115,16 +117,16 @@ def resume(setup: Setup) -> None:
 
 def cancel(setup: Setup) -> MemoryRuns:
     """Cancel a run after its first epoch; its checkpoint is removed."""
-    began = 0.0
+    canceled_at = 0.0
 
     def on_epoch(_: int) -> None:
-        nonlocal began
-        began = began or time.monotonic()
+        nonlocal canceled_at
+        canceled_at = canceled_at or time.monotonic()
         runs.is_canceled = True
 
     runs = MemoryRuns(setup.make_run(), on_epoch)
     outcome = setup.run(runs, setup.command)
-    seconds = time.monotonic() - began if began else float("inf")
+    seconds = time.monotonic() - canceled_at if canceled_at else float("inf")
     left = [path.name for path in (setup.models / ".runs").glob(f"{runs.run.id}*")]
     text = f"{outcome}; the child ended {seconds:.1f} s later and left {left or 'nothing'}"
     passed = outcome == LOST and seconds <= setup.cancel_seconds and not left
@@ -139,7 +141,7 @@ def cancel(setup: Setup) -> MemoryRuns:
 
 
 def check_freed(when: str, before: float | None) -> None:
-    """Check that the GPU's used memory is what it was before. The driver frees it after a moment."""
+    """Check that the GPU uses at most FREED_MIB more than before. The driver frees memory after a moment."""
     if before is None:
         return
     ends = time.monotonic() + FREED_SECONDS

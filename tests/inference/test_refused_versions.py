@@ -70,7 +70,7 @@ async def test_a_card_that_cannot_be_stored_is_refused(
     ['"\\u0000"', '"\\ud800"', "1e999", "[" * 900 + "]" * 900],
     ids=["nul", "surrogate", "huge", "deep"],
 )
-async def test_a_broken_version_whose_card_cannot_be_stored_is_refused_and_hides_no_other_version(
+async def test_a_broken_version_with_an_unusual_card_is_refused_and_hides_no_other_version(
     note: str, make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path, "v1")
@@ -85,7 +85,7 @@ async def test_a_broken_version_whose_card_cannot_be_stored_is_refused_and_hides
     assert serving(watcher) == "v2"
 
 
-async def test_a_deeply_nested_card_is_stored_unchanged(
+async def test_a_deeply_nested_card_is_accepted_and_stored(
     make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path)
@@ -147,15 +147,15 @@ async def test_a_version_damaged_after_its_registration_is_refused_and_the_old_o
     assert watcher.registry.look([]).active == "v1"
 
 
-async def test_a_worker_without_a_models_folder_refuses_no_version(
+async def test_a_worker_with_an_empty_models_folder_refuses_no_version(
     make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path, "v1")
     make_watcher().turn()
     folder.rename(tmp_path / ".away")
-    lost = make_watcher()
-    lost.turn()
-    assert serving(lost) is None
+    second = make_watcher()
+    second.turn()
+    assert serving(second) is None
     assert (await fetch(database, "v1"))["error"] is None
 
 

@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from inference.artifact import Check, parse_check
 from inference.engine import list_batch_sizes
 from inference.errors import ArtifactError
-from inference.trial import try_model
+from inference.trial import MAX_REASON, try_model
 from tests.inference.artifacts import (
     CLASSES,
     ENERGY,
@@ -30,7 +30,7 @@ REFERENCE = parse_check(make_check(), len(CLASSES))
 def refuse(model: bytes, words: str, **limits: int) -> None:
     with pytest.raises(ArtifactError, match=words) as refusal:
         try_model(model, "float32", REFERENCE, 8, **limits)
-    assert len(str(refusal.value)) <= 600
+    assert len(str(refusal.value)) <= MAX_REASON
     assert str(refusal.value).isprintable()  # one line
 
 
@@ -125,7 +125,10 @@ ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
         (make_model(inputs=[IMAGES, value("more", TensorProto.FLOAT, 1)]), "more float32"),
         (make_model(outputs=[PROBABILITIES]), "outputs are probabilities.*must be.*energy"),
         (make_model(outputs=[PROBABILITIES, ENERGY_COLUMN]), r"energy float32 \(batch, 1\)"),
-        (make_model(outputs=[value("probabilities", 1, "batch", 2), ENERGY]), r"\(batch, 2\)"),
+        (
+            make_model(outputs=[value("probabilities", TensorProto.FLOAT, "batch", 2), ENERGY]),
+            r"\(batch, 2\)",
+        ),
         (external(make_model()), "weights is in another file"),
         (make_model(with_node("Steal", "evil"), domains=["evil"]), "domain 'evil'"),
         (make_model(with_node("Tokenizer", "com.microsoft"), domains=["com.microsoft"]), "com.microsoft"),
@@ -177,7 +180,7 @@ ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
     ids=[
         "empty", "text", "cut", "name", "floats", "fixed batch", "channels first", "two inputs", "no energy",
         "energy shape", "classes", "external data", "custom operator", "contributed operator", "endless loop",
-        "unknown operator", "missing value", "no numbers", "shapes", "other answers", "future",
+        "unknown operator", "missing value", "not a number", "shapes", "other answers", "future",
         "sequence map", "random", "non-zero", "sized by the image", "summed over an axis from the image",
         "fails for two", "one energy for two", "infinite for two",
     ],

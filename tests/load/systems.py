@@ -19,7 +19,7 @@ from tests.load import cpu
 
 STATE = REPOSITORY / ".local/bench/system"
 LITSERVE_LOG = REPOSITORY / ".local/bench/litserve.log"
-CPU_THREADS = 1
+CPU_THREADS = 1  # of LitServe's model; the service's setting has the same default
 START_SECONDS = 120
 WAIT = "Prefer: wait=60\r\n"
 PROGRAMS_OF = {
@@ -30,6 +30,7 @@ PROGRAMS_OF = {
     "worker": ("inference",),
     "flower": ("flower",),
 }
+"""The programs of each part. The idle training worker and supervisord run, too, but are not counted."""
 
 
 @dataclass(frozen=True)
