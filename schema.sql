@@ -190,7 +190,7 @@ CREATE TRIGGER epochs_added AFTER INSERT ON epochs
 -- activated last among those without an error.
 CREATE TABLE models (
     version       text PRIMARY KEY,
-    card          jsonb NOT NULL,                       -- card.json as published; {} if it was refused when it was found
+    card          jsonb NOT NULL,                       -- card.json as published; {} if refused when found
     error         text,                                 -- why it is refused; null if it can be served
     found_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     activated_at  timestamptz,                          -- when it was last activated

@@ -159,7 +159,7 @@ def read_filename(segment: MultipartSegment) -> str | None:
             if isinstance(name, tuple):  # from `filename*`: charset, language, text
                 return collapse_rfc2231_value(name)
     except MALFORMED:
-        return segment.filename or ""
+        return decode_text(segment.filename or "")
     return decode_text(names[0]) if names else None
 
 

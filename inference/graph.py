@@ -12,8 +12,7 @@ from inference.card import INPUT_SIZE
 from inference.errors import ArtifactError
 
 STANDARD = ("", "ai.onnx")
-# A trial proves nothing about other images if time or memory depends on the pixels, or if the answer is
-# random.
+# A trial proves nothing if time or memory depends on the pixels, or if the answer is random.
 REFUSED = {
     **dict.fromkeys(["If", "Loop", "Scan", "SequenceMap"], "control flow"),
     **dict.fromkeys(["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"], "random"),

@@ -29,7 +29,7 @@ SYSTEM_NAMES = {
 
 SYSTEM = "system files and folders"
 OUTSIDE = "not in a folder of a class"
-CIRCLE = "links to a folder around them"
+CIRCLE = "links to a folder that contains the link"
 SPECIAL = "neither files nor folders"
 NO_IMAGE = f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 UNREADABLE = "unreadable images"

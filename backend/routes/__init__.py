@@ -1,4 +1,1 @@
-"""The HTTP API: a module for each part.
-
-A route reads the request, calls the objects of `Services` and answers.
-"""
+"""The HTTP API: one module for each part. Routes read requests, call the objects of `Services` and answer."""

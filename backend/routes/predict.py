@@ -105,7 +105,7 @@ async def predict(request: Request) -> Response:
 
 
 def parse_wait(*prefer: str) -> int:
-    """Seconds to wait, or 0. RFC 7240: only the first `wait` counts; it is ignored if it is not a number."""
+    """Seconds to wait, or 0. Only the first `wait` counts (RFC 7240), and only with up to 20 digits."""
     waits = [preference.value for preference in read_list(prefer) if preference.name == "wait"]
     return min(int(waits[0]), MAX_WAIT_SECONDS) if waits and re.fullmatch("[0-9]{1,20}", waits[0]) else 0
 

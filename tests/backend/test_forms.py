@@ -125,6 +125,7 @@ async def test_a_file_is_read_byte_for_byte(content: bytes, chunk: int) -> None:
         ('name="file"; filename*=UTF-8\'\'K%C3%A4tzchen.png; filename="K_tzchen.png"', "Kätzchen.png"),
         ("name=\"file\"; filename*=no-such-charset''cat.png", "cat.png"),
         ('name="file"; filename*0="cat"; filename*1=".png"', "cat.png"),
+        ('name="file"; filename="Kätzchen.png"; filename*=idna\'\'%ff', "Kätzchen.png"),
         ('name="file"; filename="=?utf-8?B?S8OkdHpjaGVuLnBuZw==?="', "Kätzchen.png"),
     ],
 )

@@ -3,14 +3,14 @@
 import asyncio
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import pytest
 
 from backend.settings import Settings
-from backend.trainings import MAX_UNFINISHED
+from backend.trainings import MAX_UNFINISHED, Progress, Trainings
 from tests.backend.conftest import Api, Serve, assert_problem, without
 from tests.conftest import eventually
 
@@ -220,6 +220,23 @@ async def test_a_training_that_publishes_cannot_be_canceled_unless_its_worker_is
     answer = await api.client.post(training["urls"]["cancel"])
     assert_problem(answer, 409, "is publishing its model", "/activate to serve another")
     await database.execute("UPDATE trainings SET seen_at = now() - interval '21 s'")
+    answer = await api.client.post(training["urls"]["cancel"])
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+
+
+async def test_a_publishing_training_that_is_queued_again_during_a_cancel_is_canceled(
+    api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = await start(api)
+    await database.execute(CLAIM, training["id"])
+    await database.execute("UPDATE trainings SET phase = 'publishing'")
+    read = Trainings.read
+
+    async def queue_and_read(trainings: Trainings, id: UUID) -> Progress:
+        await database.execute("UPDATE trainings SET status = 'queued', phase = NULL")  # its worker stopped
+        return await read(trainings, id)
+
+    monkeypatch.setattr(Trainings, "read", queue_and_read)
     answer = await api.client.post(training["urls"]["cancel"])
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -154,7 +154,9 @@ def measure_peaks(*, tiny: bool) -> Peaks:
     torch.set_float32_matmul_precision("high")
     half = torch.float16 if here.type == "cuda" else torch.float32  # CPUs compute float16 slowly
     peaks = Peaks(*(device.matrix_teraflops(kind, side, here) for kind in (torch.float32, half)))
-    text = f"TF32 {peaks.tf32:.3g} TFLOP/s, float16 {peaks.half:.3g} TFLOP/s, {side} x {side} on {here.type}"
+    names = ("TF32", "float16") if here.type == "cuda" else ("float32", "float32")
+    rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in zip(names, astuple(peaks), strict=True))
+    text = f"{rates}, {side} x {side} on {here.type}"
     report_figure("the device's own matrix product", text, tf32=peaks.tf32, half=peaks.half)
     return peaks
 

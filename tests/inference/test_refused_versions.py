@@ -44,16 +44,9 @@ async def test_a_broken_version_is_refused_with_a_reason_and_a_next_step(
     assert serving(watcher) == "v1"
 
 
-@pytest.mark.parametrize(
-    ("card", "words"),
-    [
-        ('{"name": "nul \\u0000"', "refuses its card"),
-        ('{"huge": 1e400', "refuses its card|nested|Out of range|not JSON"),
-    ],
-    ids=["nul", "huge"],
-)
+@pytest.mark.parametrize("card", ['{"name": "nul \\u0000"', '{"huge": 1e400'], ids=["nul", "huge"])
 async def test_a_card_that_cannot_be_stored_is_refused(
-    card: str, words: str, make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
+    card: str, make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     folder = publish(tmp_path)
     whole = (folder / "card.json").read_text()
@@ -62,7 +55,7 @@ async def test_a_card_that_cannot_be_stored_is_refused(
     make_watcher().turn()
     row = await fetch(database, "v1")
     assert row["card"] == "{}"
-    assert any(word in row["error"] for word in words.split("|"))
+    assert "refuses its card" in row["error"]
 
 
 @pytest.mark.parametrize(

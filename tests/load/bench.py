@@ -48,7 +48,7 @@ def main() -> None:
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result.to_json(), indent=2) + "\n")
     options.json.with_suffix(".svg").write_text(plot.draw(result))
-    print(f"\nEvery figure, and a plot: {options.json.with_suffix('')}.json, .svg")
+    print(f"\nEvery figure, and a plot: {options.json}, {options.json.with_suffix('.svg')}")
 
 
 def read_options() -> argparse.Namespace:

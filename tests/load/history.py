@@ -39,7 +39,8 @@ READS = {
     "search without a hit": {"limit": "50", "q": "not-there"},
     "label": {"limit": "50", "label": "cat"},
 }
-SETTLE_SECONDS = 2  # a pause, because an INSERT of over 1,000 rows ends requests that wait for an outcome
+# An INSERT of over 1,000 rows ends requests that wait for an outcome, once the backend reads its event (5 s).
+SETTLE_SECONDS = 6
 READ_SECONDS = 3
 EXPORT_SECONDS = 10
 PREDICTIONS_PER_SECOND, CLIENTS = 20, 8
