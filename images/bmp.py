@@ -67,11 +67,11 @@ def _read_header(data: bytes) -> Header:
     if compression in (BITFIELDS, ALPHA_BITFIELDS):
         count = 4 if compression == ALPHA_BITFIELDS or size >= MIN_LENGTH_WITH_ALPHA_MASK else 3
         masks = struct.unpack_from(f"<{count}I", data, 54)
-    after = max(14 + size, 54 + 4 * len(masks)) if masks else 14 + size
-    most = 2**bits if bits <= 8 else 0
-    entry = 3 if size == CORE else 4
-    stored = data[after : after + entry * min(colours or most, most)]
-    palette = b"".join(stored[at : at + 3][::-1] for at in range(0, len(stored) - 2, entry))
+    palette_at = max(14 + size, 54 + 4 * len(masks)) if masks else 14 + size
+    max_colours = 2**bits if bits <= 8 else 0
+    entry_bytes = 3 if size == CORE else 4
+    stored = data[palette_at : palette_at + entry_bytes * min(colours or max_colours, max_colours)]
+    palette = b"".join(stored[at : at + 3][::-1] for at in range(0, len(stored) - 2, entry_bytes))
     return Header(
         width=width,
         height=abs(height),
@@ -79,8 +79,8 @@ def _read_header(data: bytes) -> Header:
         bits=bits,
         compression=compression,
         masks=masks if any(masks) else USUAL_MASKS.get(bits, ()),
-        palette=palette.ljust(3 * most, b"\0"),
-        pixels_at=start or after + len(stored),
+        palette=palette.ljust(3 * max_colours, b"\0"),
+        pixels_at=start or palette_at + len(stored),
     )
 
 
@@ -118,17 +118,17 @@ def _gather(parts: tuple[Image.Image, ...], mask: int) -> Image.Image:
     scale = 255 / max(1, mask >> shift)
     channel = Image.new("L", parts[0].size)
     for number, part in enumerate(parts):
-        own = mask >> 8 * number & 255
-        if own == mask >> shift == 255:
+        part_mask = mask >> 8 * number & 255
+        if part_mask == mask >> shift == 255:
             return part
-        if own:
-            values = [round(((value & own) << 8 * number >> shift) * scale) for value in range(256)]
+        if part_mask:
+            values = [round(((value & part_mask) << 8 * number >> shift) * scale) for value in range(256)]
             channel = ImageChops.add(channel, part.point(values))
     return channel
 
 
 def _read_runs(header: Header, data: bytes) -> Image.Image:
-    """The image of run-length encoded pixels. Pixels that the file skips are black, as in browsers."""
+    """The image of run-length encoded pixels. Pixels that the file skips are black, as in Chromium."""
     if header.width * header.height + len(data) > MAX_RUN_LENGTH_WORK:
         raise TooComplex(f"The BMP is too large for run-length encoding; {ADVICE}")
     size = (header.width, header.height)
@@ -136,7 +136,7 @@ def _read_runs(header: Header, data: bytes) -> Image.Image:
 
 
 def _expand(header: Header, data: bytes) -> bytes:
-    """The RGB pixels of each row, as the rows are stored."""
+    """The RGB pixels, with the rows in the order of the file."""
     width, height = header.width, header.height
     rgb = bytearray(3 * width * height)
     colours = [header.palette[at : at + 3] for at in range(0, len(header.palette), 3)]

@@ -39,8 +39,8 @@ class Watcher:
         self.classifier: Classifier | None = None
         """The version that was loaded last. The worker serves it."""
         self._serve: Callable[[Classifier], None] | None = None
-        self._marked: str | None = None
-        self._later: dict[str, float] = {}
+        self._marked: str | None = None  # the version that this worker last recorded as served
+        self._later: dict[str, float] = {}  # the time of the next try, by version (monotonic clock)
         self._complaint = ""
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
@@ -88,7 +88,7 @@ class Watcher:
     def look(self) -> None:
         """Register the new versions in the folder, then serve the active one."""
         versions = artifact.list_versions(self.models)
-        if not versions:  # the folder may not be mounted; other workers may serve the versions in the table
+        if not versions:  # the folder may not be mounted: loading would refuse versions that others serve
             return
         for version in self.registry.look(versions).unknown:
             if self.stopping.is_set():

@@ -1,4 +1,4 @@
-"""Trainings over HTTP: start, list, cancel, and refusals."""
+"""Trainings over HTTP: start, list, read, cancel, and refusals."""
 
 import asyncio
 import json
@@ -144,11 +144,11 @@ async def test_an_empty_list_is_a_page(api: Api) -> None:
     assert (await api.client.get("/api/trainings")).json() == {"results": [], "next": None}
 
 
-BAD_PAGES = [{"limit": 0}, {"limit": 201}, {"cursor": "x"}, {"cursor": "\x00"}]
+BAD_QUERIES = [{"limit": 0}, {"limit": 201}, {"cursor": "x"}, {"cursor": "\x00"}]
 
 
-@pytest.mark.parametrize("query", BAD_PAGES, ids=str)
-async def test_a_bad_page_is_a_problem(query: dict[str, Any], api: Api) -> None:
+@pytest.mark.parametrize("query", BAD_QUERIES, ids=str)
+async def test_a_list_with_an_invalid_limit_or_cursor_is_refused(query: dict[str, Any], api: Api) -> None:
     assert_problem(await api.client.get("/api/trainings", params=query), 422, "Bad parameter")
 
 
@@ -255,7 +255,7 @@ async def test_a_training_whose_seen_at_is_old_is_silent(api: Api, database: asy
     [("GET", ""), ("GET", "/events"), ("POST", "/cancel")],
     ids=["read", "follow", "cancel"],
 )
-async def test_an_unknown_training_is_a_problem(method: str, part: str, api: Api) -> None:
+async def test_an_unknown_or_invalid_id_is_refused(method: str, part: str, api: Api) -> None:
     answer = await api.client.request(method, f"/api/trainings/{uuid4()}{part}")
     assert_problem(answer, 404, "Unknown training", "GET /api/trainings")
     assert_problem(await api.client.request(method, f"/api/trainings/no-id{part}"), 422, "id")

@@ -63,7 +63,7 @@ def test_a_second_start_checks_the_schema_again(
     assert stack.find_supervisor(system.state)
 
 
-def test_the_limit_of_open_files_is_enough_for_every_stream(system: Config) -> None:
+def test_the_limit_of_open_files_is_at_least_20480_if_the_hard_limit_permits(system: Config) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     supervisor = stack.find_supervisor(system.state)
     assert supervisor
@@ -178,7 +178,7 @@ def test_a_port_in_use_only_under_ipv6_counts_as_in_use(tmp_path: Path) -> None:
 class WithoutIPv6(socket.socket):
     """A socket on a machine whose IPv6 is switched off, or whose kernel has none."""
 
-    built_in = True
+    built_in = True  # False: the kernel has no IPv6
 
     def __init__(self, family: int = socket.AF_INET, *rest: int) -> None:
         if family == socket.AF_INET6 and not self.built_in:
@@ -205,10 +205,10 @@ def test_a_machine_without_ipv6_listens_on_ipv4_only(
     assert f"listen 127.0.0.1:{port};" in site and "listen [::1]" not in site
 
 
-class ForRootOnly(socket.socket):
-    """A socket that may open no port, as an ordinary user's socket may not open port 80.
+class WithoutPermission(socket.socket):
+    """A socket that cannot open any port, as if an ordinary user tried to open port 80.
 
-    A real socket would not do: the tests may run as root.
+    A real socket can open port 80 if the tests run as root.
     """
 
     def bind(self, _address: object, /) -> None:
@@ -218,7 +218,7 @@ class ForRootOnly(socket.socket):
 def test_the_error_says_that_only_root_may_open_a_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket, "socket", ForRootOnly)
+    monkeypatch.setattr(socket, "socket", WithoutPermission)
     with pytest.raises(SetupError, match="only root may open port 80"):
         prepare(tmp_path, 80)
 

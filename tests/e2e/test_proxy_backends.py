@@ -103,7 +103,7 @@ async def test_the_head_and_body_of_an_upload_are_sent_together(tmp_path: Path, 
     assert [b"\r\n\r\nxxx" in part for part in first] == [True] * 20
 
 
-async def test_the_path_is_passed_on_unchanged_with_one_request_id(tmp_path: Path) -> None:
+async def test_the_path_is_passed_on_unchanged_and_forged_headers_are_replaced(tmp_path: Path) -> None:
     async with run_backend(answers=True) as backend:
         address = f"127.0.0.1:{backend.port}"
         with run_proxy(tmp_path, RABBITMQ_ADDRESS=address, BACKEND_SERVERS=f"server {address};") as config:

@@ -1,4 +1,4 @@
-"""The card's figures, in cases that can be counted by hand."""
+"""The card's figures, in small cases whose result is known."""
 
 import numpy as np
 import pytest
@@ -51,22 +51,22 @@ def test_six_views_average_shifts_and_mirrors_with_their_weights() -> None:
     images = torch.zeros(1, 4, 4, 1, dtype=torch.uint8)
     images[0, 1, 0, 0] = 8  # in the first column
 
-    def corner(batch: torch.Tensor) -> torch.Tensor:
+    def read_pixel(batch: torch.Tensor) -> torch.Tensor:
         return batch[:, 1, 0, 0].float().unsqueeze(1)
 
-    # At (1, 0), the unshifted view shows 8 and its mirror image 0. All shifted views show 0 there.
+    # At row 1, column 0, the unshifted view shows 8 and its mirror image 0. All shifted views show 0 there.
     unshifted = (8 + 0) / 2
-    assert evaluate.six_views(corner)(images).item() == pytest.approx(unshifted / 2)
+    assert evaluate.six_views(read_pixel)(images).item() == pytest.approx(unshifted / 2)
 
-    # At (1, 0), only the crop `up_left` shows this pixel: its first column is the reflected second column.
+    # At row 1, column 0, only `up_left` shows this pixel: its first column is the reflected second column.
     images[0, 1, 0, 0], images[0, 0, 1, 0] = 0, 8
-    assert evaluate.six_views(corner)(images).item() == pytest.approx((8 + 0) / 2 / 4)
+    assert evaluate.six_views(read_pixel)(images).item() == pytest.approx((8 + 0) / 2 / 4)
 
     everywhere = torch.full((1, 4, 4, 1), 8, dtype=torch.uint8)
-    assert evaluate.six_views(corner)(everywhere).item() == pytest.approx(8)
+    assert evaluate.six_views(read_pixel)(everywhere).item() == pytest.approx(8)
 
 
-def test_the_energy_threshold_lets_most_images_pass() -> None:
+def test_2_percent_of_the_images_have_an_energy_above_the_threshold() -> None:
     spread = np.arange(100, dtype=np.float32)
     assert (spread > evaluate.fit_energy_threshold(spread)).sum() == 2
 

@@ -26,12 +26,13 @@ def answers(count: int, classes: int, *, right: bool = False) -> Answers:
     logits = random.normal(size=(count, classes))
     if right:
         logits[np.arange(count), labels] += 100
-    shares = np.exp(logits - logits.max(1, keepdims=True))
-    return Answers((shares / shares.sum(1, keepdims=True)).astype(np.float32), Split(images, labels))
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = (exponentials / exponentials.sum(1, keepdims=True)).astype(np.float32)
+    return Answers(probabilities, Split(images, labels))
 
 
 @pytest.mark.parametrize(("count", "classes"), [(300, 10), (3, 2), (200, 40), (2000, 1000)])
-def test_every_version_gets_four_pictures(count: int, classes: int) -> None:
+def test_four_pictures_are_drawn_for_any_number_of_classes(count: int, classes: int) -> None:
     names = [f"class {number}" for number in range(classes)]
     drawn = pictures.draw(answers(count, classes), names, CURVE)
     assert set(drawn) == {"learning-curve", "confusion", "reliability", "mistakes"}
@@ -80,7 +81,7 @@ def write_font(path: Path, family: str, letters: str) -> None:
 
 @pytest.fixture
 def fonts(monkeypatch: pytest.MonkeyPatch) -> Generator[list[str]]:
-    """The font files that matplotlib finds on the system."""
+    """The list of font files that matplotlib finds on the system. It is empty until the test adds files."""
     files: list[str] = []
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist])
@@ -134,6 +135,6 @@ def test_a_model_without_a_mistake_has_an_empty_sheet() -> None:
 
 def test_the_sheet_shows_the_most_confident_mistakes_first() -> None:
     figure = pictures.draw_mistakes(answers(400, 3), ["a", "b", "c"])
-    shares = [int(axes.get_title().split("%")[0].split()[-1]) for axes in figure.axes if axes.get_title()]
-    assert len(shares) == 40
-    assert shares == sorted(shares, reverse=True)
+    percents = [int(axes.get_title().split("%")[0].split()[-1]) for axes in figure.axes if axes.get_title()]
+    assert len(percents) == 40
+    assert percents == sorted(percents, reverse=True)

@@ -10,7 +10,7 @@ export async function refreshModels(store: ModelStore): Promise<void> {
   }
 }
 
-/** Throws an `ApiProblem`. */
+/** Activates a model, and reads the list again. Throws an `ApiProblem` if the activation fails. */
 export async function activate(store: ModelStore, model: Model): Promise<void> {
   await activateModel(model);
   await refreshModels(store);

@@ -5,7 +5,7 @@ export function makeTrainingId(number: number): string {
   return `019a0c61-0000-7000-8000-${String(number).padStart(12, "0")}`;
 }
 
-/** A queued run, changed by `members`. */
+/** A queued training, changed by `members`. */
 export function makeTraining(members: Partial<Training> = {}): Training {
   const id = members.id ?? makeTrainingId(1);
   return {

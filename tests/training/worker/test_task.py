@@ -52,7 +52,7 @@ class WithoutConnection:
         raise ConnectionResetError
 
 
-def test_the_queue_is_consumed_again_after_the_connection_broke_during_a_cancel() -> None:
+def test_the_queue_stays_selected_if_the_connection_breaks_while_a_message_is_taken() -> None:
     app = Celery(set_as_current=False)
     app.conf.task_queues = [Queue(QUEUE)]
     task = Train(SimpleNamespace())  # pyright: ignore[reportArgumentType]
@@ -78,6 +78,7 @@ async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after
 
     async def connected() -> Any:
         try:
+            # The worker touches this file at each heartbeat. It sends heartbeats only while it is connected.
             return worker.alive_file.stat().st_mtime > killed + 3 and await aio_pika.connect(
                 servers.broker_url("backend")
             )
@@ -130,7 +131,9 @@ async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
     await trainings.until(await trainings.start("epochs", epochs=1), "succeeded")
 
 
-async def test_a_message_for_no_training_changes_nothing(worker: Worker, trainings: OtherServices) -> None:
+async def test_the_worker_goes_on_after_a_message_for_no_training(
+    worker: Worker, trainings: OtherServices
+) -> None:
     await trainings.serve()
     await trainings.publish("not-an-id")
     await trainings.publish(uuid4())
