@@ -73,7 +73,7 @@ class Net(nn.Module):
         return self.head(x) / x.shape[1]  # (batch, classes)
 
     def set_whitening(self, images: Tensor, epsilon: float = 5e-4) -> None:
-        """Set the first convolution so that its outputs are uncorrelated and have unit variance.
+        """Set the first convolution: 12 uncorrelated outputs with unit variance, and their negatives.
 
         `images` are normalised floats (count, 3, 32, 32); a few thousand are enough.
         Source: David Page, "How to train your ResNet", 2019; Tysam Balsam's hlb-CIFAR10, 2023.
