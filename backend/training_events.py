@@ -28,30 +28,30 @@ async def stream_training(
     trainings: Trainings, first: Progress, subscription: Subscription
 ) -> AsyncIterator[bytes]:
     """Stream the training and the epochs of `first`, then each change until the terminal status."""
-    progress, latest, sent_at = first, None, 0.0
+    progress, sent, sent_at = first, None, 0.0
     while True:
-        events = encode_news(progress, latest)
+        events = encode_news(progress, sent)
         if events or time.monotonic() - sent_at > KEEP_ALIVE_SECONDS:
             yield events or COMMENT
             sent_at = time.monotonic()
-        latest = progress.training
-        if latest.status in TERMINAL:
+        sent = progress.training
+        if sent.status in TERMINAL:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(REREAD_SECONDS):
                 if await subscription.read() is None:
                     return
         try:
-            progress = await trainings.read(latest.id, progress.last_epoch)
+            progress = await trainings.read(sent.id, progress.last_epoch)
         except DatabaseAway as error:
             logger.warning("cannot read a training, trying again: %s", error)
-            progress = Progress(latest, progress.last_epoch, [])
+            progress = Progress(sent, progress.last_epoch, [])
         except ServiceError:  # the training was removed
             return
 
 
-def encode_news(progress: Progress, latest: Training | None) -> bytes:
-    """The events for `progress`: the training, if it differs from `latest`, and the epochs.
+def encode_news(progress: Progress, sent: Training | None) -> bytes:
+    """The events for `progress`: the training, if it differs from `sent`, and the epochs.
 
     The training comes before the epochs, but after them if it has ended.
     """
@@ -59,6 +59,6 @@ def encode_news(progress: Progress, latest: Training | None) -> bytes:
     if progress.training.status in TERMINAL:
         id = EventId(progress.last_epoch, ended=True)
         events.append(encode("training", id, progress.training.model_dump_json()))
-    elif progress.training != latest:
+    elif progress.training != sent:
         events.insert(0, encode("training", EventId(progress.after), progress.training.model_dump_json()))
     return b"".join(events)

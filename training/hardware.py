@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device has matrix or vector units for bfloat16."""
+    """Whether a GPU, or a CPU of type x86, has units for bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
@@ -23,10 +23,10 @@ def describe(device: torch.device) -> str:
 
 
 def forward(net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """A network's answers as float32, computed in bfloat16 if the device is fast at that."""
+    """A network's logits as float32, computed in bfloat16 if the device is fast at that."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=has_fast_bfloat16(images.device)):
-        answers = net(images)
-    return answers.float()
+        logits = net(images)
+    return logits.float()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

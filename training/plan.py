@@ -1,4 +1,4 @@
-"""One run's plan: what to train on which images."""
+"""One run's plan: what to train, and on which images."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import nn
 from training.data import Split
 from training.recipe import Recipe
 
-# The modules whose code influences the trained weights. Their bytes are part of `identity`.
+# The modules that decide most about the trained weights. Their bytes are part of `identity`.
 CODE = [
     Path(__file__).with_name(f"{module}.py")
     for module in ("recipe", "batches", "outliers", "model", "optimizers", "loop")

@@ -46,7 +46,7 @@ def _write_rabbitmq(config: Config) -> None:
 
 
 def write_nginx(config: Config, **changes: str) -> Path:
-    """Write nginx's configuration; `changes` replace values of the template. Returns the path."""
+    """Write nginx's configuration; returns its path. `changes` replace settings and template values."""
     nginx, given = config.state / "nginx", {**os.environ, **changes}
     values = {
         "LISTEN": f"listen 127.0.0.1:{config.http_port};"

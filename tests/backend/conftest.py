@@ -142,7 +142,7 @@ def without(settings: Settings, *names: str) -> Settings:
     return settings.model_copy(update={name: SecretStr(urls[name]) for name in names})
 
 
-async def minutes(api: Api, **query: object) -> list[int]:
+async def list_minutes(api: Api, **query: object) -> list[int]:
     """The rows that the history lists for this query, each as the `minute` that `insert` got."""
     answer = await api.client.get("/api/predictions", params=query)  # pyright: ignore[reportArgumentType]
     assert answer.status_code == 200, answer.text

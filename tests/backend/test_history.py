@@ -10,7 +10,7 @@ from PIL import Image
 
 from backend.errors import Refusal
 from backend.history import decode_cursor, encode_cursor
-from tests.backend.conftest import START, Api, assert_problem, insert, minutes, refuses
+from tests.backend.conftest import START, Api, assert_problem, insert, list_minutes, refuses
 
 
 async def test_pages_lead_from_the_newest_to_the_oldest_and_back(
@@ -37,15 +37,15 @@ async def test_pages_lead_from_the_newest_to_the_oldest_and_back(
 async def test_filters_narrow_the_history_together(api: Api, database: asyncpg.Connection) -> None:
     for minute, (label, confidence) in enumerate([("cat", 0.9), ("dog", 0.8), ("cat", 0.4), (None, 0)]):
         await insert(database, minute, label, confidence)
-    assert await minutes(api) == [3, 2, 1, 0]
-    assert await minutes(api, label="cat") == [2, 0]
-    assert await minutes(api, label="cat", min_confidence=0.5) == [0]
-    assert await minutes(api, status="queued") == [3]
+    assert await list_minutes(api) == [3, 2, 1, 0]
+    assert await list_minutes(api, label="cat") == [2, 0]
+    assert await list_minutes(api, label="cat", min_confidence=0.5) == [0]
+    assert await list_minutes(api, status="queued") == [3]
     # The names are image_<minute>%.png. In a search, _ and % stand for themselves.
-    assert await minutes(api, q="_1%") == [1]
-    assert await minutes(api, q="%3") == []
+    assert await list_minutes(api, q="_1%") == [1]
+    assert await list_minutes(api, q="%3") == []
     at = {minute: (START + timedelta(minutes=minute)).isoformat() for minute in range(4)}
-    assert await minutes(api, **{"from": at[1], "to": at[3]}) == [2, 1]
+    assert await list_minutes(api, **{"from": at[1], "to": at[3]}) == [2, 1]
 
 
 async def test_an_empty_parameter_is_ignored(api: Api, cat: bytes) -> None:

@@ -15,7 +15,7 @@ from backend.history import HISTORY, complete
 from backend.routes.predictions import HistoryQuery
 from backend.settings import Settings
 from scripts.local.config import Config
-from tests.backend.conftest import Api, Serve, assert_problem, insert, minutes, without
+from tests.backend.conftest import Api, Serve, assert_problem, insert, list_minutes, without
 
 NAMES = ["100%_cat.png", "100 cats.png", "a_b.png", "axb.png", "back\\slash.png", "🐈.png", "Ä.gif", "x.ab"]
 TERMS = [
@@ -108,7 +108,7 @@ async def test_filters_that_exclude_each_other_are_answered_without_the_database
     filters: dict[str, object], serve: Serve, settings: Settings
 ) -> None:
     api = await serve(without(settings, "database_url"))
-    assert await minutes(api, **filters) == []
+    assert await list_minutes(api, **filters) == []
     query = {name: str(value) for name, value in filters.items()} | {"format": "csv"}
     answer = await api.client.get("/api/predictions", params=query)
     assert (answer.status_code, answer.text.count("\r\n")) == (200, 1)
@@ -117,7 +117,7 @@ async def test_filters_that_exclude_each_other_are_answered_without_the_database
 
 async def test_succeeded_predictions_can_be_searched_by_label(api: Api, database: asyncpg.Connection) -> None:
     await insert(database, 0, "cat")
-    assert await minutes(api, status="succeeded", label="cat", min_confidence=0.5) == [0]
+    assert await list_minutes(api, status="succeeded", label="cat", min_confidence=0.5) == [0]
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ FILES = {
     "floats.tiff": encode(Image.fromarray(np.where(GREY > 65_000, 9e4, GREY).astype(np.float32)), "TIFF"),
     "integers.tiff": encode(Image.fromarray(GREY.astype(np.int32) - 30_000), "TIFF"),
     "photo.webp": encode(Image.fromarray(COLOURS), "WEBP"),
-    "flat.bmp": encode(Image.fromarray(COLOURS), "BMP"),
+    "large.bmp": encode(Image.fromarray(COLOURS), "BMP"),
     "photo.avif": encode(Image.fromarray(COLOURS), "AVIF", speed=10),
     "without-its-end.jpg": encode(Image.fromarray(COLOURS), "JPEG")[:-2],
     "odd-exif.jpg": encode(Image.fromarray(COLOURS), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\0\0\2\0"),

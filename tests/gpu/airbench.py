@@ -1,7 +1,7 @@
 """Compares the recipes with airbench's own code, which is not in this repository, on the same images and GPU.
 
-Each script makes 200 runs; a copy with fewer runs is executed. Its first run is dropped, because it compiles.
-The seconds are those of training and of one evaluation with six views.
+Each script trains 200 times; a copy with fewer runs is executed. Only the last runs count, because the first
+run compiles. The seconds are those of training and of one evaluation with six views.
 """
 
 import re
@@ -56,7 +56,7 @@ def write(split: Split, classes: Sequence[str], path: Path) -> None:
 
 
 def read(output: str, runs: int) -> Reference:
-    """The means of the last `runs` rows `eval`. Their last columns: accuracy by six views, seconds."""
+    """The means of the last `runs` rows `eval`. They end with the accuracy by six views and the seconds."""
     rows = [line.strip("|").split("|") for line in output.splitlines() if re.match(r"\|.*\beval\b", line)]
     accuracies, seconds = zip(*((float(row[-2]), float(row[-1])) for row in rows[-runs:]), strict=True)
     return Reference(statistics.mean(seconds), statistics.mean(accuracies))

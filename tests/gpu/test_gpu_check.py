@@ -88,7 +88,7 @@ def test_all_parts_but_the_batch_loop_run_without_the_packages_of_the_services(
     assert len(rows) == 1 and "images/s" in rows[0]
 
 
-def test_serving_is_compared_on_the_file_else_the_data_set_else_the_reference_images(tmp_path: Path) -> None:
+def test_the_part_serving_reads_the_file_or_the_data_set_or_the_reference_images(tmp_path: Path) -> None:
     source, file = tmp_path / "data", tmp_path / "test.npz"
     write_two_colours(source, train=60, test=20)
     flags = ["--data", str(source), "--cache", str(tmp_path)]

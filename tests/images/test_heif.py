@@ -46,7 +46,10 @@ def test_an_image_over_the_pixel_limit_is_refused(data: bytes) -> None:
 
 
 def test_an_image_that_shows_little_of_its_tiles_is_refused() -> None:
-    """900 tiles of 64 x 64 pixels for an image of 40 x 24. Tiles may have twice the pixel limit together."""
+    """900 tiles of 64 x 64 pixels for an image of 40 x 24.
+
+    All tiles together may have twice as many pixels as an image.
+    """
     with pytest.raises(TooComplex, match="tiles"):
         decode(heic(tiles=(30, 30)), 1_000_000)
     assert len(decode(heic(tiles=(30, 30)), LIMIT)) == 3072

@@ -56,9 +56,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=layout)
     parser.add_argument("--clients", type=read_numbers, help="default: 1,16,64,256; with --quick 1,64")
     parser.add_argument("--files", type=read_numbers, default=[1, 32], help="in a request; default: 1,32")
-    parser.add_argument(
-        "--rounds", type=int, default=1, help="each figure is the median of the rounds; default: 1"
-    )
+    parser.add_argument("--rounds", type=int, default=1, help="how often each load is measured; default: 1")
     parser.add_argument(
         "--streams", type=int, default=0, metavar="N", help="also with N followers of /api/events"
     )
@@ -114,7 +112,7 @@ async def measure_further(
 
 
 def measure_model() -> float:
-    """CPU-milliseconds an image of the model alone."""
+    """CPU time of the model alone for an image, in ms."""
     classifier = Loader(CPU_THREADS, MODEL_BATCH).load(SHIPPED_MODEL)
     pixels = [decode(image, max_pixels=10**6) for image in photos.read_images("32x32")]
     batch = list(itertools.islice(itertools.cycle(pixels), MODEL_BATCH))
@@ -129,7 +127,7 @@ def measure_idle(*systems: System) -> dict[str, float]:
     before = [system.read_cpu() for system in systems]
     time.sleep(IDLE_SECONDS)
     used = [system.read_cpu() - earlier for system, earlier in zip(systems, before, strict=True)]
-    return {system.name: spent.served / IDLE_SECONDS for system, spent in zip(systems, used, strict=True)}
+    return {system.name: spent.serving / IDLE_SECONDS for system, spent in zip(systems, used, strict=True)}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class Reading:
         return Reading(groups, self.machine - earlier.machine)
 
     @property
-    def served(self) -> float:
+    def serving(self) -> float:
         """CPU seconds of all groups."""
         return sum(self.groups.values())
 

@@ -71,7 +71,7 @@ async def measure(system: System, case: Case, seconds: float) -> Measurement:
         p99_ms=percentile(latencies, 99),
         batch_size=statistics.mean(batch_sizes),
         cpu_ms={group: spent * 1000 / images for group, spent in used.groups.items()},
-        other_cores=(used.machine - used.served) / seconds,
+        other_cores=(used.machine - used.serving) / seconds,
     )
 
 

@@ -44,7 +44,7 @@ def test_cpu_time_of_a_group_includes_children_that_have_ended() -> None:
         busy.kill()
         idle.kill()
     assert used.groups["busy"] >= 0.3 > used.groups["idle"]
-    assert used.served == used.groups["busy"] + used.groups["idle"]
+    assert used.serving == used.groups["busy"] + used.groups["idle"]
 
 
 def start_python(program: str) -> subprocess.Popen[bytes]:

@@ -12,7 +12,7 @@ import { type Stage, type Upload, UploadList } from "./upload-list";
 
 export const PAGE = 24; // predictions in one page of the history
 export const MAX_CARDS = 50; // the newest uploads have a card
-const SPARE = 500; // predictions kept beyond the shown part of the history
+const SPARE = 500; // over this many predictions beyond the shown part, all but a page of them are forgotten
 const PUBLISH_MS = 33; // events that arrive within this time are rendered together
 
 export type Card = { upload: Upload; prediction: Prediction | undefined };
