@@ -21,7 +21,7 @@ READERS = {
     "TIFF": tiff.read,
     "HEIF": heif.read_heif,
     "AVIF": heif.read_avif,
-    "PPM": ppm.read,
+    "PPM": ppm.read,  # not in FORMATS: data sets may hold this format, uploads may not
 }
 # The readers and their libraries raise all of these for files that end early or are damaged.
 DAMAGE = (

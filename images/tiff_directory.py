@@ -24,7 +24,7 @@ YCBCR_TAGS = {Tag.YCbCrCoefficients, Tag.YCbCrPositioning, Tag.ReferenceBlackWhi
 CODES = {BYTE: "B", UNDEFINED: "B", SHORT: "H", LONG: "I", LONG8: "Q", RATIONAL: "Q"}
 WRONG_TYPE = "The TIFF's directory holds a number of a wrong type; open and save it again."
 MAX_ENTRIES = 4096
-MAX_BLOCKS = 65_536  # strips or tiles; enough for 64 megapixels in tiles of 32 x 32
+MAX_BLOCKS = 65_536  # strips or tiles; enough for 67 megapixels in tiles of 32 x 32
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Directory:
 
 
 def read_directory(data: bytes) -> Directory:
-    """The first directory. Raises like read_tags, and DamagedImage where Pillow and libtiff may differ."""
+    """The directory. Raises like read_tags, or DamagedImage if Pillow and libtiff may read it differently."""
     tags = _read_checked(data, PIXEL_TAGS)
     if tags.get(Tag.PhotometricInterpretation) == (YCBCR,):
         tags |= _read_checked(data, YCBCR_TAGS)

@@ -19,7 +19,10 @@ ANSWER_SECONDS = 30
 
 
 class Reader:
-    """Starts the process and talks to it. `folder` is the first folder of its library path."""
+    """Starts the process and talks to it. `folder` is the first folder of its library path.
+
+    `library` is the compiled stand-in. `install_driver` copies it into the folder.
+    """
 
     def __init__(self, folder: Path, library: Path) -> None:
         self._library = library
@@ -51,7 +54,7 @@ class Reader:
         new.replace(self._place)
 
     def behave(self, *rules: str) -> None:
-        """Write the rules of nvml_stand_in.c. Without rules every call succeeds."""
+        """Replace the rules that the stand-in obeys (see its C file). Without rules every call succeeds."""
         new = self._behaviour.with_suffix(".new")
         new.write_text("\n".join(rules))
         new.replace(self._behaviour)

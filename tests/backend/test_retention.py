@@ -32,7 +32,7 @@ async def names(database: asyncpg.Connection) -> list[str]:
     return [row["filename"] for row in await database.fetch("SELECT filename FROM predictions ORDER BY id")]
 
 
-async def test_only_old_ended_predictions_are_removed(
+async def test_only_old_ended_predictions_are_removed_and_no_event_is_written(
     database: asyncpg.Connection, servers: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "ROWS", 2)

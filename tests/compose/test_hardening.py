@@ -99,7 +99,7 @@ def test_without_secrets_compose_stops_and_names_make_secrets(compose: Compose) 
     assert "make secrets" in done.stderr
 
 
-def test_compose_gpu_yaml_reserves_gpus_and_keeps_the_limits(compose: Compose) -> None:
+def test_the_services_in_compose_gpu_yaml_reserve_gpus_and_still_have_limits(compose: Compose) -> None:
     files = ["-f", "compose.yaml", "-f", "compose.gpu.yaml"]
     config = json.loads(compose(*files, *ALL, "config", "--format", "json").stdout)
     for name, capability in (("inference", "gpu"), ("training", "gpu"), ("backend", "utility")):

@@ -4,7 +4,7 @@ import { Store } from "./store";
 
 export type ModelsSnapshot = {
   models: readonly Model[]; // newest first
-  read: boolean; // at least once
+  read: boolean; // whether the list has been read
   problem: ApiProblem | null;
 };
 
