@@ -54,8 +54,8 @@ class Settings(BaseSettings):
     """The folder of models, for their pictures. It is only read."""
 
     database_connections: int = Field(8, ge=1)
-    """Connections of one backend for quick statements. It has seven more, for uploads, events, searches,
-    exports, health and notifications, and one more if RETENTION_DAYS is set. Lower: requests wait for
+    """Connections of one backend for quick statements. It has seven more: two for searches, one each for
+    uploads, events, exports, health and notifications. RETENTION_DAYS adds one. Lower: requests wait for
     each other. Higher: less room for other backends within PostgreSQL's limit of 100."""
 
     retention_days: int = Field(0, ge=0, le=36_500)

@@ -132,6 +132,7 @@ async def test_an_insert_waits_for_files_that_are_being_decoded(
     await asyncio.sleep(0)
     idle.set()
     await asyncio.gather(first, second)
+    # `xmin` is the transaction that inserted a row.
     assert await database.fetchval("SELECT count(DISTINCT xmin::text) FROM predictions") == 1
 
 

@@ -24,7 +24,7 @@ async def test_a_reader_that_is_too_slow_is_cut_off(api: Api, cat: bytes) -> Non
     assert await subscription.read() is None
 
 
-async def test_many_streams_send_a_few_at_a_time_so_that_uploads_go_on(api: Api, cat: bytes) -> None:
+async def test_only_a_few_streams_send_in_one_turn_of_the_event_loop(api: Api, cat: bytes) -> None:
     turn = 0  # of the event loop
     readers_in_turn: Counter[int] = Counter()
 
@@ -57,7 +57,7 @@ async def test_many_streams_collect_the_changes_of_a_prediction(
         await finish((await api.upload(cat)).json()["id"])
 
     with ExitStack() as stack:
-        # The pause before 20 streams are woken is 2 s.
+        # COLLECT_SECONDS is for each stream: the pause before 20 streams are woken is 2 s.
         streams = [stack.enter_context(api.services.changes.streams.add()) for _ in range(20)]
         async with asyncio.timeout(10):
             *received, _ = await asyncio.gather(*(stream.read() for stream in streams), predict())

@@ -1,4 +1,4 @@
-"""Trainings over HTTP and in the browser: start, follow, cancel, resume, and serve the new model."""
+"""Trainings over HTTP and in the browser: start, follow, cancel, retry, and serve the new model."""
 
 import asyncio
 import json
@@ -165,7 +165,7 @@ async def test_a_training_started_in_the_browser_shows_its_curve_and_leaves_no_m
     assert {path.name for path in (system.state / "models").iterdir()} - {".runs"} == models - {".runs"}
 
 
-async def test_a_training_resumes_after_its_worker_is_killed(
+async def test_a_training_succeeds_in_a_second_attempt_after_its_worker_is_killed(
     system: Config, colours: str, client: httpx.AsyncClient
 ) -> None:
     training = await start(client, data=colours, epochs=4, activation="never")

@@ -41,7 +41,12 @@ def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
     add = parser.add_argument
     add("--parts", nargs="+", choices=parts, default=parts, help="which parts run [all]")
     add("--model", type=Path, default=find_model(), help="a version's folder [the newest in models/]")
-    add("--images", type=Path, help="test images: .npz by `python -m tests.gpu.image_file` [those of --data]")
+    add(
+        "--images",
+        type=Path,
+        help="test images: .npz by `python -m tests.gpu.image_file` "
+        "[those of --data; for worker_loop the reference images of --model]",
+    )
     add("--data", type=Path, help="a folder, .tar or .zip with train/ and test/ [CIFAR-10]")
     add("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked [.local/data]")
     add("--airbench", type=Path, help="folder with airbench's scripts, to compare with fast and accurate")
@@ -55,5 +60,5 @@ def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
 
 
 def find_model() -> Path:
-    """The newest published version in the folder `models`."""
+    """The newest published version in the folder `models`, by the day in its name."""
     return max(path.parent for path in (REPOSITORY / "models").glob("[!.]*/card.json"))

@@ -39,7 +39,7 @@ READS = {
     "search without a hit": {"limit": "50", "q": "not-there"},
     "label": {"limit": "50", "label": "cat"},
 }
-# An INSERT of over 1,000 rows ends requests that wait for an outcome, once the backend reads its event (5 s).
+# An INSERT of over 1,000 rows ends all waits for outcomes when the backend reads its event, within 5 s.
 SETTLE_SECONDS = 6
 READ_SECONDS = 3
 EXPORT_SECONDS = 10

@@ -9,7 +9,8 @@ from tests.load.result import Result, median, reference
 
 WIDTH, LEFT, RIGHT, TOP = 820, 150, 130, 84
 BAR, GAP, CASE_GAP = 18, 3, 16
-# Readable on white and on black. The drawing has a background, in case the page ignores the colour scheme.
+# The bars can be seen on white and on black. Text and background follow the reader's colour scheme, which the
+# page around the drawing may ignore.
 STYLE = """
 svg { font: 13px system-ui, sans-serif; --text: #1f2328; --ground: #ffffff; --line: #d1d9e0; }
 @media (prefers-color-scheme: dark) { svg { --text: #f0f6fc; --ground: #0d1117; --line: #3d444d; } }
@@ -61,7 +62,7 @@ def draw_legend() -> Iterator[str]:
 
 
 def draw_case(result: Result, case: Case, y: int, scale: float) -> Iterator[str]:
-    """Two bars: this service, and LitServe under its reference load."""
+    """Two bars: this service under the load `case`, and LitServe under the load that is compared with it."""
     ours, theirs = result.service[case], result.litserve[reference(case)]
     files = f", {case.files} files" if case.files > 1 else ""
     yield text(LEFT - 8, y + BAR, f"{case.size}{files}", "end")

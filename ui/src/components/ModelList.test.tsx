@@ -22,7 +22,7 @@ function show(...models: Model[]) {
 const names = ["learning-curve", "confusion", "reliability", "mistakes"];
 const pictures = names.map((name) => ({ name, url: `/api/models/v/pictures/${name}` }));
 
-test("each model shows its figures, and the active model is marked", () => {
+test("a model shows its figures, and the active model has a mark and no button", () => {
   show(makeModel({ version: "new" }), makeModel({ version: "old", active: true }));
   const [first, second] = screen.getAllByRole("article");
   expect(first?.textContent).toContain("Accuracy94.12%");
@@ -98,7 +98,7 @@ test("the active model is shown even if the list is shortened", () => {
     makeModel({ version: `v${place}`, active: place === 8 }),
   );
   show(...models);
-  expect(screen.getAllByRole("article")).toHaveLength(7);
+  expect(screen.getAllByRole("article")).toHaveLength(7); // the first six, and the active one
   fireEvent.click(screen.getByRole("button", { name: "Show all 9 models" }));
   expect(screen.getAllByRole("article")).toHaveLength(9);
 });
