@@ -41,7 +41,7 @@ CONDITIONS = {
 
 
 class History:
-    """Reads many predictions. Slow reads use separate connections. Methods raise what Pool.fetch raises."""
+    """Reads many predictions. Slow reads use separate connections. Methods raise what their pools raise."""
 
     def __init__(self, pool: Pool, searches: Pool, exports: Pool) -> None:
         self._pool = pool

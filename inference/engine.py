@@ -16,8 +16,8 @@ Precision = Literal["float32", "int8"]
 Answers = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Probabilities (batch, classes) and energies (batch,)."""
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# MAX_DIFFERENCE limits each probability's error; TF32 and fused kernels stay below it. MAX_INT8_DIFFERENCE
-# limits half the sum of an image's errors, averaged over images; a CPU that computes int8 wrongly exceeds it.
+# Limits of the error against CHECK_FILE. float32: of each probability; TF32 and fused kernels stay below it.
+# int8: half the sum of an image's errors, averaged over images; a CPU that computes int8 wrongly exceeds it.
 MAX_DIFFERENCE, MAX_INT8_DIFFERENCE = 0.02, 0.1
 MAX_SUM_ERROR = 1e-3  # of the probabilities of an image
 # ONNX Runtime's error texts contain source files, line numbers and C++ signatures. `_quote` removes them.

@@ -1,4 +1,4 @@
-"""Live status: streams repeat no change, end, resume without a gap and survive a lost connection."""
+"""Live status: streams repeat no change, end, resume without a gap and survive a lost notification."""
 
 import asyncio
 import json
@@ -219,7 +219,7 @@ async def test_a_change_is_sent_although_its_notification_was_lost(
     assert json.loads(reader.events[-1].data)["status"] == "succeeded"
 
 
-async def test_streams_are_sent_without_buffering(api: Api) -> None:
+async def test_the_headers_of_a_stream_forbid_buffering_and_caching(api: Api) -> None:
     async with api.client.stream("GET", "/api/events") as answer:
         assert isinstance(answer, httpx.Response)
         assert answer.headers["x-accel-buffering"] == "no"

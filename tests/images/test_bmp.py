@@ -9,7 +9,7 @@ from images.decode import decode
 from images.errors import DamagedImage, UnsupportedVariant
 from tests.images.files import SIDE, bmp, few_values, pack_rows
 
-LIMIT = 10**6
+LIMIT = 10**6  # pixels
 ROWS = pack_rows(few_values(2**32 - 1), 32, "<")
 UNSUPPORTED = {
     "JPEG inside": (bmp(ROWS, 0, compression=4), "BMP with JPEG inside"),

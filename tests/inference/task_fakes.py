@@ -40,7 +40,7 @@ class Consumer:
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
-        self.turned = threading.Condition()
+        self.added = threading.Condition()
         self.hub = SimpleNamespace(
             call_later=lambda _delay, callback: self.call_soon(callback), call_soon=self.call_soon
         )
@@ -50,9 +50,9 @@ class Consumer:
         self.flushes = 0
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        with self.turned:
+        with self.added:
             self.soon.append(callback)
-            self.turned.notify()
+            self.added.notify()
 
     def apply(self, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.started.append(self.executor.submit(target, *args))
@@ -62,8 +62,8 @@ class Consumer:
 
     def tick(self) -> None:
         """Wait for callbacks, and run them in one turn of the loop."""
-        with self.turned:
-            assert self.turned.wait_for(lambda: self.soon, SECONDS)
+        with self.added:
+            assert self.added.wait_for(lambda: self.soon, SECONDS)
             callbacks, self.soon = self.soon, []
         for callback in callbacks:
             callback()
@@ -96,32 +96,34 @@ class HoldingRunner:
         self.batches: list[list[UUID]] = []
         self.redelivered: list[UUID] = []
         self.now: dict[str, list[UUID]] = {}
+        """The batch in each stage; an empty stage has no entry."""
         self.order: list[tuple[str, UUID]] = []
+        """The stages that batches entered, each with the first id of the batch."""
         self.allowed: dict[str, int] = {}
         """How many more batches may leave each stage."""
-        self.entered = threading.Condition()
+        self.changed = threading.Condition()
         self.error: BaseException | None = None
         self.open()
 
     def open(self) -> None:
         """Let every batch leave every stage at once."""
         self.allowed = dict.fromkeys(STAGES, 1000)
-        with self.entered:
-            self.entered.notify_all()
+        with self.changed:
+            self.changed.notify_all()
 
     def close(self) -> None:
         """Let no batch leave a stage until `let_one_leave`."""
         self.allowed = dict.fromkeys(STAGES, 0)
 
     def let_one_leave(self, stage: str) -> None:
-        with self.entered:
+        with self.changed:
             self.allowed[stage] += 1
-            self.entered.notify_all()
+            self.changed.notify_all()
 
     def wait(self, **batches: list[UUID]) -> None:
         """Wait until each given stage holds the batch that is given for it."""
-        with self.entered:
-            arrived = self.entered.wait_for(
+        with self.changed:
+            arrived = self.changed.wait_for(
                 lambda: all(self.now.get(s) == ids for s, ids in batches.items()), SECONDS
             )
         assert arrived, self.now
@@ -138,12 +140,12 @@ class HoldingRunner:
         for stage in STAGES:
             if stage != "read":
                 advance()
-            with self.entered:
+            with self.changed:
                 assert stage not in self.now
                 self.now[stage] = ids
                 self.order.append((stage, ids[0]))
-                self.entered.notify_all()
-                assert self.entered.wait_for(lambda: self.allowed[stage], SECONDS)  # noqa: B023
+                self.changed.notify_all()
+                assert self.changed.wait_for(lambda: self.allowed[stage], SECONDS)  # noqa: B023
                 self.allowed[stage] -= 1
                 del self.now[stage]
             if self.error and stage == "run":

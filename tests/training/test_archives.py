@@ -95,7 +95,7 @@ def assert_read(archive: Path, cache: Path, *classes: str) -> data.Dataset:
     ],
 )
 @pytest.mark.parametrize("separator", ["/", "\\"])
-def test_names_in_the_code_pages_of_windows_are_decoded(
+def test_names_without_the_flag_for_utf_8_are_decoded_and_a_guess_is_logged(
     encoding: str, classes: tuple[str, ...], separator: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [name.encode(encoding) for name in list_names(*classes, separator=separator)]
@@ -134,7 +134,7 @@ def test_backslashes_separate_the_folders_of_a_windows_zip(prefix: str, tmp_path
     assert_read(write_zip(tmp_path / "images.zip", names), tmp_path / "cache", "daisy", "tulip")
 
 
-def test_a_backslash_may_be_part_of_a_class_name(tmp_path: Path) -> None:
+def test_backslashes_separate_folders_only_if_slashes_do_not(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "images.tar", list_names("x^ \\frac", "a$b$"))
     assert_read(archive, tmp_path / "cache", "x^ \\frac", "a$b$")
     assert separate(["train\\a\\1.png"]) == ["train/a/1.png"]

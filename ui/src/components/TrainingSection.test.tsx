@@ -172,7 +172,7 @@ test("the form sends null for empty fields, and shows the run that it started", 
   expect(openStreams()).toEqual([other.urls.events]);
 });
 
-test("a run that the service refuses shows the problem", async () => {
+test("the form shows the problem if the service refuses the run", async () => {
   answer = () =>
     Response.json(
       { title: "Too many trainings are waiting", detail: "Cancel one of them." },
