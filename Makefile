@@ -55,7 +55,7 @@ compose-test: ## Build, start, test, scale and stop a separate system with Docke
 	@scripts/bootstrap tests
 	@$(RUN) pytest tests/compose -m docker
 
-train: ## Train and publish a model (DATA=folder or archive; RECIPE=balanced; TRAIN_FLAGS=--help)
+train: ## Train and publish a model (DATA=folder or archive; RECIPE=fast, balanced or accurate; TRAIN_FLAGS=--help)
 	@scripts/bootstrap torch
 	@$(KEEP_MEMORY) $(RUN) python -m training.train $(RUN_FLAGS)
 

@@ -187,8 +187,8 @@ def apply_schema(config: Config) -> None:
             f"another schema.sql made the database in {config.state / 'postgres'}.\n"
             "To start with an empty history: `make down`, then remove that folder. To keep the history, "
             f"change the database by hand; it runs: psql -h 127.0.0.1 -p {config.ports['postgres']} -U cifar "
-            f"cifar (the password is `postgres` in {config.state / 'secrets.json'}). Finish with COMMENT ON "
-            f"DATABASE cifar IS '{origin}', then `make down` and `make up`."
+            f"cifar (the password is under `postgres` in {config.state / 'secrets.json'}). Finish with "
+            f"COMMENT ON DATABASE cifar IS '{origin}', then `make down` and `make up`."
         )
     passwords = "".join(
         f"ALTER ROLE {user} PASSWORD '{config.secrets[f'database_{user}']}';"

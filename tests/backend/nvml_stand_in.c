@@ -1,13 +1,14 @@
 /* A libnvidia-ml.so.1 with two GPUs, so that pynvml's own code runs without a driver.
 
-   It behaves as the file named by NVML_STAND_IN says, read again at each call, one rule a line:
+   The environment variable NVML_STAND_IN names a file of rules, one a line. Each call reads it again:
 
        <function or *> <GPU or *> <NVML's error code, or "hang">
        mig <GPU> on
        latin-1 <GPU or *> on             (names have a letter that is not UTF-8)
 
-   A call hangs as long as its rule is in the file. The first rule that matches counts. Each call is noted
-   in the file of the same name with ".calls" at the end. */
+   A call hangs as long as its rule is in the file. The first rule that matches counts. If a function
+   concerns no GPU, such as nvmlShutdown, the rule's second word must be *. The name of each called function
+   is added to the file of the same name with ".calls" at the end. */
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -68,4 +68,4 @@ def test_the_dashboard_s_datasource_and_folder_are_provisioned() -> None:
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
     assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"]}
     (provider,) = yaml.safe_load((provisioning / "dashboards/files.yml").read_text())["providers"]
-    assert provider["options"]["path"] == "/etc/grafana/dashboards"
+    assert provider["options"]["path"] == "/etc/grafana/dashboards"  # compose.yaml mounts the folder there
