@@ -37,7 +37,10 @@ class Listener:
     async def _listen(self, on_connect: Callable[[], None]) -> None:
         """Listen over one connection until it breaks."""
         connection = await asyncpg.connect(
-            self._database_url, timeout=TIMEOUT_SECONDS, command_timeout=TIMEOUT_SECONDS
+            self._database_url,
+            timeout=TIMEOUT_SECONDS,
+            command_timeout=TIMEOUT_SECONDS,
+            server_settings={"application_name": "backend listener"},
         )
         closed = asyncio.Event()
         connection.add_termination_listener(lambda _: closed.set())

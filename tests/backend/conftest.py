@@ -88,9 +88,9 @@ class Reader:
 
 async def cut_listeners(database: asyncpg.Connection) -> None:
     """End the listening connections of all backends."""
-    await database.execute(
-        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-           WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"""
+    assert await database.fetch(
+        """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+           WHERE application_name = 'backend listener'"""
     )
 
 

@@ -67,7 +67,7 @@ def run_part(part: str, options: Options, seconds: float) -> list[Finding]:
         return [show(Finding(part, "failed", f"No time was left of {options.seconds:.0f} s."))]
     command = [sys.executable, "-m", f"tests.gpu.{part}", options.encode()]
     environment = os.environ | (ONE_THREAD if options.tiny else {})
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=log, encoding="utf-8", errors="replace", process_group=0,
