@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 ORDINARY_PIXELS, ORDINARY_SECONDS = 16_000_000, 1  # of CPU time; ordinary files took 0.5 s at most
 ORDINARY_PROCESSES = 2
-# An animated lossless WebP needed the most memory: 20 bytes a pixel, and 50 MB more.
+# An animated lossless WebP needed the most memory: 20 bytes a pixel, and 50 MB more. The limit leaves room.
 BYTES_A_PIXEL, OTHER_BYTES = 20, 128 * 2**20
 WALL_FACTOR = 4  # seconds of wall time for each second of CPU time, since processes share cores
 STOP_SECONDS = 0.5
@@ -49,7 +49,7 @@ class Lane:
         self._idle = [await self._launch() for _ in range(self._size)]
 
     async def stop(self) -> None:
-        """End the processes after the files that they are decoding."""
+        """Wait until all files are decoded or given up, then end the processes."""
         for _ in range(self._size):
             await self._turns.acquire()
         for process in self._idle:

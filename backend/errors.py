@@ -29,11 +29,11 @@ class Refusal(Enum):
 
     # Of the request.
     REQUEST_TOO_LARGE = 413, "Request too large"
-    NO_FILE = 422, "No file in the request"  # no part named `file`, or not multipart at all
+    NO_FILE = 422, "No file in the request"  # no part named `file`, or no readable multipart body
     TOO_MANY_FILES = 413, "Too many files"
     NOTHING_ACCEPTED = 422, "No file could be accepted"  # all of several files were refused
     KEY_REUSED = 422, "Idempotency key already used"  # with other images
-    BAD_PARAMETER = 422, "Bad parameter"  # in the query, a header or the body
+    BAD_PARAMETER = 422, "Bad parameter"  # in the path, the query, a header or the body
     UNKNOWN_PREDICTION = 404, "Unknown prediction"
     UNKNOWN_TRAINING = 404, "Unknown training"
     UNKNOWN_MODEL = 404, "Unknown model"  # no worker has found this version

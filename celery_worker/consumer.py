@@ -51,8 +51,8 @@ class Consumer(celery_consumer.Consumer):
     A malformed message is rejected, so the broker dead-letters it. Celery would acknowledge some kinds, which
     loses them. Other kinds would end the worker, and it would receive the same message after its restart.
 
-    Events of tasks are sent ten times a second. Celery would send them at each turn of its loop, which took a
-    fifth of the worker's CPU time outside the model, and also more CPU time in the broker and in Flower.
+    Events of tasks are collected for 0.1 s and sent together. Celery would send them at each turn of its
+    loop, which took a fifth of the worker's CPU time outside the model, and more in the broker and in Flower.
     """
 
     class Blueprint(celery_consumer.Consumer.Blueprint):

@@ -31,7 +31,7 @@ def connect(url: str, name: str, options: str | None = None) -> psycopg.Connecti
         keepalives_idle=5,
         keepalives_interval=5,
         keepalives_count=2,
-        tcp_user_timeout=10_000,  # in milliseconds; all others are in seconds
+        tcp_user_timeout=10_000,  # in milliseconds; the other times are in seconds
     )
 
 

@@ -11,8 +11,8 @@ from images.errors import TooManyPixels
 class Picture:
     """The image that a format's reader returns.
 
-    `orientation` is EXIF's, 1 to 8. `white` is the value of white in grey images of more than 8 bits; None:
-    the lowest value is black and the highest white. If `inverted`, black and white are exchanged.
+    `orientation` is EXIF's, 1 to 8. The rest is for grey images of more than 8 bits. `white` is the value of
+    white; None: the lowest value is black, the highest white. If `inverted`, black and white are exchanged.
     """
 
     image: Image.Image

@@ -3,13 +3,13 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import asyncpg
 import pytest
 from onnx import TensorProto, helper
 
 from inference import watcher as watching
-from inference.classifier import Classifier
 from tests.conftest import activate
 from tests.inference.artifacts import OTHER, make_check, make_model, publish
 from tests.inference.conftest import MakeWatcher, fetch, serving, settle
@@ -39,7 +39,7 @@ async def test_a_broken_version_is_refused_with_a_reason_and_a_next_step(
     watcher.turn()
     row = await fetch(database, "v2")
     assert words in row["error"]
-    assert row["error"].endswith("in the card.")
+    assert row["error"].endswith("in the card.")  # the end of NEXT_STEP
     assert row["activated_at"] is None
     assert serving(watcher) == "v1"
 
@@ -152,10 +152,10 @@ async def test_a_worker_with_an_empty_models_folder_refuses_no_version(
     assert (await fetch(database, "v1"))["error"] is None
 
 
-async def test_an_error_of_the_machine_refuses_no_version(
+async def test_a_version_that_fails_because_of_the_machine_is_not_refused_and_is_tried_again_later(
     make_watcher: MakeWatcher, database: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> Classifier:
+    def fail(*_: object) -> NoReturn:
         raise MemoryError("the machine has no memory left")
 
     publish(tmp_path, "v1")

@@ -24,7 +24,7 @@ def read_images(size: str) -> list[bytes]:
 
 
 def enlarge(file: Path, seed: int) -> bytes:
-    """A JPEG of 640 x 480 pixels with noise like a camera's. Without noise it would have 15 kB."""
+    """A JPEG of 640 x 480 pixels with noise like a camera's. Without noise it would have about 20 kB."""
     with Image.open(file) as small:
         smooth = np.asarray(small.convert("RGB").resize(PHOTO, Image.Resampling.BICUBIC), np.float32)
     grain = np.random.default_rng(seed).normal(0, GRAIN, (*smooth.shape[:2], 1))

@@ -15,6 +15,7 @@ def test_learning_rates_fall_to_zero_and_the_rate_of_the_whitening_bias_falls_fa
     optimizers = Optimizers(net, steps=80, whiten_steps=30)
 
     def step(times: int) -> list[float]:
+        """Step; returns the next learning rates of the whitening bias, other biases, head and filters."""
         for _ in range(times):
             for parameter in net.parameters():
                 parameter.grad = torch.zeros_like(parameter)
