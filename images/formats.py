@@ -40,7 +40,7 @@ ENDINGS = {
     ".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs",
     ".pbm", ".pgm", ".ppm", ".pnm", ".pfm",
 }  # fmt: skip
-"""The endings of files of these formats and of PPM, in lower case."""
+"""The endings of files in FORMATS and of those that `images/ppm.py` reads, in lower case."""
 LONGEST_BEGINNING = 256  # bytes; a list of compatible brands is shorter
 
 

@@ -1,4 +1,4 @@
-"""Read a PPM, PGM, PBM or PFM. Data sets may hold these formats; uploads may not."""
+"""Read a PPM, PGM, PBM or grey PFM. Data sets may hold these formats; uploads may not."""
 
 from io import BytesIO
 

@@ -101,11 +101,11 @@ def write_onnx(model: Served, path: Path, created: str) -> None:
 
 
 def quantise(model: Path, quantised: Path, images: Images) -> None:
-    """Write the int8 form of a float32 ONNX file, whose ranges are measured on `images` (count, 32, 32, 3).
+    """Write the int8 form of a float32 ONNX file, with ranges measured on the first 600 `images`.
 
     The first convolution and the last matrix product stay in float32: they cost little, and in int8 they
     would lose the most accuracy. Weights have seven bits (`reduce_range`): with eight, sums overflow on CPUs
-    with AVX2 but no VNNI.
+    with AVX2 but no VNNI. `images` has the shape (count, 32, 32, 3).
     """
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the quantiser prints
         prepared = Path(folder) / "prepared.onnx"

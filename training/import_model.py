@@ -1,9 +1,9 @@
 """Publish a torch module of your own: `make import-model MODULE=file.py:function DATA=images`.
 
 The function takes no argument and returns a trained `torch.nn.Module`. The module maps float images (batch,
-3, 32, 32), RGB from 0 to 1, to logits (batch, classes), in the order of the data's classes. This command
-calibrates it on training images, exports it to ONNX, quantises it, measures it on the test images and
-publishes it.
+3, 32, 32), RGB from 0 to 1, to logits (batch, classes), with the data's classes in alphabetical order. This
+command calibrates it on training images, exports it to ONNX, quantises it, measures it on the test images
+and publishes it.
 """
 
 import argparse

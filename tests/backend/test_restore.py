@@ -54,7 +54,7 @@ async def serve_restored(serve: Serve, new_cluster: Config, settings: Settings) 
 
 
 async def collect(api: Api, last_event_id: str, last: str) -> list[tuple[str, str]]:
-    """Names and ids of the events of all predictions, up to the event of the prediction `last`."""
+    """The name and the prediction's id of each event, up to the event of the prediction `last`."""
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
     received: list[tuple[str, str]] = []
     async with aconnect_sse(api.client, "GET", "/api/events", headers=headers) as stream:

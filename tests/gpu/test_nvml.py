@@ -7,6 +7,7 @@ import pytest
 from backend.schemas.health import Gpu
 from tests.gpu.nvml import MIB, compare, parse_smi
 
+# Name; total, used and reserved memory in MiB; utilization in percent; temperature in °C; power in W.
 TEXT = "NVIDIA H100 80GB HBM3, 81559, 1200, 511, 97, 54, 612.53\n"
 H100 = Gpu(
     index=0, name="NVIDIA H100 80GB HBM3", memory_used_bytes=1711 * MIB, memory_total_bytes=81559 * MIB,
@@ -43,7 +44,7 @@ def test_a_difference_is_reported_with_both_figures(change: dict[str, Any], diff
     assert compare(H100.model_copy(update=change), smi) == [difference]
 
 
-def test_a_figure_that_nvidia_smi_lacks_may_be_missing_in_the_report() -> None:
+def test_a_figure_that_nvidia_smi_lacks_must_be_missing_in_the_report() -> None:
     (smi,) = parse_smi("NVIDIA H100 80GB HBM3, 81559, 1200, 511, [N/A], 54, [Not Supported]\n")
     assert compare(H100.model_copy(update={"utilization_percent": None, "power_w": None}), smi) == []
     assert len(compare(H100, smi)) == 2

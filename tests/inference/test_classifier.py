@@ -15,6 +15,7 @@ from inference.engine import CPU, Answers, Engine
 from inference.errors import ArtifactError
 from tests.inference.artifacts import CLASSES, make_model, make_tensors, make_weights, publish
 
+# Models whose answers are near to, and far from, the answers in the check file.
 NEAR = make_model(tensors=make_tensors(make_weights() * np.float32(1.02)))
 FAR = make_model(tensors=make_tensors(-make_weights()))
 
@@ -43,7 +44,7 @@ def test_a_loaded_model_has_the_classes_of_its_card(loader: Loader, tmp_path: Pa
 def test_an_image_is_unfamiliar_above_the_card_s_threshold(loader: Loader, tmp_path: Path) -> None:
     strict = loader.load(publish(tmp_path, "v1", unfamiliar={"energy_threshold": -3}))
     assert (strict.is_unfamiliar(-2.9), strict.is_unfamiliar(-3.1)) == (True, False)
-    assert loader.load(publish(tmp_path, "v2")).is_unfamiliar(100) is None
+    assert loader.load(publish(tmp_path, "v2")).is_unfamiliar(100) is None  # its card has no threshold
 
 
 def test_a_cpu_serves_the_int8_model_if_there_is_one(loader: Loader, tmp_path: Path) -> None:
