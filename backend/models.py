@@ -1,7 +1,7 @@
 """Models: the backend's SQL for the table `models`.
 
-A card may hold anything, because anyone can put a file into the folder of models. Parts that cannot be shown
-become null, so a card never breaks an answer.
+A card may hold anything, because users can put models of their own into the folder of models. Parts that
+cannot be shown become null, so a card never breaks an answer.
 """
 
 import asyncio

@@ -32,7 +32,7 @@ class Group:
     started: float | None = None
     """When its first batch started, by the monotonic clock."""
     outcomes: dict[UUID, Outcome | None] = field(default_factory=dict[UUID, Outcome | None])
-    """The outcomes so far. None: the prediction was skipped."""
+    """The outcomes so far. None: skipped, because the row had ended, was deleted or was claimed again."""
 
     def __post_init__(self) -> None:
         self.waiting = list(self.request_ids)

@@ -72,8 +72,8 @@ class Sieve:
     def list_classes(self, part: Path) -> dict[str, list[Path]]:
         """The folders of each class, by the name of the class. Raises DataError if there is no class.
 
-        macOS may store a letter and its accent as two characters (NFD), other systems as one (NFC). Both
-        names are the same class.
+        `part` is the folder train/ or test/. macOS may store a letter and its accent as two characters (NFD),
+        other systems as one (NFC). Both names are the same class.
         """
         classes: dict[str, list[Path]] = defaultdict(list)
         for entry in self._list(part) if part.is_dir() else ():
@@ -165,7 +165,7 @@ def _show(path: Path) -> str:
 
 
 def _is_meant_as_image(file: Path, error: ImageError) -> bool:
-    """Whether a file that cannot be decoded counts as a damaged image.
+    """Whether a file that cannot be decoded counts as an unreadable image.
 
     It does if its ending is one of ENDINGS. A file with an unknown ending counts if its content
     begins like an image. A file with the ending of another type does not count: a text may begin with "BM" or

@@ -61,7 +61,7 @@ async def test_a_lone_prediction_is_shown_under_its_id_once_it_is_received(
     await eventually(partial(shown, id, {"SUCCESS"}))
 
 
-async def test_flower_shows_a_lone_prediction_under_its_id_with_its_label(
+async def test_flower_shows_a_lone_prediction_under_its_id_with_label_and_confidence(
     system: Config, client: httpx.AsyncClient
 ) -> None:
     await eventually(partial(flower_shows_a_task, system, client), 30)

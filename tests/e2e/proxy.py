@@ -43,12 +43,12 @@ async def run_backend(*, answers: bool) -> AsyncGenerator[Backend]:
 async def run_server(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncGenerator[str]:
-    """Serve each connection with `serve`; yields the `server` line for nginx, which may disconnect early."""
+    """Serve each connection with `serve`; yields the `server` line for nginx's configuration."""
     connections: set[asyncio.Task[None] | None] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.add(asyncio.current_task())
-        with suppress(asyncio.IncompleteReadError):
+        with suppress(asyncio.IncompleteReadError):  # nginx may disconnect early
             await serve(reader, writer)
         writer.close()
         await writer.wait_closed()

@@ -1,7 +1,7 @@
 """The child process that trains one run: its reports, and its end.
 
 The worker writes one line to the child's standard input to allow the child to publish. If the worker is
-killed, this input closes, and the child exits.
+killed, this input closes, and a child that trains exits.
 """
 
 import json
@@ -98,7 +98,7 @@ class Child:
             logger.warning("the child has published, but does not end", extra=self._log)
 
     def stop(self) -> None:
-        """End the child with SIGTERM, and two seconds later with SIGKILL."""
+        """End the child with SIGTERM, and with SIGKILL if it still runs two seconds later."""
         if self._process.poll() is not None:
             return
         self._signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What happens to a run when its worker stops, is killed or starts again."""
+"""How the worker starts and ends, and what happens to its run."""
 
 import asyncio
 import subprocess
@@ -46,7 +46,7 @@ async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_r
     assert len(own.children) == 2
 
 
-async def test_the_next_attempt_reports_an_epoch_that_the_first_worker_did_not_read(
+async def test_the_next_attempt_reports_an_epoch_that_the_first_one_did_not_report(
     own: Worker, trainings: OtherServices
 ) -> None:
     await trainings.serve()
