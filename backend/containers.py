@@ -1,7 +1,7 @@
 """The containers of this deployment, read from Docker.
 
-A socket proxy allows only four calls. Docker's answers also hold environment variables and labels, so only
-the fields of `Container` are passed on.
+A socket proxy allows only four calls of Docker's API (compose.yaml). The answers also hold environment
+variables and labels, so only the fields of `Container` are passed on.
 """
 
 import asyncio

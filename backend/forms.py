@@ -16,7 +16,7 @@ FIELD = "file"
 MAX_OTHER_PARTS = 1000
 MAX_HEADERS = 100  # of one part. Browsers send two headers, mail and batch tools send about twelve.
 MAX_HEADER_BYTES = 16 * 1024  # of one header; a name of 255 characters takes up to 3 kB in `filename*`
-SHOWN_PARTS, SHOWN_CHARACTERS = 10, 40  # the most that an error text shows
+SHOWN_PARTS, SHOWN_CHARACTERS = 10, 40  # in an error text: parts, and characters of a part's name
 MALFORMED = (LookupError, TypeError, ValueError)  # errors of `email` for malformed parameters
 ENCODINGS = {"", "binary", "8bit", "7bit"}  # encodings that leave the bytes as they are
 
@@ -149,7 +149,7 @@ def read_filename(segment: MultipartSegment) -> str | None:
     """The file name from the client. `filename*` (RFC 5987) takes precedence over `filename`."""
     header = dict(segment.headerlist)["Content-Disposition"]
     if segment.filename is not None and 'filename="' in header.lower() and "filename*" not in header.lower():
-        return decode_text(segment.filename)  # the parser decodes %22, as browsers write "
+        return decode_text(segment.filename)  # browsers write " as %22, which the parser decodes
     head = Message()
     head["Content-Disposition"] = header
     try:
@@ -164,7 +164,7 @@ def read_filename(segment: MultipartSegment) -> str | None:
 
 
 def decode_text(text: str) -> str:
-    """Decode text whose bytes were read as Latin-1: UTF-8, or else the code page 1252 of Windows."""
+    """Decode text whose bytes were read as Latin-1: as UTF-8, else as Windows-1252, else as Latin-1."""
     for charset in ("utf-8", "cp1252"):
         try:
             return text.encode("latin-1").decode(charset)

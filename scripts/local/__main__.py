@@ -98,7 +98,7 @@ def logs() -> int:
 
 
 def wait_for_health(config: Config) -> None:
-    """Print what is missing until the system is healthy. Raises SetupError after START_SECONDS."""
+    """Print what is missing until predictions can be served. Raises SetupError after START_SECONDS."""
     deadline = time.monotonic() + stack.START_SECONDS
     printed, missing = "", ["backend"]
     while time.monotonic() < deadline:

@@ -54,7 +54,8 @@ async def backend(servers: Config, database: asyncpg.Connection) -> AsyncGenerat
 
 
 async def purge(servers: Config) -> None:
-    async with await aio_pika.connect(servers.broker_url("worker")) as broker:  # the backend may not purge
+    # RabbitMQ lets a user purge the queues that the user may read.
+    async with await aio_pika.connect(servers.broker_url("worker")) as broker:
         channel = await broker.channel()
         for name in (INTERACTIVE, BULK):
             await (await channel.get_queue(name, ensure=False)).purge()

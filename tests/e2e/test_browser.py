@@ -40,7 +40,7 @@ async def test_a_file_that_is_no_image_is_refused_and_its_neighbour_is_classifie
     await expect(page.locator(".card", has_text="frog.jpg").locator(".headline")).to_contain_text("frog")
 
 
-async def test_an_upload_appears_live_in_another_browser(page: Page, system: Config) -> None:
+async def test_an_upload_of_another_client_appears_live_in_the_browser(page: Page, system: Config) -> None:
     await page.goto("/")
     await expect(page.locator(".connection")).to_contain_text("Live")
     files = {"file": ("from curl.jpg", (SAMPLES / "horse.jpg").read_bytes())}

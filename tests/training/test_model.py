@@ -44,7 +44,7 @@ def test_the_network_of_each_recipe_has_its_documented_size(recipe: str, million
 
 
 @pytest.mark.parametrize(("padding", "side"), [(0, 3), (1, 4)])
-def test_padding_the_whitening_gives_features_of_four_pixels_a_side(padding: int, side: int) -> None:
+def test_features_are_three_pixels_wide_or_four_if_the_whitening_is_padded(padding: int, side: int) -> None:
     net = Net(10, (8, 8, 8), depth=2, padding=padding).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():

@@ -56,7 +56,8 @@ def test_a_class_may_have_any_name() -> None:
 def test_a_long_name_is_shortened_in_the_middle() -> None:
     names = ["x" * 100, "Dactylorhiza fuchsii subsp. okellyi"]
     assert pictures.make_drawable(names)[1] == "Dactylorhiza fu… okellyi"
-    assert len(pictures.draw(answers(50, 2), names, CURVE)) == 4  # the layout warns if there is no room
+    # If there were no room, the layout would warn, and a warning fails the test.
+    assert len(pictures.draw(answers(50, 2), names, CURVE)) == 4
 
 
 def write_font(path: Path, family: str, letters: str) -> None:
@@ -118,7 +119,8 @@ def test_letters_that_one_font_lacks_are_taken_from_another(
         fonts.append(str(tmp_path / name))
     assert read_ticks(NAMES) == NAMES
     assert pictures.find_fonts() == ("DejaVu Sans", "Two Scripts", "Dogs")
-    assert len(pictures.draw(answers(50, len(NAMES)), NAMES, CURVE)) == 4  # and no warning of a missing glyph
+    # A missing glyph would cause a warning, and a warning fails the test.
+    assert len(pictures.draw(answers(50, len(NAMES)), NAMES, CURVE)) == 4
     assert caplog.text == ""
 
 
@@ -128,7 +130,7 @@ def test_a_dollar_and_a_backslash_in_a_name_start_no_formula() -> None:
     assert titles and not any(title.get_parse_math() for title in titles)
 
 
-def test_a_model_without_a_mistake_has_an_empty_sheet() -> None:
+def test_the_sheet_of_a_model_without_a_mistake_counts_0_mistakes() -> None:
     figure = pictures.draw_mistakes(answers(20, 2, right=True), ["a", "b"])
     assert "0 mistakes" in figure.get_suptitle()
 
