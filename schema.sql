@@ -45,9 +45,9 @@ CREATE TABLE predictions (
 -- Pixels do not compress, so PostgreSQL does not try.
 ALTER TABLE predictions ALTER COLUMN pixels SET STORAGE EXTERNAL;
 
--- Search for a part of the file name. Uploads are not slowed down, because a row enters the index with its outcome.
--- New entries wait in a list. The write that makes the list longer than 512 kB sorts it into the index, which takes
--- about 30 ms for 1,000 rows (docs/decisions/0024).
+-- Search for a part of the file name (docs/decisions/0024). Uploads are not slowed down, because a row enters the index
+-- with its outcome. New entries wait in a list. The write that makes the list longer than 512 kB sorts it into the
+-- index, which takes about 30 ms for 1,000 rows.
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE INDEX predictions_by_filename ON predictions USING gin (filename gin_trgm_ops)
     WITH (gin_pending_list_limit = 512) WHERE completed_at IS NOT NULL;
@@ -165,7 +165,7 @@ CREATE TABLE epochs (
     loss                double precision NOT NULL,      -- mean cross-entropy of the training images
     accuracy            double precision NOT NULL,      -- on the augmented training images
     validation_accuracy double precision NOT NULL,      -- on the held-out training images
-    learning_rate       double precision NOT NULL,      -- of the filters, at the end of the epoch
+    learning_rate       double precision NOT NULL,      -- of the convolution filters, at the end of the epoch
     images_per_second   double precision NOT NULL,
     seconds_left        double precision NOT NULL,      -- estimated time to the end of the last epoch
     "timestamp"         timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -22,7 +22,7 @@ class Epoch:
     loss: float  # mean cross-entropy of a training image
     accuracy: float  # on the augmented training images
     validation_accuracy: float  # on held-out images
-    learning_rate: float  # of the filters, at the last step
+    learning_rate: float  # of the convolution filters, at the last step
     images_per_second: float
     seconds_left: float  # until the last epoch ends, estimated
 
@@ -84,7 +84,7 @@ class Terminal(Report):
         sys.stdout.flush()  # a pipe would get the lines only at the end
 
     def published(self, artifact: Path, card: dict[str, Any]) -> None:
-        print(f"published {artifact}: accuracy {card['accuracy']:.2%} on the test images, as served")
+        print(f"published {artifact}: model.onnx has {card['accuracy']:.2%} accuracy on the test images")
 
     def failed(self, error: CommandError) -> None:
         self._bar.close()

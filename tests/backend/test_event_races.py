@@ -1,4 +1,7 @@
-"""Readers that join while events are read: before the query, or before its answer is processed."""
+"""Streams and waiting requests that begin while a read of events or predictions is held.
+
+The read is held before its query, or after its query and before the answer is processed.
+"""
 
 import asyncio
 import json
@@ -14,7 +17,7 @@ from tests.conftest import eventually
 
 
 class Hold:
-    """Holds a read of the event log, before or after its query, until `release`."""
+    """Holds each call of one method of the event log, before or after its query, until `release`."""
 
     def __init__(self, api: Api, monkeypatch: pytest.MonkeyPatch, name: str, moment: str) -> None:
         self.reached = asyncio.Event()

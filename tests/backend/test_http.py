@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import pytest
 from fastapi import Response
@@ -83,7 +82,7 @@ async def test_a_client_that_disconnects_during_an_upload_is_no_error(
 
 
 async def test_an_exception_after_a_complete_answer_keeps_the_connection() -> None:
-    """The end of a dependency can raise such an exception."""
+    """A dependency of FastAPI can raise such an exception after its `yield`."""
     sent: list[Message] = []
 
     async def answer_and_break(scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,9 +102,7 @@ async def test_an_exception_after_a_complete_answer_keeps_the_connection() -> No
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
 
 
-async def test_an_incomplete_answer_ends_its_connection(
-    api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_incomplete_answer_ends_its_connection(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the client would take the answer for complete."""
 
     async def break_off() -> AsyncGenerator[bytes]:
@@ -194,6 +191,9 @@ async def test_an_address_that_does_not_exist_has_no_options(api: Api) -> None:
     assert_problem(await api.client.options("/api/no-such"), 404, "/docs")
 
 
+# Extra slashes.
+
+
 @pytest.mark.parametrize("path", ["/api/predict/", "//api//predict", "/api/predict//"])
 async def test_an_upload_with_extra_slashes_is_accepted(api: Api, cat: bytes, path: str) -> None:
     answer = await api.client.post(api.client.base_url.copy_with(raw_path=path.encode()), files={"file": cat})
@@ -203,6 +203,6 @@ async def test_an_upload_with_extra_slashes_is_accepted(api: Api, cat: bytes, pa
 @pytest.mark.parametrize(
     "path", ["/api/models/", "/api/predictions//?limit=1", "/openapi.json/", "/api/health/live/"]
 )
-async def test_a_slash_at_the_end_changes_nothing(api: Api, path: str) -> None:
+async def test_an_address_with_slashes_at_its_end_is_answered_without_a_redirect(api: Api, path: str) -> None:
     answer = await api.client.get(path)
     assert (answer.status_code, answer.history) == (200, [])

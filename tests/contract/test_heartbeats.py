@@ -1,4 +1,4 @@
-"""The heartbeats: the backend reads those of both workers, with the fields that the workers' tasks add."""
+"""The backend reads the heartbeats of both workers, with the fields that the inference worker's task adds."""
 
 import json
 from typing import Any

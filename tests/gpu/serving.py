@@ -94,7 +94,8 @@ def run(options: Options) -> None:
 def read_images(options: Options, found: Artifact) -> Split:
     """The test images of `--images`, else of `--data`, else of CIFAR-10.
 
-    In the tiny version, and if no data set can be read: the version's reference images, labelled by itself.
+    In a tiny run without `--images`, and if no data set can be read: the model's reference images. Their
+    labels are the model's own answers.
     """
     if options.images:
         return Split(*image_file.read(options.images))

@@ -54,7 +54,7 @@ def test_crops_reach_every_place_within_the_shift() -> None:
     assert len(places) == 18
 
 
-def test_outliers_follow_the_images_and_their_targets_are_uniform() -> None:
+def test_outliers_follow_the_images_with_uniform_targets_and_labels_are_smoothed() -> None:
     images = np.zeros((100, 32, 32, 3), dtype=np.uint8)
     batches = Batches(make_plan(FAST, images, np.arange(100)), CPU)
     ((views, targets, indices),) = list(batches.epoch(0))
@@ -83,7 +83,7 @@ def test_a_square_is_cut_out_of_each_image() -> None:
     assert cut[0, :, :8, 24:].abs().sum() == cut[1, :, 20:28, :8].abs().sum() == 0
 
 
-def test_a_small_data_set_has_small_batches_so_that_an_epoch_has_several_steps() -> None:
+def test_a_small_data_set_has_smaller_batches() -> None:
     def steps(count: int) -> int:
         images = np.zeros((count, 32, 32, 3), dtype=np.uint8)
         return len(Batches(make_plan(FAST, images, np.zeros(count, dtype=np.int64)), CPU))

@@ -41,7 +41,7 @@ def test_the_progress_of_the_installer_becomes_the_phase(
 
 def test_the_last_line_of_a_failed_installer_is_quoted(tmp_path: Path) -> None:
     with pytest.raises(InstallError, match=r"could not be installed: no space left\. Check the network"):
-        install.install(write_installer(tmp_path, "echo 'no space left'; exit 1"))
+        install.install(write_installer(tmp_path, "echo resolving; echo 'no space left'; exit 1"))
 
 
 def test_packages_are_missing_if_one_of_them_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_packages_are_missing_if_one_of_them_is_not_installed(monkeypatch: pytes
     assert install.is_missing()
 
 
-def test_a_package_that_was_being_installed_at_a_cancel_is_installed_again(
+def test_a_package_that_a_cancel_left_incomplete_is_missing_and_gets_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages = tmp_path / "venv/lib/python3/site-packages"
