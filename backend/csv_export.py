@@ -24,7 +24,7 @@ def _text(column: str) -> str:
 def _time(column: str) -> str:
     """ISO 8601 in UTC, with microseconds if there are any, as in JSON. Infinity becomes an empty cell."""
     text = f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"')"""
-    return f"replace({text}, '.000000Z', 'Z')"
+    return f"replace({text}, '.000000Z', 'Z')"  # \: above is SQLAlchemy's escape for a colon
 
 
 # The SQL of each cell.

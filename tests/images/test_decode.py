@@ -112,7 +112,7 @@ def test_an_unusable_file_is_refused(make: Callable[[], bytes], error: type[Imag
         (b"hello", "not JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF"),
     ],
 )
-def test_an_unsupported_format_is_named_in_the_refusal(head: bytes, name: str) -> None:
+def test_a_refusal_names_the_unsupported_format_or_lists_the_supported_ones(head: bytes, name: str) -> None:
     with pytest.raises(UnknownFormat, match=f"{name}.*Convert it to one"):
         decode(head + bytes(99), LIMIT)
 

@@ -46,14 +46,14 @@ class Rows:
 
 
 class ClaimedElsewhere(Rows):
-    """A table in which another worker has claimed the ids of `lost`, so their outcomes change nothing."""
+    """A table in which another worker has claimed the ids `claimed`, so their outcomes change nothing."""
 
-    def __init__(self, rows: dict[UUID, bytes], lost: set[UUID]) -> None:
+    def __init__(self, rows: dict[UUID, bytes], claimed: set[UUID]) -> None:
         super().__init__(rows)
-        self.lost = lost
+        self.claimed = claimed
 
     def write(self, outcomes: Sequence[Outcome], forward_pass: ForwardPass) -> set[UUID]:
-        return super().write(outcomes, forward_pass) - self.lost
+        return super().write(outcomes, forward_pass) - self.claimed
 
 
 class Model:

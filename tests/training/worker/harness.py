@@ -18,7 +18,7 @@ from scripts.local.config import REPOSITORY, Config
 from tests.conftest import ended, eventually
 from tests.training.worker.fake_train import VERSION
 
-OPTIONS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class Worker:
@@ -65,6 +65,7 @@ class Worker:
 
     @property
     def log(self) -> list[dict[str, Any]]:
+        """The log's JSON lines. Celery itself writes "worker: Warm shutdown" when it is stopped."""
         lines = self.log_file.read_text().splitlines()
         return [json.loads(line) for line in lines if line and not line.startswith("worker: ")]
 
@@ -95,7 +96,7 @@ class OtherServices:
     async def publish(self, id: object) -> None:
         headers = {"task": "training.train", "id": str(id), "root_id": str(id), "lang": "py", "retries": 0}
         headers |= {"request_id": "request-1"}
-        body = json.dumps([[str(id)], {}, OPTIONS]).encode()
+        body = json.dumps([[str(id)], {}, EMBED]).encode()
         await self.publish_raw(body, headers, "application/json")
 
     async def publish_raw(self, body: bytes, headers: dict[str, Any], content_type: str | None) -> None:
@@ -133,7 +134,7 @@ class OtherServices:
         return [row["number"] for row in await self.database.fetch(query, id)]
 
     async def serve(self, version: str = VERSION, error: str | None = None) -> None:
-        """Write the row of an inference worker that serves the model, or refuses it with this error."""
+        """Write the row of a model that an inference worker serves or, with an error, has refused."""
         await self.database.execute(
             """INSERT INTO models (version, card, error, activated_at, served_at)
                VALUES ($1, '{}', $2, clock_timestamp(), clock_timestamp())""",
