@@ -40,9 +40,10 @@ check: ## Lint, format and type checks, import rules, generated files
 
 fix: ## Format the code, regenerate files, apply the fixes of the linters
 	@scripts/bootstrap code
-	@$(RUN) ruff check --fix . && $(RUN) ruff format .
+	@$(RUN) ruff check --quiet --fix --exit-zero . && $(RUN) ruff format .
 	@$(RUN) python -m scripts.openapi ui/openapi.json
 	@scripts/npm run --silent types && scripts/npm run --silent fix
+	@$(RUN) ruff check .
 
 secrets: ## Create the secrets of Docker Compose, once
 	@scripts/make-secrets

@@ -80,9 +80,7 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
         block_width, block_height = directory.number(Tag.TileWidth, 0), directory.number(Tag.TileLength, 0)
     else:
         places_tag, sizes_tag = STRIP_TAGS[:2]
-        block_width, block_height = width, directory.number(Tag.RowsPerStrip, MAX_LONG)
-        if block_height == MAX_LONG:  # the format's own default: one strip
-            block_height = height
+        block_width, block_height = width, min(height, directory.number(Tag.RowsPerStrip, MAX_LONG))
     check_pixels(block_width, block_height, max_pixels)
     places, sizes = directory.tags.get(places_tag, ()), directory.tags.get(sizes_tag, ())
     if not all((width, height, block_width, block_height)):
@@ -99,6 +97,7 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
     _check_work(places, sizes, data, directory.number(Tag.Compression))
     unused = STRIP_TAGS if is_tiled else TILE_TAGS
     tags = directory.tags | {places_tag: places, sizes_tag: sizes}
+    tags |= {} if is_tiled else {Tag.RowsPerStrip: (block_height,)}  # decoders allocate so many rows
     return replace(directory, tags={tag: tags[tag] for tag in tags if tag not in unused})
 
 

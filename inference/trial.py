@@ -103,7 +103,7 @@ def run(content: bytes, precision: Precision, check: Check, max_batch_size: int)
     engine.answer(batch, classes)
     if (seconds := time.process_time() - started) > MAX_BATCH_SECONDS:
         over = f"more than {MAX_BATCH_SECONDS:.0f}"
-        raise ArtifactError(f"a batch of {max_batch_size} takes {seconds:.0f} s of CPU time, {over}")
+        raise ArtifactError(f"a batch of {max_batch_size} takes {seconds:.1f} s of CPU time, {over}")
 
 
 if __name__ == "__main__":

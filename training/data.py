@@ -80,7 +80,7 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
     _check_every_class(root / "test", classes, test.labels.tolist(), sieve.unreadable)
     if len(train) < MIN_TRAIN_IMAGES:
         raise DataError(f"{root} holds {len(train)} training images. At least {MIN_TRAIN_IMAGES} are needed.")
-    return Dataset(name or source.name, classes, train, test, sieve.left_out)
+    return Dataset(name or source.name or source.resolve().name, classes, train, test, sieve.left_out)
 
 
 def _find_root(folder: Path) -> Path:

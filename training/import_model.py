@@ -82,10 +82,11 @@ def check_logits(net: nn.Module, classes: int) -> None:
     """Check that the logits are finite and have the shape (batch, classes). Raises ModuleError."""
     with torch.inference_mode():
         logits = net(torch.zeros(2, 3, INPUT_SIZE, INPUT_SIZE))
-    if tuple(logits.shape) != (2, classes):
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if shape != (2, classes):
         raise ModuleError(
-            f"For two images the module returns the shape {tuple(logits.shape)}. "
-            f"The data has {classes} classes, so the shape must be (2, {classes})."
+            f"For two images the module returns {shape}. The data has {classes} classes, so it must return a "
+            f"tensor of the shape (2, {classes})."
         )
     if not logits.isfinite().all():
         raise ModuleError("For black images the module returns numbers that are not finite.")

@@ -49,7 +49,7 @@ async def test_an_accepted_upload_is_one_line_with_the_ids_of_request_and_predic
 
 
 async def test_the_task_message_holds_the_id_of_the_request(api: Api, cat: bytes, servers: Config) -> None:
-    reader = await aio_pika.connect(servers.broker_url("backend"))
+    reader = await aio_pika.connect(servers.broker_url("worker"))
     try:
         queue = await (await reader.channel()).declare_queue("inference", passive=True)
         await queue.purge()

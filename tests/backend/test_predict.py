@@ -54,7 +54,7 @@ async def test_the_files_of_a_request_share_one_message_in_the_right_queue(
     database: asyncpg.Connection,
     servers: Config,
 ) -> None:
-    reader = await aio_pika.connect(servers.broker_url("backend"))
+    reader = await aio_pika.connect(servers.broker_url("worker"))
     async with reader:
         queue = await (await reader.channel()).declare_queue(queue_name, passive=True)
         await queue.purge()

@@ -205,7 +205,7 @@ async def test_the_relay_publishes_lost_messages_at_its_tick_and_then_waits(
     async def published() -> bool:
         return (await api.services.broker.inspect(queue)).depth > 0
 
-    reader = await aio_pika.connect(servers.broker_url("backend"))
+    reader = await aio_pika.connect(servers.broker_url("training" if queue == TRAINING else "worker"))
     async with reader:
         messages = await (await reader.channel()).declare_queue(queue, passive=True)
         await messages.purge()

@@ -61,7 +61,7 @@ async def perform(config: Config, user: str, action: Action) -> None:
             ("flower", action)
             for action in (publish_a_task, publish_a_celery_event, take_a_task, take_a_bulk_task)
         ),
-        ("backend", publish_a_celery_event),
+        *(("backend", action) for action in (publish_a_celery_event, take_a_task, take_a_bulk_task)),
         *((user, publish_a_task) for user in ("worker", "training")),
         ("training", take_a_task),
     ],

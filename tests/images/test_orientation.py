@@ -148,7 +148,7 @@ def test_each_orientation_is_turned_upright(orientation: int, kind: str) -> None
 @pytest.mark.parametrize(
     "entry",
     [
-        (ORIENTATION, 5, 1, b"\x1c\0\0\0"),  # a rational number
+        (ORIENTATION, 5, 1, b"\x1a\0\0\0"),  # a rational number: the offset of 6/1
         (ORIENTATION, 2, 2, b"6\0\0\0"),  # text
         (ORIENTATION, 4, 1, b"\6\0\0\0"),  # LONG
         (ORIENTATION, SHORT, 2, b"\6\0\6\0"),
@@ -159,7 +159,7 @@ def test_each_orientation_is_turned_upright(orientation: int, kind: str) -> None
 )
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_an_invalid_orientation_turns_nothing(kind: str, entry: Entry) -> None:
-    body = struct.pack("<H", 1) + struct.pack("<HHI", *entry[:3]) + entry[3] + bytes(12)
+    body = struct.pack("<HHHI", 1, *entry[:3]) + entry[3] + bytes(4) + struct.pack("<II", 6, 1)
     assert decode(put(kind, b"II*\0\x08\0\0\0" + body), SIDE * SIDE) == NOISE.tobytes()
 
 

@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 from onnx import TensorProto, helper
 
-from inference import watcher as watching
 from tests.conftest import activate
 from tests.inference.artifacts import OTHER, make_check, make_model, publish
 from tests.inference.conftest import MakeWatcher, fetch, serving, settle
@@ -168,7 +167,6 @@ async def test_a_version_that_fails_because_of_the_machine_is_not_refused_and_is
     assert await fetch(database, "v2") is None
     watcher.turn()  # too early for the next try
     assert await fetch(database, "v2") is None
-    monkeypatch.setattr(watching, "LATER_SECONDS", 0)
     watcher._later.clear()
     watcher.turn()
     assert serving(watcher) == "v2"

@@ -132,7 +132,7 @@ def test_a_dollar_and_a_backslash_in_a_name_start_no_formula() -> None:
 
 def test_the_sheet_of_a_model_without_a_mistake_counts_0_mistakes() -> None:
     figure = pictures.draw_mistakes(answers(20, 2, right=True), ["a", "b"])
-    assert "0 mistakes" in figure.get_suptitle()
+    assert "of 0 mistakes" in figure.get_suptitle()
 
 
 def test_the_sheet_shows_the_most_confident_mistakes_first() -> None:

@@ -6,7 +6,7 @@ export async function refreshModels(store: ModelStore): Promise<void> {
   try {
     store.receive(request, (await readModels()).results);
   } catch (error) {
-    store.setProblem(asProblem(error));
+    store.setProblem(request, asProblem(error));
   }
 }
 

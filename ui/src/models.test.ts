@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { ApiProblem } from "./api";
 import { isActivationPending, ModelStore } from "./models";
 import { makeModel } from "./training.fixture";
 
@@ -8,6 +9,14 @@ test("the response of an earlier request is ignored if a later one has arrived",
   store.receive(second, [makeModel({ active: true })]);
   store.receive(first, [makeModel()]);
   expect(store.getSnapshot().models[0]?.active).toBe(true);
+});
+
+test("the problem of an earlier request is ignored if the response of a later one has arrived", () => {
+  const store = new ModelStore();
+  const [first, second] = [store.nextRequest(), store.nextRequest()];
+  store.receive(second, [makeModel()]);
+  store.setProblem(first, new ApiProblem(503, "Database unavailable", "Try again."));
+  expect(store.getSnapshot().problem).toBeNull();
 });
 
 test.each([

@@ -22,7 +22,7 @@ export class ModelStore extends Store<ModelsSnapshot> {
     super({ models: [], read: false, problem: null });
   }
 
-  /** Numbers a request. Call it before the list is read, and pass the number to `receive`. */
+  /** Numbers a request. Call it before the list is read, and pass the number to `receive` or `setProblem`. */
   nextRequest(): number {
     return ++this.#latestRequest;
   }
@@ -34,7 +34,8 @@ export class ModelStore extends Store<ModelsSnapshot> {
     this.change({ models, read: true, problem: null });
   }
 
-  setProblem(problem: ApiProblem): void {
-    this.change({ problem });
+  /** Ignores the problem if the response of a later request has already arrived. */
+  setProblem(request: number, problem: ApiProblem): void {
+    if (request >= this.#latestReceived) this.change({ problem });
   }
 }

@@ -26,9 +26,9 @@ async def trainings(servers: Config) -> AsyncGenerator[OtherServices]:
     database = await asyncpg.connect(servers.database_url("cifar"), command_timeout=30)
     broker = await aio_pika.connect(servers.broker_url("backend"), timeout=30)
     await database.execute("TRUNCATE trainings, epochs, models")
-    channel = await broker.channel()
-    await (await channel.get_queue("training", ensure=False)).purge()
-    yield OtherServices(database, channel)
+    async with await aio_pika.connect(servers.broker_url("training")) as reader:  # the backend may not purge
+        await (await (await reader.channel()).get_queue("training", ensure=False)).purge()
+    yield OtherServices(database, await broker.channel())
     await database.execute(
         "UPDATE trainings SET status = 'canceled', completed_at = now() WHERE completed_at IS NULL"
     )  # so that the worker ends its run

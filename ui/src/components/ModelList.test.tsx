@@ -70,7 +70,7 @@ test("an activated model shows that no worker serves it yet, and its name gets t
 test("models that could not be read can be read again, and the focus moves to the heading", async () => {
   vi.stubGlobal("fetch", async () => Response.json({ results: [makeModel({ version: "v" })] }));
   const store = show();
-  act(() => store.setProblem(new ApiProblem(503, "Database unavailable", "Try again.")));
+  act(() => store.setProblem(store.nextRequest(), new ApiProblem(503, "Database unavailable", "Try again.")));
   const button = screen.getByRole("button", { name: "Try again" });
   button.focus();
   await act(async () => button.click());
@@ -98,6 +98,7 @@ test("the active model is shown even if the list is shortened", () => {
     makeModel({ version: `v${place}`, active: place === 8 }),
   );
   show(...models);
+  expect(screen.getByRole("article", { name: /v8/ })).toBeTruthy();
   expect(screen.getAllByRole("article")).toHaveLength(7); // the first six, and the active one
   fireEvent.click(screen.getByRole("button", { name: "Show all 9 models" }));
   expect(screen.getAllByRole("article")).toHaveLength(9);
