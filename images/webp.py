@@ -1,4 +1,4 @@
-"""Read a WebP: its image, or the first frame of an animation on its canvas."""
+"""Read a WebP (RFC 9649): its image, or the first frame of an animation on its canvas."""
 
 import struct
 from io import BytesIO
@@ -20,8 +20,8 @@ def read(data: bytes, max_pixels: int) -> Picture:
     chunks = _walk(memoryview(data)[12:])
     frame, position, canvas = chunks, (0, 0), None
     if b"ANMF" in chunks:
-        canvas = (_three(chunks[b"VP8X"], 4) + 1, _three(chunks[b"VP8X"], 7) + 1)
-        position = (2 * _three(chunks[b"ANMF"], 0), 2 * _three(chunks[b"ANMF"], 3))
+        canvas = (_read_uint24(chunks[b"VP8X"], 4) + 1, _read_uint24(chunks[b"VP8X"], 7) + 1)
+        position = (2 * _read_uint24(chunks[b"ANMF"], 0), 2 * _read_uint24(chunks[b"ANMF"], 3))
         frame = _walk(chunks[b"ANMF"][16:])
     size = _read_size(frame)
     canvas = canvas or size
@@ -44,7 +44,7 @@ def _walk(content: memoryview) -> Chunks:
     raise TooComplex(f"The WebP has more than {MAX_CHUNKS:,} chunks; open and save the image again.")
 
 
-def _three(content: memoryview, at: int) -> int:
+def _read_uint24(content: memoryview, at: int) -> int:
     """A little-endian number of three bytes."""
     return int.from_bytes(content[at : at + 3], "little")
 

@@ -33,7 +33,7 @@ FORGET = 0.1
 
 
 class BatchRunner:
-    """Runs batches with the model that is served. Each of the three stages holds one batch at a time."""
+    """Runs batches with the served model. `advance` lets a stage (read, run, write) hold only one batch."""
 
     def __init__(self, classifier: Classifier, predictions: Predictions, metrics: Metrics) -> None:
         self.predictions = predictions

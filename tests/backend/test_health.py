@@ -162,7 +162,7 @@ def gpu(detail: str | None) -> Gpu:
         ([], [gpu("it has fallen off the bus")], "degraded"),
     ],
 )
-async def test_only_a_failing_container_or_gpu_degrades_the_report(
+async def test_a_failing_container_or_gpu_degrades_the_report_and_a_stopped_container_does_not(
     containers: list[Container],
     gpus: list[Gpu],
     status: str,

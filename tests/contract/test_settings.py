@@ -1,6 +1,7 @@
-"""Every setting is in compose.yaml and docs/settings.md. If users may set it, it is also in .env.example.
+"""Each field of a service's `Settings` is in compose.yaml and docs/settings.md.
 
-The defaults of the settings that users may set are the same in all these files.
+If users may set it, it is also in .env.example, and its default is the same in all these files. The proxy's
+settings are in docs/settings.md, and with their default in .env.example (RESOLVER is not checked).
 """
 
 import re
@@ -62,7 +63,7 @@ def test_the_size_limit_of_a_request_in_local_mode_is_the_default_of_the_backend
     assert BackendSettings.model_fields["max_request_bytes"].default == MAX_REQUEST_BYTES
 
 
-def test_docker_and_local_mode_fill_in_every_value_of_the_proxy() -> None:
+def test_docker_and_local_mode_fill_in_every_value_of_the_proxy_and_its_settings_are_documented() -> None:
     names = set(re.findall(r"\$\{(\w+)\}", (REPOSITORY / "proxy/site.conf.template").read_text()))
     local = (REPOSITORY / "scripts/local/files.py").read_text()
     container = service_block("proxy") + (REPOSITORY / "proxy/Dockerfile").read_text()
