@@ -11,11 +11,11 @@ MAX_MISSED = 1000  # the most missed or unfinished predictions that a stream sen
 
 # At most `most` predictions with events after the event `after`, ordered by the latest event of each.
 # `kept` is true if no event after `after` is missing: `after` is still stored, or an event of the five
-# seconds before it. (A crash of PostgreSQL can lose the last claims and their events, `after` among them.)
-# If `kept` is false, no prediction is returned. There is always at least one row; its `number` is null if no
-# prediction is returned. A removed prediction has no `id`. `prediction_id` is null if readers must reload.
-# The upper bound of `number`, the largest bigint, excludes nothing. With it PostgreSQL expects few events and
-# uses the index.
+# seconds before it. (Numbers are times in microseconds. A crash of PostgreSQL can lose the last claims and
+# their events, perhaps `after` itself.) If `kept` is false, no prediction is returned. There is always at
+# least one row; its `number` is null if no prediction is returned. A removed prediction has no `id`.
+# `prediction_id` is null if readers must reload. The upper bound of `number`, the largest bigint, excludes
+# nothing. With it PostgreSQL expects few events and uses the index.
 READ_AFTER = f"""
 SELECT state.latest, state.kept, event.number, event.prediction_id, {COLUMNS}
 FROM (SELECT (SELECT max(number) FROM events) AS latest,

@@ -124,7 +124,7 @@ def make_plan(options: Namespace, dataset: Dataset) -> TrainingPlan:
 def write_artifact(
     fitted: loop.Fitted, plan: TrainingPlan, dataset: Dataset, device: torch.device, folder: Path
 ) -> tuple[dict[str, Any], Answers]:
-    """Write the artifact's files into `folder`; returns its card and the answers to the test images."""
+    """Write the models, reference images and weights; returns the card and the answers to the test images."""
     model = publish.calibrate(export.fold(fitted.net), MEAN, STD, plan.validation, device)
     card, answers = publish.write_files(model, dataset, plan.validation, fitted.ended, folder, plan.seed)
     write_weights(fitted.net, model.logits.temperature, dataset.classes, folder / WEIGHTS_FILE)

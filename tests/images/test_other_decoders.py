@@ -37,7 +37,7 @@ NOT_FOLLOWED = {
     ),
     r"BMP 32, alpha (zero|opaque|partial), (header|bit masks|no alpha)": (
         "ImageMagick",
-        "it takes for alpha the bytes that no mask names; Chromium does not",
+        "it uses bytes outside all masks as alpha; Chromium does not",
     ),
     r"BMP 16, (444|231|4444|1555)|BMP 32, 10 bits, alpha": (
         "ImageMagick",

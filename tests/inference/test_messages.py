@@ -132,7 +132,9 @@ def test_a_message_may_have_a_thousand_predictions(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("bad", ["x", None, 1, [ID], {"id": ID}, [[ID]]], ids=str)
-def test_ids_that_are_not_uuids_fail_the_task(bad: Any, worker: Worker) -> None:
+def test_a_message_with_an_id_that_is_not_a_uuid_is_acknowledged_without_a_group(
+    bad: Any, worker: Worker
+) -> None:
     worker.deliver([[ID, bad]])
     assert worker.groups == []
     assert worker.settled == ["acknowledged"]
