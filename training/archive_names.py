@@ -22,7 +22,7 @@ CODE_PAGES = (
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
 # In each part of a path: from the first to the last byte outside ASCII, with the words around them. A match
-# may contain a backslash, because that byte may be the second of a letter.
+# may contain a backslash: in some code pages, such as cp932, it can be the second byte of a letter.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts

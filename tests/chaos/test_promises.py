@@ -164,7 +164,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
 
 
 @pytest.mark.parametrize(("victim", "part"), [("postgres", "database"), ("rabbitmq", "broker")])
-async def test_health_answers_in_time_while_a_server_hangs_and_recovers(
+async def test_health_answers_within_a_second_while_a_server_hangs_and_is_ok_afterwards(
     victim: str, part: str, system: Config, client: httpx.AsyncClient
 ) -> None:
     async def reported() -> str:
