@@ -71,8 +71,8 @@ async def test_the_history_is_csv_if_accept_prefers_csv(api: Api) -> None:
     lines = [("Accept", "application/json;q=0.5"), ("accept", "Text/CSV")]
     answer = await api.client.get("/api/predictions", headers=lines)
     assert answer.headers["content-type"].startswith("text/csv")
-    refused = await api.client.get("/api/predictions", headers={"Accept": "text/csv;q=0"})
-    assert refused.headers["content-type"] == "application/json"
+    answer = await api.client.get("/api/predictions", headers={"Accept": "text/csv;q=0"})
+    assert answer.headers["content-type"] == "application/json"
 
 
 async def read_csv(answer: httpx.Response) -> list[dict[str, str]]:
@@ -86,6 +86,7 @@ async def read_csv(answer: httpx.Response) -> list[dict[str, str]]:
 async def test_the_history_is_exported_as_csv_filtered_or_whole(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The parameter `format` takes precedence over `Accept`. `limit` has no effect on CSV."""
     monkeypatch.setattr(history, "PAGE", 2)
     for minute in range(5):
         await insert(database, minute, "cat" if minute else "dog", 0.5)
@@ -123,7 +124,7 @@ async def test_a_file_name_cannot_be_a_formula(api: Api, cat: bytes) -> None:
         ("\u732b.png", "\u732b.png"),
     ],
 )
-async def test_a_file_name_gets_a_quote_only_where_a_formula_may_begin(
+async def test_a_file_name_gets_an_apostrophe_only_where_a_formula_may_begin(
     name: str, written: str, api: Api, database: asyncpg.Connection
 ) -> None:
     id = await insert(database, 0, "cat", 0.0000125)

@@ -88,7 +88,7 @@ async def test_a_time_may_have_an_unencoded_plus_and_an_offset_without_minutes(
     assert len(answer.json()["results"]) == found
 
 
-async def test_a_name_is_found_in_any_unicode_form(api: Api, cat: bytes) -> None:
+async def test_a_name_is_found_in_any_case_and_unicode_form(api: Api, cat: bytes) -> None:
     names = [
         "Ka\u0308tzchen\u202f1.png",
         "STRA\u1e9eE.png",

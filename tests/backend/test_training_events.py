@@ -176,7 +176,7 @@ async def test_an_invalid_event_id_is_refused(id: str, api: Api, training: dict[
 async def test_a_reader_with_an_unknown_event_id_receives_all_epochs(
     id: str, api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
-    """Ids from an earlier release, or from before the database was restored from an older dump."""
+    """The ids are of an earlier release, or of epochs that were lost when an older dump was restored."""
     await add_epochs(database, training["id"], 1, 2)
     events = await api.follow(training["urls"]["events"], 3, **{"Last-Event-ID": id})
     assert shorten(events) == ["running", 1, 2]

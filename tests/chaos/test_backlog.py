@@ -1,4 +1,7 @@
-"""A backlog: single uploads do not wait for it, and bulk uploads do not starve."""
+"""A backlog: single uploads do not wait for it, and bulk uploads do not starve.
+
+The fake device of `run_worker` takes `seconds` for each batch.
+"""
 
 import asyncio
 from pathlib import Path

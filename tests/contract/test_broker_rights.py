@@ -74,7 +74,7 @@ async def test_an_action_that_a_user_does_not_need_is_refused(
 
 
 @pytest.mark.parametrize("action", [take_a_task, take_a_bulk_task])
-async def test_a_worker_may_take_tasks_from_both_queues(action: Action, servers: Config) -> None:
+async def test_the_inference_worker_may_take_tasks_from_both_queues(action: Action, servers: Config) -> None:
     await perform(servers, "worker", action)
 
 

@@ -20,7 +20,7 @@ FORWARDED = {
 
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "10.9.9.9, 127.0.0.0/8", "::1 127.0.0.1/32"])
-async def test_headers_of_a_trusted_proxy_set_the_client_and_the_host(tmp_path: Path, trusted: str) -> None:
+async def test_headers_of_a_trusted_proxy_set_client_host_and_scheme(tmp_path: Path, trusted: str) -> None:
     headers = {"Origin": "https://cifar.example", **FORWARDED}
     status, backend = await try_upload(tmp_path, "localhost:8080", headers, TRUSTED_PROXIES=trusted)
     assert status == 202

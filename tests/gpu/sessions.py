@@ -15,7 +15,7 @@ Answers = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Session:
-    """A model on the GPU, or on the CPU if ONNX Runtime has no CUDA. Raises if CUDA refuses the model."""
+    """A model on the GPU, or on the CPU if this build of ONNX Runtime has no CUDA. Raises if CUDA fails."""
 
     def __init__(self, content: bytes, **cuda_options: str) -> None:
         options = onnxruntime.SessionOptions()
@@ -36,7 +36,8 @@ class Session:
 class FixedBatchSession:
     """A session for one batch size, with its input and outputs at fixed addresses in the device's memory.
 
-    CUDA graphs need fixed addresses. After the first runs, a graph does the whole forward pass in one launch.
+    CUDA graphs need fixed addresses. If `session` has the option `enable_cuda_graph`, a graph does the whole
+    forward pass in one launch after the first runs.
     """
 
     def __init__(self, session: Session, images: Images, classes: int) -> None:

@@ -7,6 +7,7 @@ from subprocess import PIPE
 
 from scripts.local.config import REPOSITORY
 
+# If a byte of a path is not UTF-8, Python reads it as a surrogate, here \udce9.
 FAIL = """
 from training.errors import DataError
 from training.report import JsonLines

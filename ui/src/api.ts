@@ -15,7 +15,7 @@ export type NewTraining = NonNullable<
 /** An error response of the service, or no response at all. */
 export class ApiProblem extends Error {
   constructor(
-    /** The HTTP status; 0 if there was no response. */
+    /** The HTTP status; 0 if the service could not be reached. */
     readonly status: number,
     readonly title: string,
     readonly detail: string,
