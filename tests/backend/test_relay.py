@@ -109,7 +109,7 @@ async def test_a_row_that_runs_for_a_minute_has_lost_its_worker(
     assert await lost(api, queue_is_empty=False) == [id]
 
 
-async def test_any_number_of_lost_rows_is_published_again_in_groups_to_their_queue(
+async def test_thousands_of_lost_rows_are_published_again_in_groups_to_their_queue(
     api: Api, database: asyncpg.Connection
 ) -> None:
     broker = api.services.broker
@@ -177,7 +177,7 @@ async def test_a_training_with_a_silent_worker_has_lost_its_message(
     assert await api.services.trainings.find_lost(queue_is_empty=True) == []
 
 
-async def test_a_training_set_back_to_queued_has_lost_its_message_even_if_the_queue_is_not_empty(
+async def test_a_training_set_back_to_queued_counts_as_lost_for_a_minute_even_if_the_queue_is_not_empty(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])

@@ -66,7 +66,7 @@ async def test_events_arrive_through_the_proxy_and_end(client: httpx.AsyncClient
     assert (await follow(client))[-1] == "succeeded"
 
 
-async def test_health_reports_only_the_containers_of_this_project(
+async def test_health_reports_only_the_containers_of_this_project_and_no_secret(
     running: Compose, client: httpx.AsyncClient
 ) -> None:
     components = (await health(client))["components"]
@@ -104,7 +104,9 @@ for method, path in (line.split() for line in sys.argv[1:]):
     assert set(codes[len(allowed) :]) <= {"403", "405"}
 
 
-def test_the_proxy_resolves_the_backend_but_no_service_behind_it(running: Compose) -> None:
+def test_the_proxy_resolves_the_backend_but_not_the_database_socket_proxy_or_inference_worker(
+    running: Compose,
+) -> None:
     for name in ("db", "socket-proxy", "inference"):
         assert running("exec", "-T", "proxy", "getent", "hosts", name, check=False).returncode != 0, name
     assert running("exec", "-T", "proxy", "getent", "hosts", "backend").stdout
@@ -223,7 +225,7 @@ async def test_more_backends_and_workers_share_the_work_as_they_come_and_go(
         await classify(client)
 
 
-async def test_a_request_id_is_in_the_logs_of_three_services(
+async def test_a_log_line_of_each_of_three_services_holds_the_request_id_and_the_prediction_id(
     running: Compose, client: httpx.AsyncClient
 ) -> None:
     prediction = await classify(client, **{"X-Request-ID": "compose-story-1"})

@@ -83,7 +83,9 @@ async def test_large_cookies_are_accepted_and_larger_ones_are_refused_with_advic
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/icon.svg"])
-async def test_a_405_answer_lists_the_allowed_methods(client: httpx.AsyncClient, path: str) -> None:
+async def test_a_static_file_accepts_get_and_head_and_its_405_answer_lists_both(
+    client: httpx.AsyncClient, path: str
+) -> None:
     got, head = await client.get(path), await client.head(path)
     assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
     assert head.headers["content-type"] == got.headers["content-type"]

@@ -103,7 +103,7 @@ def test_a_jpeg_with_many_scans_is_refused_unless_it_is_small() -> None:
         decode(repeat_last_scan(large, 100), LIMIT)
 
 
-def test_an_ordinary_progressive_photo_of_64_megapixels_is_decoded() -> None:
+def test_a_progressive_jpeg_of_64_megapixels_with_the_usual_scans_is_decoded() -> None:
     data = encode(Image.new("RGB", (9248, 6944), "red"), "JPEG", progressive=True)
     assert len(re.findall(rb"\xff\xda", data)) >= 10
     assert decode(data, LIMIT)[0] > 240

@@ -54,7 +54,7 @@ class ClassifierAPI(litserve.LitAPI):
         return outputs
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Some fields of this service's answer. The highest probability is first."""
+        """The label, its confidence, all probabilities (the highest first) and the size of the batch."""
         pairs = zip(self._classifier.classes, output["probabilities"].tolist(), strict=True)
         ranked = sorted(pairs, key=lambda pair: pair[1], reverse=True)
         label, confidence = ranked[0]

@@ -39,7 +39,7 @@ def published(two_colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return artifact
 
 
-def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None:
+def test_a_run_learns_and_publishes_models_pictures_and_a_card(published: Path) -> None:
     card = read_card(published)
     assert card["accuracy"] >= 0.9
     assert card["classes"] == ["greenish", "reddish"]
@@ -63,7 +63,7 @@ def test_a_run_learns_and_publishes_a_complete_artifact(published: Path) -> None
 
 
 def test_a_published_artifact_is_readable_for_other_users_whatever_the_umask(tmp_path: Path) -> None:
-    """The containers of the inference workers run as other users."""
+    """An inference worker may run as another user than the training."""
     before = os.umask(0o077)
     try:
         with publish.draft(tmp_path) as folder:

@@ -68,7 +68,7 @@ test("a card shows each stage from waiting to the label", () => {
   );
 });
 
-test("a refused upload shows the problem's title and detail", () => {
+test("a refused upload that cannot be retried shows the problem and no button", () => {
   const problem = new ApiProblem(415, "Not a supported image", "Convert it to JPEG.", "01a2");
   render(card({ at: "refused", problem }));
   screen.getByText("Not a supported image");
