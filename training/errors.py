@@ -3,7 +3,7 @@
 CommandError
 ├── DataError     the images cannot be used
 ├── TeacherError  the teacher cannot be used
-├── ModuleError   the module to import cannot be used
+├── ModuleError   the torch module to publish cannot be used
 ├── OtherRun      the checkpoint belongs to another run
 ├── Diverged      the loss is infinite or not a number
 ├── OutOfMemory   the GPU's memory is full

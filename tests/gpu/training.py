@@ -1,6 +1,6 @@
 """The part `training` of `make gpu-check`: trains each recipe, and `fast` also with torch.compile.
 
-Compares `balanced` with the shipped version, and `fast` and `accurate` with airbench.
+Compares `balanced` with the version of `--model`, and `fast` and `accurate` with airbench.
 """
 
 import statistics
@@ -23,12 +23,12 @@ from training.errors import DataError
 
 
 def check_balanced(runs: Sequence[Trained], dataset: Dataset, options: Options) -> None:
-    """Check that `balanced` is more accurate than the shipped version, on the same test images."""
+    """Check that `balanced` is more accurate than the version of `--model`, on the same test images."""
     card = artifact.read_card(options.model)[0]
-    what = "balanced compared with the shipped version"
+    what = "balanced compared with --model"
     accuracy = statistics.mean(run.accuracy for run in runs)
     if card.accuracy is None or dataset.fingerprint(dataset.test) != card.data.test_sha256:
-        report_skipped(what, "the shipped version was not measured on these test images")
+        report_skipped(what, "the version of --model was not measured on these test images")
         return
     passed, goal = accuracy > card.accuracy, f"over {card.accuracy:.2%}"
     report_check(what, f"{accuracy:.2%}", goal, passed=passed, accuracy=accuracy)

@@ -86,8 +86,8 @@ def with_brightest(*nodes: NodeProto) -> bytes:
 
 
 def with_pairs(*nodes: NodeProto, **constants: int) -> bytes:
-    """The model, but `nodes` compute its energy. They may use `sound`, the correct energy, and `is_pair`,
-    which is true for a batch of two images.
+    """The model, but `nodes` compute its energy. They may use `sound` (the correct energy), `size` (the
+    number of images in the batch) and `is_pair` (whether there are two images).
     """
     given = [constant(name, number) for name, number in (constants | {"two": 2}).items()]
     size = helper.make_node("Shape", ["images"], ["size"], end=1)
@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_served_is_refused(model: bytes, words: str) -> N
     refuse(model, words)
 
 
-def test_an_operator_may_select_pixels_at_fixed_places() -> None:
+def test_an_operator_may_select_values_at_fixed_places() -> None:
     """The size of its output depends only on the places."""
     places = numpy_helper.from_array(np.array([True, False, True]), "places")
     nodes = [*make_nodes(), helper.make_node("Compress", ["logits", "places"], ["unused"], axis=1)]

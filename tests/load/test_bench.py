@@ -63,7 +63,16 @@ def build_result() -> Result:
     """
 
     def measured(system: str, cpu_ms: dict[str, float], p50: float) -> Measurement:
-        return Measurement(system, 100, 50, p50, 2 * p50, 8, cpu_ms, 0.5)
+        return Measurement(
+            system,
+            images=100,
+            images_per_second=50,
+            p50_ms=p50,
+            p99_ms=2 * p50,
+            batch_size=8,
+            cpu_ms=cpu_ms,
+            other_cores=0.5,
+        )
 
     ours = [measured("service", dict.fromkeys(PROGRAMS_OF, share), 30) for share in (0.2, 0.3)]
     theirs = [measured("LitServe", {"LitServe": 3.0}, 20)] * 2
@@ -71,12 +80,37 @@ def build_result() -> Result:
         "date": "2026-11-26", "cpu": "A & B", "cores": 2, "cpu_flags": [], "commit": "abc",
         "load_average": 0.1,
     }  # fmt: skip
-    result = Result(machine, 8, 1.3, {"service": 0.01, "LitServe": 0.1})
+    result = Result(machine, seconds=8, model_cpu_ms=1.3, idle_cores={"service": 0.01, "LitServe": 0.1})
     result.service |= {SINGLE: ours, SEVERAL: ours[:1]}
     result.litserve[SINGLE] = theirs
-    result.streams = Streams(100, 50, 7, 31, 400, 0, 10, 11, 26)
-    result.backlog = Backlog(5000, 900, 300, 40, 20, 80)
-    result.history = History(1300, 10, {"page": Read({"200": 7}, 4, 9, 11, 12)}, 6000, 13, 14)
+    result.streams = Streams(
+        followers=100,
+        predictions_per_second=50,
+        delay_p50_ms=7,
+        delay_p95_ms=31,
+        outcomes=400,
+        missed=0,
+        alone_p50_ms=10,
+        p50_ms=11,
+        backend_us=26,
+    )
+    result.backlog = Backlog(
+        predictions=5000,
+        accepted_per_second=900,
+        finished_per_second=300,
+        single=40,
+        single_p50_ms=20,
+        single_p95_ms=80,
+    )
+    page = Read({"200": 7}, p50_ms=4, slowest_ms=9, prediction_p50_ms=11, prediction_p95_ms=12)
+    result.history = History(
+        rows=1300,
+        alone_p50_ms=10,
+        reads={"page": page},
+        export_rows_per_second=6000,
+        export_prediction_p50_ms=13,
+        export_prediction_p95_ms=14,
+    )
     return result
 
 
