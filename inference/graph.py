@@ -21,7 +21,7 @@ REFUSED = {
 # Operators whose output size depends on the values of their inputs, the first included.
 SIZED_BY_ALL = (
     "BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow", "ImageDecoder", "MelWeightMatrix",
-    "NonMaxSuppression", "NonZero", "Range", "StringSplit", "Unique",
+    "NonMaxSuppression", "NonZero", "Range", "StringNormalizer", "StringSplit", "Unique",
 )  # fmt: skip
 # Operators whose output size depends on the values of their inputs after the first.
 SIZED_BY_OTHERS = (
@@ -54,8 +54,8 @@ def check(content: bytes, classes: int) -> None:
                     f"the operator {part.op_type:.100} is of the domain {part.domain[:100]!r}; "
                     "only operators of the ONNX standard are allowed"
                 )
-            if part.op_type in REFUSED:
-                kind = REFUSED[part.op_type]
+            trains = part.op_type == "Dropout" and len(part.input) > 2
+            if kind := "random in training mode" if trains else REFUSED.get(part.op_type):
                 raise ArtifactError(f"the operator {part.op_type} is {kind}, which is not allowed")
     _check_sizes(model.graph.node)
 

@@ -40,7 +40,7 @@ def service_block(service: str) -> str:
     lines = (REPOSITORY / "compose.yaml").read_text().splitlines()
     start = lines.index(f"  {service}:")
     end = next(
-        (n for n, line in enumerate(lines[start + 1 :], start + 1) if line[:3].strip() and line[:2] != "   "),
+        (n for n, line in enumerate(lines[start + 1 :], start + 1) if line[:3].strip()),
         len(lines),
     )
     return "\n".join(lines[start:end])

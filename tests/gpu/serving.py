@@ -8,7 +8,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -94,14 +93,17 @@ def run(options: Options) -> None:
 def read_images(options: Options, found: Artifact) -> Split:
     """The test images of `--images`, else of `--data`, else of CIFAR-10.
 
-    In a tiny run without `--images`, and if no data set can be read: the model's reference images. Their
-    labels are the model's own answers.
+    In a tiny run without `--images`, or if CIFAR-10 cannot be downloaded: the model's reference images, with
+    the model's own labels.
     """
     if options.images:
         return Split(*image_file.read(options.images))
     if not options.tiny:
-        with suppress(DataError):
+        try:
             return data.load(options.data, options.cache).test
+        except DataError:
+            if options.data:
+                raise
     return Split(found.check.images, found.check.probabilities.argmax(1))
 
 

@@ -16,6 +16,7 @@ from tests.gpu import serving
 from tests.gpu.options import decode, find_model, parse
 from tests.two_colours import write_two_colours
 from training import data
+from training.errors import DataError
 
 # Packages that a machine with a GPU may lack, because only services and tests need them.
 MISSING = (
@@ -101,7 +102,8 @@ def test_the_part_serving_reads_the_file_or_the_data_set_or_the_reference_images
 
     assert (count(*flags), count(*flags, "--images", str(file))) == (len(test), 3)
     assert count(*flags, "--tiny") == len(model.check.images)
-    assert count("--data", str(tmp_path / "nowhere")) == len(model.check.images)
+    with pytest.raises(DataError, match="nowhere"):
+        count("--data", str(tmp_path / "nowhere"))
 
 
 def test_the_batch_loop_classifies_every_prediction(tmp_path: Path) -> None:

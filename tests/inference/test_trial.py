@@ -141,6 +141,11 @@ ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
         (future(), "cannot load it: .* FAIL : Unsupported model IR version: 99"),
         (make_model(mapped()), "SequenceMap is control flow"),
         (make_model(with_node("RandomUniformLike")), "RandomUniformLike is random"),
+        (
+            make_model([*make_nodes(), helper.make_node("Dropout", ["logits", "", "on"], ["unused"])]),
+            "Dropout is random",
+        ),
+        (make_model(with_node("StringNormalizer")), "output of StringNormalizer depends on the image"),
         (make_model(with_node("NonZero")), "size of an output of NonZero depends on the image"),
         (
             with_brightest(helper.make_node("ConstantOfShape", ["brightest"], ["unused"])),
@@ -181,8 +186,8 @@ ENERGY_COLUMN = helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["bat
         "empty", "text", "cut", "name", "floats", "fixed batch", "channels first", "two inputs", "no energy",
         "energy shape", "classes", "external data", "custom operator", "contributed operator", "endless loop",
         "unknown operator", "missing value", "not a number", "shapes", "other answers", "future",
-        "sequence map", "random", "non-zero", "sized by the image", "summed over an axis from the image",
-        "fails for two", "one energy for two", "infinite for two",
+        "sequence map", "random", "dropout of training", "stop words", "non-zero", "sized by the image",
+        "summed over an axis from the image", "fails for two", "one energy for two", "infinite for two",
     ],
 )  # fmt: skip
 def test_a_model_that_cannot_be_served_is_refused(model: bytes, words: str) -> None:
