@@ -59,7 +59,7 @@ class Retention:
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def sweep(self) -> int:
-        """Remove all old predictions that have ended; returns their number.
+        """Remove the old predictions that have ended, except locked ones; returns their number.
 
         Removes nothing while another backend does this work.
         """

@@ -129,7 +129,7 @@ class Trainings:
         return [to_training(row) for row in rows]
 
     async def cancel(self, id: UUID) -> Training:
-        """Cancel a training once. Raises UNKNOWN_TRAINING, TRAINING_ENDED, TRAINING_PUBLISHING."""
+        """Cancel a training; again: nothing. Raises UNKNOWN_TRAINING, TRAINING_ENDED, TRAINING_PUBLISHING."""
         rows = await self._pool.fetch(CANCEL, {"id": id})
         if rows:
             return to_training(rows[0])

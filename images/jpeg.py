@@ -154,11 +154,11 @@ def _share_of_pixels(image: Image.Image) -> float:
 
 
 def _share_of_rows(jpeg: Jpeg) -> float:
-    """The share of rows that libjpeg decodes without the end marker; also right for images of middle grey.
+    """The share of rows that libjpeg decodes. Unlike `_share_of_pixels`, right for images of middle grey.
 
-    libjpeg decodes a block only if eight bytes follow it. So eight zeros replace the end marker.
+    Rows that libjpeg does not write keep the colour `unused`. At an end marker, it would fill them with grey.
     """
-    image = _open(jpeg, end=bytes(8))
+    image = _open(jpeg, end=bytes(8))  # it decodes a block only if eight bytes follow
     unused = (1,) * len(image.getbands())
     image.im = Image.new(image.mode, image.size, unused).im
     with suppress(OSError):  # the end marker is missing

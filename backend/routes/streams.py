@@ -13,7 +13,7 @@ from backend.services import get_services
 from backend.sse import EventId, as_stream
 
 LastEventId = Annotated[
-    str | None, Header(description="The id of the last event received. The stream resumes after it.")
+    str | None, Header(description="The id of the last event received. The stream sends what came later.")
 ]
 ENDED_OR_UNKNOWN = {
     204: {"description": "`Last-Event-ID` is the id of the terminal event."},

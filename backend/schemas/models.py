@@ -42,7 +42,9 @@ class Model(BaseModel):
 class ModelDetail(Model):
     """One published version with its whole card."""
 
-    card: Any = Field(description="The card.json; {} if refused when found, null if it cannot be shown.")
+    card: Any = Field(
+        description="The card. `{}`: the version was refused at once. Null: it cannot be shown."
+    )
 
 
 class ModelList(BaseModel):

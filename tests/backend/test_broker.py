@@ -17,8 +17,7 @@ from tests.conftest import eventually
 async def test_channels_that_cannot_be_opened_are_tried_again(
     servers: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The user `worker` may not create a queue for events, so each attempt fails at the second channel. The
-    # user `backend` gets the same error from a broker that has not loaded its definitions yet.
+    # The user `worker` may not create a queue for events, so each attempt fails at the second channel.
     broker = Broker(servers.broker_url("worker"), lambda _event: None)
     with caplog.at_level(logging.WARNING, "backend.broker"):
         await broker.open()

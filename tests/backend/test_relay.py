@@ -197,7 +197,7 @@ async def test_a_training_set_back_to_queued_counts_as_lost_for_a_minute_even_if
         ("training", "trainings", "training.train"),
     ],
 )
-async def test_the_relay_publishes_lost_messages_at_its_tick_and_then_waits(
+async def test_the_relay_publishes_lost_messages_once_at_its_ticks(
     queue: str, table: str, task: str, api: Api, cat: bytes, database: asyncpg.Connection, servers: Config
 ) -> None:
     relay = api.services.relay

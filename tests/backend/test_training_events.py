@@ -85,7 +85,7 @@ async def test_a_reader_that_received_the_outcome_gets_204(
     assert shorten(resumed) == ["succeeded"]
 
 
-async def test_a_stream_resumes_after_any_event_without_gap_or_repetition(
+async def test_a_stream_resumes_after_any_event_without_gap_or_repeated_epoch(
     api: Api, database: asyncpg.Connection, training: dict[str, Any]
 ) -> None:
     await add_epochs(database, training["id"], 1, 2, 3)

@@ -25,7 +25,7 @@ LOOP = "range(200)"  # the runs, in the code of the scripts
 
 @dataclass(frozen=True)
 class Reference:
-    """The means of the runs of airbench's script."""
+    """The means of the runs of airbench's script: training time, and accuracy by six views."""
 
     seconds: float
     six_views: float
@@ -56,7 +56,7 @@ def write(split: Split, classes: Sequence[str], path: Path) -> None:
 
 
 def read(output: str, runs: int) -> Reference:
-    """The means of the last `runs` rows `eval`. They end with the accuracy by six views and the seconds."""
+    """The means of the last rows with `eval`. Each ends with the accuracy by six views and the seconds."""
     rows = [line.strip("|").split("|") for line in output.splitlines() if re.match(r"\|.*\beval\b", line)]
     accuracies, seconds = zip(*((float(row[-2]), float(row[-1])) for row in rows[-runs:]), strict=True)
     return Reference(statistics.mean(seconds), statistics.mean(accuracies))

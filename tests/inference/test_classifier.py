@@ -75,7 +75,7 @@ def test_a_damaged_int8_file_falls_back_to_float32_with_a_reason(loader: Loader,
     assert "SHA-256 differs" in served.fallback
 
 
-def test_the_error_of_a_damaged_int8_file_keeps_no_check_in_memory(
+def test_the_error_of_a_damaged_int8_file_keeps_no_reference_images_in_memory(
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = publish(tmp_path, int8=NEAR)

@@ -1,4 +1,4 @@
-"""The JSON lines of a failed run, as its worker reads them."""
+"""The JSON lines that a failed run writes for its worker."""
 
 import json
 import subprocess

@@ -14,7 +14,7 @@ from training.worker.run import MAX_ATTEMPTS, Lost, Model, Run
 
 STALE_SECONDS = 15.0  # after so long without an update of `seen_at`, another worker may claim the run
 
-# Claim a run that is queued, or whose worker is silent.
+# Claim a run that is queued, or that no worker has updated for STALE_SECONDS.
 CLAIM = """
 UPDATE trainings SET
     status = 'running', phase = NULL, started_at = coalesce(started_at, clock_timestamp()),
@@ -62,7 +62,7 @@ SELECT error, activated_at IS NOT NULL AND (served_at IS NULL OR served_at < act
 FROM models WHERE version = $1
 """
 
-# Store a run's outcome: a version, or an error. A claim beyond MAX_ATTEMPTS ($6) adds no attempt.
+# Store a run's outcome: a version, or an error. A claim beyond MAX_ATTEMPTS ($6) is no attempt.
 FINISH = """
 UPDATE trainings SET
     status = (CASE WHEN $3::text IS NULL THEN 'failed' ELSE 'succeeded' END)::training_status,
@@ -95,7 +95,7 @@ class Runs:
         self._connection = Connection(url, "training", stopping)
 
     def claim(self, id: UUID) -> Run | None:
-        """Claim a run; None if it has ended or belongs to another worker."""
+        """Claim a run; None if it has ended, was deleted or belongs to another worker."""
         rows = self._connection.execute(CLAIM, (id, STALE_SECONDS))
         return Run(*rows[0]) if rows else None
 

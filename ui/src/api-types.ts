@@ -773,7 +773,7 @@ export interface components {
             urls: components["schemas"]["ModelUrls"];
             /**
              * Card
-             * @description The card.json; {} if refused when found, null if it cannot be shown.
+             * @description The card. `{}`: the version was refused at once. Null: it cannot be shown.
              */
             card: unknown;
         };
@@ -1661,7 +1661,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. The stream resumes after it. */
+                /** @description The id of the last event received. The stream sends what came later. */
                 "last-event-id"?: string | null;
             };
             path: {
@@ -1720,7 +1720,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. The stream resumes after it. */
+                /** @description The id of the last event received. The stream sends what came later. */
                 "last-event-id"?: string | null;
             };
             path?: never;
@@ -2002,7 +2002,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. The stream resumes after it. */
+                /** @description The id of the last event received. The stream sends what came later. */
                 "last-event-id"?: string | null;
             };
             path: {

@@ -21,7 +21,7 @@ def worker(servers: Config, tmp_path_factory: pytest.TempPathFactory) -> Generat
 
 
 @pytest.fixture
-async def trainings(servers: Config) -> AsyncGenerator[OtherServices]:
+async def services(servers: Config) -> AsyncGenerator[OtherServices]:
     """The other services, with empty tables and an empty queue."""
     database = await asyncpg.connect(servers.database_url("cifar"), command_timeout=30)
     broker = await aio_pika.connect(servers.broker_url("backend"), timeout=30)

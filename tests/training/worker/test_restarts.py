@@ -26,32 +26,32 @@ def own(servers: Config, tmp_path: Path) -> Worker:
 
 
 async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_resumes_it(
-    own: Worker, trainings: OtherServices
+    own: Worker, services: OtherServices
 ) -> None:
-    await trainings.serve()
+    await services.serve()
     with own.running() as process:
-        id = await trainings.start("hang-once")
-        await trainings.until_epoch(id, 1)
+        id = await services.start("hang-once")
+        await services.until_epoch(id, 1)
         process.terminate()
         assert await asyncio.to_thread(process.wait, 30) == 0
-    row = await trainings.row(id)
+    row = await services.row(id)
     assert (row["status"], row["attempt"], row["phase"]) == ("queued", 0, None)  # the attempt does not count
     assert own.checkpoints() == [f"{id}.checkpoint"]
     with own.running():
-        await trainings.publish(id)
-        row = await trainings.until(id, "succeeded")
+        await services.publish(id)
+        row = await services.until(id, "succeeded")
         assert row["attempt"] == 1
-        assert await trainings.epochs(id) == [1, 2, 3]
+        assert await services.epochs(id) == [1, 2, 3]
         await eventually(own.has_no_checkpoint)
     assert len(own.children) == 2
 
 
 async def test_the_next_attempt_reports_an_epoch_that_the_first_one_did_not_report(
-    own: Worker, trainings: OtherServices
+    own: Worker, services: OtherServices
 ) -> None:
-    await trainings.serve()
+    await services.serve()
     with own.running() as process:
-        id = await trainings.start("hangs-before-report")
+        id = await services.start("hangs-before-report")
         checkpoint = own.models / f".runs/{id}.checkpoint"
 
         async def kept() -> bool:
@@ -60,39 +60,39 @@ async def test_the_next_attempt_reports_an_epoch_that_the_first_one_did_not_repo
         await eventually(kept)
         process.terminate()
         assert await asyncio.to_thread(process.wait, 30) == 0
-    assert 2 not in await trainings.epochs(id)
+    assert 2 not in await services.epochs(id)
     with own.running():
-        await trainings.publish(id)
-        await trainings.until(id, "succeeded")
-    assert await trainings.epochs(id) == [1, 2, 3]
+        await services.publish(id)
+        await services.until(id, "succeeded")
+    assert await services.epochs(id) == [1, 2, 3]
 
 
 async def test_the_child_of_a_killed_worker_ends_and_the_run_is_claimed_again(
-    own: Worker, trainings: OtherServices
+    own: Worker, services: OtherServices
 ) -> None:
-    await trainings.serve()
+    await services.serve()
     with own.running() as process:
-        id = await trainings.start("hang-once")
-        await trainings.until_epoch(id, 1)
+        id = await services.start("hang-once")
+        await services.until_epoch(id, 1)
         process.kill()
         await wait_until_gone(own.children[0]["pid"])
-    assert (await trainings.row(id))["status"] == "running"
+    assert (await services.row(id))["status"] == "running"
     with own.running():
-        await trainings.publish(id)  # too early: the worker may only be slow
+        await services.publish(id)  # too early: the worker may only be slow
 
         async def skipped() -> bool:
             return any(line["message"].startswith("skipped") for line in own.log)
 
         await eventually(skipped)
-        await trainings.database.execute("UPDATE trainings SET seen_at = seen_at - interval '15 s'")
-        await trainings.publish(id)
-        row = await trainings.until(id, "succeeded")
+        await services.database.execute("UPDATE trainings SET seen_at = seen_at - interval '15 s'")
+        await services.publish(id)
+        row = await services.until(id, "succeeded")
     assert (row["attempt"], row["model"]) == (2, VERSION)
-    assert await trainings.epochs(id) == [1, 2, 3]
+    assert await services.epochs(id) == [1, 2, 3]
 
 
 async def test_a_worker_waits_for_the_broker_and_touches_its_alive_file_when_connected(
-    own: Worker, trainings: OtherServices
+    own: Worker, services: OtherServices
 ) -> None:
     broker_url = own.environment["BROKER_URL"]
     own.environment["BROKER_URL"] = "amqp://training:x@127.0.0.1:1/cifar"

@@ -30,61 +30,61 @@ def runs(servers: Config) -> Generator[Runs]:
     runs.close()
 
 
-async def claim(runs: Runs, trainings: OtherServices) -> tuple[UUID, Run]:
-    id = await trainings.add("fast")
+async def claim(runs: Runs, services: OtherServices) -> tuple[UUID, Run]:
+    id = await services.add("fast")
     run = runs.claim(id)
     assert run is not None and run.attempt == 1
     return id, run
 
 
-async def everything(trainings: OtherServices, id: UUID) -> tuple[asyncpg.Record, list[int]]:
-    return await trainings.row(id), await trainings.epochs(id)
+async def everything(services: OtherServices, id: UUID) -> tuple[asyncpg.Record, list[int]]:
+    return await services.row(id), await services.epochs(id)
 
 
 @pytest.mark.parametrize("update", UPDATES)
 async def test_an_attempt_that_owns_its_run_may_update_it(
-    update: str, runs: Runs, trainings: OtherServices
+    update: str, runs: Runs, services: OtherServices
 ) -> None:
-    _, run = await claim(runs, trainings)
+    _, run = await claim(runs, services)
     UPDATES[update](runs, run)
 
 
 @pytest.mark.parametrize("lost", ["claimed again", "canceled", "removed"])
 @pytest.mark.parametrize("update", UPDATES)
 async def test_an_attempt_that_has_lost_its_run_changes_nothing(
-    update: str, lost: str, runs: Runs, trainings: OtherServices
+    update: str, lost: str, runs: Runs, services: OtherServices
 ) -> None:
-    id, run = await claim(runs, trainings)
+    id, run = await claim(runs, services)
     if lost == "claimed again":
-        await trainings.database.execute("UPDATE trainings SET seen_at = seen_at - interval '16 s'")
+        await services.database.execute("UPDATE trainings SET seen_at = seen_at - interval '16 s'")
         again = runs.claim(id)
         assert again is not None and again.attempt == 2
     elif lost == "canceled":
-        await trainings.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
+        await services.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
     else:
-        await trainings.database.execute("DELETE FROM trainings")
-    before = await everything(trainings, id) if lost != "removed" else None
+        await services.database.execute("DELETE FROM trainings")
+    before = await everything(services, id) if lost != "removed" else None
     with pytest.raises(Lost):
         UPDATES[update](runs, run)
-    assert before is None or await everything(trainings, id) == before
+    assert before is None or await everything(services, id) == before
 
 
 async def test_a_check_records_every_five_seconds_that_the_worker_is_alive(
-    runs: Runs, trainings: OtherServices
+    runs: Runs, services: OtherServices
 ) -> None:
-    id, run = await claim(runs, trainings)
-    claimed_at = (await trainings.row(id))["seen_at"]
+    id, run = await claim(runs, services)
+    claimed_at = (await services.row(id))["seen_at"]
     runs.check(run)
-    assert (await trainings.row(id))["seen_at"] == claimed_at
-    await trainings.database.execute("UPDATE trainings SET seen_at = seen_at - interval '6 s'")
+    assert (await services.row(id))["seen_at"] == claimed_at
+    await services.database.execute("UPDATE trainings SET seen_at = seen_at - interval '6 s'")
     runs.check(run)
-    assert (await trainings.row(id))["seen_at"] >= claimed_at
+    assert (await services.row(id))["seen_at"] >= claimed_at
 
 
 async def test_a_run_of_another_worker_and_a_canceled_run_are_not_claimed(
-    runs: Runs, trainings: OtherServices
+    runs: Runs, services: OtherServices
 ) -> None:
-    id, _ = await claim(runs, trainings)
+    id, _ = await claim(runs, services)
     assert runs.claim(id) is None
-    await trainings.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
+    await services.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")
     assert runs.claim(id) is None

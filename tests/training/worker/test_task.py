@@ -21,22 +21,22 @@ from training.worker.task import QUEUE, Train
 
 
 async def test_runs_go_one_at_a_time_and_waiting_messages_stay_in_the_queue(
-    worker: Worker, trainings: OtherServices
+    worker: Worker, services: OtherServices
 ) -> None:
-    await trainings.serve()
-    first = await trainings.start("hang")
-    await trainings.until_epoch(first, 1)
-    others = [await trainings.start("epochs", epochs=1) for _ in range(3)]
+    await services.serve()
+    first = await services.start("hang")
+    await services.until_epoch(first, 1)
+    others = [await services.start("epochs", epochs=1) for _ in range(3)]
 
     async def waiting() -> bool:
-        return await trainings.count("training") == 3
+        return await services.count("training") == 3
 
     await eventually(waiting)
-    assert [(await trainings.row(id))["status"] for id in others] == ["queued"] * 3
-    await trainings.database.execute(
+    assert [(await services.row(id))["status"] for id in others] == ["queued"] * 3
+    await services.database.execute(
         "UPDATE trainings SET status = 'canceled', completed_at = now() WHERE id = $1", first
     )
-    rows = [await trainings.until(id, "succeeded") for id in others]
+    rows = [await services.until(id, "succeeded") for id in others]
     spans = sorted((row["started_at"], row["completed_at"]) for row in rows)
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
@@ -64,16 +64,16 @@ def test_the_queue_stays_selected_if_the_connection_breaks_while_a_message_is_ta
 
 @pytest.mark.parametrize("run_ends", ["meanwhile", "later"])
 async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after_the_run(
-    run_ends: str, worker: Worker, trainings: OtherServices, servers: Config
+    run_ends: str, worker: Worker, services: OtherServices, servers: Config
 ) -> None:
-    await trainings.serve()
-    first = await trainings.start("hang")
-    await trainings.until_epoch(first, 1)
+    await services.serve()
+    first = await services.start("hang")
+    await services.until_epoch(first, 1)
     (rabbitmq,) = [process for process in stack.processes(servers) if process["name"] == "rabbitmq"]
     os.kill(rabbitmq["pid"], signal.SIGKILL)  # supervisord starts another
     cancel = "UPDATE trainings SET status = 'canceled', completed_at = now() WHERE id = $1"
     if run_ends == "meanwhile":
-        await trainings.database.execute(cancel, first)
+        await services.database.execute(cancel, first)
     killed = time.time()
 
     async def connected() -> Any:
@@ -87,7 +87,7 @@ async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after
 
     broker = await eventually(connected, 60)
     async with broker:
-        again = OtherServices(trainings.database, await broker.channel())
+        again = OtherServices(services.database, await broker.channel())
         second = await again.start("epochs", epochs=1)
         if run_ends == "later":
 
@@ -95,8 +95,8 @@ async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after
                 return await again.count("training") == 1
 
             await eventually(waits_in_queue)
-            assert (await trainings.row(first))["status"] == "running"
-            await trainings.database.execute(cancel, first)
+            assert (await services.row(first))["status"] == "running"
+            await services.database.execute(cancel, first)
         await again.until(second, "succeeded", seconds=30)
 
 
@@ -118,23 +118,23 @@ async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
     body: bytes,
     content_type: str | None,
     worker: Worker,
-    trainings: OtherServices,
+    services: OtherServices,
 ) -> None:
-    await trainings.serve()
-    count = await trainings.count("training.dead")
-    await trainings.publish_raw(body, headers, content_type)
+    await services.serve()
+    count = await services.count("training.dead")
+    await services.publish_raw(body, headers, content_type)
 
     async def dead_lettered() -> bool:
-        return await trainings.count("training.dead") == count + 1
+        return await services.count("training.dead") == count + 1
 
     await eventually(dead_lettered)
-    await trainings.until(await trainings.start("epochs", epochs=1), "succeeded")
+    await services.until(await services.start("epochs", epochs=1), "succeeded")
 
 
 async def test_the_worker_goes_on_after_a_message_for_no_training(
-    worker: Worker, trainings: OtherServices
+    worker: Worker, services: OtherServices
 ) -> None:
-    await trainings.serve()
-    await trainings.publish("not-an-id")
-    await trainings.publish(uuid4())
-    await trainings.until(await trainings.start("epochs", epochs=1), "succeeded")
+    await services.serve()
+    await services.publish("not-an-id")
+    await services.publish(uuid4())
+    await services.until(await services.start("epochs", epochs=1), "succeeded")
