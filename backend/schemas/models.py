@@ -42,9 +42,7 @@ class Model(BaseModel):
 class ModelDetail(Model):
     """One published version with its whole card."""
 
-    card: Any = Field(
-        description="The card. `{}`: the version was refused at once. Null: it cannot be shown."
-    )
+    card: Any = Field(description="The card. `{}`: the version was refused when found. Null: not readable.")
 
 
 class ModelList(BaseModel):

@@ -773,7 +773,7 @@ export interface components {
             urls: components["schemas"]["ModelUrls"];
             /**
              * Card
-             * @description The card. `{}`: the version was refused at once. Null: it cannot be shown.
+             * @description The card. `{}`: the version was refused when found. Null: not readable.
              */
             card: unknown;
         };
