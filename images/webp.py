@@ -32,7 +32,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 
 def _walk(content: memoryview) -> Chunks:
-    """The first chunk of each name. The last one may be cut short."""
+    """The first chunk of each name. A chunk at the end of `content` may be cut short."""
     chunks: Chunks = {}
     at = 0
     for _ in range(MAX_CHUNKS):

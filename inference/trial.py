@@ -1,7 +1,7 @@
 """The trial: a model runs in another process, with limits of memory and time.
 
-A malicious or broken graph can take all memory, run for hours or crash ONNX Runtime. In a trial this ends the
-child process and not the worker. A trial always runs on the CPU.
+A malicious or broken graph can take all memory, run for hours or crash ONNX Runtime. In a trial such a graph
+ends only the child process, not the worker. A trial always runs on the CPU.
 """
 
 import io
