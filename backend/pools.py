@@ -52,7 +52,7 @@ class Pools:
         self.health = Pool(_build_engine(url, 1, WAIT_SECONDS))
         searches = _build_engine(url, SEARCH_CONNECTIONS, SEARCH_WAIT_SECONDS, SEARCH_SECONDS)
         self.searches = ExpensivePool(searches)
-        # Exports take their connection in turn, for one page at a time.
+        # Exports share one connection. Each takes it for one page at a time.
         self.exports = ExpensivePool(_build_engine(url, 1, EXPORT_WAIT_SECONDS, EXPORT_SECONDS))
 
     async def close(self) -> None:
@@ -69,7 +69,7 @@ def _build_engine(url: str, connections: int, wait_seconds: float, timeout_secon
     }
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
-        isolation_level="AUTOCOMMIT",  # no statement shares a transaction
+        isolation_level="AUTOCOMMIT",  # each statement is a transaction of its own
         pool_size=connections,
         max_overflow=0,
         pool_timeout=wait_seconds,

@@ -47,9 +47,9 @@ async def stream_all(first: bytes, latest: int, subscription: Subscription) -> A
 async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
     """The first events of the stream of all predictions, and the number of the latest event that they show.
 
-    These are the events after `seen`. Without `seen` they show the unfinished predictions, at most the newest
-    1,000. If the client missed too much, or events after `seen` may be missing, `reload` comes before these
-    predictions. A client that reconnects after any of the first events resumes after it or gets `reload`.
+    With `seen`, they are the events after `seen`. Without, they show the unfinished predictions, at most the
+    newest 1,000. If the client missed too much, or events after `seen` may be missing, they are `reload` and
+    the unfinished predictions. A client that reconnects after one of them resumes there or gets `reload`.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)

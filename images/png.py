@@ -23,7 +23,7 @@ MAX_CHUNKS = 100_000
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The PNG's image. Of an animation, the image that programs without animation show."""
+    """The PNG's image. Of an animation, the image that programs without support for animations show."""
     if data[12:16] == b"CgBI":
         raise UnsupportedVariant(
             "This is a PNG in Apple's own form for apps (CgBI); export it as an ordinary PNG."
