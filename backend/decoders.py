@@ -17,7 +17,7 @@ from images.errors import ImageError, TooManyPixels
 
 logger = logging.getLogger(__name__)
 
-ORDINARY_PIXELS, ORDINARY_SECONDS = 16_000_000, 1  # of CPU time; ordinary files took 0.5 s at most
+ORDINARY_PIXELS, ORDINARY_SECONDS = 16_000_000, 1  # seconds of CPU time; ordinary files took 0.5 s at most
 ORDINARY_PROCESSES = 2
 # An animated lossless WebP needed the most memory: 20 bytes a pixel, and 50 MB more. The limit leaves room.
 BYTES_A_PIXEL, OTHER_BYTES = 20, 128 * 2**20

@@ -59,7 +59,7 @@ class Relay:
 
     @property
     def republished(self) -> int:
-        """The number of rows whose message was published again, or was to be, in the last ten seconds."""
+        """The number of rows whose message the relay tried to publish again in the last ten seconds."""
         now = time.monotonic()
         return sum(now - at < REPEAT_SECONDS for at in self._republished.values())
 
