@@ -22,7 +22,7 @@ def as_stream(chunks: AsyncIterator[bytes]) -> StreamingResponse:
 
 @dataclass(frozen=True)
 class EventId:
-    """An event's id: its number (for a training, the last epoch sent), and whether it ends its stream."""
+    """An event's id: number (for a training, the last epoch sent), and whether the event ends its stream."""
 
     number: int
     ended: bool = False

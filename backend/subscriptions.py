@@ -21,7 +21,7 @@ MAX_BACKLOG = 2000  # if more changes wait for a slow reader, its stream ends, a
 
 @dataclass(frozen=True)
 class Change:
-    """One event. `prediction` is the prediction as the event left it, or None if it was removed."""
+    """One event. `prediction` is the prediction after this event, or None if it was removed."""
 
     number: int
     id: UUID
@@ -68,7 +68,7 @@ class Subscription:
     def wake(self) -> None:
         """Let the reader read its changes.
 
-        A stream without changes sends a keep-alive. The stream of a training reads its training again.
+        Without changes, a stream of predictions sends a keep-alive. A training's stream reads the training.
         """
         self._wake.set()
 

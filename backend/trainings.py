@@ -129,12 +129,12 @@ class Trainings:
         return [to_training(row) for row in rows]
 
     async def cancel(self, id: UUID) -> Training:
-        """Cancel a training; again: nothing. Raises UNKNOWN_TRAINING, TRAINING_ENDED, TRAINING_PUBLISHING."""
+        """Cancel a training (idempotent). Raises UNKNOWN_TRAINING, TRAINING_ENDED, TRAINING_PUBLISHING."""
         rows = await self._pool.fetch(CANCEL, {"id": id})
         if rows:
             return to_training(rows[0])
         training = (await self.read(id)).training
-        if training.status == "queued":  # its worker set it back after CANCEL
+        if training.status == "queued":  # its worker set it back to `queued` after CANCEL
             return await self.cancel(id)
         if training.status == "running":
             detail = (

@@ -48,11 +48,11 @@ class TaskQueue(Queue):
 class Consumer(celery_consumer.Consumer):
     """Gives each request to its task, declares no queues for delayed tasks, and survives every message.
 
-    A malformed message is rejected, so the broker dead-letters it. Celery would acknowledge some kinds, which
-    loses them. Other kinds would end the worker, and it would receive the same message after its restart.
+    A malformed message is rejected, so the broker dead-letters it. Celery would acknowledge some malformed
+    messages and so lose them. Others would end the worker, which would receive them again after its restart.
 
     Events of tasks are collected for 0.1 s and sent together. Celery would send them at each turn of its
-    loop, which took a fifth of the worker's CPU time outside the model, and more in the broker and in Flower.
+    loop. That took a fifth of the worker's CPU time outside the model, and more in the broker and in Flower.
     """
 
     class Blueprint(celery_consumer.Consumer.Blueprint):

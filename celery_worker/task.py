@@ -21,7 +21,7 @@ class WorkerTask(Task):
     """Celery's consumer on the current connection, with its loop (`hub`) and its threads (`pool`)."""
 
     def connect(self, consumer: Any) -> None:
-        """Start again on a new connection. The broker redelivers what was not acknowledged."""
+        """Start again on a new connection. The broker redelivers unacknowledged messages."""
         self.consumer = consumer
 
     @abstractmethod

@@ -177,7 +177,7 @@ def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:
     """For each component that has a scan, which of its 64 coefficients the file holds.
 
     A progressive image is complete enough if the file holds all 64: later scans only refine them. A scan that
-    is cut short does not count.
+    is cut short adds no coefficients.
     """
     there: dict[int, set[int]] = {}
     for number, scan in enumerate(jpeg.scans):

@@ -14,7 +14,7 @@ from training.model import Net
 class Optimizers:
     """SGD for biases and head, Muon for the filters, and optionally look-ahead.
 
-    The learning rates fall linearly to zero over `steps`, that of the whitening bias over `whiten_steps`.
+    The learning rates fall linearly to zero: for the whitening bias over `whiten_steps`, else over `steps`.
     """
 
     def __init__(self, net: Net, steps: int, whiten_steps: int, *, lookahead: bool = False) -> None:
