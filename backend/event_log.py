@@ -7,13 +7,13 @@ from typing import Any
 from backend.database import DirectConnection, Pool
 from backend.prediction_rows import COLUMNS
 
-MAX_MISSED = 1000  # the most missed or unfinished predictions that a stream sends at its start
+MAX_MISSED = 1000  # a stream starts with at most this many missed or unfinished predictions
 
 # At most `most` predictions with events after the event `after`, ordered by the latest event of each.
-# `kept` is true if no event after `after` is missing: `after` is still stored, or an event of the five
-# seconds before it. (Numbers are times in microseconds. A crash of PostgreSQL can lose the last claims and
-# their events, perhaps `after` itself.) If `kept` is false, no prediction is returned. There is always at
-# least one row; its `number` is null if no prediction is returned. A removed prediction has no `id`.
+# `kept` is true if `after`, or an event of the five seconds before `after`, is still stored: then no event
+# after `after` is missing. (Numbers are times in microseconds. A crash of PostgreSQL can lose the last claims
+# and their events, perhaps `after` itself.) If `kept` is false, no prediction is returned. There is always at
+# least one row; its `number` is null if no prediction is returned. `id` is null for a removed prediction.
 # `prediction_id` is null if readers must reload. The upper bound of `number`, the largest bigint, excludes
 # nothing. With it PostgreSQL expects few events and uses the index.
 READ_AFTER = f"""

@@ -31,8 +31,8 @@ CONDITIONS = {
     "min_confidence": "confidence >= :min_confidence",
     "from": "id >= :from",
     "to": "id < :to",
-    # The condition in parentheses is true for every row. It lets PostgreSQL use the index of names, which
-    # holds only the rows that have ended, together with the index of unfinished rows.
+    # The condition in parentheses is true for every row. It lets PostgreSQL combine two indexes: the
+    # index of names, which holds only the rows that have ended, and the index of unfinished rows.
     "q": """filename ILIKE ANY(CAST(:q AS text[]))
             AND (completed_at IS NOT NULL OR status IN ('queued', 'running'))""",
     "older": "id < :older",
@@ -124,5 +124,5 @@ def decode_cursor(cursor: str) -> tuple[str, UUID]:
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """The smallest id of a row of this time, to the millisecond."""
+    """The smallest id that a row of this millisecond can have."""
     return UUID(int=max(0, round(moment.timestamp() * 1000)) << 80)

@@ -77,7 +77,7 @@ class Submissions:
     async def _store_once(
         self, rows: list[NewPrediction], deadline: float | None, key: str
     ) -> list[Prediction]:
-        """Store the rows unless they are stored under this key. Returns the stored predictions."""
+        """Store the rows unless they are already stored under this key. Returns the stored predictions."""
         stored = await insert_once(self.pool, rows, key)
         if new := [row for row, (_, is_new) in zip(rows, stored, strict=True) if is_new]:
             self._announce(new)
@@ -99,7 +99,7 @@ class Submissions:
         logger.info("upload accepted", extra={"prediction_ids": [str(row.id) for row in rows]})
 
     def _accept_or_refuse(self, file: UploadedFile, *, bulk: bool) -> NewPrediction | Refused:
-        """The row of a decoded file, or the entry of a refused file, which is counted and logged."""
+        """The row of a decoded file, or the entry of a refused one. Counts and logs each refusal."""
         if isinstance(file.pixels, bytes):
             return NewPrediction(file.filename, file.pixels, bulk=bulk)
         title, detail = file.pixels.refusal.title, file.pixels.detail

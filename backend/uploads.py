@@ -79,7 +79,7 @@ class UploadReader:
 
 
 async def decode_file(data: bytes, settings: Settings, decoders: Decoders, end: float) -> bytes | FileRefused:
-    """Decode a small JPEG, PNG or BMP here, others in a process. `end`: the deadline by the loop's clock."""
+    """Decode a small JPEG, PNG or BMP here, others in a decoder process, until `end` by the loop's clock."""
     if not data:
         return FileRefused(Refusal.EMPTY_FILE, "The file has no bytes. Check it and upload it again.")
     if (pixels := decode_small(data, settings)) is not None:

@@ -23,7 +23,7 @@ READERS = {
     "AVIF": heif.read_avif,
     "PPM": ppm.read,  # not in FORMATS: data sets may hold this format, uploads may not
 }
-# The readers and their libraries raise all of these for files that end early or are damaged.
+# The readers and their libraries raise any of these for files that end early or are damaged.
 DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, RuntimeError, struct.error,
 )  # fmt: skip

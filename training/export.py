@@ -47,7 +47,7 @@ class Served(nn.Module):
     """
 
     def __init__(self, logits: Calibrated, mean: Sequence[float], std: Sequence[float]) -> None:
-        """`mean` and `std` of each channel are those of pixels from 0 to 1."""
+        """`mean` and `std` have one value for each channel, for pixels scaled to the range 0 to 1."""
         super().__init__()
         scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
         self.logits = logits
@@ -65,7 +65,7 @@ class Served(nn.Module):
 def fold(net: Net) -> Net:
     """The same network with each batch norm folded into its convolution.
 
-    A batch norm after a max pool can be folded because its scale is positive.
+    A max pool between the two does not prevent this, because the scale of the batch norm is positive.
     """
     net = copy.deepcopy(net).eval()
     for group in net.groups:

@@ -52,7 +52,7 @@ def write_nginx(config: Config, **changes: str) -> Path:
         "LISTEN": f"listen 127.0.0.1:{config.http_port};"
         + (f" listen [::1]:{config.http_port};" if has_ipv6() else ""),
         "UI_ROOT": str(REPOSITORY / "ui/dist"),
-        "ACCESS_LOG": "/dev/stdout json buffer=32k flush=1s",  # supervisord rotates it
+        "ACCESS_LOG": "/dev/stdout json buffer=32k flush=1s",  # supervisord rotates this log
         "RESOLVER": "127.0.0.1",  # nginx never asks it: every address is a number
         "BACKEND_SERVERS": f"server 127.0.0.1:{config.ports['backend']};",
         "FLOWER_ADDRESS": f"127.0.0.1:{config.ports['flower']}",

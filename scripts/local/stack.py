@@ -90,7 +90,7 @@ def left_behind(state: Path) -> list[psutil.Process]:
 
 
 def find_supervisor(state: Path) -> psutil.Process | None:
-    """The supervisord that was started in `state`, while it runs."""
+    """The running supervisord that was started in `state`, or None."""
     try:
         process = psutil.Process(int((state / "run/supervisord.pid").read_text()))
         return process if str(state / "supervisord.conf") in process.cmdline() else None
