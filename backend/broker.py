@@ -63,8 +63,8 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises Unavailable if some of the 100 are not confirmed in time. A message without a confirm may have
-        arrived or not. Messages after the 100 are not sent.
+        Raises Unavailable if some of these 100 are not confirmed in time, and sends no later messages. A
+        message without a confirm may have arrived or not.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):
             await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])

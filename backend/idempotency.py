@@ -38,8 +38,8 @@ async def insert_once(
 ) -> list[tuple[Prediction, bool]]:
     """Store the rows of one request, unless they are already stored under this key.
 
-    Returns for each row the stored prediction, and whether that is this row. If the key belongs to other
-    images, removes the new rows again and raises KEY_REUSED.
+    Returns for each row the stored prediction, and whether this request stored it. If the key belongs to
+    other images, removes the new rows again and raises KEY_REUSED.
     """
     digest = hashlib.sha256(client_key.encode()).digest()[:28]
     keys = [digest + len(rows).to_bytes(2) + place.to_bytes(2) for place in range(len(rows))]

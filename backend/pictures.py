@@ -32,7 +32,7 @@ def read_picture(models: Path, version: str, name: str, limit: int = MAX_BYTES) 
     try:
         folder = os.open(models / version, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            # O_NONBLOCK: opening a pipe would wait for its writer.
+            # Without O_NONBLOCK, opening a pipe would wait for its writer.
             file = os.open(f"{name}.png", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         finally:
             os.close(folder)

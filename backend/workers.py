@@ -27,7 +27,7 @@ class _Heartbeats:
     model: str
     device: str
     fallback: str
-    at: float  # when the latest one was received, by the monotonic clock
+    at: float  # when the latest heartbeat was received, by the monotonic clock
     counts: deque[tuple[float, int, int]]
 
     def rates(self) -> tuple[float, float]:
@@ -71,7 +71,7 @@ class Workers:
                 counts = known.counts if known else deque[tuple[float, int, int]]()
                 if counts and predictions < counts[-1][1]:
                     counts.clear()  # the worker has restarted
-                # `sent` is the worker's time: heartbeats may wait in the queue and arrive together.
+                # The time is `sent`, not `now`: heartbeats may wait in the queue and arrive together.
                 counts.append((sent, predictions, batches))
                 while sent - counts[0][0] > RATE_SECONDS and len(counts) > 2:
                     counts.popleft()

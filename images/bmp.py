@@ -158,7 +158,7 @@ def _expand(header: Header, data: bytes) -> bytes:
             x, y = x + data[at], y + data[at + 1]
             at += 2
             continue
-        else:  # pixels without a run, padded to an even number of bytes
+        else:  # single pixels instead of a run, padded to an even number of bytes
             count, stored = value, data[at : at + (-(-value // 2) if is_rle4 else value)]
             run = b"".join(map(pixels_of_byte.__getitem__, stored))
             at += len(stored) + len(stored) % 2

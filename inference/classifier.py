@@ -82,7 +82,7 @@ class Loader:
                 raise ArtifactError("ONNX Runtime cannot use CUDA on this machine; its log says why")
             engine.check(found.check, "float32")
             classifier = Classifier(found, engine, f"{name_gpu()} (CUDA, float32)")
-            classifier.warm_up(self.max_batch_size)  # a full batch may need too much memory
+            classifier.warm_up(self.max_batch_size)  # raises here if a full batch exceeds the GPU's memory
             return classifier
         except Exception as error:  # ONNX Runtime's errors have no common class
             logger.error("the GPU cannot serve %s, the CPU serves it instead: %s", found.card.version, error)
