@@ -2,8 +2,8 @@
 
 schema.sql records every change as an event, except the removals of retention. Events are numbered in commit
 order: a transaction that sees a number sees all lower numbers. One connection LISTENs. A notification only
-says "read again": one query then reads the events after the last one that was read, with their rows, page by
-page. A missed notification delays events by a few seconds, but loses none.
+says "read again": one query then reads the events after the last one that was read, page by page, with the
+rows of their predictions. A missed notification delays events by a few seconds, but loses none.
 
 Each stream receives every event of its predictions exactly once, with one exception: if one query finds
 several events of a prediction, only the latest is sent. A request that waits receives only outcomes and
@@ -12,8 +12,8 @@ removals. Streams and waiting requests are called readers:
 - A reader is registered first. Then its own query reads the current state and the number of the latest event
   in one snapshot. Events up to that number are part of this state and are not sent again.
 - The loop `_read` looks up the registered readers after its query has returned. An event that is missing in a
-  reader's own state was committed after the read of that state, so after the registration. The query that
-  finds the event returns later still. So the reader is registered by then.
+  reader's own state was committed after the read of that state, so after the registration. The loop's query
+  that finds this event returns later than the commit. So the loop finds the reader registered.
 - The loop skips events only if no reader is registered when its query returns. A reader that registers later
   reads a later state.
 - If events may be missing (unread events were removed, one statement changed over 1,000 predictions, or the
@@ -44,8 +44,8 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# The pause before streams are woken, for each stream that has changes: 20 ms for 2,000 streams. So several
-# events often go out in one write. Lower: more writes. Higher: later events.
+# Streams are woken after a pause: this time for each stream that has changes, so 20 ms for 2,000 streams.
+# Several events then often go out in one write. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 
 
@@ -116,7 +116,7 @@ class Changes:
             subscription.wake()
 
     async def _read(self) -> None:
-        """Read events after each notification for a reader, and every five seconds in case one was missed."""
+        """Read events after notifications while readers are registered, and at least every five seconds."""
         while not self._closed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REREAD_SECONDS):

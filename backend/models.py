@@ -41,7 +41,7 @@ LIST = f"SELECT {COLUMNS} FROM models ORDER BY found_at DESC, version DESC"
 READ = f"SELECT {COLUMNS}, card::text AS card FROM models WHERE version = :version"
 
 # Activate a version. If it is active already, its row does not change, so it still counts as served
-# (`served_at` is not before `activated_at`). The time is later than every earlier activation, even if the
+# (`served_at` is not before `activated_at`). The new `activated_at` is later than all others, even if the
 # clock was set back.
 ACTIVATE = f"""
 UPDATE models SET activated_at = GREATEST(

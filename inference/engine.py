@@ -19,7 +19,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # Limits of the error against CHECK_FILE. float32: of each probability; TF32 and fused kernels stay below it.
 # int8: half the sum of an image's errors, averaged over images; a CPU that computes int8 wrongly exceeds it.
 MAX_DIFFERENCE, MAX_INT8_DIFFERENCE = 0.02, 0.1
-MAX_SUM_ERROR = 1e-3  # of the probabilities of an image
+MAX_SUM_ERROR = 1e-3  # how far the sum of an image's probabilities may be from 1
 # ONNX Runtime's error texts contain source files, line numbers and C++ signatures. `_quote` removes them.
 CPP_PLACE = re.compile(r"\S+\.(cc|h):\d+ ([^()]*::[^()]*\([^()]*\) )?")
 
@@ -35,7 +35,7 @@ class Engine:
         options.log_severity_level = 3  # errors only; warnings list optimisations
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=[provider])
-        except Exception as error:  # its exceptions have no common class
+        except Exception as error:  # ONNX Runtime's exceptions have no common class
             raise ArtifactError(f"ONNX Runtime cannot load it: {_quote(error)}") from error
         self.provider: str = self._session.get_providers()[0]
 
@@ -83,7 +83,7 @@ def are_answers(probabilities: NDArray[np.float32], energies: NDArray[np.float32
 
 
 def are_close(values: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
-    """Whether values are the same except for rounding."""
+    """Whether each value differs from its counterpart by at most 0.02 plus 2%."""
     return np.allclose(values, others, rtol=MAX_DIFFERENCE, atol=MAX_DIFFERENCE)
 
 

@@ -33,7 +33,7 @@ FORGET = 0.1
 
 
 class BatchRunner:
-    """Runs batches with the served model. `advance` lets a stage (read, run, write) hold only one batch."""
+    """Runs batches with the served model. `advance` waits until no other batch is in the next stage."""
 
     def __init__(self, classifier: Classifier, predictions: Predictions, metrics: Metrics) -> None:
         self.predictions = predictions

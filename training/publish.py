@@ -79,7 +79,7 @@ def write_files(
 ) -> tuple[dict[str, Any], Answers]:
     """Write and measure the model files; returns their part of the card, and the answers to the test images.
 
-    No choice depends on the test images.
+    The test images only measure the model; nothing in it depends on them.
     """
     write_onnx(model, folder / MODEL_FILE, created)
     engine = Engine(folder / MODEL_FILE)
@@ -120,14 +120,14 @@ def write_files(
 
 
 def write_check(engine: Engine, held_out: Split, path: Path) -> None:
-    """Write reference images and their answers; an inference worker must compute nearly the same."""
+    """Write reference images and their answers; an inference worker must compute nearly the same answers."""
     images = held_out.images[:CHECK_IMAGES]
     probabilities, energy = engine(images)
     np.savez_compressed(path, images=images, probabilities=probabilities, energy=energy)
 
 
 def write_int8(engine: Engine, held_out: Split, folder: Path) -> str | None:
-    """Write the int8 model. If it loses too much accuracy on held-out images, delete it and say why."""
+    """Write the int8 model. If it loses too much accuracy on held-out images, delete it and return why."""
     path = folder / INT8_FILE
     quantise(folder / MODEL_FILE, path, held_out.images)
     loss = engine.answer(held_out).accuracy() - Engine(path).answer(held_out).accuracy()
@@ -174,8 +174,8 @@ def publish(folder: Path, card: Mapping[str, Any], pictures: Mapping[str, bytes]
     """Publish a draft in one rename; returns the artifact's folder.
 
     The version is the day and the first eight digits of the SHA-256 of `model.onnx`. If a run is killed after
-    it published and before it reported that, its next attempt has the same `created` (the time when the last
-    epoch ended) and returns the folder that exists.
+    it published a folder and before it reported the version, its next attempt has the same `created` (the
+    time when the last epoch ended), and this function returns that folder.
     """
     if artifact := _find_published(models, card["created"]):
         return artifact
