@@ -13,7 +13,7 @@ from backend.errors import RETRY_SECONDS
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 3  # for each answer of PostgreSQL
-REREAD_SECONDS = 5.0  # without a notification, changes are read after this time: one may be lost
+REREAD_SECONDS = 5.0  # without a notification, changes are read after this time: notifications may be lost
 CHECK_SECONDS = 5.0  # a hanging connection is noticed within this time plus TIMEOUT_SECONDS
 
 

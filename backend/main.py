@@ -53,7 +53,7 @@ def build_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,  # the proxy serves /docs with its own assets
         redoc_url=None,
-        redirect_slashes=False,  # the middleware drops a slash at the end
+        redirect_slashes=False,  # the middleware drops a slash at the end of a path
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -67,8 +67,8 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def _end_at_shutdown(*closers: Callable[[], None]) -> None:
-    """Call the closers on SIGTERM and SIGINT. They end event streams and decoding: the server stops only
-    after its last answer."""
+    """Call the closers on SIGTERM and SIGINT. They end event streams and decoding, because the server
+    stops only after its last answer."""
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()

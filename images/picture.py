@@ -12,7 +12,7 @@ class Picture:
     """The image that a format's reader returns.
 
     `orientation` is EXIF's, 1 to 8. The rest is for grey images of more than 8 bits. `white` is the value of
-    white; None: the lowest value is black, the highest white. If `inverted`, black and white are exchanged.
+    white; if None, the lowest value is black, the highest white. If `inverted`, black and white are swapped.
     """
 
     image: Image.Image

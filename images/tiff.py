@@ -126,7 +126,7 @@ def _open(directory: Directory, data: bytes) -> Picture:
         tags[Tag.PhotometricInterpretation] = (MIN_IS_BLACK,)
     if (bits, kind, order) == (32, UNSIGNED, ">"):  # Pillow reads only signed numbers in this byte order
         tags[Tag.SampleFormat] = (SIGNED,)
-    if bits == 12:  # Pillow reads 12 bits only in this byte order; packed bits have no order
+    if bits == 12:  # Pillow reads 12 bits only as little-endian; packed bits have no byte order
         order = "<"
     try:
         image = Image.open(BytesIO(write(Directory(order, tags), data)), formats=("TIFF",))

@@ -112,7 +112,7 @@ def predict(logits: Callable[[Tensor], Tensor], images: Images, device: torch.de
     with torch.inference_mode():
         progress = tqdm(batches, desc="evaluating", unit="batch", disable=None)
         outputs = [forward(logits, batch.to(device)).cpu() for batch in progress]
-    return torch.cat(outputs)  # outside inference mode: autograd refuses tensors that were made in it
+    return torch.cat(outputs)  # outside inference mode: autograd refuses tensors made in inference mode
 
 
 def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -158,7 +158,7 @@ def fit_temperature(logits: Tensor, labels: Labels) -> float:
 
 
 def fit_energy_threshold(energies: Floats) -> float:
-    """The energy that 2% of these images exceed."""
+    """The energy threshold, which 2% of these energies exceed."""
     return float(np.quantile(energies, FAMILIAR_SHARE))
 
 

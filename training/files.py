@@ -97,7 +97,7 @@ class Sieve:
         return sorted(files, key=lambda file: (_normalise(str(file.parent)), _normalise(file.name)))
 
     def read_pixels(self, file: Path) -> bytes | None:
-        """The pixels as the service decodes them. Notes a file that cannot be decoded, and returns None."""
+        """The pixels, decoded as in the backend. Notes a file that cannot be decoded, and returns None."""
         try:
             return decode.decode(_read(file), MAX_IMAGE_PIXELS, FORMATS)
         except ImageError as error:
@@ -110,7 +110,7 @@ class Sieve:
         return None
 
     def _walk(self, folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-        """Follows links, but not into a folder that contains the link."""
+        """The files below `folder`. Follows links, but not into a folder that contains the link."""
         here = folder.resolve()
         if here in above:
             self._leave_out(CIRCLE, folder)
@@ -167,9 +167,8 @@ def _show(path: Path) -> str:
 def _is_meant_as_image(file: Path, error: ImageError) -> bool:
     """Whether a file that cannot be decoded counts as an unreadable image.
 
-    It does if its ending is one of ENDINGS. A file with an unknown ending counts if its content
-    begins like an image. A file with the ending of another type does not count: a text may begin with "BM" or
-    "P1".
+    A file with one of ENDINGS counts. A file with an unknown ending counts if its content begins like an
+    image. A file with the ending of another type does not count, because a text may begin with "BM" or "P1".
     """
     if file.suffix.lower() in ENDINGS:
         return True

@@ -51,7 +51,7 @@ def up() -> int:
             config = stack.start(STATE, port)
             wait_for_health(config)
         except stack.SchemaChanged:
-            raise  # the user needs the running database to update it
+            raise  # the user needs the running database to change its schema
         except BaseException:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some servers running
             stack.stop(STATE)
