@@ -158,7 +158,7 @@ def _share_of_rows(jpeg: Jpeg) -> float:
 
     Rows that libjpeg does not write keep the colour `unused`. At an end marker, it would fill them with grey.
     """
-    image = _open(jpeg, end=bytes(8))  # it decodes a block only if eight bytes follow
+    image = _open(jpeg, end=bytes(8))  # libjpeg decodes a block only if 8 bytes follow
     unused = (1,) * len(image.getbands())
     image.im = Image.new(image.mode, image.size, unused).im
     with suppress(OSError):  # the end marker is missing

@@ -58,7 +58,7 @@ Outcome = Succeeded | Failed
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """The run of the model on a batch; if it raised, the runs on each image, too."""
+    """The run of the model on a batch. If it raised, this includes the runs of the single images."""
 
     model: str
     batch_size: int

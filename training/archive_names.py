@@ -21,7 +21,7 @@ CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# In each part of a path: from the first to the last byte outside ASCII, with the letters around them. A match
+# Finds in each part of a path the first to the last byte outside ASCII, and the ASCII letters beside them. It
 # may contain a backslash: in some code pages, such as cp932, it can be the second byte of a letter.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision

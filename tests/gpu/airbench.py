@@ -1,7 +1,7 @@
 """Compares the recipes with airbench's own code, which is not in this repository, on the same images and GPU.
 
-Each script trains 200 times; a copy with fewer runs is executed. Only the last runs count, because the first
-run compiles. The seconds are those of training and of one evaluation with six views.
+Each script trains 200 times. A copy with one run more than needed is executed, and its first run, which
+compiles, does not count. The seconds are those of training and of one evaluation with six views.
 """
 
 import re
@@ -32,7 +32,7 @@ class Reference:
 
 
 def run(script: Path, dataset: Dataset, runs: int) -> Reference:
-    """Run a copy of the script; returns the means of its last `runs` runs.
+    """Run a copy of the script with `runs` + 1 runs; returns the means without the first one.
 
     Raises ValueError if the script does not hold LOOP exactly once, CalledProcessError if it fails.
     """

@@ -63,7 +63,7 @@ from pathlib import Path
 from images.decode import decode
 from images.errors import ImageError
 files = pickle.load(sys.stdin.buffer)
-def read_peak():  # getrusage would include the parent's memory before its exec
+def read_peak():  # getrusage would include the parent's memory before the child's exec
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 before = read_peak()
 for file in files:

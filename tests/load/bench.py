@@ -93,7 +93,8 @@ async def compare(result: Result, service: System, litserve: LitServe, cases: Se
         measured.append(await measure(service, case, result.seconds))
         litserve.resume()
         theirs = result.litserve.setdefault(reference(case), [])
-        if len(theirs) < len(measured):  # several cases may share this load; it is measured once a round
+        # Once a round, although several cases may be compared with the same load of LitServe.
+        if len(theirs) < len(measured):
             theirs.append(await measure(litserve, reference(case), result.seconds))
 
 
