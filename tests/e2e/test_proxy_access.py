@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from scripts.local.config import Config
-from tests.e2e.proxy import assert_is_problem, get, send
+from tests.e2e.proxy import assert_is_problem, build_get, send
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://{host}.elsewhere.example"])
@@ -33,7 +33,9 @@ async def test_an_unknown_host_name_is_not_served(system: Config, host: str, pat
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "[::1]:8080"])
 async def test_the_names_of_localhost_are_served(system: Config, host: str) -> None:
-    answer = await send(system, get("/api/health/live").replace(b"Host: localhost", f"Host: {host}".encode()))
+    answer = await send(
+        system, build_get("/api/health/live").replace(b"Host: localhost", f"Host: {host}".encode())
+    )
     assert answer.status_code == 200
 
 
@@ -59,7 +61,7 @@ async def test_our_own_pages_may_make_changes_and_others_may_read(client: httpx.
     ],
 )
 async def test_internal_addresses_answer_404(system: Config, path: str) -> None:
-    answer = await send(system, get(path))
+    answer = await send(system, build_get(path))
     assert answer.status_code == 404
     assert "This address does not exist. Start at / or at /docs." in answer.text
 

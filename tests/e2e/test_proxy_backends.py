@@ -9,7 +9,7 @@ import pytest
 
 from scripts.local.config import Config, find_free_ports
 from tests.conftest import run_proxy
-from tests.e2e.proxy import assert_is_problem, get, run_backend, run_server, send
+from tests.e2e.proxy import assert_is_problem, build_get, run_backend, run_server, send
 
 
 async def test_the_ui_is_served_without_any_backend(proxy_without_servers: Config) -> None:
@@ -107,9 +107,9 @@ async def test_the_path_is_passed_on_unchanged_and_forged_headers_are_replaced(t
     async with run_backend(answers=True) as backend:
         address = f"127.0.0.1:{backend.port}"
         with run_proxy(tmp_path, RABBITMQ_ADDRESS=address, BACKEND_SERVERS=f"server {address};") as config:
-            queue = await send(config, get("/rabbitmq/api/queues/%2F/a%2Fb?x=%20"))
+            queue = await send(config, build_get("/rabbitmq/api/queues/%2F/a%2Fb?x=%20"))
             forged = b"X-Forwarded-For: 8.8.8.8\r\nX-Request-ID: a b\r\n\r\n"
-            upload = await send(config, get("/api/predict").replace(b"\r\n\r\n", b"\r\n" + forged))
+            upload = await send(config, build_get("/api/predict").replace(b"\r\n\r\n", b"\r\n" + forged))
     assert backend.heads[0].startswith("GET /rabbitmq/api/queues/%2F/a%2Fb?x=%20 HTTP/1.1\r\n")
     assert queue.headers["server"] == "nginx"  # the stand-in's own value, `secret/1.2.3`, is hidden
     assert f"X-Request-ID: {upload.headers['x-request-id']}\r\n" in backend.heads[1]

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.local.config import Config
 from tests.conftest import eventually, run_proxy
-from tests.e2e.proxy import assert_is_problem, find_in_log, get, run_server, send
+from tests.e2e.proxy import assert_is_problem, build_get, find_in_log, run_server, send
 
 
 @pytest.fixture
@@ -68,15 +68,15 @@ async def test_a_client_gets_at_most_4000_streams_and_can_still_send_requests(
             async def follow(number: int) -> bytes:
                 reader, writer = await asyncio.open_connection("127.0.0.1", config.http_port)
                 streams.append(writer)
-                writer.write(get(paths[number % len(paths)]))
+                writer.write(build_get(paths[number % len(paths)]))
                 return await asyncio.wait_for(reader.readuntil(b": open\n\n"), 15)
 
             for first in range(0, 4000, 50):
                 answers = await asyncio.gather(*map(follow, range(first, first + 50)))
                 assert {answer.split()[1] for answer in answers} == {b"200"}
-            refused = await send(config, get("/api/events?x=1"))
+            refused = await send(config, build_get("/api/events?x=1"))
             assert_is_problem(refused, 429, "Too many requests")
             assert "4000 event streams" in refused.json()["detail"]
-            assert (await send(config, get("/"))).status_code == 200
+            assert (await send(config, build_get("/"))).status_code == 200
             for writer in streams:
                 writer.close()

@@ -5,7 +5,7 @@ import pytest
 
 from scripts.local.config import Config
 from tests.conftest import eventually
-from tests.e2e.proxy import assert_is_problem, find_in_log, get, send
+from tests.e2e.proxy import assert_is_problem, build_get, find_in_log, send
 
 LONG = b"a" * 40_000
 
@@ -28,19 +28,23 @@ async def test_the_404_page_is_small_and_plain(client: httpx.AsyncClient) -> Non
             "Bad request",
         ),
         (b"TRACE /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "Method not allowed"),
-        (get("/api/models").replace(b"GET", b"FOO"), 405, "Method not allowed"),
-        (get("/api/predict").replace(b"GET", b"M-SEARCH"), 405, "Method not allowed"),
-        (get("/api/predictions?q=ä"), 400, "Bad request"),
-        (get("/api/models/ä").replace("ä".encode(), b"\xff"), 400, "Bad request"),
-        (get("/api/predictions?q=a b"), 400, "Bad request"),
-        (get("/api/predictions/%zz"), 400, "Bad request"),
+        (build_get("/api/models").replace(b"GET", b"FOO"), 405, "Method not allowed"),
+        (build_get("/api/predict").replace(b"GET", b"M-SEARCH"), 405, "Method not allowed"),
+        (build_get("/api/predictions?q=ä"), 400, "Bad request"),
+        (build_get("/api/models/ä").replace("ä".encode(), b"\xff"), 400, "Bad request"),
+        (build_get("/api/predictions?q=a b"), 400, "Bad request"),
+        (build_get("/api/predictions/%zz"), 400, "Bad request"),
         (b"GET /api/health?" + LONG + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "Address too long"),
         (
             b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX: " + LONG + b"\r\n\r\n",
             431,
             "Headers too large",
         ),
-        (get("/api/health").replace(b"\r\n\r\n", b"\r\nX: 1" * 1000 + b"\r\n\r\n"), 431, "Headers too large"),
+        (
+            build_get("/api/health").replace(b"\r\n\r\n", b"\r\nX: 1" * 1000 + b"\r\n\r\n"),
+            431,
+            "Headers too large",
+        ),
     ],
 )
 async def test_a_request_refused_by_the_proxy_gets_a_problem(
@@ -50,7 +54,7 @@ async def test_a_request_refused_by_the_proxy_gets_a_problem(
 
 
 async def test_the_access_log_stays_valid_if_a_client_sends_bytes_beyond_ascii(system: Config) -> None:
-    request_bytes = get("/api/models/ä").replace("ä".encode(), b"\xff")
+    request_bytes = build_get("/api/models/ä").replace("ä".encode(), b"\xff")
     request_bytes = request_bytes.replace(b"\r\n\r\n", b"\r\nUser-Agent: a\xffb\r\n\r\n")
     answer = await send(system, request_bytes)
     (entry,) = await eventually(lambda: find_in_log(system, answer.headers["x-request-id"]))
@@ -58,7 +62,7 @@ async def test_the_access_log_stays_valid_if_a_client_sends_bytes_beyond_ascii(s
 
 
 async def test_an_address_that_is_not_encoded_gets_advice(system: Config) -> None:
-    answer = await send(system, get("/api/predictions?q=Kätzchen"))
+    answer = await send(system, build_get("/api/predictions?q=Kätzchen"))
     assert "--data-urlencode" in answer.json()["detail"]
 
 

@@ -44,7 +44,7 @@ class Load:
     port: int
     uploads: Uploads
     rate: float | None
-    """Requests a second of all clients. None: each client sends its next request after an answer."""
+    """Requests a second, all clients together. None: each client sends again at once after an answer."""
     answers: list[Answer] = field(default_factory=list[Answer])
 
     async def run(self, clients: int) -> None:

@@ -58,8 +58,8 @@ def test_six_views_average_shifts_and_mirrors_with_their_weights() -> None:
     unshifted = (8 + 0) / 2
     assert evaluate.six_views(read_pixel)(images).item() == pytest.approx(unshifted / 2)
 
-    # The pixel at row 0, column 1 of the image: only `up_left` shows it at row 1, column 0, because the first
-    # column of `up_left` is the reflected second column of the image, one row lower.
+    # The pixel at row 0, column 1 of the image: only `up_left` of `six_views` shows it at row 1, column 0.
+    # The first column of that view is the image's second column, one row lower.
     images[0, 1, 0, 0], images[0, 0, 1, 0] = 0, 8
     assert evaluate.six_views(read_pixel)(images).item() == pytest.approx((8 + 0) / 2 / 4)
 

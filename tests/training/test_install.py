@@ -54,7 +54,7 @@ def test_a_package_that_a_cancel_left_incomplete_is_missing_and_gets_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages = tmp_path / "venv/lib/python3/site-packages"
-    # uv writes a package's file INSTALLER last, so torch is incomplete here and numpy is complete.
+    # uv writes INSTALLER after the package's own files, so torch is incomplete here and numpy is complete.
     for name, file in (("torch-2.15.0", "METADATA"), ("numpy-2.4.6", "INSTALLER")):
         (packages / f"{name}.dist-info").mkdir(parents=True)
         (packages / f"{name}.dist-info" / file).write_text("")

@@ -12,7 +12,7 @@ import { type Stage, type Upload, UploadList } from "./upload-list";
 
 export const PAGE = 24; // predictions in one page of the history
 export const MAX_CARDS = 50; // the newest uploads have a card
-const SPARE = 500; // over this many predictions beyond the shown part, all but a page of them are forgotten
+const SPARE = 500; // if more predictions than this are beyond the shown part, all but a page are forgotten
 const PUBLISH_MS = 33; // events that arrive within this time are rendered together
 
 export type Card = { upload: Upload; prediction: Prediction | undefined };
@@ -173,7 +173,7 @@ export class PredictionStore extends Store<Snapshot> {
     this.#caughtUp = this.#connection === "live";
   }
 
-  /** Adds an older page. Ignores it if the history has restarted since `request` was made. */
+  /** Adds an older page. Ignores it if `request` is no longer the next one to read. */
   receiveOlder(request: PageRequest, page: PredictionPage): void {
     if (request !== this.#older) return;
     this.#setOldest(page);
