@@ -80,7 +80,7 @@ bench-test: ## Run the tests of the benchmark that need LitServe
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) scripts/bootstrap bench
 	@UV_PROJECT_ENVIRONMENT=$(BENCH_VENV) $(RUN) pytest -m litserve tests/load
 
-e2e: ## Run only the tests of the whole system, including those in the browser
+e2e: ## Run only the tests in tests/e2e: the whole system, with a browser
 	@scripts/bootstrap tests
 	@$(RUN) pytest tests/e2e
 

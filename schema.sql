@@ -52,7 +52,7 @@ CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE INDEX predictions_by_filename ON predictions USING gin (filename gin_trgm_ops)
     WITH (gin_pending_list_limit = 512) WHERE completed_at IS NOT NULL;
 
--- Most rows are updated once, with their outcome. So vacuum starts at a smaller share of dead rows than by default.
+-- Each outcome leaves a dead row. Vacuum starts at a smaller share of dead rows than by default.
 -- With 2 million rows in the table, it starts after 45,000 updates instead of 400,000.
 ALTER TABLE predictions SET (
     autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
@@ -122,7 +122,7 @@ CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions
     WHEN (current_setting('cifar.events', true) IS DISTINCT FROM 'off') EXECUTE FUNCTION record_events();
 
 
--- Trainings. The row is the truth here, too: the task message carries only its id.
+-- Trainings. The row is the truth here, too: a task message carries only ids.
 CREATE TYPE training_status AS ENUM (
     'queued',     -- accepted, or returned by a worker that stopped; no worker runs it
     'running',    -- claimed by a worker, which updates seen_at every five seconds; the worker may be gone
@@ -148,7 +148,7 @@ CREATE TABLE trainings (
     started_at    timestamptz,                          -- when it was first claimed
     seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
-    attempt       smallint NOT NULL DEFAULT 0,          -- claims that were not returned; an outcome names the latest
+    attempt       smallint NOT NULL DEFAULT 0,          -- attempts not handed back; an outcome names the latest one
 
     CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
     CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),

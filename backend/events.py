@@ -11,9 +11,9 @@ removals. Streams and waiting requests are called readers:
 
 - A reader is registered first. Then its own query reads the current state and the number of the latest event
   in one snapshot. Events up to that number are part of this state and are not sent again.
-- The loop `_read` looks up the registered readers after its query has returned. An event that is missing in a
-  reader's own state was committed after the read of that state, so after the registration. The loop's query
-  that finds this event returns later than the commit. So the loop finds the reader registered.
+- The loop `_read` looks up the registered readers after its query has returned. An event that a
+  reader's own query did not see was committed after that query, so after the registration. The loop's query
+  that finds this event returns even later. So the loop finds the reader registered.
 - The loop skips events only if no reader is registered when its query returns. A reader that registers later
   reads a later state.
 - If events may be missing (unread events were removed, one statement changed over 1,000 predictions, or the
@@ -44,7 +44,7 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# Streams are woken after a pause: this time for each stream that has changes, so 20 ms for 2,000 streams.
+# Streams are woken after a pause of this time for each stream with changes: 20 ms for 2,000 streams.
 # Several events then often go out in one write. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 

@@ -173,7 +173,7 @@ class Checks:
         )
 
     def _check_inference(self) -> InferenceHealth:
-        workers = self._workers.report()
+        workers = self._workers.report_inference()
         alive = [worker for worker in workers if worker.status == "ok"]
         detail = next((f"{worker.name}: {worker.detail}" for worker in alive if worker.detail), None)
         if not alive:

@@ -14,7 +14,7 @@ MEANINGS = {
     404: "There is no such prediction, training, model or picture.",
     409: "The current state does not allow this. `detail` gives the reason.",
     413: "The request exceeds a limit on bytes, pixels or files.",
-    415: "Not an image of a supported format.",
+    415: "Not an image of a supported format and variant.",
     422: "A value or a file that cannot be used.",
     429: "Too many requests are waiting. Retry after `Retry-After` seconds.",
     503: "Temporarily unavailable. `detail` gives the reason. Retry after `Retry-After` seconds.",
@@ -41,7 +41,7 @@ def describe_stream(description: str) -> dict[str, Any]:
 
 
 def add_problem(app: FastAPI) -> None:
-    """Add the schema `Problem`. FastAPI's `model` in `responses` would give errors the route's media type."""
+    """Add the schema `Problem`. With `model` in `responses`, errors would get the route's media type."""
     describe = app.openapi
 
     def describe_with_problem() -> dict[str, Any]:

@@ -70,13 +70,13 @@ def to_prediction(row: Row[Any]) -> Prediction:
     """A row as the API shows it. Malformed details, such as after a manual change, are left out, so that
     one malformed row does not break a page of the history or the streams."""
     try:
-        return Prediction.model_validate(_required(row) | _details(row))
+        return Prediction.model_validate(_always_valid(row) | _details(row))
     except Exception as error:
         _note_unreadable(row.id, f"{type(error).__name__}: {error}")
-        return Prediction.model_validate(NO_OUTCOME | _required(row) | {"error": UNREADABLE})
+        return Prediction.model_validate(NO_OUTCOME | _always_valid(row) | {"error": UNREADABLE})
 
 
-def _required(row: Row[Any]) -> dict[str, Any]:
+def _always_valid(row: Row[Any]) -> dict[str, Any]:
     """The members whose columns cannot hold malformed values."""
     return {
         "id": row.id,

@@ -1,4 +1,4 @@
-"""Readers of changes: the queue of each reader, and all readers by the id of a prediction or training."""
+"""Readers of changes: the queue of each reader, and all readers, by id or of all predictions."""
 
 import asyncio
 from collections import defaultdict

@@ -92,7 +92,7 @@ class Workers:
             for name, at in sorted(self._training.items(), key=lambda entry: -entry[1])
         ]
 
-    def report(self, now: float | None = None) -> list[Worker]:
+    def report_inference(self, now: float | None = None) -> list[Worker]:
         """The inference workers with a heartbeat in the last ten minutes, the latest first."""
         now = time.monotonic() if now is None else now
         self._inference = {

@@ -102,7 +102,7 @@ class Consumer(celery_consumer.Consumer):
 
 
 class Events(EventDispatcher):
-    """Celery events, sent to the broker's existing exchange. Worker events also hold the task's fields."""
+    """Celery events, sent to the broker's existing exchange. Worker events also hold `task.describe()`."""
 
     app: Celery
 

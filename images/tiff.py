@@ -97,12 +97,12 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
     _check_work(places, sizes, data, directory.number(Tag.Compression))
     unused = STRIP_TAGS if is_tiled else TILE_TAGS
     tags = directory.tags | {places_tag: places, sizes_tag: sizes}
-    tags |= {} if is_tiled else {Tag.RowsPerStrip: (block_height,)}  # decoders allocate so many rows
+    tags |= {} if is_tiled else {Tag.RowsPerStrip: (block_height,)}  # decoders allocate this many
     return replace(directory, tags={tag: tags[tag] for tag in tags if tag not in unused})
 
 
 def _check_work(places: tuple[int, ...], sizes: tuple[int, ...], data: bytes, compression: int) -> None:
-    """Refuse compressed blocks that together exceed twice the file: decoders unpack shared bytes repeatedly.
+    """Refuse compressed blocks that share too many bytes: together they have over twice the file's bytes.
 
     Also refuses compressed blocks of unknown size, and blocks whose JPEG has too many scans.
     """

@@ -79,7 +79,7 @@ class Classify(WorkerTask):
         self._collector.add(group)
         if not self._next_is_due:
             self._next_is_due = True
-            # Runs after the messages that have already arrived are added, so that they share this batch.
+            # Called when all messages that have arrived are added, so that they share the next batch.
             self.consumer.hub.call_later(0, self.start_next)
 
     def start_next(self) -> None:

@@ -38,7 +38,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
     for config in run_stack(tmp_path_factory.mktemp("servers"), ("epmd", "postgres", "rabbitmq")):
         stack.wait_until(lambda port=config.ports["amqp"]: not port_is_free(port), 60, "RabbitMQ")
         yield config
-        stop_and_kill_rabbitmq(config)
+        stop_all_and_kill_rabbitmq(config)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
         yield config
 
 
-def stop_and_kill_rabbitmq(config: Config) -> None:
+def stop_all_and_kill_rabbitmq(config: Config) -> None:
     """Have supervisord stop everything, and kill RabbitMQ, whose orderly end takes 8 seconds."""
     rabbitmq, supervisor = pid_of(config, "rabbitmq"), stack.find_supervisor(config.state)
     assert supervisor
@@ -72,7 +72,7 @@ def run_stack(state: Path, names: Collection[str]) -> Generator[Config]:
 
 @contextmanager
 def run_proxy(state: Path, **changes: str) -> Generator[Config]:
-    """nginx alone; `changes` replace values of its template."""
+    """nginx alone; `changes` replace settings and template values."""
     (port,) = find_free_ports(1)
     config = prepare(state, port)
     for folder in ("log", "nginx", "run"):

@@ -1,4 +1,4 @@
-"""Decodes the names in an archive, and finds what separates folders in them.
+"""Finds the encoding of names in an archive, and separates their folders.
 
 Windows writes the names in a .zip in the code page of its language, and does not record which one.
 """
@@ -21,8 +21,8 @@ CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# Finds in each part of a path the first to the last byte outside ASCII, and the ASCII letters beside them. It
-# may contain a backslash: in some code pages, such as cp932, it can be the second byte of a letter.
+# Finds in each part of a path the first to the last byte outside ASCII, and the ASCII letters beside them. A
+# match may contain a backslash: a letter's second byte can be one in some code pages, such as cp932.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts

@@ -1,7 +1,7 @@
 """Run the training command several times with different seeds, and print a table of accuracy and time.
 
 "training" is the time from when the images are on the device until the network is trained. It does not count
-validation, checkpoints and the warm-up of a GPU. (airbench counts one evaluation with six views, too.) "all"
+validation, checkpoints and the warm-up of a GPU. (Keller Jordan's airbench also counts an evaluation.) "all"
 is the wall-clock time of the whole command, from the start of Python to the published artifact. The
 artifacts are deleted.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from training.recipe import RECIPES
 
 TRAIN = (sys.executable, "-m", "training.train")
-COLUMNS = ("training, s", "all, s", "single view", "six views", "after upload", "calibration error")
+COLUMNS = ("training, s", "all, s", "single view", "six views", "as uploads", "calibration error")
 SHARES = ("accuracy", "accuracy_six_views", "accuracy_after_upload", "calibration_error")  # in the card
 
 

@@ -46,11 +46,11 @@ class Served(nn.Module):
     Maps uint8 images (batch, 32, 32, 3) to probabilities (batch, classes) and energy (batch,).
     """
 
-    def __init__(self, logits: Calibrated, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, calibrated: Calibrated, mean: Sequence[float], std: Sequence[float]) -> None:
         """`mean` and `std` have one value for each channel, for pixels scaled to the range 0 to 1."""
         super().__init__()
         scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
-        self.logits = logits
+        self.calibrated = calibrated
         self.scale = nn.Buffer(scale.view(1, 3, 1, 1))
         self.shift = nn.Buffer(shift.view(1, 3, 1, 1))
 
@@ -59,7 +59,7 @@ class Served(nn.Module):
         return logits.softmax(1), -logits.logsumexp(1)
 
     def to_logits(self, images: Tensor) -> Tensor:
-        return self.logits(images.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        return self.calibrated(images.permute(0, 3, 1, 2).float() * self.scale + self.shift)
 
 
 def fold(net: Net) -> Net:

@@ -51,7 +51,7 @@ def fit(plan: TrainingPlan, device: torch.device, report: Report, checkpoint: Pa
     torch.backends.cudnn.benchmark = True
     batches = Batches(plan, device)
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # Muon needs no more than TF32
+        torch.set_float32_matmul_precision("high")  # the optimizers need only TF32
         report.phase("warming up")
         warm_up(plan, batches)
         torch.cuda.synchronize(device)
@@ -104,7 +104,7 @@ def build(plan: TrainingPlan, batches: Batches) -> Net:
 def train_epoch(
     net: Net, batches: Batches, number: int, optimizers: Optimizers, report: Report
 ) -> list[float]:
-    """Train for one epoch; returns the sum of the losses, the number of correct answers, and of images."""
+    """Train for one epoch; returns the sum of losses, and the numbers of correct answers and images."""
     totals = torch.zeros(3, device=batches.device)
     net.train()
     for images, targets, indices in batches.epoch(number):

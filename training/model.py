@@ -1,4 +1,4 @@
-"""The CNN: a frozen whitening convolution, three convolution groups, a scaled linear head.
+"""The CNN: a whitening convolution with frozen filters, three convolution groups, a scaled linear head.
 
 The architecture is that of Keller Jordan's airbench (https://github.com/KellerJordan/cifar10-airbench; "94%
 on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498). The code was written for this project.

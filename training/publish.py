@@ -62,7 +62,7 @@ def calibrate(
     """The model to export. Its temperature is fitted on held-out images."""
     model = Served(Calibrated(net, 1.0), mean, std).to(device).eval()
     logits = evaluate.predict(model.to_logits, held_out.images, device)
-    model.logits.temperature = evaluate.fit_temperature(logits, held_out.labels)
+    model.calibrated.temperature = evaluate.fit_temperature(logits, held_out.labels)
     return model
 
 
@@ -99,7 +99,7 @@ def write_files(
         "classes": dataset.classes,
         "input_size": INPUT_SIZE,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "temperature": float(f"{model.logits.temperature:.4g}"),
+        "temperature": float(f"{model.calibrated.temperature:.4g}"),
         **{name: float32[name] for name in ("accuracy", "accuracy_after_upload", "calibration_error")},
         "class_accuracy": dict(zip(dataset.classes, class_accuracy.round(4).tolist(), strict=True)),
         "confusion": confusion.tolist(),

@@ -1,4 +1,4 @@
-"""The recipes: every number that decides how a network is trained. `training.loop` follows them.
+"""The recipes: the main numbers that decide how a network is trained. `training.loop` follows them.
 
     recipe    parameters  epochs  teacher   single view  six views  training
     fast      2.0M        10      none      90.09%       90.78%     511 s
@@ -13,11 +13,11 @@ training/LOG.md lists every run, failed ones included.
 Sources of the techniques:
 - frozen patch whitening and Dirac initialisation: model.py
 - label smoothing: Szegedy et al., CVPR 2016
-- random crops of images padded by reflection, alternating flip, learning rates independent of weight decay
-  and momentum, a larger learning rate for the biases: Keller Jordan, airbench, arXiv:2404.00498
+- random crops of images padded by reflection, alternating flip, weight decay independent of the learning
+  rate, a learning rate of their own for the biases: Keller Jordan, airbench, arXiv:2404.00498
 - cutout: DeVries & Taylor, arXiv:1708.04552
 - Nesterov SGD: Sutskever et al., ICML 2013; Muon for the filters, and look-ahead: optimizers.py
-- distillation: Hinton et al., arXiv:1503.02531; of each crop: Beyer et al., CVPR 2022; from a network of the
+- distillation: Hinton et al., arXiv:1503.02531; on each crop: Beyer et al., CVPR 2022; from a network of the
   same size: born-again networks, Furlanello et al., ICML 2018
 - outlier exposure: Hendrycks et al., ICLR 2019
 Not used, because it lost accuracy: training on hard examples only (docs/decisions/0015).

@@ -55,7 +55,7 @@ def parse_options() -> Namespace:
     parser = argparse.ArgumentParser(prog="make train", description=__doc__)
     publish.add_options(parser)
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
-    parser.add_argument("--epochs", type=int, help="[the number of the recipe]")
+    parser.add_argument("--epochs", type=int, help="[the recipe's epochs]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teacher", type=Path, help="folder of the version whose answers are learned")
     parser.add_argument("--checkpoint", type=Path, help="file to resume from [in .runs of --models]")
@@ -127,7 +127,7 @@ def write_artifact(
     """Write the models, reference images and weights; returns the card and the answers to the test images."""
     model = publish.calibrate(export.fold(fitted.net), MEAN, STD, plan.validation, device)
     card, answers = publish.write_files(model, dataset, plan.validation, fitted.ended, folder, plan.seed)
-    write_weights(fitted.net, model.logits.temperature, dataset.classes, folder / WEIGHTS_FILE)
+    write_weights(fitted.net, model.calibrated.temperature, dataset.classes, folder / WEIGHTS_FILE)
     six_views = evaluate.predict(evaluate.six_views(model.to_logits), dataset.test.images, device)
     accuracy = Answers(six_views.softmax(1).numpy(), dataset.test).accuracy()
     return card | {"accuracy_six_views": round(accuracy, 4)}, answers

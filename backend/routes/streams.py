@@ -13,7 +13,8 @@ from backend.services import get_services
 from backend.sse import EventId, as_stream
 
 LastEventId = Annotated[
-    str | None, Header(description="The id of the last event received. The stream sends what came later.")
+    str | None,
+    Header(description="The id of the last event received. A browser sends it when it reconnects."),
 ]
 ENDED_OR_UNKNOWN = {
     204: {"description": "`Last-Event-ID` is the id of the terminal event."},

@@ -17,7 +17,7 @@ class BrokerHealth(BaseModel):
     status: Literal["ok", "down"]
     latency_ms: float | None
     queue_depth: int | None = Field(
-        description="Messages that wait in `inference` and `inference.bulk`, each for up to 64 predictions."
+        description="Messages that wait in `inference` and `inference.bulk`, each with up to 64 ids."
     )
     consumers: int | None = Field(description="Workers that consume from both queues.")
     detail: str | None = None

@@ -27,7 +27,7 @@ class Model(BaseModel):
     activated_at: datetime | None = Field(description="When the model was last activated.")
     served_at: datetime | None = Field(description="When a worker last began to serve the model.")
     accuracy: float | None = Field(
-        description="Accuracy of the float32 model on the test images, with one forward pass for each image."
+        description="Accuracy of the float32 model on the test images, from one view of each image."
     )
     calibration_error: float | None = Field(description="Mean difference between confidence and accuracy.")
     classes: list[str] | None
@@ -42,7 +42,7 @@ class Model(BaseModel):
 class ModelDetail(Model):
     """One published version with its whole card."""
 
-    card: Any = Field(description="The card. `{}`: the version was refused when found. Null: not readable.")
+    card: Any = Field(description="The card. `{}`: refused when found. Null: too deeply nested to show.")
 
 
 class ModelList(BaseModel):

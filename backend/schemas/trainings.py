@@ -30,7 +30,7 @@ class TrainingRequest(BaseModel):
     data: str | None = Field(
         None,
         pattern=NAME,
-        description="The name of a data set in the data folder of the worker. Null: CIFAR-10.",
+        description="A name in the worker's folder of data sets (`DATA_SETS`). Null: CIFAR-10.",
     )
     activation: Activation = Field(
         "better", description="Activate the model if it is `better` than the active one, `always` or `never`."
@@ -80,7 +80,7 @@ class Epoch(BaseModel):
     loss: float = Field(description="Mean cross-entropy of the images that were trained on.")
     accuracy: float = Field(description="On the augmented training images.")
     validation_accuracy: float = Field(description="On the held-out images.")
-    learning_rate: float = Field(description="Of the filters, at the end of the epoch.")
+    learning_rate: float = Field(description="Of the convolution filters, at the end of the epoch.")
     images_per_second: float
     seconds_left: float = Field(description="Estimated time until the end of the last epoch.")
     timestamp: datetime

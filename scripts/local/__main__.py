@@ -38,24 +38,24 @@ def main() -> int:
 
 def up() -> int:
     """Start the system unless it runs, wait until it is healthy, classify a sample."""
-    if stack.find_supervisor(STATE):
-        config = configuration.read(STATE)
-        print("the system is already running")
-        with stack.claimed(STATE):
+    with stack.claimed(STATE):
+        if stack.find_supervisor(STATE):
+            config = configuration.read(STATE)
+            print("the system is already running")
             stack.apply_schema(config)
-        wait_for_health(config)
-    else:
-        port = read_port()
-        print("starting the servers; Ctrl-C stops them", flush=True)
-        try:
-            config = stack.start(STATE, port)
             wait_for_health(config)
-        except stack.SchemaChanged:
-            raise  # the user needs the running database to change its schema
-        except BaseException:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some servers running
-            stack.stop(STATE)
-            raise
+        else:
+            port = read_port()
+            print("starting the servers; Ctrl-C stops them", flush=True)
+            try:
+                config = stack.start(STATE, port)
+                wait_for_health(config)
+            except stack.SchemaChanged:
+                raise  # the user changes the schema in the running database
+            except BaseException:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave servers running
+                stack.stop(STATE)
+                raise
     show_sample(config)
     show_addresses(config)
     return 0

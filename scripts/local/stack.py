@@ -38,12 +38,11 @@ def start(state: Path, http_port: int, names: Collection[str] = PROGRAMS) -> Con
     end_left_behind(state)
     config = configuration.prepare(state, http_port)
     files.write_files(config, names)
-    with claimed(state):
-        if "postgres" in names:
-            create_database(config)
-        run([programs.installed("supervisord"), "-c", f"{state}/supervisord.conf"], "supervisord")
-        if "postgres" in names:
-            apply_schema(config)
+    if "postgres" in names:
+        create_cluster(config)
+    run([programs.installed("supervisord"), "-c", f"{state}/supervisord.conf"], "supervisord")
+    if "postgres" in names:
+        apply_schema(config)
     return config
 
 
@@ -112,7 +111,7 @@ def processes(config: Config) -> list[dict[str, Any]]:
 def fetch_health(config: Config) -> dict[str, Any]:
     """`GET /api/health` through the proxy; empty if nothing answers."""
     try:
-        # HTTP proxies in the environment (`trust_env`) do not apply to a local address.
+        # A proxy that the environment names (`trust_env`) must not get this request.
         address = f"{config.address}/api/health"
         return httpx.get(address, timeout=5, trust_env=False, verify=NO_TLS).json()
     except (httpx.HTTPError, ValueError):
@@ -131,7 +130,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 @contextmanager
 def claimed(state: Path) -> Generator[None]:
-    """Lock the state folder, so that only one `start` runs at a time. Raises SetupError if it is locked."""
+    """Lock the state folder, so that only one `make up` runs at a time. Raises SetupError if it is locked."""
     with (state / "starting.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,7 +139,7 @@ def claimed(state: Path) -> Generator[None]:
         yield
 
 
-def create_database(config: Config) -> None:
+def create_cluster(config: Config) -> None:
     """Create the database cluster at the first start."""
     data = config.state / "postgres"
     if (data / "PG_VERSION").exists():
@@ -186,7 +185,7 @@ def apply_schema(config: Config) -> None:
         raise SchemaChanged(
             f"another schema.sql made the database in {config.state / 'postgres'}.\n"
             "To start with an empty history: `make down`, then remove that folder. To keep the history, "
-            f"change the database by hand; it runs: psql -h 127.0.0.1 -p {config.ports['postgres']} -U cifar "
+            f"change the running database by hand: psql -h 127.0.0.1 -p {config.ports['postgres']} -U cifar "
             f"cifar (the password is under `postgres` in {config.state / 'secrets.json'}). Finish with "
             f"COMMENT ON DATABASE cifar IS '{origin}', then `make down` and `make up`."
         )

@@ -8,7 +8,7 @@
 
    A call hangs as long as its rule is in the file. The first rule that matches counts. If a function
    concerns no GPU, such as nvmlShutdown, the rule's second word must be *. The name of each called function
-   is added to the file of the same name with ".calls" at the end. */
+   is added to a second file, $NVML_STAND_IN.calls. */
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -45,8 +45,8 @@ async def test_a_reader_that_missed_more_receives_reload_and_the_unfinished_pred
     reload, *events = await api.follow("/api/events", MAX_MISSED + 1, **{"Last-Event-ID": seen.id})
     assert (reload.event, json.loads(reload.data)) == ("reload", {})
     assert {event.event for event in events} == {"prediction"}
-    newest = await database.fetch("SELECT id FROM predictions ORDER BY id DESC LIMIT $1", MAX_MISSED)
-    assert set(ids(events)) == {str(row["id"]) for row in newest}
+    highest = await database.fetch("SELECT id FROM predictions ORDER BY id DESC LIMIT $1", MAX_MISSED)
+    assert set(ids(events)) == {str(row["id"]) for row in highest}
     # A reader that reconnects with the id of `reload` receives `reload` again.
     (again,) = await api.follow("/api/events", 1, **{"Last-Event-ID": reload.id})
     assert again.event == "reload"

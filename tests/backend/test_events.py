@@ -1,4 +1,4 @@
-"""Live status: streams repeat no change, end, resume without a gap and survive a lost notification."""
+"""Live status: streams end, resume without a gap or a repeat, and survive a lost notification."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
 """How the backend reads GPUs. Most tests use a process in which pynvml loads a stand-in for NVIDIA's library.
 
-`reader.behave` writes the rules that the stand-in follows; nvml_stand_in.c lists them.
+`reader.behave` writes rules for the stand-in; nvml_stand_in.c explains their form.
 """
 
 import ctypes

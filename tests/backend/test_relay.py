@@ -86,7 +86,7 @@ async def test_a_row_overtaken_only_in_another_queue_has_not_lost_its_message(
     assert await lost(api, queue_is_empty=False) == [early]
 
 
-async def test_a_row_is_not_lost_while_a_worker_starts_rows_of_the_empty_queue(
+async def test_a_message_is_not_lost_while_a_worker_starts_rows_of_its_queue(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     first, second = await upload_two(api, cat)
@@ -134,7 +134,7 @@ async def test_thousands_of_lost_rows_are_published_again_in_groups_to_their_que
 async def test_the_number_of_unfinished_predictions_is_exact_when_small_and_estimated_when_large(
     api: Api, database: asyncpg.Connection
 ) -> None:
-    """The estimate counts exactly an eighth of 256 consecutive ids, so it is exact here."""
+    """The estimate counts 32 of 256 consecutive ids, times 8, so it is exact here."""
     insert = """INSERT INTO predictions (id, filename, "timestamp", pixels)
         SELECT lpad(to_hex(n), 32, '0')::uuid, 'x', now(), decode(repeat('00', 3072), 'hex')
         FROM generate_series($1::integer, $2 - 1) AS n"""

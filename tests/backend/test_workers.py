@@ -17,16 +17,16 @@ def heartbeat(
 def test_a_worker_is_ok_until_it_is_silent_for_ten_seconds() -> None:
     workers = Workers()
     workers.receive(heartbeat(), now=100)
-    assert [worker.status for worker in workers.report(now=109)] == ["ok"]
-    assert [worker.status for worker in workers.report(now=111)] == ["silent"]
-    assert workers.report(now=701) == []
+    assert [worker.status for worker in workers.report_inference(now=109)] == ["ok"]
+    assert [worker.status for worker in workers.report_inference(now=111)] == ["silent"]
+    assert workers.report_inference(now=701) == []
 
 
 def test_a_worker_that_goes_offline_is_removed_at_once() -> None:
     workers = Workers()
     workers.receive(heartbeat(), now=100)
     workers.receive({"type": "worker-offline", "hostname": "inference@a"}, now=101)
-    assert workers.report(now=101) == []
+    assert workers.report_inference(now=101) == []
 
 
 def test_rates_are_those_of_the_last_ten_seconds() -> None:
@@ -36,10 +36,10 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
         workers.receive(
             heartbeat(predictions=100 * busy, batches=5 * busy, timestamp=1e9 + second), now=second
         )
-    (worker,) = workers.report(now=58)
+    (worker,) = workers.report_inference(now=58)
     assert worker.predictions_per_second == pytest.approx(100)
     assert worker.batches_per_second == pytest.approx(5)
-    (silent,) = workers.report(now=100)
+    (silent,) = workers.report_inference(now=100)
     assert silent.predictions_per_second == 0
 
 
@@ -48,7 +48,7 @@ def test_a_restarted_worker_has_no_negative_rate() -> None:
     workers.receive(heartbeat(predictions=5000, batches=100, timestamp=0), now=0)
     workers.receive(heartbeat(predictions=10, batches=1, model="m2", timestamp=4), now=4)
     workers.receive(heartbeat(predictions=30, batches=2, model="m2", timestamp=8), now=8)
-    (worker,) = workers.report(now=8)
+    (worker,) = workers.report_inference(now=8)
     assert (worker.model, worker.predictions_per_second) == ("m2", 5)
 
 
@@ -56,7 +56,7 @@ def test_delayed_heartbeats_that_arrive_together_give_the_right_rate() -> None:
     workers = Workers()
     for second in range(0, 20, 2):
         workers.receive(heartbeat(predictions=10 * second, batches=second, timestamp=second), now=100)
-    (worker,) = workers.report(now=100)
+    (worker,) = workers.report_inference(now=100)
     assert worker.predictions_per_second == pytest.approx(10)
 
 
@@ -64,7 +64,7 @@ def test_a_training_worker_is_recognized_by_its_name() -> None:
     workers = Workers()
     workers.receive({"type": "worker-heartbeat", "hostname": "training@a"}, now=100)
     workers.receive(heartbeat(), now=100)
-    assert [worker.name for worker in workers.report(now=100)] == ["inference@a"]
+    assert [worker.name for worker in workers.report_inference(now=100)] == ["inference@a"]
     assert [(w.name, w.status) for w in workers.report_training(now=100)] == [("training@a", "ok")]
     assert [worker.status for worker in workers.report_training(now=111)] == ["silent"]
     assert workers.report_training(now=701) == []
@@ -93,4 +93,4 @@ def test_a_training_worker_is_recognized_by_its_name() -> None:
 def test_malformed_events_and_those_of_other_kinds_are_ignored(event: dict[str, Any]) -> None:
     workers = Workers()
     workers.receive(event)
-    assert workers.report() == []
+    assert workers.report_inference() == []

@@ -159,7 +159,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
     if victim == "inference":  # its messages were redelivered, so their predictions ran one by one
         again = {row["batch_size"] for row in rows if row["attempt"] > 1}
         assert again == {1}
-    assert {len(users.ends[id]) for id in users.accepted} == {1}  # streams that resume repeat no event
+    assert {len(users.ends[id]) for id in users.accepted} == {1}  # a resumed stream repeats no event
     await database.close()
 
 

@@ -43,7 +43,7 @@ class Compose:
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
         return done
 
-    def processes(self) -> list[dict[str, Any]]:
+    def containers(self) -> list[dict[str, Any]]:
         """The project's containers, stopped ones included."""
         lines = self("ps", "--all", "--format", "json").stdout.splitlines()
         return [json.loads(line) for line in lines]

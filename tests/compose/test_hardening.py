@@ -92,7 +92,7 @@ def test_the_data_of_database_and_broker_are_in_volumes(services: dict[str, Any]
         assert volume["type"] == "volume"
 
 
-def test_without_secrets_compose_stops_and_names_make_secrets(compose: Compose) -> None:
+def test_without_secrets_compose_stops_and_says_make_secrets(compose: Compose) -> None:
     command = ["docker", "compose", "-p", "cifar-none", "--env-file", os.devnull, "config", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode != 0

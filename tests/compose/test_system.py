@@ -50,11 +50,11 @@ async def follow(client: httpx.AsyncClient) -> list[str]:
 
 
 def test_every_service_is_healthy(running: Compose) -> None:
-    processes = {process["Service"]: process for process in running.processes()}
-    assert set(processes) == SERVICES
-    for name, process in processes.items():
-        assert process["State"] == "running", name
-        assert process["Health"] == ("" if name == "socket-proxy" else "healthy"), name
+    containers = {container["Service"]: container for container in running.containers()}
+    assert set(containers) == SERVICES
+    for name, container in containers.items():
+        assert container["State"] == "running", name
+        assert container["Health"] == ("" if name == "socket-proxy" else "healthy"), name
 
 
 async def test_an_image_is_classified_through_the_proxy(client: httpx.AsyncClient) -> None:
@@ -104,7 +104,7 @@ for method, path in (line.split() for line in sys.argv[1:]):
     assert set(codes[len(allowed) :]) <= {"403", "405"}
 
 
-def test_the_proxy_resolves_the_backend_but_not_the_database_socket_proxy_or_inference_worker(
+def test_the_proxy_resolves_the_backend_but_not_db_nor_socket_proxy_nor_inference_worker(
     running: Compose,
 ) -> None:
     for name in ("db", "socket-proxy", "inference"):
@@ -148,7 +148,7 @@ async def test_rabbitmq_s_queue_page_works_under_its_path_prefix(running: Compos
         await page.goto("/rabbitmq/#/queues/cifar/inference")
         await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
         await page.goto("about:blank")  # this ends RabbitMQ's scripts
-        # RabbitMQ's scripts may fail on an empty graph. Only violations of the page's policy fail this test.
+        # RabbitMQ's scripts may fail on an empty graph. Only what the page's CSP forbids fails this test.
         complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 

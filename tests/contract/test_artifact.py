@@ -77,7 +77,7 @@ def test_the_exported_model_on_raw_bytes_equals_the_trained_one_on_normalised_te
     np.testing.assert_allclose(energies, -logits.logsumexp(1).numpy(), atol=1e-4)
 
 
-def test_the_int8_model_s_probabilities_are_close_to_the_trained_network_s(net: Net, artifact: Path) -> None:
+def test_the_int8_probabilities_are_close_to_those_of_the_trained_network(net: Net, artifact: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
     classifier = LOADER.load(artifact)
     assert "int8" in classifier.device_name

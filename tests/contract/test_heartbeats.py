@@ -51,7 +51,7 @@ def test_the_backend_reads_the_heartbeat_of_an_inference_worker(
     task.runner.finished, task.batches = 50, 20
     later = make_heartbeat("inference@a", task, monkeypatch)
     workers.receive(later | {"timestamp": later["timestamp"] + 5}, now)
-    (worker,) = workers.report(now)
+    (worker,) = workers.report_inference(now)
     assert (worker.name, worker.status) == ("inference@a", "ok")
     assert (worker.model, worker.device, worker.detail) == (Model.version, Model.device_name, Model.fallback)
     assert worker.predictions_per_second == pytest.approx(10, rel=0.1)
@@ -64,4 +64,4 @@ def test_the_backend_reads_the_heartbeat_of_a_training_worker(
     workers.receive(make_heartbeat("training@a", Train(NOTHING), monkeypatch), 100.0)
     (worker,) = workers.report_training(100.0)
     assert (worker.name, worker.status) == ("training@a", "ok")
-    assert workers.report(100.0) == []
+    assert workers.report_inference(100.0) == []

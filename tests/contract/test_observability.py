@@ -1,4 +1,4 @@
-"""Every target of Prometheus exists, and so does every metric of our services on the dashboard."""
+"""All targets of Prometheus exist, and all metrics of our services that the dashboard uses."""
 
 import json
 import re

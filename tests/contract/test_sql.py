@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
-from backend import database as connection
+from backend import database as database_module
 from backend import event_log, history, idempotency, models, predictions, retention, trainings
 from inference import predictions as worker_predictions
 from inference import registry
@@ -45,7 +45,7 @@ def statements(*modules: ModuleType) -> dict[str, str]:
     }
 
 
-MODULES = (connection, predictions, event_log, idempotency, trainings, models)
+MODULES = (database_module, predictions, event_log, idempotency, trainings, models)
 BACKEND = {
     name: str(text(statement).compile(dialect=dialect()))
     for name, statement in {**statements(*MODULES), **HISTORY, **EXPORTS}.items()

@@ -1,4 +1,4 @@
-"""Flower behind its prefix: every page that it links to opens, and it cannot send commands."""
+"""Flower behind its prefix: every linked page opens, and it cannot send commands."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -22,7 +22,7 @@ async def flower(system: Config) -> AsyncGenerator[httpx.AsyncClient]:
         yield client
 
 
-async def test_every_page_that_flower_links_to_opens(flower: httpx.AsyncClient, page: Page) -> None:
+async def test_every_page_linked_by_flower_opens(flower: httpx.AsyncClient, page: Page) -> None:
     async def shows_a_task() -> int:
         await page.goto("/flower/tasks", wait_until="networkidle")
         return await page.locator("a[href*='/flower/task/']").count()
@@ -48,7 +48,7 @@ async def test_the_broker_page_lists_the_queues(flower: httpx.AsyncClient) -> No
     async def lists_them() -> bool:
         rows = (await flower.get("/flower/broker")).text.split("<tr")
         cells = [re.findall(r"<td[^>]*>([^<]+)</td>", row) for row in rows]
-        # The first cell is the queue's name, the last the number of its consumers.
+        # First the queue's name, last its consumers: "Idle since" holds a tag and is skipped.
         return {(row[0].strip(), row[-1].strip()) for row in cells if row} == {
             ("inference", "1"),
             ("inference.bulk", "1"),

@@ -87,7 +87,7 @@ def test_the_sample_is_classified(system: Config, capsys: pytest.CaptureFixture[
     assert "cat.jpg is a cat" in capsys.readouterr().out
 
 
-def test_a_new_start_and_a_stop_end_the_processes_that_a_killed_supervisor_left(tmp_path: Path) -> None:
+def test_start_and_stop_both_end_processes_that_a_killed_supervisor_left(tmp_path: Path) -> None:
     (port,) = find_free_ports(1)
     names = ("epmd", "postgres", "nginx")
     config = stack.start(tmp_path, port, names)
@@ -112,13 +112,13 @@ def test_a_new_start_and_a_stop_end_the_processes_that_a_killed_supervisor_left(
     assert not stack.stop(tmp_path)
 
 
-def test_only_one_start_at_a_time_holds_the_state_folder(tmp_path: Path) -> None:
-    with (
-        stack.claimed(tmp_path),
-        pytest.raises(SetupError, match="another `make up`"),
-        stack.claimed(tmp_path),
-    ):
-        pass
+def test_a_second_make_up_changes_nothing_while_the_first_starts_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "STATE", tmp_path)
+    with stack.claimed(tmp_path), pytest.raises(SetupError, match="another `make up`"):
+        commands.up()
+    assert [path.name for path in tmp_path.iterdir()] == ["starting.lock"]
     with stack.claimed(tmp_path):
         pass
 

@@ -39,7 +39,9 @@ async def test_the_names_of_localhost_are_served(system: Config, host: str) -> N
     assert answer.status_code == 200
 
 
-async def test_our_own_pages_may_make_changes_and_others_may_read(client: httpx.AsyncClient) -> None:
+async def test_our_own_pages_may_make_changes_and_a_get_from_elsewhere_is_answered(
+    client: httpx.AsyncClient,
+) -> None:
     own = {"Origin": str(client.base_url).rstrip("/")}
     # 422 is the backend's answer to an upload without a file.
     assert (await client.post("/api/predict", headers=own)).status_code == 422

@@ -109,9 +109,9 @@ async def test_the_path_is_passed_on_unchanged_and_forged_headers_are_replaced(t
         with run_proxy(tmp_path, RABBITMQ_ADDRESS=address, BACKEND_SERVERS=f"server {address};") as config:
             queue = await send(config, build_get("/rabbitmq/api/queues/%2F/a%2Fb?x=%20"))
             forged = b"X-Forwarded-For: 8.8.8.8\r\nX-Request-ID: a b\r\n\r\n"
-            upload = await send(config, build_get("/api/predict").replace(b"\r\n\r\n", b"\r\n" + forged))
+            forwarded = await send(config, build_get("/api/predict").replace(b"\r\n\r\n", b"\r\n" + forged))
     assert backend.heads[0].startswith("GET /rabbitmq/api/queues/%2F/a%2Fb?x=%20 HTTP/1.1\r\n")
     assert queue.headers["server"] == "nginx"  # the stand-in's own value, `secret/1.2.3`, is hidden
-    assert f"X-Request-ID: {upload.headers['x-request-id']}\r\n" in backend.heads[1]
+    assert f"X-Request-ID: {forwarded.headers['x-request-id']}\r\n" in backend.heads[1]
     assert "a b" not in backend.heads[1]
     assert "X-Forwarded-For: 127.0.0.1\r\n" in backend.heads[1]

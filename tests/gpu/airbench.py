@@ -1,7 +1,8 @@
-"""Compares the recipes with airbench's own code, which is not in this repository, on the same images and GPU.
+"""Compares the recipes with airbench's own code, which is not in this repository, on the same GPU.
 
-Each script trains 200 times. A copy with one run more than needed is executed, and its first run, which
-compiles, does not count. The seconds are those of training and of one evaluation with six views.
+airbench also trains on the images that the recipes hold out. Each script trains 200 times, its copy here
+`runs` + 1 times. Only the last `runs` count, because earlier ones compile. The seconds are those of training
+and of one evaluation with six views.
 """
 
 import re
@@ -25,14 +26,14 @@ LOOP = "range(200)"  # the runs, in the code of the scripts
 
 @dataclass(frozen=True)
 class Reference:
-    """The means of the runs of airbench's script: training time, and accuracy by six views."""
+    """The means of the runs of airbench's script: seconds, and accuracy by six views."""
 
     seconds: float
     six_views: float
 
 
 def run(script: Path, dataset: Dataset, runs: int) -> Reference:
-    """Run a copy of the script with `runs` + 1 runs; returns the means without the first one.
+    """Run a copy of the script that trains `runs` + 1 times; returns the means of the last `runs`.
 
     Raises ValueError if the script does not hold LOOP exactly once, CalledProcessError if it fails.
     """
@@ -63,7 +64,7 @@ def read(output: str, runs: int) -> Reference:
 
 
 def compare(recipe: str, runs: Sequence[Trained], reference: Reference) -> None:
-    """Check that a recipe is as accurate as the reference and no slower. Both times cover the same steps."""
+    """Check that a recipe is as accurate as the reference and no slower. Both evaluate once."""
     seconds = statistics.mean(run.training + run.six_views_seconds for run in runs)
     six_views = statistics.mean(run.six_views for run in runs)
     own = f"{seconds:.2f} s to {six_views:.2%} by six views"

@@ -43,7 +43,7 @@ def report_figure(what: str, text: str, **values: Any) -> None:
 
 
 def report_skipped(what: str, why: str) -> None:
-    """Report a check that cannot run on this machine."""
+    """Report a check that this run cannot make."""
     send(Finding(what, "skipped", why))
 
 

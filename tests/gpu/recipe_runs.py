@@ -94,7 +94,7 @@ class RecipeRuns:
             six_views=six.accuracy(),
             calibration_error=one.calibration_error(),
             peak_mib=peak / 2**20,
-            network=served.logits,
+            network=served.calibrated,
         )
 
     def measure(self, logits: Callable[[Tensor], Tensor]) -> Answers:

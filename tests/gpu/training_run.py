@@ -23,8 +23,8 @@ from backend.errors import Unavailable
 from backend.gpus import Gpus
 from tests.gpu import device
 from tests.gpu.findings import report_check, report_figure, report_skipped
-from tests.gpu.memory_runs import MemoryRuns
 from tests.gpu.options import Options, decode
+from tests.gpu.runs_in_memory import RunsInMemory
 from tests.two_colours import write_two_colours
 from training.worker.run import Run, TrainingFailed
 from training.worker.runner import HANDED_BACK, LOST, Runner
@@ -32,7 +32,7 @@ from training.worker.runner import HANDED_BACK, LOST, Runner
 # Enough images and epochs that a GPU still trains when the worker next checks the run.
 EPOCHS, TINY_EPOCHS = 60, 2
 IMAGES, TINY_IMAGES = 2500, 60  # of each of two classes
-# The worker checks the run within 0.5 s and kills the child 2 s later. A busy CPU takes longer.
+# The worker checks the run within 0.5 s; the child has 2 s to end. A busy CPU takes longer.
 CANCEL_SECONDS, TINY_CANCEL_SECONDS = 5.0, 60.0
 FREED_MIB, FREED_SECONDS = 64, 5.0
 LEFT_MIB = 700  # free memory for the run that must fail: CUDA can start, but the whitening needs more
@@ -58,7 +58,7 @@ class Setup:
     def make_run(self, recipe: str = "fast") -> Run:
         return Run(uuid4(), recipe, 0, self.epochs, self.data.name, "never", attempt=1)
 
-    def run(self, runs: MemoryRuns, module: str, stopping: threading.Event | None = None) -> str:
+    def run(self, runs: RunsInMemory, module: str, stopping: threading.Event | None = None) -> str:
         """One attempt; returns its outcome. Raises TrainingFailed."""
         table: Any = runs
         command = [sys.executable, "-m", module]
@@ -86,7 +86,7 @@ def run(options: Options) -> None:
 def resume(setup: Setup) -> None:
     """Hand a run back after its first epoch, and finish it in a second attempt."""
     stopping = threading.Event()
-    runs = MemoryRuns(setup.make_run(), on_epoch=lambda _: stopping.set())
+    runs = RunsInMemory(setup.make_run(), on_epoch=lambda _: stopping.set())
     outcome = setup.run(runs, setup.resumed, stopping)
     stored = list(runs.epochs)
     text = f"{outcome}, after epoch {stored[-1] if stored else 0}"
@@ -115,7 +115,7 @@ def resume(setup: Setup) -> None:
     )
 
 
-def cancel(setup: Setup) -> MemoryRuns:
+def cancel(setup: Setup) -> RunsInMemory:
     """Cancel a run after its first epoch; its checkpoint is removed."""
     canceled_at = 0.0
 
@@ -124,7 +124,7 @@ def cancel(setup: Setup) -> MemoryRuns:
         canceled_at = canceled_at or time.monotonic()
         runs.is_canceled = True
 
-    runs = MemoryRuns(setup.make_run(), on_epoch)
+    runs = RunsInMemory(setup.make_run(), on_epoch)
     outcome = setup.run(runs, setup.command)
     seconds = time.monotonic() - canceled_at if canceled_at else float("inf")
     left = [path.name for path in (setup.models / ".runs").glob(f"{runs.run.id}*")]
@@ -179,7 +179,7 @@ def fill_memory(setup: Setup) -> None:
     torch.zeros(1, device=here)  # starts CUDA, which takes memory, too
     free, _ = torch.cuda.mem_get_info(here)
     held = torch.empty(max(0, free - LEFT_MIB * 2**20), dtype=torch.uint8, device=here)
-    runs = MemoryRuns(setup.make_run("accurate"))
+    runs = RunsInMemory(setup.make_run("accurate"))
     try:
         text = setup.run(runs, setup.command)
         passed = False

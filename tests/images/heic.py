@@ -3,7 +3,7 @@
 import base64
 import struct
 
-# 64 x 64 pixels coded by x265, a gradient from red (top) to blue. The image shows the first 40 x 24 pixels.
+# 64 x 64 pixels coded by x265. The image shows the first 40 x 24: a gradient from red (top) to blue.
 CONFIGURATION = base64.b64decode(
     "AQNwAAAAAAAAAAAAHvAA/P34+AAADwMgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQCEAAQAnQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq"
     "rprmwIAAAAMAgAAAAwCEIgABAAZEAcFzwYk="

@@ -45,10 +45,10 @@ def test_an_image_over_the_pixel_limit_is_refused(data: bytes) -> None:
         decode(data, LIMIT)
 
 
-def test_an_image_that_shows_little_of_its_tiles_is_refused() -> None:
+def test_an_image_whose_tiles_have_too_many_pixels_is_refused() -> None:
     """900 tiles of 64 x 64 pixels for an image of 40 x 24.
 
-    All tiles together may have twice as many pixels as an image.
+    All tiles together may have twice the limit of an image.
     """
     with pytest.raises(TooComplex, match="tiles"):
         decode(heic(tiles=(30, 30)), 1_000_000)

@@ -33,9 +33,13 @@ NOT_FOLLOWED = {
     ),
     r"BMP 32, alpha zero, bit masks, header (56|108|124)": (
         "Chromium",
-        "Chromium shows white for a screenshot with alpha zero; other viewers show its colours",
+        "Chromium shows white if alpha is zero everywhere; other viewers show the colours",
     ),
-    r"BMP 32, alpha (zero|opaque|partial), (header|bit masks|no alpha)": (
+    r"BMP 32, alpha zero, bit masks, header": (
+        "ImageMagick",
+        "as Chromium, it shows white if alpha is zero everywhere",
+    ),
+    r"BMP 32, alpha (zero|opaque|partial), (header|bit masks after|no alpha)": (
         "ImageMagick",
         "it uses bytes outside all masks as alpha; Chromium does not",
     ),

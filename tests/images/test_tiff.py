@@ -1,4 +1,4 @@
-"""TIFF: each variant is decoded correctly or refused by name, and the limits on strips and tiles hold."""
+"""TIFF: each variant is decoded correctly or refused by name, and the limits on strips hold."""
 
 import struct
 import warnings
@@ -126,14 +126,14 @@ def test_a_tag_with_too_many_values_raises_no_warning() -> None:
         assert len(decode(data, LIMIT)) == 3072
 
 
-def strips(count: int, blocks: bytes, *, compression: int, width: int = 64) -> bytes:
+def strips(count: int, shared: bytes, *, compression: int, width: int = 64) -> bytes:
     """A TIFF of `count` strips of one row, which all share the same bytes."""
     tags: dict[int, tuple[int, ...]] = {
         256: (width,), 257: (count,), 258: (8,), 259: (compression,), 262: (1,), 273: (8,) * count, 277: (1,),
-        278: (1,), 279: (len(blocks),) * count,
+        278: (1,), 279: (len(shared),) * count,
     }  # fmt: skip
-    start = 8 + len(blocks)
-    return struct.pack("<2sHI", b"II", 42, start) + blocks + directory(tags, "<", start)
+    start = 8 + len(shared)
+    return struct.pack("<2sHI", b"II", 42, start) + shared + directory(tags, "<", start)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def make_pngs() -> dict[str, bytes]:
         if depth >= 8:
             rgb = few_values(most, 3)
             rgb[:8] = rgb[3, 3]  # a frequent colour
-            rgb[4:8] += 1 if rgb[3, 3].max() < most else -1  # another colour: each sample differs by 1
+            rgb[4:8] += np.where(rgb[4:8] < most, 1, -1)  # another colour: each sample differs by 1
             files[f"RGB {depth}"] = png(rgb, depth, RGB)
             for name, key in {"used": rgb[3, 3], "not used": [1, 2, 3]}.items():
                 files[f"RGB {depth}, tRNS {name}"] = png(

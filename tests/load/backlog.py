@@ -36,7 +36,7 @@ class Backlog:
 async def measure_backlog(system: System, config: Config, count: int) -> Backlog:
     """Upload `count` images in bulk; then clients upload single images until the backlog is finished."""
     database = await asyncpg.connect(config.database_url("cifar"))
-    # An answer is complete here even if its prediction is unfinished.
+    # Here an answer with an unfinished prediction counts, too.
     single = replace(build_uploads(system, "32x32", 1), marker=b'"status":')
     started = time.perf_counter()
     await upload_in_bulk(system, count)

@@ -93,7 +93,7 @@ async def compare(result: Result, service: System, litserve: LitServe, cases: Se
         measured.append(await measure(service, case, result.seconds))
         litserve.resume()
         theirs = result.litserve.setdefault(reference(case), [])
-        # Once a round, although several cases may be compared with the same load of LitServe.
+        # LitServe runs this load once a round, even if several cases are compared with it.
         if len(theirs) < len(measured):
             theirs.append(await measure(litserve, reference(case), result.seconds))
 

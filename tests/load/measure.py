@@ -1,4 +1,4 @@
-"""Measure one system under one load: latency, throughput, CPU time of each process group."""
+"""Measure one system under one load: latency, throughput, CPU time of each part of the system."""
 
 import asyncio
 import math
@@ -33,7 +33,7 @@ class Measurement:
     batch_size: float
     """Mean over the images."""
     cpu_ms: Mapping[str, float]
-    """CPU time for each image, by process group."""
+    """CPU time for each image, by part of the system."""
     other_cores: float
     """CPU time of all else on the machine, in cores: the load generator and other work."""
 

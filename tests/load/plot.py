@@ -22,7 +22,7 @@ text { fill: var(--text); } .title { font-weight: 600; font-size: 15px; } .end {
 
 
 def draw(result: Result) -> str:
-    """An SVG file. Each case has a bar for each system. The bar of this service is split by process group."""
+    """An SVG file. Each case has a bar for each system. The bar of this service is split by its parts."""
     cases = list(result.service)
     widest = max(
         [median(result.service[case], "all_cpu_ms") for case in cases]

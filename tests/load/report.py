@@ -35,8 +35,8 @@ def render(result: Result) -> str:
         f"load average before: {machine['load_average']:.1f}.",
         align([(*LOAD, *FIGURES), *(row for case in result.service for row in rows_of(result, case))]),
         "A ratio is this service divided by LitServe. CPU-ms are for one image. LitServe takes one file a",
-        f"request, so several files are compared with LitServe at {FULL_LOAD} clients.",
-        "CPU-ms of this service by process group:",
+        f"request, so rows with more files are compared with its row of {FULL_LOAD} clients.",
+        "CPU-ms of this service by part of the system:",
         align([(*LOAD, *GROUPS), *group_rows]),
         *([render_streams(result.streams)] if result.streams else []),
         *([render_backlog(result.backlog)] if result.backlog else []),
@@ -51,12 +51,12 @@ def load_of(case: Case) -> list[str]:
 
 def rows_of(result: Result, case: Case) -> list[list[str]]:
     ratios = result.ratios(case)
-    ours = [*figures(case, result.service[case]), f"{ratios['cpu']:.2f}"]
+    ours = [*cells_of(case, result.service[case]), f"{ratios['cpu']:.2f}"]
     ours += [f"{ratios['p50']:.2f}"] if "p50" in ratios else []
-    return [ours, figures(case, result.litserve[case])] if case in result.litserve else [ours]
+    return [ours, cells_of(case, result.litserve[case])] if case in result.litserve else [ours]
 
 
-def figures(case: Case, found: Sequence[Measurement]) -> list[str]:
+def cells_of(case: Case, found: Sequence[Measurement]) -> list[str]:
     return [
         *load_of(case),
         found[0].system,

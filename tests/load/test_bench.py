@@ -114,13 +114,13 @@ def build_result() -> Result:
     return result
 
 
-def test_ratios_compare_medians_and_uploads_of_several_files_have_no_latency_ratio() -> None:
+def test_ratios_compare_medians_but_only_single_files_have_a_latency_ratio() -> None:
     result = build_result()
     assert result.ratios(SINGLE) == pytest.approx({"cpu": 1.5 / 3, "p50": 1.5})
     assert result.ratios(SEVERAL) == pytest.approx({"cpu": 1.2 / 3})
 
 
-def test_the_tables_have_a_row_for_each_measured_load_of_a_system_and_for_each_read() -> None:
+def test_the_tables_have_a_row_for_each_system_under_each_load_and_for_each_read() -> None:
     lines = report.render(build_result()).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert ["32x32", "1", "64", "service", "50", "30.0", "60.0", "8.0", "1.50", "0.50", "1.50"] in rows

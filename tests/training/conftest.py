@@ -35,7 +35,7 @@ def small_networks() -> Generator[None]:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no pictures, which take half of the time of a small run. test_publish.py tests the pictures."""
+    """Draw no pictures, which take half of the time of a small run. test_pictures.py tests them."""
     monkeypatch.setattr(pictures, "draw", lambda *_: {})
 
 

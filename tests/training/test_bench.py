@@ -31,7 +31,7 @@ def read(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[4:-2]]
 
 
-def test_the_table_has_one_row_for_each_run_a_mean_and_a_deviation(
+def test_the_table_has_all_runs_then_their_mean_and_deviation(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "--runs", "2", fake=True) == 0

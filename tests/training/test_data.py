@@ -108,12 +108,12 @@ def test_a_data_set_may_lie_one_folder_deeper_beside_a_system_folder(tree: Path,
     assert len(data.load(outer, tmp_path).train) == 80
 
 
-def test_an_image_with_16_bits_keeps_the_upper_8(tree: Path, tmp_path: Path) -> None:
+def test_an_image_with_16_bits_is_scaled_to_8(tree: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(tree / "test/dark/0.png")
     assert (data.load(tree, tmp_path).test.images[0] == 156).all()
 
 
-def test_one_changed_pixel_changes_the_fingerprint(tree: Path, tmp_path: Path) -> None:
+def test_one_changed_image_changes_the_fingerprint(tree: Path, tmp_path: Path) -> None:
     before = data.load(tree, tmp_path).fingerprint()
     Image.new("RGB", (48, 40), (31, 0, 0)).save(tree / "train/dark/0.png")
     assert data.load(tree, tmp_path).fingerprint() != before

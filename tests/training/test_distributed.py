@@ -21,7 +21,7 @@ def folder(two_colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     places = ["--data", str(two_colours), "--models", str(folder), "--cache", str(folder / ".cache")]
     flags = ["--recipe", "accurate", "--epochs", "3", "--name", "two colours"]
     done = subprocess.run(
-        [*torchrun, "-m", "tests.training.two_processes", str(folder), *places, *flags],
+        [*torchrun, "-m", "tests.training.torchrun_process", str(folder), *places, *flags],
         capture_output=True, text=True, cwd=REPOSITORY, timeout=300, check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip

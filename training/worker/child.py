@@ -1,7 +1,7 @@
 """The child process that trains one run: its reports, and its end.
 
 The worker writes one line to the child's standard input to allow the child to publish. If the worker is
-killed, this input closes, and a child that trains exits.
+killed, this input closes, and `training.train` exits.
 """
 
 import json

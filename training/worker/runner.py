@@ -55,13 +55,13 @@ class Runner:
                 logger.info(SKIPPED, extra={"training_id": str(id)})
                 return SKIPPED
             try:
-                return self._finish(run)
+                return self._run_attempt(run)
             finally:
                 self._sweep()
         except Stopped:  # the database is unreachable; if the run is unfinished, the relay will find its row
             return HANDED_BACK
 
-    def _finish(self, run: Run) -> str:
+    def _run_attempt(self, run: Run) -> str:
         """Run one attempt, and store and return its outcome. Raises TrainingFailed, Stopped."""
         fields: dict[str, Any] = {"training_id": str(run.id), "attempt": run.attempt}
         started = time.monotonic()
@@ -184,7 +184,8 @@ class Runner:
             if model is not None and not model.awaited:
                 return
             if waited > (NO_WORKER_SECONDS if model is None else SERVE_SECONDS):
-                logger.warning("published, but no inference worker serves it", extra={"model": version})
+                fields = {"training_id": str(run.id), "model": version}
+                logger.warning("published, but no inference worker serves it", extra=fields)
                 return
             self.stopping.wait(0.1)
 
@@ -196,7 +197,7 @@ class Runner:
                     shutil.rmtree(folder)
         # `make train` keeps checkpoints here, too. Only those of a worker have names that begin with a UUID.
         checkpoints = list(self.checkpoints.glob("*-*-*-*-*.checkpoint*"))
-        # Read after the checkpoints are listed, so each checkpoint's run has a row.
+        # Read last: a run that begins in between has no listed checkpoint.
         unfinished = {str(id) for id in self.runs.unfinished()}
         for path in checkpoints:
             if path.name.split(".")[0] not in unfinished:

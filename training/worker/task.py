@@ -2,8 +2,8 @@
 
 A run takes minutes to hours, and RabbitMQ closes a channel that leaves a message unacknowledged for half an
 hour. So the worker acknowledges a message when its run begins, and consumes no message until the run has
-ended. Waiting messages stay in the queue, where other workers can take them. The row makes a run durable, not
-the message.
+ended. Waiting messages stay in the queue, where other workers can take them. The row, not the message,
+preserves a run.
 """
 
 import logging

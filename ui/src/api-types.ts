@@ -404,7 +404,7 @@ export interface components {
             latency_ms: number | null;
             /**
              * Queue Depth
-             * @description Messages that wait in `inference` and `inference.bulk`, each for up to 64 predictions.
+             * @description Messages that wait in `inference` and `inference.bulk`, each with up to 64 ids.
              */
             queue_depth: number | null;
             /**
@@ -508,7 +508,7 @@ export interface components {
             validation_accuracy: number;
             /**
              * Learning Rate
-             * @description Of the filters, at the end of the epoch.
+             * @description Of the convolution filters, at the end of the epoch.
              */
             learning_rate: number;
             /** Images Per Second */
@@ -682,7 +682,7 @@ export interface components {
             served_at: string | null;
             /**
              * Accuracy
-             * @description Accuracy of the float32 model on the test images, with one forward pass for each image.
+             * @description Accuracy of the float32 model on the test images, from one view of each image.
              */
             accuracy: number | null;
             /**
@@ -744,7 +744,7 @@ export interface components {
             served_at: string | null;
             /**
              * Accuracy
-             * @description Accuracy of the float32 model on the test images, with one forward pass for each image.
+             * @description Accuracy of the float32 model on the test images, from one view of each image.
              */
             accuracy: number | null;
             /**
@@ -773,7 +773,7 @@ export interface components {
             urls: components["schemas"]["ModelUrls"];
             /**
              * Card
-             * @description The card. `{}`: the version was refused when found. Null: not readable.
+             * @description The card. `{}`: refused when found. Null: too deeply nested to show.
              */
             card: unknown;
         };
@@ -1292,7 +1292,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not an image of a supported format. */
+            /** @description Not an image of a supported format and variant. */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -1661,7 +1661,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. The stream sends what came later. */
+                /** @description The id of the last event received. A browser sends it when it reconnects. */
                 "last-event-id"?: string | null;
             };
             path: {
@@ -1720,7 +1720,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. The stream sends what came later. */
+                /** @description The id of the last event received. A browser sends it when it reconnects. */
                 "last-event-id"?: string | null;
             };
             path?: never;
@@ -1830,7 +1830,7 @@ export interface operations {
                     epochs?: number | null;
                     /**
                      * Data
-                     * @description The name of a data set in the data folder of the worker. Null: CIFAR-10.
+                     * @description A name in the worker's folder of data sets (`DATA_SETS`). Null: CIFAR-10.
                      */
                     data?: string | null;
                     /**
@@ -2002,7 +2002,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. The stream sends what came later. */
+                /** @description The id of the last event received. A browser sends it when it reconnects. */
                 "last-event-id"?: string | null;
             };
             path: {

@@ -12,7 +12,7 @@ import { isTerminal } from "./status";
 
 /** Reads the newest page of the history, and the predictions of this tab's uploads that have not ended. */
 export async function catchUp(store: PredictionStore): Promise<void> {
-  await reportProblem(store, "newest", async () => {
+  await readPart(store, "newest", async () => {
     store.receiveNewest(await readPage({ limit: PAGE }));
     for (const id of store.unfinishedIds()) {
       await removeIfUnknown(store, id, async () => store.receive(await readPrediction(id)));
@@ -22,7 +22,7 @@ export async function catchUp(store: PredictionStore): Promise<void> {
 
 export async function readOlder(store: PredictionStore): Promise<void> {
   const page = store.showOlder();
-  if (page) await reportProblem(store, "older", async () => store.receiveOlder(page, await readPage(page)));
+  if (page) await readPart(store, "older", async () => store.receiveOlder(page, await readPage(page)));
 }
 
 /** Cancels a prediction that has not ended, or deletes one that has ended. Throws an `ApiProblem`. */
@@ -74,11 +74,7 @@ async function removeIfUnknown(
   }
 }
 
-async function reportProblem(
-  store: PredictionStore,
-  part: HistoryPart,
-  read: () => Promise<void>,
-): Promise<void> {
+async function readPart(store: PredictionStore, part: HistoryPart, read: () => Promise<void>): Promise<void> {
   try {
     await read();
   } catch (error) {

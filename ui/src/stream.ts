@@ -72,7 +72,7 @@ function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): 
   const stopWatching = watchVisibility({
     onHidden: () => {
       close();
-      onConnection("connecting"); // reported now, because events may be missed until the stream is open again
+      onConnection("connecting"); // from now until the stream is open again, events may be missed
     },
     onVisible: open,
   });

@@ -1,4 +1,4 @@
-"""The outcome of a run: a real worker, and a child process that behaves as each test needs."""
+"""Outcomes of runs: with a real worker, and a child process that acts as each test needs."""
 
 import asyncio
 from typing import Any

@@ -18,7 +18,7 @@ type Props = {
   onDismiss: (upload: Upload) => void;
 };
 
-/** One upload, from waiting to its outcome. The height is the same in all stages. */
+/** One upload, from waiting to its outcome. Its minimum height has room for every stage. */
 export const UploadCard = memo(function UploadCard(props: Props) {
   const { upload, prediction } = props;
   const { file, preview, stage } = upload;

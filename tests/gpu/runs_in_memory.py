@@ -7,7 +7,7 @@ from uuid import UUID
 from training.worker.run import Lost, Model, Run
 
 
-class MemoryRuns:
+class RunsInMemory:
     """One run. `on_epoch` is called with each epoch's number after the epoch is stored."""
 
     def __init__(self, run: Run, on_epoch: Callable[[int], None] = lambda _: None) -> None:
