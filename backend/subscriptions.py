@@ -1,4 +1,4 @@
-"""Readers of changes: the queue of each reader, and all readers, by id or of all predictions."""
+"""The queue of each reader of changes, and `Subscriptions`, which finds the readers of a change."""
 
 import asyncio
 from collections import defaultdict

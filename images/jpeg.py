@@ -48,7 +48,7 @@ class Jpeg:
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The JPEG's first image, decoded at a fraction of its size if that is enough."""
+    """The JPEG's first image. Pillow decodes it at a fraction of its size if that is enough."""
     jpeg = _walk(data, max_pixels)
     image = _open(jpeg) if jpeg.ended else _read_cut(jpeg)
     return Picture(image, jpeg.orientation or UPRIGHT)
@@ -154,9 +154,9 @@ def _share_of_pixels(image: Image.Image) -> float:
 
 
 def _share_of_rows(jpeg: Jpeg) -> float:
-    """The share of rows that libjpeg decodes. Unlike `_share_of_pixels`, right for images of middle grey.
+    """The share of rows that libjpeg decodes. Unlike `_share_of_pixels`, it is exact for middle grey images.
 
-    Rows that libjpeg does not write keep the colour `unused`. At an end marker, it would fill them with grey.
+    Rows that libjpeg does not write keep the colour `unused`. With an end marker they would become grey.
     """
     image = _open(jpeg, end=bytes(8))  # libjpeg decodes a block only if 8 bytes follow
     unused = (1,) * len(image.getbands())

@@ -1,4 +1,4 @@
-"""A decoded image, and the facts that its conversion to RGB needs."""
+"""An image as a format's reader returns it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from images.errors import TooManyPixels
 
 @dataclass(frozen=True)
 class Picture:
-    """The image that a format's reader returns.
+    """An opened image, whose pixels may not be decoded yet.
 
     `orientation` is EXIF's, 1 to 8. The rest is for grey images of more than 8 bits. `white` is the value of
     white; if None, the lowest value is black, the highest white. If `inverted`, black and white are swapped.

@@ -88,7 +88,7 @@ class Watcher:
     def look(self) -> None:
         """Register the new versions in the folder, then serve the active one."""
         versions = artifact.list_versions(self.models)
-        if not versions:  # maybe not mounted: a failed load would refuse a version that others serve
+        if not versions:  # the folder may not be mounted: a failed load refuses a version for all workers
             return
         for version in self.registry.look(versions).unknown:
             if self.stopping.is_set():

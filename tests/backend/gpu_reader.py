@@ -2,8 +2,8 @@
 
 Its environment decides which NVML library it finds.
 
-Each line on stdin gives a number of simultaneous reads, and their deadline in seconds. The answer is a JSON
-list with an entry for each read: the GPUs, the reason why there are none, or null after the deadline.
+Each line on stdin gives a number of simultaneous requests, and their deadline in seconds. The answer is a
+JSON list with an entry for each request: the GPUs, the reason why there are none, or null after the deadline.
 """
 
 import asyncio

@@ -23,7 +23,7 @@ async def upload(client: httpx.AsyncClient, count: int = len(IMAGES), **headers:
     return answer.json()["predictions"]
 
 
-async def flower_shows_a_task(system: Config, client: httpx.AsyncClient) -> bool:
+async def upload_and_look_in_flower(system: Config, client: httpx.AsyncClient) -> bool:
     """Upload an image, and return whether Flower shows a task.
 
     A Flower that has just started shows no earlier task.

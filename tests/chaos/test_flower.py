@@ -10,14 +10,14 @@ import httpx
 import psutil
 
 from scripts.local.config import Config
-from tests.chaos.conftest import IMAGES, flower_shows_a_task, read_flower_tasks, upload
+from tests.chaos.conftest import IMAGES, read_flower_tasks, upload, upload_and_look_in_flower
 from tests.conftest import eventually, pid_of
 
 
 async def test_each_prediction_is_in_one_task_which_has_the_id_of_its_first_prediction(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(flower_shows_a_task, system, client), 30)
+    await eventually(partial(upload_and_look_in_flower, system, client), 30)
     ids = {prediction["id"] for prediction in await upload(client, Prefer="wait=60")}
 
     async def shown() -> bool:
@@ -39,7 +39,7 @@ async def test_each_prediction_is_in_one_task_which_has_the_id_of_its_first_pred
 async def test_a_lone_prediction_is_shown_under_its_id_once_it_is_received(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(flower_shows_a_task, system, client), 30)
+    await eventually(partial(upload_and_look_in_flower, system, client), 30)
 
     async def shown(id: str, states: set[str]) -> bool:
         task = (await read_flower_tasks(system, client)).get(id)
@@ -64,7 +64,7 @@ async def test_a_lone_prediction_is_shown_under_its_id_once_it_is_received(
 async def test_flower_shows_a_lone_prediction_under_its_id_with_label_and_confidence(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(flower_shows_a_task, system, client), 30)
+    await eventually(partial(upload_and_look_in_flower, system, client), 30)
     answer = await client.post("/api/predict", files={"file": IMAGES[0]}, headers={"Prefer": "wait=20"})
     prediction = answer.json()
 

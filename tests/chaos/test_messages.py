@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from scripts.local.config import Config
-from tests.chaos.conftest import IMAGES, flower_shows_a_task, read_flower_tasks, upload
+from tests.chaos.conftest import IMAGES, read_flower_tasks, upload, upload_and_look_in_flower
 from tests.conftest import eventually, pid_of
 
 
 async def test_the_files_of_one_request_run_in_batches_and_flower_shows_them_all(
     system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(flower_shows_a_task, system, client), 30)
+    await eventually(partial(upload_and_look_in_flower, system, client), 30)
     predictions = await upload(client, Prefer="wait=60")
     assert {prediction["status"] for prediction in predictions} == {"succeeded"}
     sizes = [prediction["metrics"]["batch_size"] for prediction in predictions]
@@ -102,7 +102,7 @@ async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
 async def test_a_message_of_ids_that_are_not_uuids_is_a_failed_task_and_the_worker_goes_on(
     ids: list[Any], system: Config, client: httpx.AsyncClient
 ) -> None:
-    await eventually(partial(flower_shows_a_task, system, client), 30)
+    await eventually(partial(upload_and_look_in_flower, system, client), 30)
     before = pid_of(system, "inference")
     task = str(uuid4())
     connection = await aio_pika.connect(system.broker_url("backend"))

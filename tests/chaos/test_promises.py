@@ -117,7 +117,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
     database = await asyncpg.connect(system.database_url("cifar"))
     worker = psutil.Process(pid_of(system, "inference"))
 
-    async def is_suspended_amid_a_batch() -> bool:
+    async def suspend_amid_a_batch() -> bool:
         worker.suspend()
         if await database.fetchval(AMID_A_BATCH):
             return True
@@ -128,7 +128,7 @@ async def test_no_accepted_upload_is_lost_when_a_process_is_killed(
         return len(users.accepted) > 50
 
     try:
-        await eventually(is_suspended_amid_a_batch, 30)
+        await eventually(suspend_amid_a_batch, 30)
         await eventually(many_are_accepted)
         await database.close()
         pid = pid_of(system, victim)

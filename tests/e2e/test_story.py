@@ -18,10 +18,10 @@ async def test_one_request_id_is_on_the_log_lines_of_the_upload_and_its_outcome(
     assert answer.status_code == 200, answer.text
     prediction = answer.json()
 
-    async def is_logged() -> Any:  # the worker logs an outcome after its commit
+    async def worker_lines() -> Any:  # the worker logs an outcome after its commit
         return [line for line in read_log(system, "inference") if line.get("request_id") == "story-1"]
 
-    (finished,) = await eventually(is_logged)
+    (finished,) = await eventually(worker_lines)
     (accepted,) = [line for line in read_log(system, "backend") if line.get("request_id") == "story-1"]
     assert accepted["prediction_ids"] == [finished["prediction_id"]] == [prediction["id"]]
     assert (finished["status"], finished["label"]) == ("succeeded", prediction["prediction"])

@@ -52,7 +52,7 @@ class System:
 
 @dataclass(frozen=True)
 class LitServe(System):
-    """LitServe, which is paused while another system is measured.
+    """LitServe, which is paused while another system is under load.
 
     Its worker asks for requests a thousand times a second, also while there are none.
     """
