@@ -87,9 +87,9 @@ INSERT INTO events VALUES (extract(epoch FROM clock_timestamp()) * 1000000, NULL
 -- Write numbered events for the rows that a statement changed, and notify on commit: the channel `outcomes` if a row
 -- is terminal or was removed, else `progress`. A notification has no payload: it says that there are events.
 --
--- The lock is held until the transaction ends. A transaction that takes numbers therefore sees all earlier events, and
--- a reader that sees a number sees all lower numbers. NOTIFY itself takes a similar lock, from just before the commit
--- until the commit ends.
+-- Take an advisory lock, which is held until the transaction ends. A transaction that takes numbers therefore sees all
+-- earlier events, and a reader that sees a number sees all lower numbers. NOTIFY itself takes a similar lock, from
+-- just before the commit until the commit ends.
 CREATE FUNCTION record_events() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -148,7 +148,7 @@ CREATE TABLE trainings (
     started_at    timestamptz,                          -- when it was first claimed
     seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
-    attempt       smallint NOT NULL DEFAULT 0,          -- attempts not handed back; an outcome names the latest one
+    attempt       smallint NOT NULL DEFAULT 0,          -- attempts, minus those returned; an outcome names the latest
 
     CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
     CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),

@@ -29,9 +29,9 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self.accepted = Counter("backend_uploads_accepted", "Images stored.", registry=registry)
+        self.accepted = Counter("backend_images_accepted", "Images stored.", registry=registry)
         self.refused = Counter(
-            "backend_uploads_refused",
+            "backend_refusals",
             "Refused files, and requests that were refused as a whole, by the title of the refusal.",
             ["reason"],
             registry=registry,

@@ -29,7 +29,7 @@ from backend.workers import Workers
 
 
 class Services:
-    """Builds all connections and long-lived objects. Routes, middleware and `main.py` use the public ones."""
+    """Builds all connections and long-lived objects. Other modules use only the public ones."""
 
     def __init__(self, settings: Settings) -> None:
         database_url = settings.database_url.get_secret_value()

@@ -49,7 +49,9 @@ def read_avif(data: bytes, max_pixels: int) -> Picture:
 def _prepare(data: bytes, max_pixels: int) -> BytesIO:
     """The file, with EXIF and XMP items changed to a type that decoders skip. Raises ImageError."""
     if not _find(memoryview(data), b"meta") and _find(memoryview(data), b"moov"):
-        raise UnsupportedVariant("The file is a sequence of frames without a still image; save one as JPEG.")
+        raise UnsupportedVariant(
+            "The file is a sequence of frames without a still image; save one frame as JPEG."
+        )
     if _count_tile_pixels(data) > TILE_PIXELS_FACTOR * max_pixels:
         raise TooComplex("The image's tiles have too many pixels together; save it as JPEG.")
     file = BytesIO(data)

@@ -9,7 +9,7 @@ from images.errors import TooManyPixels
 
 @dataclass(frozen=True)
 class Picture:
-    """An opened image, whose pixels may not be decoded yet.
+    """An opened image. Its pixels are not always decoded yet.
 
     `orientation` is EXIF's, 1 to 8. The rest is for grey images of more than 8 bits. `white` is the value of
     white; if None, the lowest value is black, the highest white. If `inverted`, black and white are swapped.

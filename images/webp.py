@@ -35,7 +35,7 @@ def _walk(content: memoryview) -> Chunks:
     """The first chunk of each name. A chunk at the end of `content` may be cut short."""
     chunks: Chunks = {}
     at = 0
-    for _ in range(MAX_CHUNKS):
+    for _ in range(MAX_CHUNKS + 1):
         if at + 8 > len(content):
             return chunks
         name, size = struct.unpack_from("<4sI", content, at)

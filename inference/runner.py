@@ -33,7 +33,7 @@ FORGET = 0.1
 
 
 class BatchRunner:
-    """Runs batches with the served model. `advance` waits until no other batch is in the next stage."""
+    """Runs batches with the served model. The caller's `advance` waits until the next stage is free."""
 
     def __init__(self, classifier: Classifier, predictions: Predictions, metrics: Metrics) -> None:
         self.predictions = predictions

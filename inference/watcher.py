@@ -88,7 +88,7 @@ class Watcher:
     def look(self) -> None:
         """Register the new versions in the folder, then serve the active one."""
         versions = artifact.list_versions(self.models)
-        if not versions:  # the folder may not be mounted: a failed load refuses a version for all workers
+        if not versions:  # if the folder is not mounted, loads would fail and refuse versions for all workers
             return
         for version in self.registry.look(versions).unknown:
             if self.stopping.is_set():
@@ -173,7 +173,7 @@ class Watcher:
         """Wait for a notification, for at most a second."""
         try:
             self.registry.wait(TICK_SECONDS)
-        except psycopg.Error:  # the next turn logs it
+        except psycopg.Error:  # if it lasts, the next turn logs it
             self.registry.disconnect()
             self.stopping.wait(TICK_SECONDS)
 

@@ -29,7 +29,7 @@ class Fitted:
 
     net: Net
     curve: list[Epoch]
-    seconds: float  # of training alone: no copy of the images, warm-up, validation, checkpoint
+    seconds: float  # of training alone, without copying images, warming up, validation and checkpoints
     ended: str = ""  # when the last epoch ended, as ISO 8601
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from backend.errors import Refusal, ServiceError
 from backend.header_fields import read_list
 from backend.openapi import describe_problems
 from backend.schemas import TERMINAL
-from backend.schemas.predictions import Prediction, PredictionBatch
+from backend.schemas.predictions import Prediction, UploadAnswer
 from backend.services import get_services
 
 MAX_WAIT_SECONDS = 60
@@ -65,9 +65,9 @@ REQUEST = {
     tags=["predictions"],
     summary="Classify one image or several",
     status_code=202,
-    response_model=Prediction | PredictionBatch,
+    response_model=Prediction | UploadAnswer,
     responses={
-        200: {"model": Prediction | PredictionBatch, "description": "Every prediction has ended."},
+        200: {"model": Prediction | UploadAnswer, "description": "Every prediction has ended."},
         **describe_problems(413, 415, 422, 429, 503),
     },
     openapi_extra=REQUEST,

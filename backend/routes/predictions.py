@@ -150,8 +150,8 @@ async def read_image(id: UUID, request: Request) -> Response:
 def _list_patterns(text: str) -> list[str]:
     """The patterns of ILIKE for a part of a file name.
 
-    ILIKE compares letter by letter. So a text that is longer in capitals (`straße`), or has a final sigma (in
-    Greek, a second small form), is also searched for in lower case and in upper case.
+    ILIKE compares letter by letter. So a text that is longer in capitals (`straße`), or has the sigma that
+    Greek words end with (`ς`), is also searched for in lower case and in upper case.
     """
     cases = [text]
     if text.lower() != text.casefold():

@@ -26,9 +26,7 @@ class Model(BaseModel):
     found_at: datetime
     activated_at: datetime | None = Field(description="When the model was last activated.")
     served_at: datetime | None = Field(description="When a worker last began to serve the model.")
-    accuracy: float | None = Field(
-        description="Accuracy of the float32 model on the test images, from one view of each image."
-    )
+    accuracy: float | None = Field(description="Accuracy of the float32 model on the unchanged test images.")
     calibration_error: float | None = Field(description="Mean difference between confidence and accuracy.")
     classes: list[str] | None
     training: dict[str, Any] | None = Field(

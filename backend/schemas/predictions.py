@@ -85,7 +85,7 @@ class Refused(EncodedOnce):
     error: Failure
 
 
-class PredictionBatch(BaseModel):
+class UploadAnswer(BaseModel):
     """The answer to several files: one entry for each file, in the order sent."""
 
     predictions: list[Prediction | Refused]

@@ -1,4 +1,4 @@
-"""The stream of all predictions for readers that missed events: it sends up to 1,000, otherwise `reload`."""
+"""The stream of all predictions after a gap: it sends up to 1,000 missed predictions, or else `reload`."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def ids(events: Sequence[ServerSentEvent]) -> list[str]:
     return [json.loads(event.data)["id"] for event in events]
 
 
-async def test_a_reader_that_missed_as_many_events_as_allowed_receives_all(
+async def test_a_reader_that_missed_as_many_predictions_as_allowed_receives_all(
     api: Api, cat: bytes, database: asyncpg.Connection
 ) -> None:
     await api.upload(cat)

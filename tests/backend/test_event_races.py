@@ -98,7 +98,7 @@ async def test_a_request_that_begins_to_wait_during_a_read_gets_its_outcome(
     await reader.done
 
 
-async def test_the_first_reader_misses_no_outcome_if_it_joins_during_a_read_without_readers(
+async def test_the_first_stream_misses_no_outcome_if_it_joins_during_a_read(
     api: Api, cat: bytes, finish: Finish, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prediction = (await api.upload(cat)).json()

@@ -60,8 +60,8 @@ async def test_accepted_images_are_counted_and_refusals_by_title(api: Api, cat: 
     await api.upload(b"no image")
     await api.upload(b"", b"no image")  # the refused files are counted, not the request
     await api.upload(*[cat] * 6)  # max_files is 5
-    assert await read(api, "backend_uploads_accepted_total") == 2
-    refused = "backend_uploads_refused_total"
+    assert await read(api, "backend_images_accepted_total") == 2
+    refused = "backend_refusals_total"
     assert await read(api, refused, reason="Not a supported image") == 3
     assert await read(api, refused, reason="Empty file") == 1
     assert await read(api, refused, reason="Too many files") == 1
@@ -95,8 +95,8 @@ async def test_each_backend_counts_only_the_images_that_it_stored(
 ) -> None:
     one, other = await serve(settings), await serve(settings)
     await one.upload(cat)
-    assert await read(one, "backend_uploads_accepted_total") == 1
-    assert await read(other, "backend_uploads_accepted_total") == 0
+    assert await read(one, "backend_images_accepted_total") == 1
+    assert await read(other, "backend_images_accepted_total") == 0
 
 
 async def test_figures_of_gpus_are_replaced_and_unknown_ones_left_out(api: Api) -> None:

@@ -30,7 +30,7 @@ REPORT_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
 
 async def launch_chromium(playwright: Playwright) -> Browser:
     program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "Chromium is missing; scripts/bootstrap tests installs it"
+    assert program, "Chromium is missing; run: scripts/bootstrap tests"
     return await playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
 
 

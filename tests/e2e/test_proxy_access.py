@@ -1,4 +1,4 @@
-"""Which hosts, pages and addresses the proxy serves, and which need the password."""
+"""Which hosts and addresses the proxy serves, which pages may make changes, and what needs the password."""
 
 import httpx
 import pytest

@@ -1,8 +1,8 @@
-"""Compares the recipes with airbench's own code, which is not in this repository, on the same GPU.
+"""Compares the recipes with airbench's own scripts, which are not in this repository, on the same GPU.
 
-airbench also trains on the images that the recipes hold out. Each script trains 200 times, its copy here
-`runs` + 1 times. Only the last `runs` count, because earlier ones compile. The seconds are those of training
-and of one evaluation with six views.
+airbench also trains on the images that the recipes hold out. `run` executes a copy of a script with fewer
+trainings. The first ones compile, so they do not count. The seconds are those of training and of one
+evaluation with six views.
 """
 
 import re
@@ -33,7 +33,7 @@ class Reference:
 
 
 def run(script: Path, dataset: Dataset, runs: int) -> Reference:
-    """Run a copy of the script that trains `runs` + 1 times; returns the means of the last `runs`.
+    """Run a copy of the script with `runs` + 1 trainings; returns the means of all but the first ones.
 
     Raises ValueError if the script does not hold LOOP exactly once, CalledProcessError if it fails.
     """
@@ -64,7 +64,7 @@ def read(output: str, runs: int) -> Reference:
 
 
 def compare(recipe: str, runs: Sequence[Trained], reference: Reference) -> None:
-    """Check that a recipe is as accurate as the reference and no slower. Both evaluate once."""
+    """Check that a recipe is as accurate as the reference and no slower."""
     seconds = statistics.mean(run.training + run.six_views_seconds for run in runs)
     six_views = statistics.mean(run.six_views for run in runs)
     own = f"{seconds:.2f} s to {six_views:.2%} by six views"

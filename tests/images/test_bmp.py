@@ -1,4 +1,4 @@
-"""Variants of BMP. test_other_decoders.py compares the pixels of most of them with other decoders."""
+"""Rare variants of BMP. test_other_decoders.py compares the usual ones with other decoders."""
 
 import struct
 

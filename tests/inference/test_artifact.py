@@ -226,7 +226,7 @@ def test_links_and_special_files_are_refused(tmp_path: Path) -> None:
     assert_refused(tmp_path / "missing", "the version cannot be read")
 
 
-def test_only_folders_and_links_with_a_valid_name_may_be_versions(tmp_path: Path) -> None:
+def test_only_folders_and_links_with_a_valid_name_are_listed(tmp_path: Path) -> None:
     for name in ("2026-01-02-abc", ".partial-1", ".runs", "a b", "x" * 101, "-x", "é"):
         (tmp_path / name).mkdir()
     (tmp_path / "active").write_text("2026-01-02-abc\n")

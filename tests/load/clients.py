@@ -48,7 +48,7 @@ class Load:
     answers: list[Answer] = field(default_factory=list[Answer])
 
     async def run(self, clients: int) -> None:
-        """Send until canceled. Raises SetupError, in an ExceptionGroup, for an incomplete answer."""
+        """Send until canceled. Raises SetupError, in an ExceptionGroup, for an unexpected answer."""
         requests = itertools.cycle(self.uploads.requests)
         turns = self._turns()
         async with asyncio.TaskGroup() as group:
@@ -56,7 +56,7 @@ class Load:
                 group.create_task(self._run_client(requests, turns))
 
     def _turns(self) -> Iterator[float | None]:
-        """When each request is due, by `perf_counter`: the clock of uvloop counts whole milliseconds."""
+        """When each request is due, by `perf_counter`, because uvloop's clock counts whole milliseconds."""
         if self.rate is None:
             return itertools.repeat(None)
         start, pause = time.perf_counter(), 1 / self.rate

@@ -60,7 +60,7 @@ class Read:
 
 @dataclass(frozen=True)
 class History:
-    """Reads of a history with `rows` rows."""
+    """Reads after `rows` rows were added."""
 
     rows: int
     alone_p50_ms: float

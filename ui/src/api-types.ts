@@ -682,7 +682,7 @@ export interface components {
             served_at: string | null;
             /**
              * Accuracy
-             * @description Accuracy of the float32 model on the test images, from one view of each image.
+             * @description Accuracy of the float32 model on the unchanged test images.
              */
             accuracy: number | null;
             /**
@@ -744,7 +744,7 @@ export interface components {
             served_at: string | null;
             /**
              * Accuracy
-             * @description Accuracy of the float32 model on the test images, from one view of each image.
+             * @description Accuracy of the float32 model on the unchanged test images.
              */
             accuracy: number | null;
             /**
@@ -883,14 +883,6 @@ export interface components {
              */
             feedback: string | null;
             urls: components["schemas"]["Urls"];
-        };
-        /**
-         * PredictionBatch
-         * @description The answer to several files: one entry for each file, in the order sent.
-         */
-        PredictionBatch: {
-            /** Predictions */
-            predictions: (components["schemas"]["Prediction"] | components["schemas"]["Refused"])[];
         };
         /** PredictionMetrics */
         PredictionMetrics: {
@@ -1161,6 +1153,14 @@ export interface components {
              */
             last_seen: string;
         };
+        /**
+         * UploadAnswer
+         * @description The answer to several files: one entry for each file, in the order sent.
+         */
+        UploadAnswer: {
+            /** Predictions */
+            predictions: (components["schemas"]["Prediction"] | components["schemas"]["Refused"])[];
+        };
         /** Urls */
         Urls: {
             /**
@@ -1271,7 +1271,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Prediction"] | components["schemas"]["PredictionBatch"];
+                    "application/json": components["schemas"]["Prediction"] | components["schemas"]["UploadAnswer"];
                 };
             };
             /** @description Successful Response */
@@ -1280,7 +1280,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Prediction"] | components["schemas"]["PredictionBatch"];
+                    "application/json": components["schemas"]["Prediction"] | components["schemas"]["UploadAnswer"];
                 };
             };
             /** @description The request exceeds a limit on bytes, pixels or files. */

@@ -3,7 +3,7 @@ import { ApiProblem } from "./api";
 import { isActivationPending, ModelStore } from "./models";
 import { makeModel } from "./training.fixture";
 
-test("the response of an earlier request is ignored if a later one has arrived", () => {
+test("a response is ignored if the response of a later request has arrived", () => {
   const store = new ModelStore();
   const [first, second] = [store.nextRequest(), store.nextRequest()];
   store.receive(second, [makeModel({ active: true })]);

@@ -38,7 +38,7 @@ class Worker:
 
     def start(self) -> subprocess.Popen[bytes]:
         program = str(Path(sys.executable).parent / "celery")
-        app = ["-A", "tests.training.worker.fake_worker", "worker"]
+        app = ["-A", "tests.training.worker.worker_with_fake_child", "worker"]
         flags = ["--loglevel", "WARNING", "-n", "training@test", "--without-gossip", "--without-mingle"]
         with self.log_file.open("ab") as log:
             return subprocess.Popen(

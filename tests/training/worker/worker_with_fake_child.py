@@ -1,4 +1,4 @@
-"""The training worker with the fake child: `celery -A tests.training.worker.fake_worker worker`."""
+"""A worker with the fake child: `celery -A tests.training.worker.worker_with_fake_child worker`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A real worker with the fake device: `celery -A tests.chaos.fake_worker worker`."""
+"""A worker with the fake device: `celery -A tests.chaos.worker_with_fake_device worker`."""
 
 from collections.abc import Callable
 from typing import Any
