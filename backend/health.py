@@ -73,7 +73,7 @@ class Question(Generic[T]):
     async def _wait(self, asking: asyncio.Future[T]) -> None:
         """Wait for the answer, at most DEADLINE_SECONDS. Time in which the event loop is busy hardly counts.
 
-        The deadline consists of slices of 50 ms. A slice that other work makes longer still counts as 50 ms.
+        The deadline has slices of 50 ms. If other work makes a slice longer, it still counts as 50 ms.
         """
         for number in range(self._passed, SLICES):
             if asking.done():

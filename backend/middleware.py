@@ -14,7 +14,7 @@ from backend import logs, problems
 
 logger = logging.getLogger(__name__)
 
-API = "/api"  # prefix of the application's routes
+API = "/api"  # prefix of the API's routes
 
 
 class RequestMiddleware:

@@ -41,7 +41,7 @@ def describe_stream(description: str) -> dict[str, Any]:
 
 
 def add_problem(app: FastAPI) -> None:
-    """Add the schema `Problem`. With `model` in `responses`, errors would get the route's media type."""
+    """Add the schema `Problem`: FastAPI's own `model` would describe errors with the route's media type."""
     describe = app.openapi
 
     def describe_with_problem() -> dict[str, Any]:

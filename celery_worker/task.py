@@ -30,7 +30,7 @@ class WorkerTask(Task):
 
     @abstractmethod
     def take(self, request: Request) -> None:
-        """Begin a request. Called in the loop's thread."""
+        """Receive a request. Called in the loop's thread."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

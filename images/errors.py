@@ -1,4 +1,4 @@
-"""Why a file gives no pixels. The user reads the text: what is wrong with the file, and what to do next."""
+"""Why a file gives no pixels. The user reads the text: what is wrong and, mostly, what to do next."""
 
 
 class ImageError(Exception):

@@ -153,6 +153,6 @@ def _describe(directory: Directory) -> str:
     kind = KINDS.get(directory.number(Tag.SampleFormat), "unknown")
     samples = directory.number(Tag.SamplesPerPixel)
     extra = len(directory.tags.get(Tag.ExtraSamples, ()))
-    alpha = f", {extra} of them extra" if extra else ""
+    extras = f", {extra} of them extra" if extra else ""
     number = "a sample" if samples == 1 else f"{samples} samples"
-    return f"{number} of {'/'.join(map(str, sorted(set(bits))))} bits ({kind}) a pixel{alpha}"
+    return f"{number} of {'/'.join(map(str, sorted(set(bits))))} bits ({kind}) a pixel{extras}"

@@ -6,7 +6,7 @@ from typing import ClassVar
 from uuid import UUID
 
 SKIPPED = "skipped: already terminal, deleted, or claimed again"
-"""What the log and Flower show for a prediction without an outcome."""
+"""What the log, and Flower for a lone prediction, show if this run wrote no outcome."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def load(checkpoint: Path, identity: str) -> dict[str, Any] | None:
         return None
     if of != identity:
         raise OtherRun(
-            f"{checkpoint} belongs to another run ({of}): its options, its data or the training code have "
-            "changed. Remove the file, or start another training."
+            f"{checkpoint} was written with other options, other data or other training code ({of}). "
+            "Remove the file, or start another training."
         )
     return state

@@ -4,7 +4,7 @@ CommandError
 ├── DataError     the images cannot be used
 ├── TeacherError  the teacher cannot be used
 ├── ModuleError   the torch module to publish cannot be used
-├── OtherRun      the checkpoint belongs to another run
+├── OtherRun      the checkpoint was written with other options, data or training code
 ├── Diverged      the loss is infinite or not a number
 ├── OutOfMemory   the GPU's memory is full
 └── InstallError  PyTorch could not be installed

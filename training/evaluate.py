@@ -106,24 +106,24 @@ class Answers:
         return sum(gaps) / len(self.split.labels)
 
 
-def predict(logits: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Tensor:
+def predict(to_logits: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Tensor:
     """The logits (count, classes) of a torch model that takes uint8 (batch, 32, 32, 3)."""
     batches = torch.from_numpy(images).split(BATCH_SIZE)
     with torch.inference_mode():
         progress = tqdm(batches, desc="evaluating", unit="batch", disable=None)
-        outputs = [forward(logits, batch.to(device)).cpu() for batch in progress]
+        outputs = [forward(to_logits, batch.to(device)).cpu() for batch in progress]
     return torch.cat(outputs)  # outside inference mode: autograd refuses tensors made in inference mode
 
 
-def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def six_views(to_logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Test-time augmentation: the image, two one-pixel shifts, and the mirror image of each.
 
     Weights as in airbench94: half for the unshifted pair, a quarter for each shifted pair.
-    `logits` and the returned function take uint8 (batch, 32, 32, 3).
+    `to_logits` and the returned function take uint8 (batch, 32, 32, 3).
     """
 
     def mirrored(images: Tensor) -> Tensor:
-        return (logits(images) + logits(images.flip(2))) / 2
+        return (to_logits(images) + to_logits(images.flip(2))) / 2
 
     def averaged(images: Tensor) -> Tensor:
         side = images.shape[1]
@@ -138,7 +138,7 @@ def six_views(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def fit_temperature(logits: Tensor, labels: Labels) -> float:
     """The divisor of the logits that minimises the negative log-likelihood (Guo et al., 2017).
 
-    The targets are smoothed after Platt, "Probabilistic outputs for support vector machines", 1999: with
+    The targets are smoothed as by Platt, "Probabilistic outputs for support vector machines", 1999: with
     n images, the label of each has the weight n + 1, and every other class the weight 1. Without this
     smoothing, a model without a mistake would get the divisor 0.
     """

@@ -49,7 +49,7 @@ class Report:
         """The last phase begins; returns when the run may publish."""
 
     def published(self, artifact: Path, card: dict[str, Any]) -> None:
-        """The run has succeeded."""
+        """The model is published."""
 
     def failed(self, error: CommandError) -> None:
         """The run has failed."""

@@ -33,7 +33,8 @@ class TrainingRequest(BaseModel):
         description="A name in the worker's folder of data sets (`DATA_SETS`). Null: CIFAR-10.",
     )
     activation: Activation = Field(
-        "better", description="Activate the model if it is `better` than the active one, `always` or `never`."
+        "better",
+        description="Activate the model `always`, `never`, or if it is `better` than the active one.",
     )
 
     model_config = ConfigDict(

@@ -51,7 +51,7 @@ def up() -> int:
                 config = stack.start(STATE, port)
                 wait_for_health(config)
             except stack.SchemaChanged:
-                raise  # the user changes the schema in the running database
+                raise  # the database keeps running: the user must change its schema
             except BaseException:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave servers running
                 stack.stop(STATE)

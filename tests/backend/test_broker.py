@@ -1,4 +1,4 @@
-"""RabbitMQ: failed attempts to open channels are repeated, and messages are published in hundreds."""
+"""RabbitMQ: failed attempts to open channels are repeated, and 100 messages are published at a time."""
 
 import asyncio
 import logging
@@ -63,7 +63,7 @@ async def publish_through(exchange: Exchange, count: int) -> None:
     await broker.publish([build_messages(INFERENCE, [(uuid4(), None)])[0] for _ in range(count)])
 
 
-async def test_messages_are_published_in_hundreds() -> None:
+async def test_100_messages_are_published_at_a_time() -> None:
     exchange = Exchange()
     await publish_through(exchange, 2 * PUBLISHED_TOGETHER + 1)
     assert exchange.counts == [PUBLISHED_TOGETHER, PUBLISHED_TOGETHER, 1]

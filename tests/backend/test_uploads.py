@@ -53,7 +53,7 @@ def test_every_error_of_the_decoder_has_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
-def test_a_small_image_is_decoded_without_a_process_to_the_same_pixels(kind: str) -> None:
+def test_a_small_image_decoded_without_a_process_has_the_same_pixels(kind: str) -> None:
     data = encode(Image.new("RGB", (36, 36), "teal"), kind)
     assert decode_small(data, SETTINGS) == decode(data, SETTINGS.max_image_pixels)
 

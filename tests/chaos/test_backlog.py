@@ -1,6 +1,6 @@
 """A backlog: single uploads do not wait for it, and bulk uploads do not starve.
 
-The fake device of `run_worker` takes `seconds` for each batch.
+The fake classifier of `run_worker` takes `seconds` for each batch.
 """
 
 import asyncio

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.local.config import Config
-from tests.chaos.device import KILLS, RAISES
 from tests.chaos.fake_backend import BATCH, BLACK_IMAGE, BULK, Backend
+from tests.chaos.fake_classifier import KILLS, RAISES
 from tests.chaos.worker_process import run_worker, stop
 from tests.conftest import eventually
 

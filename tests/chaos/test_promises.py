@@ -1,4 +1,4 @@
-"""The whole system when a process is killed, stopped or suspended: no accepted upload is lost."""
+"""The whole system when a process is killed, stopped or suspended: what it promises still holds."""
 
 import asyncio
 import json

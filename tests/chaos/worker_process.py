@@ -32,7 +32,7 @@ def run_worker(
     servers: Config, log: Path, seconds: float = 0.02
 ) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """A worker whose device takes `seconds` for a batch."""
-    return run(servers, "tests.chaos.worker_with_fake_device", log, DEVICE_SECONDS=str(seconds))
+    return run(servers, "tests.chaos.worker_with_fake_classifier", log, BATCH_SECONDS=str(seconds))
 
 
 async def stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The files that the documents link to or name in backticks exist."""
+"""The files that the documents link to exist, and so do those that they name with their folder."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ PLACE = re.compile(
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_every_link_and_every_named_file_exists(document: Path) -> None:
+def test_linked_files_and_files_named_with_their_folder_exist(document: Path) -> None:
     text = document.read_text()
     missing = [link for link in LINK.findall(text) if not (document.parent / link).exists()]
     missing += [place for place in PLACE.findall(text) if not (REPOSITORY / place).exists()]

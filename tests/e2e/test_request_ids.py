@@ -28,6 +28,6 @@ async def test_the_access_log_shows_the_prediction_of_an_upload_but_no_query(
 ) -> None:
     answer = await client.post("/api/predict?secret=1", files={"file": cat})
     (entry,) = await eventually(lambda: find_in_log(system, answer.json()["id"]))
-    assert entry["prediction"] == answer.headers["location"]
+    assert entry["location"] == answer.headers["location"]
     assert entry["request_id"] == answer.headers["x-request-id"]
     assert (entry["method"], entry["uri"], entry["status"]) == ("POST", "/api/predict", 202)

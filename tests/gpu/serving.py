@@ -56,7 +56,7 @@ def run(options: Options) -> None:
     found = artifact.read(options.model)
     split = read_images(options, found)
     if not has_cuda():
-        why = "no GPU here: this build of ONNX Runtime has no CUDA; all figures of this part are the CPU's"
+        why = "this build of ONNX Runtime has no CUDA; all figures of this part are the CPU's"
         report_skipped("CUDA provider", why)
     reference = answer(Engine(found.float32, threads=0, provider=CPU), split.images)
     variants: dict[str, Variant] = {

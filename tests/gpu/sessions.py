@@ -36,8 +36,8 @@ class Session:
 class FixedBatchSession:
     """A session for one batch size, with its input and outputs at fixed addresses in the device's memory.
 
-    CUDA graphs need fixed addresses. If `session` has the option `enable_cuda_graph`, a graph does the whole
-    forward pass in one launch after the first runs.
+    CUDA graphs need fixed addresses. If `session` has the option `enable_cuda_graph`, each forward pass
+    after the first few is one launch of a graph.
     """
 
     def __init__(self, session: Session, images: Images, classes: int) -> None:

@@ -97,7 +97,7 @@ def compare_with_airbench(
         report_check(
             f"{recipe} compared with airbench",
             f"it does not run here: {error}",
-            "figures to compare",
+            "a comparison",
             passed=False,
         )
         return

@@ -35,7 +35,7 @@ IMAGES, TINY_IMAGES = 2500, 60  # of each of two classes
 # The worker checks the run within 0.5 s; the child has 2 s to end. A busy CPU takes longer.
 CANCEL_SECONDS, TINY_CANCEL_SECONDS = 5.0, 60.0
 FREED_MIB, FREED_SECONDS = 64, 5.0
-LEFT_MIB = 700  # free memory for the run that must fail: CUDA can start, but the whitening needs more
+LEFT_MIB = 700  # free memory for the run that must fail: CUDA starts, but `set_whitening` needs more
 # The modules that run as the child: RESUMED in the check that resumes a run, COMMAND in all others. In the
 # tiny version RESUMED is a fake, because the real child takes 15 s of CPU time.
 COMMAND, TINY_COMMAND = "training.train", "tests.training.small"

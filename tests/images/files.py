@@ -1,4 +1,4 @@
-"""Image files built byte by byte, so that a test can choose each part."""
+"""Image files. Most are built byte by byte, so that a test can choose each part."""
 
 import struct
 import zlib

@@ -63,7 +63,7 @@ from pathlib import Path
 from images.decode import decode
 from images.errors import ImageError
 files = pickle.load(sys.stdin.buffer)
-def read_peak():  # getrusage would include the parent's memory before the child's exec
+def read_peak():  # getrusage would count the parent's memory, too
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 before = read_peak()
 for file in files:
@@ -133,7 +133,7 @@ def test_a_strip_may_have_more_rows_than_the_image(rows: int) -> None:
 
 
 def gif(screen: tuple[int, int], frame: tuple[int, int, int, int], disposal: int = 2) -> bytes:
-    """A GIF of one frame (left, top, width, height) that holds only a few of its pixels."""
+    """A GIF with one frame (left, top, width, height), whose pixel data is invalid."""
     control = b"!\xf9\x04" + bytes([disposal << 2 | 1]) + bytes(4)
     image = b"," + struct.pack("<4H", *frame) + b"\0" + b"\x08\x02\x04\x01\0"
     return b"GIF89a" + struct.pack("<2H", *screen) + bytes(3) + control + image + b";"

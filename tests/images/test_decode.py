@@ -112,7 +112,9 @@ def test_an_unusable_file_is_refused(make: Callable[[], bytes], error: type[Imag
         (b"hello", "not JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF"),
     ],
 )
-def test_a_refusal_names_the_unsupported_format_or_lists_the_supported_ones(head: bytes, name: str) -> None:
+def test_a_refusal_lists_the_supported_formats_and_names_a_known_unsupported_one(
+    head: bytes, name: str
+) -> None:
     with pytest.raises(UnknownFormat, match=f"{name}.*Convert it to one"):
         decode(head + bytes(99), LIMIT)
 

@@ -124,8 +124,8 @@ def test_an_unsupported_jpeg_variant_is_named_in_the_refusal(place: int, value: 
         decode(bytes(data), LIMIT)
 
 
-def test_a_progressive_jpeg_without_its_first_scan_and_a_huffman_table_is_refused() -> None:
-    """The table belongs to the second scan, which holds only brightness."""
+def test_a_progressive_jpeg_that_lacks_its_first_scan_and_a_huffman_table_is_refused() -> None:
+    """The second scan, which holds only brightness, is kept without its table."""
     data = encode(photo(), "JPEG", progressive=True)
     scans = [found.start() for found in re.finditer(rb"\xff\xda", data)]
     second = next(at for at in scans if data[at + 4] == 1 and data[at + 5] == 1)

@@ -9,8 +9,8 @@ from tests.load.result import Result, median, reference
 
 WIDTH, LEFT, RIGHT, TOP = 820, 150, 130, 84
 BAR, GAP, CASE_GAP = 18, 3, 16
-# The bars can be seen on white and on black. Text and background follow the reader's colour scheme, which the
-# page around the drawing may ignore.
+# The bars can be seen on white and on black. Text and background follow the reader's colour scheme, even if
+# the page around them does not.
 STYLE = """
 svg { font: 13px system-ui, sans-serif; --text: #1f2328; --ground: #ffffff; --line: #d1d9e0; }
 @media (prefers-color-scheme: dark) { svg { --text: #f0f6fc; --ground: #0d1117; --line: #3d444d; } }
@@ -22,7 +22,7 @@ text { fill: var(--text); } .title { font-weight: 600; font-size: 15px; } .end {
 
 
 def draw(result: Result) -> str:
-    """An SVG file. Each case has a bar for each system. The bar of this service is split by its parts."""
+    """An SVG file. Each case has a bar for each system. This service's bar shows its parts."""
     cases = list(result.service)
     widest = max(
         [median(result.service[case], "all_cpu_ms") for case in cases]

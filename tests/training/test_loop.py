@@ -72,7 +72,7 @@ def test_a_checkpoint_of_another_run_is_refused(plan: TrainingPlan, tmp_path: Pa
     checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(Stop):
         loop.fit(plan, CPU, StopAfter(1), checkpoint)
-    with pytest.raises(OtherRun, match="another run"):
+    with pytest.raises(OtherRun, match="with other options"):
         loop.fit(replace(plan, seed=4), CPU, Report(), checkpoint)
 
 

@@ -1835,7 +1835,7 @@ export interface operations {
                     data?: string | null;
                     /**
                      * Activation
-                     * @description Activate the model if it is `better` than the active one, `always` or `never`.
+                     * @description Activate the model `always`, `never`, or if it is `better` than the active one.
                      * @default better
                      * @enum {string}
                      */

@@ -109,7 +109,7 @@ describe("history", () => {
     expect(store.getSnapshot().history).toHaveLength(1);
   });
 
-  test("a page that was read before an event does not replace the event", () => {
+  test("a page that is older than an event does not replace it", () => {
     const store = makeStore();
     store.receive(succeeded);
     store.receiveNewest({ results: [queued], next: null, previous: null });
@@ -262,7 +262,7 @@ describe("the history after a break in the stream", () => {
     expect(store.getSnapshot().hasOlder).toBe(false);
   });
 
-  test("keeps the predictions of this tab's uploads, even old ones", () => {
+  test("does not decide which predictions the cards show", () => {
     const store = makeLiveStore();
     const [upload] = store.addUploads(makeFiles(1));
     store.accept(upload?.key ?? "", { ...running, id: makeId(20) });

@@ -43,7 +43,7 @@ export async function readCurve(store: TrainingStore, ended: Training): Promise<
   }
 }
 
-/** Follows the stream of an unfinished run until it ends. Returns a function that stops earlier. */
+/** Follows the stream of an unfinished run until it ends. Returns a function that closes it. */
 export function follow(store: TrainingStore, { id, urls }: Training, onEnd: () => void): () => void {
   store.setConnection("connecting");
   const close = followTraining(urls.events, {

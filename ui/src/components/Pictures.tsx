@@ -8,7 +8,7 @@ const captions: Record<string, string> = {
   mistakes: "Mistakes: wrong predictions with the highest confidence",
 };
 
-/** The pictures of a model. They are fetched when the user opens the list. */
+/** The pictures of a model. They are fetched when the user opens this part. */
 export function Pictures({ model: { version, pictures } }: { model: Model }) {
   const [open, setOpen] = useState(false);
   if (pictures.length === 0) return null;

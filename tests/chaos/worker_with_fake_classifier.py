@@ -1,10 +1,10 @@
-"""A worker with the fake device: `celery -A tests.chaos.worker_with_fake_device worker`."""
+"""A worker with a fake classifier: `celery -A tests.chaos.worker_with_fake_classifier worker`."""
 
 from collections.abc import Callable
 from typing import Any
 
 from inference import watcher
-from tests.chaos.device import Device
+from tests.chaos.fake_classifier import FakeClassifier
 
 
 class Watcher:
@@ -13,8 +13,8 @@ class Watcher:
     def __init__(self, *_: Any) -> None:
         pass
 
-    def wait_for_model(self) -> Device:
-        return Device()
+    def wait_for_model(self) -> FakeClassifier:
+        return FakeClassifier()
 
     def start(self, _serve: Callable[[Any], None]) -> None:
         pass

@@ -1,4 +1,4 @@
-"""A fake device that sleeps DEVICE_SECONDS (environment) for each batch, and fails for some images."""
+"""A fake classifier that sleeps BATCH_SECONDS (environment) for each batch, and fails for some images."""
 
 import os
 import signal
@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 RAISES, KILLS = b"\1" * 3072, b"\2" * 3072
-"""Pixels for which the device raises, and pixels for which it kills the process as a driver may do."""
+"""Pixels for which it raises, and pixels for which it kills the process as a GPU's driver may do."""
 
 
-class Device:
+class FakeClassifier:
     """Replaces `inference.classifier.Classifier`. Gives every image the label `cat`."""
 
     version, device_name, fallback = "fake", "fake", ""
     classes = ("cat", "dog")
 
     def __call__(self, images: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        time.sleep(float(os.environ["DEVICE_SECONDS"]))
+        time.sleep(float(os.environ["BATCH_SECONDS"]))
         if KILLS in images:
             os.kill(os.getpid(), signal.SIGKILL)
         if RAISES in images:
