@@ -13,8 +13,7 @@ from backend.services import get_services
 from backend.sse import EventId, as_stream
 
 LastEventId = Annotated[
-    str | None,
-    Header(description="The id of the last event received. A browser sends it when it reconnects."),
+    str | None, Header(description="The id of the last event received. Browsers send it when they reconnect.")
 ]
 ENDED_OR_UNKNOWN = {
     204: {"description": "`Last-Event-ID` is the id of the terminal event."},

@@ -1661,7 +1661,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. A browser sends it when it reconnects. */
+                /** @description The id of the last event received. Browsers send it when they reconnect. */
                 "last-event-id"?: string | null;
             };
             path: {
@@ -1720,7 +1720,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. A browser sends it when it reconnects. */
+                /** @description The id of the last event received. Browsers send it when they reconnect. */
                 "last-event-id"?: string | null;
             };
             path?: never;
@@ -2002,7 +2002,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The id of the last event received. A browser sends it when it reconnects. */
+                /** @description The id of the last event received. Browsers send it when they reconnect. */
                 "last-event-id"?: string | null;
             };
             path: {
