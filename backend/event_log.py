@@ -10,7 +10,7 @@ from backend.prediction_rows import COLUMNS
 MAX_MISSED = 1000  # a stream starts with at most this many missed or unfinished predictions
 
 # At most `most` predictions with events after the event `after`, ordered by the latest event of each.
-# `kept` is true if the event `after`, or one of the five seconds before it, is still stored: then no later
+# `kept` is true if the event `after`, or an event up to five seconds older, is still stored: then no later
 # event is missing. (Numbers are times in microseconds. A crash of PostgreSQL can lose the last claims
 # and their events, perhaps `after` itself.) If `kept` is false, no prediction is returned. There is always at
 # least one row; its `number` is null if no prediction is returned. `id` is null for a removed prediction.

@@ -49,7 +49,7 @@ class Data(_Part):
 
 
 class Card(_Part):
-    """The fields that the worker uses. `artifact.read_card` also returns all fields, for people."""
+    """The fields that the worker uses. `artifact.read_card` also returns all fields, for the table."""
 
     version: str
     format: Literal["onnx/1"]

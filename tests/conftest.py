@@ -54,7 +54,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Config]:
 
 
 def stop_all_and_kill_rabbitmq(config: Config) -> None:
-    """Have supervisord stop everything, and kill RabbitMQ, whose orderly end takes 8 seconds."""
+    """Kill RabbitMQ, whose orderly end takes 8 seconds; supervisord stops everything else."""
     rabbitmq, supervisor = pid_of(config, "rabbitmq"), stack.find_supervisor(config.state)
     assert supervisor
     supervisor.terminate()
@@ -118,7 +118,7 @@ def pid_of(system: Config, name: str) -> int:
 
 
 async def activate(database: asyncpg.Connection, version: str) -> None:
-    """Make this model version the active one, as the backend does."""
+    """Make this model version the active one, even if it is the active one already."""
     await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = $1", version)
 
 

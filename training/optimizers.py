@@ -75,7 +75,7 @@ class Optimizers:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum whose update is replaced by the nearest semi-orthogonal matrix.
+    """Nesterov momentum whose update is replaced by a nearly semi-orthogonal matrix.
 
     The filters of a convolution keep a fixed norm, so the learning rate alone decides by which angle a step
     turns them.

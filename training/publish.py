@@ -37,7 +37,7 @@ MIN_HELD_OUT, MAX_HELD_OUT = 20, 2000
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that all publishing commands share."""
     parser.add_argument("--data", type=Path, help="folder, .tar or .zip with train/ and test/ [CIFAR-10]")
-    parser.add_argument("--name", help="name of the data in the card [the file's name]")
+    parser.add_argument("--name", help="name of the data in the card [that of --data]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where versions are published")
     parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
     parser.add_argument(

@@ -88,7 +88,7 @@ async def test_a_version_that_was_never_activated_is_served_if_no_other_loads(
         (tmp_path / f"v{number}/model.onnx").write_bytes(b"x")
     watcher = make_watcher()
     watcher.turn()
-    assert serving(watcher) == "v4"  # never activated, but the only one left
+    assert serving(watcher) == "v4"  # activated only now, as the only one left
     rows = await database.fetch("SELECT version FROM models WHERE error IS NOT NULL ORDER BY version")
     assert [row["version"] for row in rows] == ["v1", "v2", "v3"]
 

@@ -40,7 +40,7 @@ class ClassifierAPI(litserve.LitAPI):
         self._classifier = Loader(self._cpu_threads, MAX_BATCH_SIZE).load(self._model)
 
     def decode_request(self, request: Request) -> bytes:
-        """`request` is a form: LitServe passes that if the parameter has the type `Request`."""
+        """LitServe passes the form, not the request, to a parameter of the type `Request`."""
         return decode(request["file"].file.read(), MAX_IMAGE_PIXELS)
 
     def batch(self, inputs: Sequence[bytes]) -> Sequence[bytes]:

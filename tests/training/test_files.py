@@ -150,7 +150,7 @@ def test_more_than_one_unreadable_image_in_a_hundred_is_an_error_that_names_them
         load()
 
 
-def test_a_class_without_an_image_is_an_error(tree: Path, load: Callable[[], Dataset]) -> None:
+def test_a_class_without_a_test_image_is_an_error(tree: Path, load: Callable[[], Dataset]) -> None:
     for file in (tree / "test/tulip").iterdir():
         file.rename(file.with_suffix(".txt"))
         file.with_suffix(".txt").write_text("no image")
@@ -158,7 +158,7 @@ def test_a_class_without_an_image_is_an_error(tree: Path, load: Callable[[], Dat
         load()
 
 
-def test_a_class_whose_only_image_is_damaged_is_an_error_that_names_the_image(
+def test_a_class_whose_only_training_image_is_damaged_is_an_error_that_names_it(
     tree: Path, load: Callable[[], Dataset]
 ) -> None:
     for number in range(200):  # so one unreadable image is far below the limit of one in a hundred

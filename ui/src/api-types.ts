@@ -590,7 +590,7 @@ export interface components {
         /**
          * Health
          * @description `ok`: predictions are served, and no part fails. `degraded`: they are served, but a part fails. `down`:
-         *     none are served. A missing training worker, GPU or Docker does not count.
+         *     none are served. These may be missing: Docker, GPUs, and a training worker (absent for ten minutes).
          */
         Health: {
             /**
