@@ -3,7 +3,7 @@
 
 CREATE TYPE prediction_status AS ENUM (
     'queued',     -- stored, so it cannot be lost; a worker may have read it, but no outcome is written
-    'running',    -- claimed, because a slow batch is expected or an earlier attempt exists; its worker may be gone
+    'running',    -- claimed: redelivered, tried before, or in a slow batch; its worker may be gone
     'succeeded',  -- terminal: prediction, confidence and probabilities are set
     'failed',     -- terminal: error_title and error_detail say why
     'canceled'    -- terminal: canceled by a user before it had an outcome
@@ -11,7 +11,7 @@ CREATE TYPE prediction_status AS ENUM (
 
 CREATE TABLE predictions (
     id            uuid PRIMARY KEY,                     -- version 7, made by the backend; sorts by time
-    filename      text NOT NULL,                        -- the client's name for the file; for display only
+    filename      text NOT NULL,                        -- the client's name for the file; shown and searched
     status        prediction_status NOT NULL DEFAULT 'queued',
     prediction    text,                                 -- the label with the highest probability
     confidence    double precision,                     -- that probability, 0 to 1
@@ -45,9 +45,9 @@ CREATE TABLE predictions (
 -- Pixels do not compress, so PostgreSQL does not try.
 ALTER TABLE predictions ALTER COLUMN pixels SET STORAGE EXTERNAL;
 
--- Search for a part of the file name (docs/decisions/0024). Uploads are not slowed down, because a row enters the index
--- with its outcome. New entries wait in a list. The write that makes the list longer than 512 kB sorts it into the
--- index, which takes about 30 ms for 1,000 rows.
+-- An index for searches by a part of the file name (docs/decisions/0024). Uploads are not slowed down, because a row
+-- enters the index with its outcome. New entries wait in a list. The write that makes the list longer than 512 kB
+-- sorts it into the index, which takes about 30 ms for 1,000 rows.
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE INDEX predictions_by_filename ON predictions USING gin (filename gin_trgm_ops)
     WITH (gin_pending_list_limit = 512) WHERE completed_at IS NOT NULL;
@@ -135,7 +135,7 @@ CREATE TABLE trainings (
     id            uuid PRIMARY KEY,                     -- version 7, made by the backend
     recipe        text NOT NULL,                        -- fast, balanced or accurate
     seed          bigint NOT NULL,
-    epochs        integer,                              -- null until a worker writes the recipe's number
+    epochs        integer,                              -- as requested, or null until a worker writes it
     data          text,                                 -- name in the worker's folder of data sets; null is CIFAR-10
     activation    text NOT NULL,                        -- when to serve its model: better, always, never
     status        training_status NOT NULL DEFAULT 'queued',
@@ -148,7 +148,7 @@ CREATE TABLE trainings (
     started_at    timestamptz,                          -- when it was first claimed
     seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
-    attempt       smallint NOT NULL DEFAULT 0,          -- attempts, minus those returned; an outcome names the latest
+    attempt       smallint NOT NULL DEFAULT 0,          -- attempts not handed back; an outcome must name this number
 
     CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
     CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),

@@ -24,7 +24,7 @@ SETTLE_SECONDS = 5.0
 """A broken version is refused once its files have not changed for this time. Until then, a copy may be in
 progress. Lower: a slow copy is refused. Higher: a broken version is reported later."""
 LATER_SECONDS = 30.0
-"""A version that failed because of the machine, such as by lack of memory, is tried again after this time."""
+"""A version that could not be tried, such as because no process could start, is tried again after this."""
 NEXT_STEP = "Train it again, or repair it and rename both the folder and the version in the card."
 
 
@@ -164,7 +164,7 @@ class Watcher:
         return True
 
     def _mark(self, version: str, *, is_served: bool) -> None:
-        """Record that the version is served, if it is new to this worker or if no worker has recorded it."""
+        """Record that the version is served, if this worker just loaded it or this is not recorded yet."""
         if self._serve and (version != self._marked or not is_served):
             self.registry.mark_served(version)
             self._marked = version

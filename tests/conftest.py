@@ -118,7 +118,7 @@ def pid_of(system: Config, name: str) -> int:
 
 
 async def activate(database: asyncpg.Connection, version: str) -> None:
-    """Make this model version the active one, even if it is the active one already."""
+    """Activate this model version. If it is active already, activate it again."""
     await database.execute("UPDATE models SET activated_at = clock_timestamp() WHERE version = $1", version)
 
 

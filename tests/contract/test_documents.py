@@ -1,4 +1,4 @@
-"""The files that the documents link to exist, and so do those that they name with their folder."""
+"""Every file exists that a document links to, or names together with the file's folder."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Replaces `training.worker.runs.Runs` with one run in memory, so that a check needs no database."""
+"""Replaces `training.worker.runs.Runs` with one run in memory, so that the GPU checks need no database."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -31,7 +31,7 @@ RESULT = REPOSITORY / ".local/bench/result.json"
 MODEL_BATCH, MODEL_REPEATS = 64, 15
 CLIENTS_OF_MANY_FILES = 4
 IDLE_SECONDS = 5
-SPARE = 1000  # predictions that may wait beside a backlog
+SPARE = 1000  # unfinished predictions that are accepted beyond the backlog
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--backlog", type=int, default=0, metavar="N", help="also with a backlog of N images")
     parser.add_argument("--rows", type=int, default=0, metavar="N", help="also with a history of N rows")
-    parser.add_argument("--quick", action="store_true", help="one to two minutes, and less certain")
+    parser.add_argument("--quick", action="store_true", help="about one minute, and less certain")
     parser.add_argument(
         "--json", type=Path, default=RESULT, metavar="PATH", help="default: .local/bench/result.json"
     )

@@ -70,7 +70,7 @@ test.each([
   },
 );
 
-test("a service that cannot be reached is a problem", async () => {
+test("an unreachable service gives an ApiProblem", async () => {
   vi.stubGlobal("fetch", () => Promise.reject(new TypeError("Failed to fetch")));
   await expect(readPage({ limit: 24 })).rejects.toMatchObject({
     status: 0,
