@@ -28,10 +28,7 @@ Floats = NDArray[np.float32]
 BATCH_SIZE = 500  # images
 BINS = 15  # of confidence
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
-COST_ROUNDS, COST_IMAGES = (
-    3,
-    32,
-)  # the lowest cost of 3 rounds counts; a round is 32 single images or a batch of 64
+COST_ROUNDS, COST_IMAGES = 3, 32  # the lowest of 3 rounds, each of 32 single images or of a batch of 64
 FAMILIAR_SHARE = 0.98  # the share of the held-out images whose energy is at most the threshold
 
 
