@@ -70,7 +70,7 @@ class Broker:
             await self._publish_together(messages[start : start + PUBLISHED_TOGETHER])
 
     async def inspect(self, queue: str) -> QueueState:
-        """The number of messages and of consumers of a queue, read on a new channel. Raises Unavailable."""
+        """The waiting messages and the consumers of a queue, read on a new channel. Raises Unavailable."""
         if not self.connected:
             raise Unavailable("not connected")
         try:

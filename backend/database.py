@@ -23,8 +23,8 @@ CONNECT_SECONDS, COMMAND_SECONDS = 5, 10
 # asyncpg's errors for a connection that is unusable.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 SERVER_SETTINGS = {"application_name": "backend"}
-# With these settings PostgreSQL plans each statement once. A plan made while the tables are empty would use
-# sequential scans, so sequential scans are off.
+# With these settings PostgreSQL plans a prepared statement once, not for every value. A plan made while the
+# tables are empty would use sequential scans, so sequential scans are off.
 PLAN_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 

@@ -32,7 +32,7 @@ class Metrics:
         self.accepted = Counter("backend_images_accepted", "Images stored.", registry=registry)
         self.refused = Counter(
             "backend_refusals",
-            "Refused files, and requests that were refused as a whole, by the title of the refusal.",
+            "Refused files, and uploads that were refused as a whole, by the title of the refusal.",
             ["reason"],
             registry=registry,
         )
@@ -51,9 +51,7 @@ class Metrics:
         in_use = "Connections of the main pool in use."
         show("database_connections_in_use", in_use, lambda: pool.connections_in_use)
         self._gpus = {
-            field: Gauge(
-                f"backend_gpu_{name}", "As the driver reports.", ["index", "name"], registry=registry
-            )
+            field: Gauge(f"backend_gpu_{name}", "The driver's figure.", ["index", "name"], registry=registry)
             for field, name in (
                 ("memory_used_bytes", "memory_used_bytes"),
                 ("memory_total_bytes", "memory_total_bytes"),

@@ -14,7 +14,7 @@ from training.hardware import forward
 from training.model import INPUT_SIZE
 from training.outliers import make_training_outliers
 from training.plan import TrainingPlan
-from training.recipe import BATCH_SIZE, LABEL_SMOOTHING, MEAN, OUTLIERS, SMALL_BATCH_SIZE, STD, STEPS
+from training.recipe import BATCH_SIZE, LABEL_SMOOTHING, MEAN, OUTLIERS, SMALL_BATCH_SIZE, SMALL_STEPS, STD
 
 
 class Batches:
@@ -36,7 +36,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        size = min(BATCH_SIZE, max(SMALL_BATCH_SIZE, len(self.labels) // STEPS))
+        size = min(BATCH_SIZE, max(SMALL_BATCH_SIZE, len(self.labels) // SMALL_STEPS))
         return math.ceil(len(self.labels) / size)
 
     def sample(self, count: int) -> Tensor:

@@ -167,8 +167,8 @@ def _show(path: Path) -> str:
 def _is_meant_as_image(file: Path, error: ImageError) -> bool:
     """Whether a file that cannot be decoded counts as an unreadable image.
 
-    A file with one of ENDINGS counts. A file with an unknown ending counts if its content begins like an
-    image. A file with the ending of another type does not count, because a text may begin with "BM" or "P1".
+    A file with one of ENDINGS counts. A file with an unknown ending counts if its content begins like one
+    of FORMATS. A file with another type's ending does not count, because a text may begin with "BM" or "P1".
     """
     if file.suffix.lower() in ENDINGS:
         return True

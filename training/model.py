@@ -14,7 +14,7 @@ INPUT_SIZE = 32
 
 
 class ConvGroup(nn.Module):
-    """A convolution with pooling, then one more convolution, or two with a skip connection.
+    """A convolution with pooling, then one more convolution, or two more with a skip connection over both.
 
     A batch norm and GELU follow each convolution.
     Source of the skip connection: He et al., "Deep residual learning", CVPR 2016.

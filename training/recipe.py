@@ -13,8 +13,8 @@ training/LOG.md lists every run, failed ones included.
 Sources of the techniques:
 - frozen patch whitening and Dirac initialisation: model.py
 - label smoothing: Szegedy et al., CVPR 2016
-- random crops of images padded by reflection, alternating flip, weight decay independent of the learning
-  rate, a learning rate of their own for the biases: Keller Jordan, airbench, arXiv:2404.00498
+- random crops of images padded by reflection, alternating flip, weight decay independent of the highest
+  learning rate, a separate learning rate for the biases: Keller Jordan, airbench, arXiv:2404.00498
 - cutout: DeVries & Taylor, arXiv:1708.04552
 - Nesterov SGD: Sutskever et al., ICML 2013; Muon for the filters, and look-ahead: optimizers.py
 - distillation: Hinton et al., arXiv:1503.02531; on each crop: Beyer et al., CVPR 2022; from a network of the
@@ -51,8 +51,8 @@ RECIPES = {recipe.name: recipe for recipe in (FAST, BALANCED, ACCURATE)}
 
 # The same for all recipes.
 BATCH_SIZE = 2000
-# Small data sets: a batch has a twentieth of the images, but at least 100.
-SMALL_BATCH_SIZE, STEPS = 100, 20
+# Small data sets: an epoch has about 20 batches, or fewer if they would have fewer than 100 images.
+SMALL_BATCH_SIZE, SMALL_STEPS = 100, 20
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's pixels, for each channel
 LABEL_SMOOTHING = 0.2
 OUTLIERS = 0.06  # outliers for each training image

@@ -73,8 +73,8 @@ def end_left_behind(state: Path) -> bool:
 def left_behind(state: Path) -> list[psutil.Process]:
     """The processes of `state` that have no supervisord; empty while supervisord runs.
 
-    Their environment names the state folder. nginx overwrites its environment with its title, which names
-    the configuration file in that folder.
+    Their environment names the state folder. nginx's master overwrites its environment with its title, which
+    names the configuration file in that folder; its worker ends with it.
     """
     if find_supervisor(state) is not None:
         return []
@@ -125,7 +125,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
         if value := condition():
             return value
         time.sleep(0.1)
-    raise SetupError(f"timed out after {seconds:.0f} s waiting for {what}; the logs are in .local/log")
+    raise SetupError(f"timed out after {seconds:.0f} s waiting for {what}; see the logs (.local/log)")
 
 
 @contextmanager

@@ -110,7 +110,7 @@ async def test_any_file_name_can_be_stored(name: str, api: Api, cat: bytes) -> N
     assert 1 <= len(answer.json()["filename"]) <= 255
 
 
-async def test_more_rows_than_one_statement_takes_are_all_stored(
+async def test_all_rows_are_stored_if_one_statement_cannot_take_them(
     api: Api, database: asyncpg.Connection
 ) -> None:
     rows = [NewPrediction("x.png", bytes(3072), bulk=True) for _ in range(2 * MAX_ROWS_PER_INSERT + 1)]

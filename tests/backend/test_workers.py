@@ -1,4 +1,4 @@
-"""The status of a worker (ok, silent or removed) and its rates, both from its heartbeats."""
+"""The status of a worker (ok or silent), its removal, and its rates, all from its events."""
 
 from typing import Any
 

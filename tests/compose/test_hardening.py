@@ -109,7 +109,7 @@ def test_the_services_in_compose_gpu_yaml_reserve_gpus_and_still_have_limits(com
         assert set(resources["limits"]) >= {"cpus", "memory", "pids"}, name
 
 
-def test_the_script_stack_file_refuses_an_http_port_with_an_address(compose: Compose) -> None:
+def test_stack_file_refuses_an_http_port_with_an_address(compose: Compose) -> None:
     command = [REPOSITORY / "scripts/stack-file", "--env-file", str(compose.env_file)]
     environment = os.environ | {"HTTP_PORT": "127.0.0.1:80"}
     done = subprocess.run(

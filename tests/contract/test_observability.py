@@ -1,4 +1,4 @@
-"""All targets of Prometheus exist, and all metrics of our services that the dashboard uses."""
+"""Every target of Prometheus exists, and every metric of our services on the dashboard exists."""
 
 import json
 import re

@@ -48,7 +48,7 @@ async def test_the_broker_page_lists_the_queues(flower: httpx.AsyncClient) -> No
     async def lists_them() -> bool:
         rows = (await flower.get("/flower/broker")).text.split("<tr")
         cells = [re.findall(r"<td[^>]*>([^<]+)</td>", row) for row in rows]
-        # First the queue's name, last its consumers: "Idle since" holds a tag and is skipped.
+        # The queue's name and its consumers. The pattern does not find the last column, "Idle since".
         return {(row[0].strip(), row[-1].strip()) for row in cells if row} == {
             ("inference", "1"),
             ("inference.bulk", "1"),

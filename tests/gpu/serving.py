@@ -79,7 +79,7 @@ def run(options: Options) -> None:
             peak = peaks.half if name == "float16" else peaks.tf32
             has_goals = name == "as served" and has_cuda()
             time_batch(name, variant, make_batch(count), operations / peak, has_goals=has_goals)
-    time_first_passes("as served", Session(found.float32))
+    time_first_passes("default search", Session(found.float32))
     time_first_passes("heuristic search", Session(found.float32, cudnn_conv_algo_search="HEURISTIC"))
     # Only small batches: there, launching a kernel may cost more than running it.
     counts = TINY_BATCHES if options.tiny else BATCHES[:3]
@@ -133,7 +133,7 @@ def compare(name: str, answers: Answers, reference: Answers, split: Split, least
         "error": labelled.calibration_error(),
     }
     if least is not None:
-        goal = f"{SAME_LABELS:.1%} of {least:,} images or more (--images)"
+        goal = f"{SAME_LABELS:.1%} or more, of at least {least:,} images"
         passed = same >= SAME_LABELS and len(split) >= least
         report_check(f"answers, {name}", text, goal, passed=passed, **values)
     else:
@@ -209,18 +209,18 @@ def time_first_passes(name: str, variant: Variant) -> None:
 
 def time_graph(name: str, content: bytes, plain: Variant, batch: Images, image_at_peak: float) -> None:
     """Time a pass as a CUDA graph, and compare its answers with those of `plain`."""
-    what = f"{len(batch)}, graph, {name}"
+    what = f"batch of {len(batch)}, graph, {name}"
     try:  # a session of its own, because a graph has one batch size
         graph = FixedBatchSession(Session(content, enable_cuda_graph="1"), batch, plain(batch)[0].shape[1])
         time_batch(f"graph, {name}", graph, batch, image_at_peak, has_goals=False)
         other = 255 - batch  # the graph must read the new images, not those of its capture
         worst = float(np.abs(graph(other)[0] - plain(other)[0]).max())
     except Exception as error:  # ONNX Runtime's exceptions have no common class
-        report_skipped(f"batch of {what}", f"ONNX Runtime refuses: {' '.join(str(error).split())[:200]}")
+        report_skipped(what, f"ONNX Runtime refuses: {' '.join(str(error).split())[:200]}")
         return
     text = f"probabilities differ by {worst:.4f} at most from those without a graph"
     report_check(
-        f"answers of {what}", text, f"{MAX_DIFFERENCE} at most", passed=worst <= MAX_DIFFERENCE, worst=worst
+        f"answers, {what}", text, f"{MAX_DIFFERENCE} at most", passed=worst <= MAX_DIFFERENCE, worst=worst
     )
 
 

@@ -14,7 +14,7 @@ ROWS = pack_rows(few_values(2**32 - 1), 32, "<")
 UNSUPPORTED = {
     "JPEG inside": (bmp(ROWS, 0, compression=4), "BMP with JPEG inside"),
     "PNG inside": (bmp(ROWS, 0, compression=5), "BMP with PNG inside"),
-    "runs of OS/2": (bmp(ROWS, 24, header=64, compression=4), "24-bit BMP of OS/2 with compression 4"),
+    "run lengths of OS/2": (bmp(ROWS, 24, header=64, compression=4), "24-bit BMP of OS/2 with compression 4"),
     "64 bits": (bmp(ROWS, 64), "64-bit BMP with compression 0"),
 }
 PALETTE = [(9, 9, 9), (200, 0, 0), (0, 150, 0), (0, 0, 100)]
@@ -32,7 +32,7 @@ def test_the_refusal_of_an_unsupported_bmp_names_the_variant(name: str) -> None:
 def test_run_length_data_may_skip_pixels_and_end_early(bits: int) -> None:
     one = b"\x20\x11" if bits == 4 else b"\x20\x01"
     two = b"\0\x04\x22\x22" if bits == 4 else b"\0\x04\x02\x02\x02\x02"
-    # A row of 32 pixels; 4 pixels; a move of 8 columns and 3 rows; a run that the row cuts after 20 pixels.
+    # A row of 32 pixels; 4 pixels; a move of 8 columns and 3 rows; a run of which 20 pixels fit the row.
     runs = one + b"\0\0" + two + b"\0\x02\x08\x03" + one + b"\0\x01"
     pixels = np.frombuffer(
         decode(bmp([runs], bits, compression=3 - bits // 4, palette=PALETTE), LIMIT), np.uint8

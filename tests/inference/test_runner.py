@@ -145,7 +145,7 @@ def test_an_image_for_which_the_model_raises_fails_alone(ids: list[UUID]) -> Non
     assert [str(outcome).split()[0] for outcome in outcomes.values()] == ["cat"] * 3
 
 
-def test_a_lost_device_fails_no_prediction(ids: list[UUID]) -> None:
+def test_no_prediction_fails_if_the_device_is_lost(ids: list[UUID]) -> None:
     rows = Rows({id: bytes(3072) for id in ids})
     runner = build_runner(rows)
     runner.classifier.lost = True  # pyright: ignore[reportAttributeAccessIssue]

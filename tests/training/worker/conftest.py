@@ -1,4 +1,4 @@
-"""A training worker with the tests' own child process, and the database and broker around it."""
+"""A training worker whose child process is `fake_train.py`, and its database and broker."""
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import suppress
@@ -22,7 +22,7 @@ def worker(servers: Config, tmp_path_factory: pytest.TempPathFactory) -> Generat
 
 @pytest.fixture
 async def services(servers: Config) -> AsyncGenerator[OtherServices]:
-    """The other services, with empty tables and an empty queue."""
+    """Acts as the other services. The tables and the queue are empty."""
     database = await asyncpg.connect(servers.database_url("cifar"), command_timeout=30)
     broker = await aio_pika.connect(servers.broker_url("backend"), timeout=30)
     await database.execute("TRUNCATE trainings, epochs, models")
