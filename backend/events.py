@@ -44,7 +44,7 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# Streams are woken after a pause of this time for each stream with changes: 20 ms for 2,000 streams.
+# The pause before streams are woken, for each stream that has changes: 20 ms in all for 2,000 streams.
 # Several events then often go out in one write. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 

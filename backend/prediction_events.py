@@ -49,7 +49,7 @@ async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
 
     With `seen`, they are the events after `seen`. Without, they show the unfinished predictions, at most the
     newest 1,000. If the client missed too much, or events after `seen` may be missing, they are `reload` and
-    the unfinished predictions. A client that returns with any of these ids resumes, or gets `reload`.
+    the unfinished predictions. A client that reconnects after one of these events misses nothing.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)

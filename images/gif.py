@@ -17,7 +17,7 @@ MAX_BLOCKS = 100_000  # comments and other blocks before the first frame; skippi
 def read(data: bytes, max_pixels: int) -> Picture:
     """The first frame on its canvas. The rest of the canvas is white.
 
-    Pillow reads a copy whose canvas has the frame's size. From before the frame, only transparency is kept.
+    Pillow reads a copy whose canvas has the frame's size. Earlier blocks are left out, except transparency.
     """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     start = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & HAS_PALETTE else 0)

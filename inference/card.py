@@ -49,7 +49,7 @@ class Data(_Part):
 
 
 class Card(_Part):
-    """The fields that the worker uses. `artifact.read_card` also returns all fields, for the table."""
+    """The fields that the worker uses. `artifact.read_card` returns all fields, too, for the database."""
 
     version: str
     format: Literal["onnx/1"]

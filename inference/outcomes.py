@@ -6,7 +6,7 @@ from typing import ClassVar
 from uuid import UUID
 
 SKIPPED = "skipped: already terminal, deleted, or claimed again"
-"""What the log, and Flower for a lone prediction, show if this run wrote no outcome."""
+"""The log shows this for a prediction whose outcome was not written. So does Flower if it was alone."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ SETTLE_SECONDS = 5.0
 """A broken version is refused once its files have not changed for this time. Until then, a copy may be in
 progress. Lower: a slow copy is refused. Higher: a broken version is reported later."""
 LATER_SECONDS = 30.0
-"""A version that could not be tried, such as because no process could start, is tried again after this."""
+"""A version that could not be tried (no process could start, for example) is tried again after this time."""
 NEXT_STEP = "Train it again, or repair it and rename both the folder and the version in the card."
 
 

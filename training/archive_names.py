@@ -21,8 +21,8 @@ CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# A match begins at the first byte outside ASCII in a part of a path, ends at the last one, and takes in the
-# ASCII letters beside it. It may contain a backslash: in cp932, for one, that can be half of a letter.
+# In a part of a path, everything from the first to the last byte outside ASCII, with one byte and all letters
+# after it and all letters before it. The byte after it may be a backslash, which can end a letter in cp932.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts

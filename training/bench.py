@@ -1,7 +1,7 @@
 """Run the training command several times with different seeds, and print a table of accuracy and time.
 
 "training" is the time from when the images are on the device until the network is trained. It does not count
-validation, checkpoints and the warm-up of a GPU. (Keller Jordan's airbench also counts an evaluation.) "all"
+validation, checkpoints or the warm-up of a GPU. (Keller Jordan's airbench also counts an evaluation.) "all"
 is the wall-clock time of the whole command, from the start of Python to the published artifact. The
 artifacts are deleted.
 """

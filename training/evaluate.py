@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 BATCH_SIZE = 500  # images
 BINS = 15  # of confidence
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
-COST_ROUNDS, COST_IMAGES = 3, 32  # the lowest of 3 rounds, each of 32 single images or of a batch of 64
+COST_ROUNDS, COST_IMAGES = 3, 32  # the lowest cost of the rounds counts
 FAMILIAR_SHARE = 0.98  # the share of the held-out images whose energy is at most the threshold
 
 
@@ -138,7 +138,7 @@ def six_views(to_logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
 def fit_temperature(logits: Tensor, labels: Labels) -> float:
     """The divisor of the logits that minimises the negative log-likelihood (Guo et al., 2017).
 
-    The targets are smoothed as by Platt, "Probabilistic outputs for support vector machines", 1999: with
+    The targets are smoothed as in Platt, "Probabilistic outputs for support vector machines", 1999: with
     n images, the label of each has the weight n + 1, and every other class the weight 1. Without this
     smoothing, a model without a mistake would get the divisor 0.
     """

@@ -73,8 +73,8 @@ def end_left_behind(state: Path) -> bool:
 def left_behind(state: Path) -> list[psutil.Process]:
     """The processes of `state` that have no supervisord; empty while supervisord runs.
 
-    Their environment names the state folder. nginx's master overwrites its environment with its title, which
-    names the configuration file in that folder; its worker ends with it.
+    Their environment names the state folder. nginx's master process overwrites its environment with its
+    title, which names the configuration file in that folder. When the master ends, its workers end, too.
     """
     if find_supervisor(state) is not None:
         return []

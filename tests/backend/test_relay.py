@@ -134,7 +134,7 @@ async def test_thousands_of_lost_rows_are_published_again_in_groups_to_their_que
 async def test_the_number_of_unfinished_predictions_is_exact_when_small_and_estimated_when_large(
     api: Api, database: asyncpg.Connection
 ) -> None:
-    """The estimate counts 32 of 256 consecutive ids, times 8, so it is exact here."""
+    """The ids are consecutive, so exactly an eighth of them is counted, and the estimate is exact."""
     insert = """INSERT INTO predictions (id, filename, "timestamp", pixels)
         SELECT lpad(to_hex(n), 32, '0')::uuid, 'x', now(), decode(repeat('00', 3072), 'hex')
         FROM generate_series($1::integer, $2 - 1) AS n"""
@@ -177,7 +177,7 @@ async def test_a_training_with_a_silent_worker_has_lost_its_message(
     assert await api.services.trainings.find_lost(queue_is_empty=True) == []
 
 
-async def test_a_training_returned_to_queued_counts_as_lost_for_a_minute_even_if_the_queue_is_not_empty(
+async def test_a_training_that_a_worker_set_back_to_queued_counts_as_lost_even_if_the_queue_is_not_empty(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])

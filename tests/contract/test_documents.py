@@ -1,4 +1,4 @@
-"""Every file exists that a document links to, or names together with the file's folder."""
+"""If a document links to a file, or names a file with its folder, the file exists."""
 
 import re
 from pathlib import Path

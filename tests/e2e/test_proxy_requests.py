@@ -113,7 +113,7 @@ async def test_the_backend_answers_head_and_options_and_refuses_other_methods(
 
 
 @pytest.mark.parametrize("method", ["FOO", "PROPFIND", "QUERY"])
-async def test_a_405_for_a_method_that_no_address_accepts_lists_the_methods_of_the_api(
+async def test_the_answer_to_an_unknown_method_names_the_methods_of_the_api(
     method: str, client: httpx.AsyncClient
 ) -> None:
     refused = await client.request(method, "/api/models")

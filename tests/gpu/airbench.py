@@ -1,8 +1,8 @@
 """Compares the recipes with airbench's own scripts, which are not in this repository, on the same GPU.
 
 airbench also trains on the images that the recipes hold out. `run` executes a copy of a script with fewer
-trainings. The first ones compile, so they do not count. The seconds are those of training and of one
-evaluation with six views.
+trainings. Only the last `runs` trainings count: the first ones compile. The seconds are those of training and
+of one evaluation with six views.
 """
 
 import re
@@ -33,7 +33,7 @@ class Reference:
 
 
 def run(script: Path, dataset: Dataset, runs: int) -> Reference:
-    """Run a copy of the script with `runs` + 1 trainings; returns the means of all but the first ones.
+    """Run a copy of the script with few trainings; returns the means of the last `runs`.
 
     Raises ValueError if the script does not hold LOOP exactly once, CalledProcessError if it fails.
     """

@@ -56,7 +56,7 @@ def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
         "--balanced",
         type=int,
         default=1,
-        help="trainings with balanced; the teacher is of recipe accurate [1]",
+        help="trainings with balanced, after one with accurate as teacher [1]",
     )
     add("--seconds", type=float, default=600, help="time limit for all parts [600]")
     add("--tiny", action="store_true", help="few images and short trainings; always so without a GPU")

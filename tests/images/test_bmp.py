@@ -32,7 +32,7 @@ def test_the_refusal_of_an_unsupported_bmp_names_the_variant(name: str) -> None:
 def test_run_length_data_may_skip_pixels_and_end_early(bits: int) -> None:
     one = b"\x20\x11" if bits == 4 else b"\x20\x01"
     two = b"\0\x04\x22\x22" if bits == 4 else b"\0\x04\x02\x02\x02\x02"
-    # A row of 32 pixels; 4 pixels; a move of 8 columns and 3 rows; a run of which 20 pixels fit the row.
+    # A row of 32 pixels; 4 pixels; a move of 8 columns and 3 rows; a run, cut at the end of the row.
     runs = one + b"\0\0" + two + b"\0\x02\x08\x03" + one + b"\0\x01"
     pixels = np.frombuffer(
         decode(bmp([runs], bits, compression=3 - bits // 4, palette=PALETTE), LIMIT), np.uint8

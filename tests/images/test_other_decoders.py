@@ -37,7 +37,7 @@ NOT_FOLLOWED = {
     ),
     r"BMP 32, alpha zero, bit masks, header": (
         "ImageMagick",
-        "as Chromium, it shows white if alpha is zero everywhere",
+        "like Chromium, it shows white if alpha is zero everywhere",
     ),
     r"BMP 32, alpha (zero|opaque|partial), (header|bit masks after|no alpha)": (
         "ImageMagick",

@@ -60,7 +60,7 @@ class Read:
 
 @dataclass(frozen=True)
 class History:
-    """Reads after `rows` rows were added."""
+    """The reads, and predictions meanwhile, after `rows` rows were added."""
 
     rows: int
     alone_p50_ms: float

@@ -27,7 +27,7 @@ def roughness(image: torch.Tensor) -> float:
     return float((image[:, :, 1:] - image[:, :, :-1]).abs().mean() / spread) if spread > 1e-4 else 0.0
 
 
-def test_test_outliers_are_the_same_for_the_same_seed_and_shuffled_tiles_keep_pixels() -> None:
+def test_the_same_seed_makes_the_same_test_outliers_and_shuffling_keeps_the_pixels() -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     made, again = make_test_outliers(images, 1), make_test_outliers(images, 1)
     for kind, outliers in made.items():

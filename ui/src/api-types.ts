@@ -590,7 +590,7 @@ export interface components {
         /**
          * Health
          * @description `ok`: predictions are served, and no part fails. `degraded`: they are served, but a part fails. `down`:
-         *     none are served. These may be missing: Docker, GPUs, and a training worker (absent for ten minutes).
+         *     none are served. Docker, GPUs and a training worker need not exist, but a silent training worker counts.
          */
         Health: {
             /**

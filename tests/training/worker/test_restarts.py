@@ -78,7 +78,7 @@ async def test_the_child_of_a_killed_worker_ends_and_the_run_is_claimed_again(
         await wait_until_gone(own.children[0]["pid"])
     assert (await services.row(id))["status"] == "running"
     with own.running():
-        await services.publish(id)  # too early: the first worker may only be slow
+        await services.publish(id)  # too early: the second worker must assume that the first one is only slow
 
         async def skipped() -> bool:
             return any(line["message"].startswith("skipped") for line in own.log)
