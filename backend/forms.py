@@ -91,7 +91,7 @@ async def read_files(request: Request, settings: Settings) -> AsyncGenerator[tup
 
 
 def read_boundary(request: Request) -> bytes:
-    """The boundary between parts. Raises NO_FILE if the body has none, is encoded or is not multipart."""
+    """The boundary between parts. Raises NO_FILE if there is none, or if the body has an encoding."""
     head = Message()
     head["Content-Type"] = request.headers.get("content-type", "")
     if head.get_content_type() != "multipart/form-data":

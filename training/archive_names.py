@@ -21,8 +21,8 @@ CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# In a part of a path, everything from the first to the last byte outside ASCII, with one byte and all letters
-# after it and all letters before it. The byte after it may be a backslash, which can end a letter in cp932.
+# A match covers a part of a path from the first to the last byte outside ASCII, then one byte more, and the
+# ASCII letters on both sides. The byte more may be a backslash: in cp932 it can be the end of a letter.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts

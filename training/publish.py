@@ -30,21 +30,21 @@ FORMAT = "onnx/1"
 CARD_FILE, MODEL_FILE, INT8_FILE, CHECK_FILE = "card.json", "model.onnx", "model.int8.onnx", "check.npz"
 CHECK_IMAGES = 32
 MAX_INT8_LOSS = 0.003  # 0.3 percentage points of accuracy on held-out images
-# A tenth of the training images, within these limits, sets temperature, energy threshold and int8 ranges.
+# A tenth of the training images, within these limits, sets temperature and energy threshold.
 MIN_HELD_OUT, MAX_HELD_OUT = 20, 2000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that all publishing commands share."""
     parser.add_argument("--data", type=Path, help="folder, .tar or .zip with train/ and test/ [CIFAR-10]")
-    parser.add_argument("--name", help="name of the data in the card [that of --data]")
+    parser.add_argument("--name", help="name of the data in the card [name of --data]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where versions are published")
     parser.add_argument("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked")
     parser.add_argument(
         "--activation",
         choices=("better", "always", "never"),
         default="better",
-        help="serve it `always`, `never`, or if `better` than the active version [better]",
+        help="activate the new version `always`, `never`, or if it is `better` [better]",
     )
 
 

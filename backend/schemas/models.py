@@ -40,7 +40,9 @@ class Model(BaseModel):
 class ModelDetail(Model):
     """One published version with its whole card."""
 
-    card: Any = Field(description="The card. `{}`: refused when found. Null: too deeply nested to show.")
+    card: Any = Field(
+        description="The card; `{}` if the version was refused when found; null if it is nested too deeply."
+    )
 
 
 class ModelList(BaseModel):

@@ -61,12 +61,12 @@ class Config:
 
 
 def prepare(state: Path, http_port: int) -> Config:
-    """Create the state folder and missing secrets; choose new ports if one is in use. Raises SetupError."""
+    """Create the state folder, missing secrets, and other `ports` if one is in use. Raises SetupError."""
     for path in (state, REPOSITORY):
         if not re.fullmatch(r"[\w./+@,=:~-]+", str(path)):
             raise SetupError(
                 f"the path {str(path)!r} has characters that the servers' configuration files cannot hold; "
-                "move the checkout to a path without spaces and quotes"
+                "move the checkout to a path of letters, digits and _ . / + @ , = : ~ -"
             )
     state.mkdir(parents=True, exist_ok=True)
     if not port_is_free(http_port):

@@ -19,7 +19,7 @@ COLUMNS = (
     "id", "filename", "status", "prediction", "confidence", "unfamiliar", "feedback", "model", "error_title",
     "timestamp", "started_at", "completed_at",
 )  # fmt: skip
-PIECES = [*"=-;\",\n\r\t '\\a猫", "\u3000", "\xa0", "\x1c", "\x85", "\u200b", "\uff1d"]  # of random texts
+PIECES = [*"=-;\",\n\r\t '\\a猫", "\u3000", "\xa0", "\x1c", "\x85", "\u200b", "\uff1d"]  # joined at random
 
 
 def write_cell(column: str, value: object) -> str:
@@ -124,7 +124,7 @@ async def test_a_file_name_cannot_be_a_formula(api: Api, cat: bytes) -> None:
         ("\u732b.png", "\u732b.png"),
     ],
 )
-async def test_a_file_name_gets_an_apostrophe_only_where_a_formula_may_begin(
+async def test_a_file_name_gets_an_apostrophe_where_a_formula_may_begin(
     name: str, written: str, api: Api, database: asyncpg.Connection
 ) -> None:
     id = await insert(database, 0, "cat", 0.0000125)

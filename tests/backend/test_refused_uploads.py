@@ -145,5 +145,5 @@ async def test_an_endless_body_is_refused_as_soon_as_it_is_too_large(api: Api) -
             sent += len(chunk)
             if answer.done():
                 break
-            assert sent < 20e6  # the buffers of the sockets hold less
+            assert sent < 20e6  # more than the buffers of the sockets hold
         assert (await answer).split()[1] == b"413"

@@ -229,7 +229,7 @@ def test_unprintable_characters_of_names_are_replaced_in_notes(
 
 
 def test_images_have_a_fixed_order(tree: Path, load: Callable[[], Dataset]) -> None:
-    """Folders by their path as text, then files by name: the fingerprints in published cards depend on it."""
+    """By the folder's path as text, then by file name: the fingerprints in published cards depend on it."""
     order = ["zz.png", "B/x.png", "a/z.png", "a-b/y.png", "a/b/a.png"]
     for file in (tree / "test/tulip").iterdir():
         file.unlink()

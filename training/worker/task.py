@@ -40,7 +40,7 @@ class Train(WorkerTask):
         return {}
 
     def take(self, request: Request) -> None:
-        """Begin a run, in the loop's thread. The prefetch is 1, so no other message comes before the ack."""
+        """The loop's thread begins a run. The prefetch is 1, so no other message comes before the ack."""
         try:
             self.consumer.cancel_task_queue(QUEUE)
         except Exception:

@@ -773,7 +773,7 @@ export interface components {
             urls: components["schemas"]["ModelUrls"];
             /**
              * Card
-             * @description The card. `{}`: refused when found. Null: too deeply nested to show.
+             * @description The card; `{}` if the version was refused when found; null if it is nested too deeply.
              */
             card: unknown;
         };
