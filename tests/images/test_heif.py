@@ -56,7 +56,7 @@ def test_an_image_whose_tiles_have_too_many_pixels_is_refused() -> None:
 
 
 def test_an_image_with_nested_tiles_is_refused() -> None:
-    """Item 1 is the image, made of one tile, item 2. In the changed file, item 1 is made of itself."""
+    """Item 1 is the image. Its only tile is item 2. In the changed file, item 1 is made of itself."""
     data = heic()
     link = struct.pack(">I4sHHH", 14, b"dimg", 1, 1, 2)
     with pytest.raises(TooComplex, match="consist of tiles"):

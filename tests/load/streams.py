@@ -64,9 +64,9 @@ class Follower(asyncio.Protocol):
 async def measure_streams(system: System, count: int, seconds: float) -> Streams:
     """Predictions at a steady rate, first without followers, then with `count` followers."""
     rate = min(MOST_PREDICTIONS_PER_SECOND, MOST_OUTCOMES_PER_SECOND / count)
-    alone_p50, alone_cpu = await predict(system, rate, seconds)
+    alone_p50, alone_cpu = await measure_predictions(system, rate, seconds)
     async with following(system.port, count) as followers:
-        p50, backend_cpu = await predict(system, rate, seconds)
+        p50, backend_cpu = await measure_predictions(system, rate, seconds)
         await asyncio.sleep(SETTLE_SECONDS)
     delays = sorted(delay for follower in followers for delay in follower.delays)
     outcomes = [len(follower.delays) for follower in followers]
@@ -83,7 +83,7 @@ async def measure_streams(system: System, count: int, seconds: float) -> Streams
     )
 
 
-async def predict(system: System, rate: float, seconds: float) -> tuple[float, float]:
+async def measure_predictions(system: System, rate: float, seconds: float) -> tuple[float, float]:
     """The median latency in milliseconds, and the CPU seconds of the backend."""
     before = system.read_cpu()
     async with clients.running(system.port, build_uploads(system, "32x32", 1), CLIENTS, rate) as load:

@@ -24,7 +24,7 @@ def write_image(file: Path, shade: int = 100) -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two classes, 60 training and 10 test images each: one unreadable image is less than a hundredth."""
+    """Two classes, 60 training and 10 test images each: one bad image stays under the limit of 1%."""
     root = tmp_path / "flowers"
     for name in CLASSES:
         for part, count in (("train", 60), ("test", 10)):
@@ -38,7 +38,7 @@ def load(tree: Path, tmp_path: Path) -> Callable[[], Dataset]:
     return lambda: data.load(tree, tmp_path / "cache")
 
 
-def count(dataset: Dataset) -> dict[str, int]:
+def count_left_out(dataset: Dataset) -> dict[str, int]:
     return {left_out.reason: left_out.files for left_out in dataset.left_out}
 
 
@@ -60,7 +60,7 @@ def test_system_files_are_neither_images_nor_classes(
     after = load()
     assert after.classes == list(CLASSES)
     assert after.fingerprint() == before.fingerprint()
-    assert count(after) == {files.SYSTEM: 1}
+    assert count_left_out(after) == {files.SYSTEM: 1}
     example = f"{place}/{name.split('/')[0]}{'/' if '/' in name else ''}".replace("\r", "\ufffd")
     assert after.left_out[0].examples == [example]
 
@@ -86,7 +86,7 @@ def test_files_that_are_no_images_or_in_no_class_are_left_out_with_a_note(
     write_image(tree / "test/stray.png")
     dataset = load()
     assert len(dataset.train) == 120 and len(dataset.test) == 20
-    assert count(dataset) == {files.NO_IMAGE: 8, files.OUTSIDE: 2}
+    assert count_left_out(dataset) == {files.NO_IMAGE: 8, files.OUTSIDE: 2}
     assert str(dataset.left_out[0]) == (
         f"{files.NO_IMAGE}: 8 (train/daisy/000.png:Zone.Identifier, train/daisy/README.txt, "
         "train/daisy/clip.mp4, …)"
@@ -191,7 +191,7 @@ def test_links_are_followed_but_not_in_circles(tree: Path, load: Callable[[], Da
     (daisy / "root").symlink_to("/")
     dataset = load()
     assert len(dataset.train) == 122
-    assert count(dataset) == {files.CIRCLE: 3}
+    assert count_left_out(dataset) == {files.CIRCLE: 3}
 
 
 @pytest.mark.parametrize("target", [".", ".."])
@@ -208,7 +208,7 @@ def test_a_named_pipe_is_left_out(tree: Path, load: Callable[[], Dataset]) -> No
     os.mkfifo(tree / "train/daisy/pipe.png")
     dataset = load()
     assert len(dataset.train) == 120
-    assert count(dataset) == {files.SPECIAL: 1}
+    assert count_left_out(dataset) == {files.SPECIAL: 1}
 
 
 def test_two_spellings_of_an_accent_are_one_class(tree: Path, load: Callable[[], Dataset]) -> None:
