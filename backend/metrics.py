@@ -32,7 +32,7 @@ class Metrics:
         self.accepted = Counter("backend_images_accepted", "Images stored.", registry=registry)
         self.refused = Counter(
             "backend_refusals",
-            "Refused files, and uploads that were refused as a whole, by the title of the refusal.",
+            "Refused files, and uploads refused for another reason, by the title of the refusal.",
             ["reason"],
             registry=registry,
         )

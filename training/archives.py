@@ -76,7 +76,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             stored = [n if n.isprintable() else n.encode("utf-8", "surrogateescape") for n in names]
             for member, name in zip(members, _decode_names(archive, stored), strict=True):
                 member.name = name
-            tar.extractall(folder, members, filter=_refuse_links)  # noqa: S202 - the filter keeps names inside
+            tar.extractall(folder, members, filter=_filter_member)  # noqa: S202 - the filter keeps names inside
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             entries = [entry for entry in zipped.infolist() if entry.filename]
@@ -120,7 +120,7 @@ def _check_size(archive: Path, size: int, max_bytes: int) -> None:
         )
 
 
-def _refuse_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+def _filter_member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
     """tarfile's data filter. Links are refused too, because they could form a circle. Raises DataError."""
     if not (member.isreg() or member.isdir()):
         kind = "a link" if member.islnk() or member.issym() else "neither a file nor a folder"

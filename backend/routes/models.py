@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-@router.get("", summary="List models, the latest found first", responses=describe_problems(503))
+@router.get("", summary="List models, newest first", responses=describe_problems(503))
 async def list_models(request: Request) -> ModelList:
     """Lists every version that an inference worker has found, including refused ones."""
     return ModelList(results=await get_services(request).models.read_all())

@@ -46,6 +46,6 @@ class ModelDetail(Model):
 
 
 class ModelList(BaseModel):
-    """Every version, the latest found first."""
+    """Every version, newest first."""
 
     results: list[Model]

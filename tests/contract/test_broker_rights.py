@@ -12,7 +12,7 @@ from scripts.local.config import Config
 Action = Callable[[AbstractChannel], Awaitable[None]]
 
 
-async def publish_a_task(channel: AbstractChannel) -> None:
+async def publish_an_inference_task(channel: AbstractChannel) -> None:
     exchange = await channel.get_exchange("inference", ensure=False)
     await exchange.publish(aio_pika.Message(b"x"), "inference")
 
@@ -22,7 +22,7 @@ async def publish_a_celery_event(channel: AbstractChannel) -> None:
     await exchange.publish(aio_pika.Message(b"x"), "worker.offline")
 
 
-async def take_a_task(channel: AbstractChannel) -> None:
+async def take_an_inference_task(channel: AbstractChannel) -> None:
     queue = await channel.get_queue("inference", ensure=False)
     await queue.get(fail=False)
 
@@ -54,16 +54,29 @@ async def perform(config: Config, user: str, action: Action) -> None:
     [
         *(
             ("monitor", action)
-            for action in (publish_a_task, publish_a_celery_event, take_a_task, take_a_bulk_task)
+            for action in (
+                publish_an_inference_task,
+                publish_a_celery_event,
+                take_an_inference_task,
+                take_a_bulk_task,
+            )
         ),
         *(("monitor", action) for action in (remove_the_exchange_of_celery_events, listen_to_celery_events)),
         *(
             ("flower", action)
-            for action in (publish_a_task, publish_a_celery_event, take_a_task, take_a_bulk_task)
+            for action in (
+                publish_an_inference_task,
+                publish_a_celery_event,
+                take_an_inference_task,
+                take_a_bulk_task,
+            )
         ),
-        *(("backend", action) for action in (publish_a_celery_event, take_a_task, take_a_bulk_task)),
-        *((user, publish_a_task) for user in ("worker", "training")),
-        ("training", take_a_task),
+        *(
+            ("backend", action)
+            for action in (publish_a_celery_event, take_an_inference_task, take_a_bulk_task)
+        ),
+        *((user, publish_an_inference_task) for user in ("worker", "training")),
+        ("training", take_an_inference_task),
     ],
 )
 async def test_an_action_that_a_user_does_not_need_is_refused(
@@ -73,7 +86,7 @@ async def test_an_action_that_a_user_does_not_need_is_refused(
         await perform(servers, user, action)
 
 
-@pytest.mark.parametrize("action", [take_a_task, take_a_bulk_task])
+@pytest.mark.parametrize("action", [take_an_inference_task, take_a_bulk_task])
 async def test_the_inference_worker_may_take_tasks_from_both_queues(action: Action, servers: Config) -> None:
     await perform(servers, "worker", action)
 

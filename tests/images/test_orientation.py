@@ -43,7 +43,7 @@ VALUES = [
 
 
 def exif(order: str, entries: list[Entry], pointer: int | None = None) -> bytes:
-    """An EXIF block with orientation 6. `entries` are in its first IFD, or in the IFD of tag `pointer`."""
+    """An EXIF block with orientation 6. The block holds `entries`, or its tag `pointer` points to them."""
 
     def ifd(of: list[Entry]) -> bytes:
         packed = (struct.pack(order + "HHI", tag, kind, count) + value for tag, kind, count, value in of)

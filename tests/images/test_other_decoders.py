@@ -1,6 +1,6 @@
 """The package `images` decodes files to the pixels of Chromium and ImageMagick, except for rounding.
 
-Chromium shows what users see. The files are those of variants.py. They have 32 x 32 pixels, so decoding does
+Users see what Chromium shows. The files are those of variants.py. They have 32 x 32 pixels, so decoding does
 not scale them. If `images` differs from one of the two decoders, NOT_FOLLOWED names that decoder and the
 reason.
 """
@@ -29,11 +29,11 @@ NOT_FOLLOWED = {
     ),
     r"PNG palette \d, tRNS (too long|before)": (
         "ImageMagick",
-        "versions differ; Chromium shows what users see",
+        "versions differ; users see what Chromium shows",
     ),
     r"BMP 32, alpha zero, bit masks, header (56|108|124)": (
         "Chromium",
-        "Chromium shows white if alpha is zero everywhere; other viewers show the colours",
+        "Chromium shows white if alpha is zero everywhere; most viewers show the colours",
     ),
     r"BMP 32, alpha zero, bit masks, header": (
         "ImageMagick",

@@ -267,7 +267,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List models, the latest found first
+         * List models, newest first
          * @description Lists every version that an inference worker has found, including refused ones.
          */
         get: operations["list_models"];
@@ -779,7 +779,7 @@ export interface components {
         };
         /**
          * ModelList
-         * @description Every version, the latest found first.
+         * @description Every version, newest first.
          */
         ModelList: {
             /** Results */
