@@ -67,8 +67,8 @@ def as_columns(rows: Sequence[NewPrediction]) -> dict[str, list[Any]]:
 
 
 def to_prediction(row: Row[Any]) -> Prediction:
-    """A row as the API shows it. Malformed details, such as after a manual change, are left out, so that
-    one malformed row does not break a page of the history or the streams."""
+    """A row as the API shows it. If a detail is malformed, such as after a manual change, all are left
+    out, so that one malformed row does not break a page of the history or the streams."""
     try:
         return Prediction.model_validate(_always_valid(row) | _details(row))
     except Exception as error:

@@ -61,8 +61,8 @@ FROM (SELECT count(*) AS counted FROM (
 # - running for 60 s. A batch usually takes less, and a repeated message does no harm.
 # Only the oldest rows are examined: workers take the rows of a queue in order, so a row whose message is lost
 # is soon among the oldest. An empty queue alone proves nothing, because workers hold messages that they have
-# not started. Recently started rows are found through the latest 1,000 events: a scan by id could pass 50,000
-# queued rows first.
+# not started. Recently started rows are found through the latest 1,000 events, because a scan by id
+# may have to read 50,000 queued rows.
 LOST = """
 WITH started AS MATERIALIZED (
     SELECT max("timestamp") AS youngest,

@@ -49,7 +49,7 @@ WHERE CAST(:older AS uuid) IS NULL OR id < CAST(:older AS uuid)
 ORDER BY id DESC LIMIT :limit
 """
 
-# Cancel an unfinished training; its worker then ends the run. A training that a live worker is publishing
+# Cancel an unfinished training; its worker then ends it. A training that a live worker is publishing
 # cannot be canceled: its model may be served already.
 CANCEL = f"""
 UPDATE trainings SET status = 'canceled', completed_at = clock_timestamp()
@@ -61,9 +61,9 @@ RETURNING {COLUMNS}
 # The number of unfinished trainings.
 COUNT_UNFINISHED = "SELECT count(*) AS unfinished FROM trainings WHERE status IN ('queued', 'running')"
 
-# Unfinished rows whose message appears to be lost: queued for 5 s and the queue is empty, set back to
-# `queued` by a worker that shut down, or running with a silent worker. If the queue is not empty, rows of the
-# last two kinds are listed for one minute only, so that their messages do not pile up.
+# Unfinished rows whose message appears to be lost: (1) queued for 5 s, while the queue is empty; (2) set back
+# to `queued` by a worker that shut down; (3) running with a silent worker. If the queue is not empty, rows of
+# (2) and (3) are listed for one minute only, so that their messages do not pile up.
 LOST = f"""
 SELECT id FROM trainings
 WHERE status = 'queued' AND "timestamp" < now() - interval '5 seconds' AND CAST(:queue_is_empty AS boolean)

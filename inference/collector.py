@@ -71,7 +71,7 @@ class Collector:
         self._bulk: deque[Group] = deque()
         self._without_bulk = 0
         """Consecutive batches without a bulk prediction, although one waited."""
-        self._last_was_redelivered = False
+        self._interactive_is_next = False
 
     def __bool__(self) -> bool:
         """Whether a group waits. May be called in any thread."""
@@ -96,11 +96,11 @@ class Collector:
             return self._take_first_deliveries() if device_is_free or self._is_full() else None
         if not is_idle:
             return None
-        if self._last_was_redelivered and (parts := _take_from(self._interactive, self.max_batch_size)):
-            self._last_was_redelivered = False
+        if self._interactive_is_next and (parts := _take_from(self._interactive, self.max_batch_size)):
+            self._interactive_is_next = False
             return Batch(parts)
         parts = _take_from(self._redelivered, 1)
-        self._last_was_redelivered = bool(parts)
+        self._interactive_is_next = bool(parts)
         return Batch(parts, is_redelivered=True) if parts else self._take_first_deliveries()
 
     def _take_first_deliveries(self) -> Batch | None:

@@ -82,7 +82,7 @@ class Batches:
             return forward(self.teacher, images).softmax(1)
 
     def _seed(self, number: int) -> int:
-        """The seed of the whole run (number 0) or of an epoch (from 1)."""
+        """The seed of the mirrored half (number 0) or of an epoch (from 1)."""
         return self.seed * 100_003 + number
 
 

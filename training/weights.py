@@ -34,5 +34,5 @@ def read_teacher(artifact: Path, classes: Sequence[str]) -> Calibrated:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TeacherError(f"{path} cannot be read: {error!r}") from error
     if known != list(classes):
-        raise TeacherError(f"the data does not have the classes of {artifact}: {', '.join(known)}")
+        raise TeacherError(f"the data must have exactly the classes of {artifact}: {', '.join(known)}")
     return Calibrated(fold(net), temperature).eval()

@@ -39,7 +39,7 @@ Moment = Annotated[datetime, BeforeValidator(_complete_offset)]
 
 
 class HistoryQuery(QueryParameters):
-    """The filters of the history, the page and the format. A prediction must match all filters given."""
+    """The filters, the page and the format of the history. A prediction must match all filters given."""
 
     status: Status | None = None
     label: str | None = Field(None, max_length=200, description="The predicted label.")

@@ -65,8 +65,8 @@ async def read_training(id: UUID, request: Request) -> TrainingDetail:
 
 @router.post("/{id}/cancel", summary="Cancel one training", responses=describe_problems(404, 409, 422, 503))
 async def cancel_training(id: UUID, request: Request) -> Training:
-    """Cancels the training immediately; its worker ends the run within three seconds. Repeating the request
-    has no further effect.
+    """Cancels the training immediately; its worker ends it within three seconds. Repeating the request has no
+    further effect.
     """
     training = await get_services(request).trainings.cancel(id)
     logger.info("training canceled", extra={"training_id": str(id)})
@@ -95,7 +95,7 @@ async def open_training(
     },
 )
 async def follow_training(stream: Annotated[AsyncIterator[bytes], Depends(open_training)]) -> Response:
-    """Sends an event `training` at the start and after each change, and an event `epoch` for each epoch. The
+    """Sends an event `training` at the start and after changes, and an event `epoch` for each epoch. The
     stream ends after the event `training` with a terminal status.
 
     A reader that sends `Last-Event-ID` receives the epochs after it.

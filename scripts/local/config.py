@@ -61,7 +61,7 @@ class Config:
 
 
 def prepare(state: Path, http_port: int) -> Config:
-    """Create the state folder, missing secrets, and other `ports` if one is in use. Raises SetupError."""
+    """Create the state folder and missing secrets; replace inner ports if one is taken. Raises SetupError."""
     for path in (state, REPOSITORY):
         if not re.fullmatch(r"[\w./+@,=:~-]+", str(path)):
             raise SetupError(

@@ -10,7 +10,7 @@ LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())
 
 
 def closure(member: str) -> set[str]:
-    """All packages of a workspace member, without ONNX Runtime, which is in groups of the root."""
+    """All packages of a member, but not ONNX Runtime: it is in dependency groups of the root."""
     needs: dict[str, set[str]] = {}
     for package in LOCK["package"]:
         dependencies = package.get("dependencies", []) + [

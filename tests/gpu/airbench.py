@@ -2,7 +2,7 @@
 
 airbench also trains on the images that the recipes hold out. `run` executes a copy of a script with fewer
 trainings. Only the last `runs` trainings count: the first ones compile. The seconds are those of training and
-of one evaluation with six views.
+of one evaluation with six views (training/recipe.py).
 """
 
 import re

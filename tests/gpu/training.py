@@ -66,10 +66,10 @@ def train_all(recipe_runs: RecipeRuns, options: Options) -> None:
     if recipe_runs.device.type != "cuda":
         report_skipped("GPU memory and torch.compile", device.NO_GPU)
     elif fast:  # last, because compiling may take minutes
-        compile_fast(recipe_runs, statistics.median(run.training for run in fast))
+        train_fast_compiled(recipe_runs, statistics.median(run.training for run in fast))
 
 
-def compile_fast(recipe_runs: RecipeRuns, seconds: float) -> None:
+def train_fast_compiled(recipe_runs: RecipeRuns, seconds: float) -> None:
     """Train `fast` with torch.compile; `seconds` is the training time without torch.compile."""
     try:
         with compiled():

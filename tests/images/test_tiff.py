@@ -15,7 +15,7 @@ from tests.images.files import SIDE, Samples, directory, few_values, tiff
 # 262 photometric interpretation, 266 fill order, 273 strip offsets, 277 samples a pixel, 278 rows in a strip,
 # 279 strip sizes, 284 planes, 317 predictor, 338 extra samples, 339 kind of number (1 unsigned, 2 signed,
 # 3 float, 6 complex), 529 to 532 only for YCbCr.
-# The two numbers after the samples are the bits and the photometric interpretation: 0 is grey with black as
+# `tiff` takes the samples, the bits and the photometric interpretation: 0 is grey with black as
 # the highest value, 1 grey with white as the highest value, 2 RGB, 3 a palette, 6 YCbCr.
 LIMIT = 4_000_000  # pixels
 FLOATS = np.linspace(-5, 300, SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)

@@ -145,7 +145,7 @@ def test_a_run_with_a_teacher_learns_and_names_the_teacher_in_its_card(
 def test_a_teacher_with_other_classes_or_without_readable_weights_is_refused(
     published: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(TeacherError, match="does not have the classes"):
+    with pytest.raises(TeacherError, match="must have exactly the classes"):
         read_teacher(published, ["cat", "dog"])
     with pytest.raises(TeacherError, match="cannot be read"):
         read_teacher(tmp_path, ["cat", "dog"])

@@ -226,8 +226,8 @@ export interface paths {
         put?: never;
         /**
          * Cancel one training
-         * @description Cancels the training immediately; its worker ends the run within three seconds. Repeating the request
-         *     has no further effect.
+         * @description Cancels the training immediately; its worker ends it within three seconds. Repeating the request has no
+         *     further effect.
          */
         post: operations["cancel_training"];
         delete?: never;
@@ -245,7 +245,7 @@ export interface paths {
         };
         /**
          * Follow one training
-         * @description Sends an event `training` at the start and after each change, and an event `epoch` for each epoch. The
+         * @description Sends an event `training` at the start and after changes, and an event `epoch` for each epoch. The
          *     stream ends after the event `training` with a terminal status.
          *
          *     A reader that sends `Last-Event-ID` receives the epochs after it.

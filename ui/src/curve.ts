@@ -15,7 +15,7 @@ export type Drawing = {
   epochs: readonly Tick[];
 };
 
-/** `total` is the planned number of epochs, if known. The x axis ends at the larger of it and the latest epoch, but at 2 at least. */
+/** `total` is the planned number of epochs, if known. The x axis ends at the largest of `total`, the latest epoch and 2. */
 export function drawCurve(curve: readonly Epoch[], total: number | null): Drawing {
   const values = curve.flatMap(({ accuracy, validation_accuracy }) => [accuracy, validation_accuracy]);
   const floor = Math.min(0.9, Math.max(0, Math.floor(Math.min(...values, 1) * 10) / 10));
