@@ -148,7 +148,7 @@ CREATE TABLE trainings (
     started_at    timestamptz,                          -- when it was first claimed
     seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
-    attempt       smallint NOT NULL DEFAULT 0,          -- claims, minus those of workers that shut down; an outcome must name this number
+    attempt       smallint NOT NULL DEFAULT 0,          -- claims, but not those that a stopping worker gave up
 
     CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
     CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),

@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 BATCH_SIZE = 500  # images
 BINS = 15  # of confidence
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
-COST_ROUNDS, COST_IMAGES = 3, 32  # the lowest cost of the rounds counts
+COST_ROUNDS, COST_IMAGES = 3, 32  # rounds, of which the lowest counts; images of a round
 FAMILIAR_SHARE = 0.98  # the share of the held-out images whose energy is at most the threshold
 
 

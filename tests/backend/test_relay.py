@@ -177,7 +177,7 @@ async def test_a_training_with_a_silent_worker_has_lost_its_message(
     assert await api.services.trainings.find_lost(queue_is_empty=True) == []
 
 
-async def test_a_training_that_a_worker_set_back_to_queued_counts_as_lost_even_if_the_queue_is_not_empty(
+async def test_a_training_set_back_by_its_worker_counts_as_lost_for_a_minute_even_if_the_queue_is_not_empty(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])

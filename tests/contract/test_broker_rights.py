@@ -41,6 +41,9 @@ async def listen_to_celery_events(channel: AbstractChannel) -> None:
     await queue.bind("celeryev", "#")
 
 
+REFUSED_TO_BACKEND = (publish_a_celery_event, take_an_inference_task, take_a_bulk_task)
+
+
 async def perform(config: Config, user: str, action: Action) -> None:
     password = config.secrets["monitor" if user == "monitor" else f"broker_{user}"]
     address = f"amqp://{user}:{password}@127.0.0.1:{config.ports['amqp']}/cifar"
@@ -53,28 +56,12 @@ async def perform(config: Config, user: str, action: Action) -> None:
     ("user", "action"),
     [
         *(
-            ("monitor", action)
-            for action in (
-                publish_an_inference_task,
-                publish_a_celery_event,
-                take_an_inference_task,
-                take_a_bulk_task,
-            )
+            (user, action)
+            for user in ("monitor", "flower")
+            for action in (publish_an_inference_task, *REFUSED_TO_BACKEND)
         ),
         *(("monitor", action) for action in (remove_the_exchange_of_celery_events, listen_to_celery_events)),
-        *(
-            ("flower", action)
-            for action in (
-                publish_an_inference_task,
-                publish_a_celery_event,
-                take_an_inference_task,
-                take_a_bulk_task,
-            )
-        ),
-        *(
-            ("backend", action)
-            for action in (publish_a_celery_event, take_an_inference_task, take_a_bulk_task)
-        ),
+        *(("backend", action) for action in REFUSED_TO_BACKEND),
         *((user, publish_an_inference_task) for user in ("worker", "training")),
         ("training", take_an_inference_task),
     ],

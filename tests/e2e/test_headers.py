@@ -111,8 +111,6 @@ async def test_assets_are_cached_for_ever_and_pages_are_revalidated(client: http
     assert (await client.get("/assets/gone.js")).headers["cache-control"] == "no-store"
 
 
-async def test_a_redirect_keeps_scheme_host_and_port(
-    client: httpx.AsyncClient,
-) -> None:
+async def test_a_redirect_keeps_scheme_host_and_port(client: httpx.AsyncClient) -> None:
     assert (await client.get("/flower")).headers["location"] == "/flower/"
     assert (await client.get("/rabbitmq")).headers["location"] == "/rabbitmq/"
