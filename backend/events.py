@@ -49,7 +49,7 @@ SENT_TOGETHER = 4
 COLLECT_SECONDS = 10e-6
 
 
-class Changes:
+class EventDispatcher:
     """Reads events and passes them to their readers. It also wakes the streams of trainings."""
 
     def __init__(self, log: EventLog, database_url: str) -> None:

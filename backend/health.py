@@ -10,7 +10,7 @@ from backend.broker import Broker
 from backend.containers import Containers
 from backend.database import PING, Pool
 from backend.errors import DatabaseAway, Unavailable
-from backend.events import Changes
+from backend.events import EventDispatcher
 from backend.gpus import Gpus
 from backend.messages import BULK, INFERENCE
 from backend.relay import Relay
@@ -96,11 +96,11 @@ class Checks:
         workers: Workers,
         containers: Containers,
         gpus: Gpus,
-        changes: Changes,
+        events: EventDispatcher,
         relay: Relay,
     ) -> None:
         self._workers = workers
-        self._changes = changes
+        self._events = events
         self._relay = relay
         self._database = Question(lambda: pool.fetch(PING))
         self._queues = Question(lambda: asyncio.gather(broker.inspect(INFERENCE), broker.inspect(BULK)))
@@ -121,7 +121,7 @@ class Checks:
             _, latency_ms = await self._database.answer()
         except Unavailable as error:
             return DatabaseHealth(status="down", latency_ms=None, listening=False, detail=str(error))
-        listening = self._changes.listening
+        listening = self._events.listening
         detail = None if listening else "no notifications from the database; live status is up to 5 s late"
         return DatabaseHealth(status="ok", latency_ms=latency_ms, listening=listening, detail=detail)
 

@@ -44,7 +44,7 @@ def build_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         services = app.state.services = Services(settings)
         async with services.run():
-            _end_at_shutdown(services.changes.close, services.decoders.close)
+            _end_at_shutdown(services.events.close, services.decoders.close)
             yield
 
     app = FastAPI(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from backend.database import Pool
-from backend.events import Changes
+from backend.events import EventDispatcher
 from backend.relay import Relay
 from backend.schemas.health import Gpu
 from backend.uploads import UploadReader
@@ -16,7 +16,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # `
 class Metrics:
     """Counters that the backend increments, figures of GPUs, and gauges that read other objects."""
 
-    def __init__(self, pool: Pool, relay: Relay, changes: Changes, uploads: UploadReader) -> None:
+    def __init__(self, pool: Pool, relay: Relay, events: EventDispatcher, uploads: UploadReader) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._requests = Counter(
@@ -45,7 +45,7 @@ class Metrics:
         show("predictions_unfinished", unfinished, lambda: relay.unfinished)
         show("relay_waiting", "Rows that wait for their first publication.", lambda: relay.waiting)
         show("relay_republished", republished, lambda: relay.republished)
-        show("stream_subscribers", "Open event streams.", lambda: changes.open_streams)
+        show("stream_subscribers", "Open event streams.", lambda: events.open_streams)
         held = "Bytes reserved for uploads that are being read: at most MAX_UPLOAD_BYTES for each request."
         show("upload_bytes_held", held, lambda: uploads.held_bytes)
         in_use = "Connections of the main pool in use."

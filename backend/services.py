@@ -11,7 +11,7 @@ from backend.containers import Containers
 from backend.database import DirectConnection
 from backend.decoders import Decoders
 from backend.event_log import EventLog
-from backend.events import Changes
+from backend.events import EventDispatcher
 from backend.gpus import Gpus
 from backend.health import Checks
 from backend.history import History
@@ -49,13 +49,13 @@ class Services:
         self.event_log = EventLog(pools.main)
         self.broker = Broker(settings.broker_url.get_secret_value(), workers.receive)
         self.relay = Relay(self.predictions, self.trainings, self.broker)
-        self.changes = Changes(EventLog(self._event_connection), database_url)
-        self.metrics = Metrics(pools.main, self.relay, self.changes, self.uploads)
+        self.events = EventDispatcher(EventLog(self._event_connection), database_url)
+        self.metrics = Metrics(pools.main, self.relay, self.events, self.uploads)
         self.submissions = Submissions(
-            pools.main, self.predictions, self.relay, self.changes, self.metrics, settings.max_unfinished
+            pools.main, self.predictions, self.relay, self.events, self.metrics, settings.max_unfinished
         )
         self.checks = Checks(
-            pools.health, self.broker, workers, self._containers, self._gpus, self.changes, self.relay
+            pools.health, self.broker, workers, self._containers, self._gpus, self.events, self.relay
         )
 
     @asynccontextmanager
@@ -64,7 +64,7 @@ class Services:
         await self.decoders.start()
         await self.broker.open()
         self.relay.start()
-        self.changes.start()
+        self.events.start()
         background = [asyncio.create_task(part.run()) for part in (self._retention, self._containers)]
         try:
             yield
@@ -73,7 +73,7 @@ class Services:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await self.changes.stop()
+            await self.events.stop()
             await self.relay.stop()
             await self.broker.close()
             await self._containers.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backend import logs
 from backend.database import Pool
 from backend.errors import FileRefused, Refusal, ServiceError
-from backend.events import Changes, wait_for
+from backend.events import EventDispatcher, wait_for
 from backend.idempotency import insert_once
 from backend.messages import BULK, INFERENCE
 from backend.metrics import Metrics
@@ -28,7 +28,7 @@ class Submissions:
     pool: Pool
     predictions: Predictions
     relay: Relay
-    changes: Changes
+    events: EventDispatcher
     metrics: Metrics
     max_unfinished: int
 
@@ -70,7 +70,7 @@ class Submissions:
         if deadline is None:
             await self.insert(rows)
             return queued
-        with self.changes.awaited.add([row.id for row in rows]) as subscription:
+        with self.events.awaited.add([row.id for row in rows]) as subscription:
             await self.insert(rows)
             return await wait_for(queued, subscription, deadline)
 
@@ -84,7 +84,7 @@ class Submissions:
         predictions = [prediction for prediction, _ in stored]
         if deadline is None:
             return predictions
-        with self.changes.awaited.add([prediction.id for prediction in predictions]) as subscription:
+        with self.events.awaited.add([prediction.id for prediction in predictions]) as subscription:
             # Read again: a prediction may have ended before the subscription began. A row that was deleted
             # meanwhile is stored again. The relay finds it later.
             latest = [prediction for prediction, _ in await insert_once(self.pool, rows, key)]

@@ -34,7 +34,7 @@ async def open_one(
     """Subscribe to one prediction and read its current status. Raises UNKNOWN_PREDICTION."""
     services = get_services(request)
     seen = EventId.parse(last_event_id)
-    with services.changes.streams.add([id]) as subscription:
+    with services.events.streams.add([id]) as subscription:
         prediction, latest = await services.predictions.read(id)
         check_unread(seen, prediction.status)
         yield stream_one(prediction, latest, subscription)
@@ -46,7 +46,7 @@ async def open_all(
     """Subscribe to all predictions and read the missed events, or the unfinished predictions."""
     services = get_services(request)
     seen = EventId.parse(last_event_id)
-    with services.changes.streams.add() as subscription:
+    with services.events.streams.add() as subscription:
         first, latest = await read_start(services.event_log, seen)
         yield stream_all(first, latest, subscription)
 

@@ -79,7 +79,7 @@ async def open_training(
     """Subscribe to one training, and yield its stream. Raises UNKNOWN_TRAINING."""
     services = get_services(request)
     seen = EventId.parse(last_event_id) or EventId(0)
-    with services.changes.training_streams.add([id]) as subscription:
+    with services.events.training_streams.add([id]) as subscription:
         progress = await services.trainings.read(id, seen.number)
         check_unread(seen, progress.training.status)
         yield stream_training(services.trainings, progress, subscription)

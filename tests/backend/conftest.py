@@ -197,7 +197,7 @@ async def serve(database: asyncpg.Connection) -> AsyncGenerator[Serve]:
                 await asyncio.sleep(0.01)
 
             async def stop() -> None:
-                app.state.services.changes.close()
+                app.state.services.events.close()
                 server.should_exit = True
                 await running
                 for number, handler in handlers.items():  # the backend has added its own handlers
@@ -224,7 +224,7 @@ async def serve_connected(serve: Serve, settings: Settings) -> Api:
     api = await serve(settings)
 
     async def connected() -> bool:
-        return api.services.broker.connected and api.services.changes.listening
+        return api.services.broker.connected and api.services.events.listening
 
     await eventually(connected)
     return api

@@ -122,7 +122,7 @@ async def test_a_stream_ends_after_a_very_large_change_and_its_reader_receives_r
     await reader.done
     (reload,) = await api.follow("/api/events", 1, **{"Last-Event-ID": reader.events[-1].id})
     assert reload.event == "reload"
-    assert api.services.changes.listening
+    assert api.services.events.listening
 
 
 async def test_streams_end_when_events_are_lost_and_new_streams_work(

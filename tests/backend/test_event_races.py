@@ -24,7 +24,7 @@ class Hold:
         self._released = asyncio.Event()
         self._moment = moment
         in_loop = name == "read_after"  # the loop in backend/events.py has its own `EventLog`
-        log = api.services.changes._log if in_loop else api.services.event_log
+        log = api.services.events._log if in_loop else api.services.event_log
         self._read: Callable[..., Awaitable[Any]] = getattr(log, name)
         monkeypatch.setattr(log, name, self._held)
 
@@ -103,7 +103,7 @@ async def test_the_first_stream_misses_no_outcome_if_it_joins_during_a_read(
 ) -> None:
     prediction = (await api.upload(cat)).json()
     hold = Hold(api, monkeypatch, "read_after", moment)
-    api.services.changes._wake.set()  # as after five seconds without a notification
+    api.services.events._wake.set()  # as after five seconds without a notification
     await hold.reached.wait()
     reader = Reader(api, "/api/events")
     await reader.until(1)

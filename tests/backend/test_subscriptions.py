@@ -39,7 +39,7 @@ async def test_only_a_few_streams_send_in_one_turn_of_the_event_loop(api: Api, c
         readers_in_turn[turn] += 1
 
     with ExitStack() as stack:
-        streams = [stack.enter_context(api.services.changes.streams.add()) for _ in range(100)]
+        streams = [stack.enter_context(api.services.events.streams.add()) for _ in range(100)]
         clock = asyncio.create_task(count_turns())
         async with asyncio.timeout(10):
             await asyncio.gather(api.upload(cat), *map(read, streams))
@@ -58,7 +58,7 @@ async def test_many_streams_collect_the_changes_of_a_prediction(
 
     with ExitStack() as stack:
         # COLLECT_SECONDS is for each stream: the pause before 20 streams are woken is 2 s.
-        streams = [stack.enter_context(api.services.changes.streams.add()) for _ in range(20)]
+        streams = [stack.enter_context(api.services.events.streams.add()) for _ in range(20)]
         async with asyncio.timeout(10):
             *received, _ = await asyncio.gather(*(stream.read() for stream in streams), predict())
     for changes in received:
@@ -70,7 +70,7 @@ async def test_many_streams_collect_the_changes_of_a_prediction(
 async def test_closing_ends_open_streams(api: Api) -> None:
     async with aconnect_sse(api.client, "GET", "/api/events") as stream:
         await eventually(lambda: is_followed(api))
-        api.services.changes.close()
+        api.services.events.close()
         async with asyncio.timeout(5):
             assert [event async for event in read_events(stream)] == []
 
@@ -86,4 +86,4 @@ async def test_a_reader_that_leaves_is_forgotten(api: Api, cat: bytes) -> None:
 
 
 async def is_followed(api: Api) -> bool:
-    return bool(api.services.changes.streams or api.services.changes.awaited)
+    return bool(api.services.events.streams or api.services.events.awaited)

@@ -155,13 +155,13 @@ async def test_closing_ends_open_streams_and_a_reader_that_left_is_forgotten(
     await api.follow(training["urls"]["events"], 1)
 
     async def forgotten() -> bool:
-        return api.services.changes.open_streams == 0
+        return api.services.events.open_streams == 0
 
     await eventually(forgotten)
     reader = Reader(api, training["urls"]["events"])
     await reader.until(1)
-    assert api.services.changes.open_streams == 1
-    api.services.changes.close()
+    assert api.services.events.open_streams == 1
+    api.services.events.close()
     await reader.done
     assert shorten(reader.events) == ["running"]
 
