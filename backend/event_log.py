@@ -11,11 +11,11 @@ MAX_MISSED = 1000  # a stream starts with at most this many missed or unfinished
 
 # At most `most` predictions with events later than `after`, ordered by the latest event of each. `kept` is
 # true if the event `after`, or an event up to five seconds older, is still stored: then no later event is
-# missing. (Numbers are times in microseconds. An older event is enough, because a crash of PostgreSQL can
-# lose the last claims and their events, also `after`.) If `kept` is false, no prediction is returned. There
-# is always a row; its `number` is null if no prediction is returned. `id` is null for a removed prediction. A
-# row with a number but without `prediction_id` tells readers to reload. The upper bound of `number`, the
-# largest bigint, excludes nothing. With it PostgreSQL expects few events and uses the index.
+# missing. (Numbers are times in microseconds. The event `after` itself may be gone: a crash of PostgreSQL can
+# undo the last claims with their events.) If `kept` is false, no prediction is returned. There is always a
+# row; its `number` is null if no prediction is returned. `id` is null for a removed prediction. A row with a
+# number but without `prediction_id` tells readers to reload. The upper bound of `number`, the largest bigint,
+# excludes nothing. With it PostgreSQL expects few events and uses the index.
 READ_AFTER = f"""
 SELECT state.latest, state.kept, event.number, event.prediction_id, {COLUMNS}
 FROM (SELECT (SELECT max(number) FROM events) AS latest,

@@ -1,4 +1,4 @@
-"""Finds the encoding of names in an archive, and separates their folders.
+"""Finds the encoding of the names in an archive, and replaces their backslashes.
 
 Windows writes the names in a .zip in the code page of its language, and does not record which one.
 """
@@ -21,8 +21,8 @@ CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# A match covers a part of a path from the first to the last byte outside ASCII, then one byte more, and the
-# ASCII letters on both sides. The byte more may be a backslash: in cp932 it can be the end of a letter.
+# A match lies between two slashes. It is the bytes from the first outside ASCII to one byte after the last (in
+# cp932 a letter can end with an ASCII byte), with the ASCII letters before and after them.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts
@@ -45,7 +45,7 @@ def read_name(entry: ZipInfo) -> str | bytes:
 def find_encoding(stored: Sequence[bytes]) -> str:
     """UTF-8 if all names are valid UTF-8; else the code page with the fewest oddities.
 
-    If several code pages have equally few, `chardet` chooses by the frequency of letters.
+    If several code pages have equally few, `chardet` chooses.
     """
     text = b"\n".join(sorted({word for name in stored for word in FOREIGN.findall(name)}))
     if _decode(text, "utf-8") is not None:
@@ -59,7 +59,7 @@ def find_encoding(stored: Sequence[bytes]) -> str:
     return guess or fitting[0]
 
 
-def separate(names: Sequence[str]) -> list[str]:
+def use_slashes(names: Sequence[str]) -> list[str]:
     """The same names, with slashes between folders.
 
     Some programs on Windows write backslashes. If slashes already separate train/<class>/file, a backslash is

@@ -109,7 +109,7 @@ def _decode_names(archive: Path, stored: Sequence[str | bytes]) -> list[str]:
             encoding,
         )
     decoded = [name if isinstance(name, str) else name.decode(encoding) for name in stored]
-    return archive_names.separate(decoded)
+    return archive_names.use_slashes(decoded)
 
 
 def _check_size(archive: Path, size: int, max_bytes: int) -> None:

@@ -26,13 +26,13 @@ class Model(BaseModel):
     found_at: datetime
     activated_at: datetime | None = Field(description="When the model was last activated.")
     served_at: datetime | None = Field(description="When a worker last began to serve the model.")
-    accuracy: float | None = Field(description="Accuracy of the float32 model on the unchanged test images.")
+    accuracy: float | None = Field(description="Accuracy of the float32 model on the test images.")
     calibration_error: float | None = Field(description="Mean difference between confidence and accuracy.")
     classes: list[str] | None
     training: dict[str, Any] | None = Field(
         description="How the model was trained, from its card, without the curve."
     )
-    data: dict[str, Any] | None = Field(description="The training and test images, from its card.")
+    data: dict[str, Any] | None = Field(description="Name and counts of the images, from its card.")
     pictures: list[Picture]
     urls: ModelUrls
 

@@ -1,6 +1,7 @@
 """The part `training` of `make gpu-check`: trains each recipe, and `fast` also with torch.compile.
 
-Compares `balanced` with the version of `--model`, and `fast` and `accurate` with airbench.
+Compares `balanced` with the version of `--model`. With `--airbench` it also compares `fast` and `accurate`
+with airbench.
 """
 
 import statistics
@@ -42,7 +43,7 @@ def run(options: Options) -> None:
             write_two_colours(source, train=60, test=20)
         started = time.monotonic()
         try:
-            dataset = data.load(source, Path(folder) if source else options.cache)
+            dataset = data.load(source, Path(folder) if options.tiny else options.cache)
         except DataError as error:
             if source:
                 raise
@@ -97,7 +98,7 @@ def compare_with_airbench(
         report_check(
             f"{recipe} compared with airbench",
             f"it does not run here: {error}",
-            "a comparison",
+            "to run it",
             passed=False,
         )
         return

@@ -34,14 +34,14 @@ class MemoryPredictions:
 
     def __init__(self, pixels: Sequence[bytes]) -> None:
         self.pixels = pixels
-        self.written = 0
+        self.succeeded = 0
 
     def take(self, ids: Collection[UUID], **_: bool) -> list[Row]:
         now = datetime.now(UTC)
         return [Row(id, self.pixels[id.int % len(self.pixels)], 0, now, 0.0) for id in ids]
 
     def write(self, outcomes: Sequence[Outcome], _forward_pass: ForwardPass) -> set[UUID]:
-        self.written += sum(outcome.status == "succeeded" for outcome in outcomes)
+        self.succeeded += sum(outcome.status == "succeeded" for outcome in outcomes)
         return {outcome.row.id for outcome in outcomes}
 
 
@@ -125,17 +125,19 @@ def classify_all(classifier: Classifier, pixels: Sequence[bytes], count: int, ma
     started, cpu = time.perf_counter(), time.process_time()
     consumer.run_until(ended)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    check_loop(predictions.written, count, seconds, cpu, timed.seconds / seconds, max_batch)
+    check_loop(predictions.succeeded, count, seconds, cpu, timed.seconds / seconds, max_batch)
 
 
-def check_loop(written: int, count: int, seconds: float, cpu: float, busy: float, max_batch: int) -> None:
+def check_loop(succeeded: int, count: int, seconds: float, cpu: float, busy: float, max_batch: int) -> None:
     report_check(
-        "outcomes of the batch loop", f"{written:,} of {count:,} succeeded", "all", passed=written == count
+        "outcomes of the batch loop",
+        f"{succeeded:,} of {count:,} succeeded",
+        "all",
+        passed=succeeded == count,
     )
-    text = (
-        f"{written / seconds:,.0f} images/s, {1000 * cpu / count:.3f} CPU-ms an image, batches of {max_batch}"
-    )
-    report_figure("batch loop", text, images_per_second=written / seconds, cpu_ms=1000 * cpu / count)
+    rate, cpu_ms = succeeded / seconds, 1000 * cpu / count
+    text = f"{rate:,.0f} images/s, {cpu_ms:.3f} CPU-ms an image, batches of {max_batch}"
+    report_figure("batch loop", text, images_per_second=rate, cpu_ms=cpu_ms)
     text = f"the device works for {busy:.0%} of the time"
     if has_cuda():
         goal = f"at least {BUSY_SHARE:.0%}"

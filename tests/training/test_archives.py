@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.images.files import encode
 from training import data
-from training.archive_names import find_encoding, separate
+from training.archive_names import find_encoding, use_slashes
 from training.errors import DataError
 
 COUNTS = {"train": 40, "test": 4}
@@ -137,7 +137,7 @@ def test_backslashes_separate_the_folders_of_a_windows_zip(prefix: str, tmp_path
 def test_backslashes_separate_folders_only_if_slashes_do_not(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "images.tar", list_names("x^ \\frac", "a$b$"))
     assert_read(archive, tmp_path / "cache", "x^ \\frac", "a$b$")
-    assert separate(["train\\a\\1.png"]) == ["train/a/1.png"]
+    assert use_slashes(["train\\a\\1.png"]) == ["train/a/1.png"]
 
 
 @pytest.mark.parametrize(

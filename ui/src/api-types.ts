@@ -682,7 +682,7 @@ export interface components {
             served_at: string | null;
             /**
              * Accuracy
-             * @description Accuracy of the float32 model on the unchanged test images.
+             * @description Accuracy of the float32 model on the test images.
              */
             accuracy: number | null;
             /**
@@ -701,7 +701,7 @@ export interface components {
             } | null;
             /**
              * Data
-             * @description The training and test images, from its card.
+             * @description Name and counts of the images, from its card.
              */
             data: {
                 [key: string]: unknown;
@@ -744,7 +744,7 @@ export interface components {
             served_at: string | null;
             /**
              * Accuracy
-             * @description Accuracy of the float32 model on the unchanged test images.
+             * @description Accuracy of the float32 model on the test images.
              */
             accuracy: number | null;
             /**
@@ -763,7 +763,7 @@ export interface components {
             } | null;
             /**
              * Data
-             * @description The training and test images, from its card.
+             * @description Name and counts of the images, from its card.
              */
             data: {
                 [key: string]: unknown;
