@@ -61,7 +61,8 @@ ALTER TABLE predictions SET (
     toast.autovacuum_vacuum_threshold = 5000, toast.autovacuum_vacuum_scale_factor = 0.02
 );
 
--- The history (newest first) reads the primary key backwards. A time range is a range of ids.
+-- The history (newest first) reads the primary key backwards. A time range is a range of ids. The next two indexes
+-- are for its filters by label and by status.
 CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE prediction IS NOT NULL;
 CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
 -- A repeated upload with the same key makes no second row.
@@ -148,7 +149,7 @@ CREATE TABLE trainings (
     started_at    timestamptz,                          -- when it was first claimed
     seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
-    attempt       smallint NOT NULL DEFAULT 0,          -- claims, but not those that a stopping worker gave up
+    attempt       smallint NOT NULL DEFAULT 0,          -- number of claims, less those that a stopping worker returned
 
     CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
     CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),

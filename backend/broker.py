@@ -16,7 +16,7 @@ from aio_pika.robust_connection import RobustConnection
 from aiormq.exceptions import ChannelInvalidStateError
 
 from backend.errors import RETRY_SECONDS, Unavailable
-from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, EXCHANGES, TaskMessage
+from backend.messages import CONTENT_ENCODING, CONTENT_TYPE, EXCHANGE_OF, TaskMessage
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises Unavailable if some of these 100 are not confirmed in time, and sends no later messages. A
+        Raises Unavailable if a message is not confirmed in time. Messages after its 100 are then not sent. A
         message without a confirm may have arrived or not.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):
@@ -87,9 +87,9 @@ class Broker:
         try:
             # One timer for all: a timer for each message took 4% of the backend's CPU time.
             async with asyncio.timeout(DEADLINE_SECONDS):
-                names = {EXCHANGES[message.queue] for message in messages}
+                names = {EXCHANGE_OF[message.queue] for message in messages}
                 exchanges = {name: await channel.get_exchange(name, ensure=False) for name in names}
-                confirms = (_send(exchanges[EXCHANGES[message.queue]], message) for message in messages)
+                confirms = (_send(exchanges[EXCHANGE_OF[message.queue]], message) for message in messages)
                 ended = await asyncio.gather(*confirms, return_exceptions=True)
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError) as error:
             raise Unavailable(f"{len(messages)} messages unconfirmed: {error!r}") from error

@@ -18,7 +18,7 @@ from backend.schemas.health import Container
 
 logger = logging.getLogger(__name__)
 
-MEASURE_SECONDS = 5.0  # between two measurements
+PAUSE_SECONDS = 5.0  # between two measurements
 ENGINE_SECONDS = 5.0  # for one call; the health report waits for a shorter time
 
 FAILURES = (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError)
@@ -51,7 +51,7 @@ class Containers:
             except Exception:
                 self._figures = {}
                 logger.exception("measuring the containers failed, trying again")
-            await asyncio.sleep(MEASURE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def close(self) -> None:
         if self._docker is not None:

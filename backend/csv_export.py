@@ -9,7 +9,7 @@ SIGNS = (
 )
 # White space as Python defines it. PostgreSQL's definition depends on the system and lacks U+00A0.
 SPACES = r"\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-FORMULA = rf"(^|;)(?=[{SPACES}]*[{SIGNS}])|^(?=[{SPACES}])"  # apostrophes go here, also before leading space
+FORMULA = rf"(^|;)(?=[{SPACES}]*[{SIGNS}])|^(?=[{SPACES}])"  # an apostrophe goes after each match
 SUSPECT = rf'^[{SPACES}{SIGNS}]|[;,"\r\n]'  # one cheap test for all texts that may need a change
 QUOTED = r'[,"\r\n]'
 

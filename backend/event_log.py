@@ -11,11 +11,11 @@ MAX_MISSED = 1000  # a stream starts with at most this many missed or unfinished
 
 # At most `most` predictions with events later than `after`, ordered by the latest event of each. `kept` is
 # true if the event `after`, or an event up to five seconds older, is still stored: then no later event is
-# missing. (Numbers are times in microseconds. The event `after` itself may be gone: a crash of PostgreSQL can
-# undo the last claims with their events.) If `kept` is false, no prediction is returned. There is always a
-# row; its `number` is null if no prediction is returned. `id` is null for a removed prediction. A row with a
-# number but without `prediction_id` tells readers to reload. The upper bound of `number`, the largest bigint,
-# excludes nothing. With it PostgreSQL expects few events and uses the index.
+# missing. (Numbers are times in microseconds. A crash of PostgreSQL can undo the event `after`, because
+# commits of claims do not wait for the disk.) If `kept` is false, no prediction is returned. There is always
+# a row; its `number` is null if no prediction is returned. `id` is null for a removed prediction. A row with
+# a number but without `prediction_id` tells readers to reload. The upper bound of `number`, the largest
+# bigint, excludes nothing. With it PostgreSQL expects few events and uses the index.
 READ_AFTER = f"""
 SELECT state.latest, state.kept, event.number, event.prediction_id, {COLUMNS}
 FROM (SELECT (SELECT max(number) FROM events) AS latest,
@@ -45,9 +45,9 @@ LEFT JOIN (
 ORDER BY event.number NULLS FIRST, unfinished.id
 """
 
-# Remove all events except the newest `kept`.
+# Remove all events except the newest `most`.
 TRIM = """
-DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC OFFSET :kept LIMIT 1)
+DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC OFFSET :most LIMIT 1)
 """
 
 
@@ -78,6 +78,6 @@ class EventLog:
         rows = await self._pool.fetch(READ_UNFINISHED)
         return Reading(rows[0].latest or 0, kept=True, rows=[row for row in rows if row.id is not None])
 
-    async def trim(self, kept: int) -> None:
-        """Remove all events except the newest `kept`."""
-        await self._pool.fetch(TRIM, {"kept": kept})
+    async def trim(self, most: int) -> None:
+        """Remove all events except the newest `most`."""
+        await self._pool.fetch(TRIM, {"most": most})

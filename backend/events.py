@@ -2,8 +2,8 @@
 
 schema.sql records every change as an event, except the removals of retention. Events are numbered in commit
 order: a transaction that sees a number sees all lower numbers. One connection LISTENs. A notification only
-says "read again": one query then reads the events after the last one that was read, page by page, with the
-rows of their predictions. A missed notification delays events by a few seconds, but loses none.
+says "read again". Each query then reads a page of the events after the last one that was read, with the rows
+of their predictions. A missed notification delays events by a few seconds, but loses none.
 
 Each stream receives every event of its predictions exactly once, with one exception: if one query finds
 several events of a prediction, only the latest is sent. A request that waits receives only outcomes and
@@ -44,8 +44,8 @@ KEPT_EVENTS = 20_000  # in the database
 # Streams that send in one turn of the event loop. An upload takes about ten turns. Lower: an event reaches
 # the last stream later. Higher: uploads wait longer.
 SENT_TOGETHER = 4
-# The pause before streams are woken, for each stream that has changes: 20 ms in all for 2,000 streams.
-# Several events then often go out in one write. Lower: more writes. Higher: later events.
+# Before streams are woken, there is a pause of this length times their number: 20 ms for 2,000 streams. So
+# several events often go out in one write. Lower: more writes. Higher: later events.
 COLLECT_SECONDS = 10e-6
 
 
@@ -68,16 +68,17 @@ class EventDispatcher:
         self._send, self._sent = asyncio.Event(), asyncio.Event()
         self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        # Ends `_read` and `_keep_up` even if a library turns their cancellation into an error or a result.
+        # Ends the loops that read events even if a library turns their cancellation into an error or a
+        # result.
         self._closed = False
 
     def start(self) -> None:
         self._wake.set()
-        work = (self._listener.run(self._on_connect), self._read(), self._send_to_streams(), self._keep_up())
-        self._tasks = [asyncio.create_task(part) for part in work]
+        loops = (self._read(), self._send_to_streams(), self._keep_alive_and_trim())
+        self._tasks = [asyncio.create_task(loop) for loop in (self._listener.run(self._on_connect), *loops)]
 
     def close(self) -> None:
-        """End all streams, so that the server can stop."""
+        """End all streams and all waits of requests, so that the server can stop."""
         self._closed = True
         for readers in (self.streams, self.awaited, self.training_streams):
             readers.close()
@@ -144,7 +145,7 @@ class EventDispatcher:
             if len(found.rows) == PAGE:  # there may be more events
                 self._read_up_to = found.rows[-1].number
                 self._wake.set()
-                if self._unsent:  # a stream that gets page after page before its turn would count as too slow
+                if self._unsent:  # or more pages could fill a stream's queue before it is woken
                     await self._sent.wait()
                 return
         elif self.streams or self.awaited:  # a reader registered during the read
@@ -185,7 +186,7 @@ class EventDispatcher:
             if not self._unsent:
                 self._sent.set()
 
-    async def _keep_up(self) -> None:
+    async def _keep_alive_and_trim(self) -> None:
         """Keep the streams alive and the table `events` small."""
         while not self._closed:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)

@@ -137,7 +137,7 @@ def begin_file(segment: MultipartSegment, max_bytes: int, others: list[str]) -> 
         return FilePart(segment, filename, max_bytes)
     if len(others) == MAX_OTHER_PARTS:
         detail = (
-            f"The request has more than {MAX_OTHER_PARTS:,} parts that are not files named {FIELD!r}. "
+            f"The request has more than {MAX_OTHER_PARTS:,} parts that are not files or not named {FIELD!r}. "
             "Remove them."
         )
         raise ServiceError(Refusal.REQUEST_TOO_LARGE, detail)

@@ -1,4 +1,4 @@
-"""The health report: database, broker, Docker and GPUs are asked at once, each with a deadline."""
+"""The health report: asks database, broker, Docker and GPUs concurrently, each with a deadline."""
 
 import asyncio
 import logging

@@ -124,5 +124,5 @@ def decode_cursor(cursor: str) -> tuple[str, UUID]:
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """The smallest id that a row of this millisecond can have."""
+    """An id below those of all rows of this millisecond, and above those of earlier ones."""
     return UUID(int=max(0, round(moment.timestamp() * 1000)) << 80)

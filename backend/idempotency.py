@@ -15,7 +15,7 @@ from backend.errors import Refusal, ServiceError
 from backend.prediction_rows import COLUMNS, NewPrediction, as_columns, to_prediction
 from backend.schemas.predictions import Prediction
 
-# Store the rows of one request under their keys. Rows that exist already are kept.
+# Store the rows of one request, each under its own `upload_key`. Rows that exist already are kept.
 INSERT_ONCE = """
 INSERT INTO predictions (id, filename, "timestamp", pixels, bulk, upload_key)
 SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:filenames AS text[]), CAST(:timestamps AS timestamptz[]),

@@ -18,9 +18,9 @@ from backend.services import Services
 from backend.settings import Settings
 
 DESCRIPTION = """Classifies images. Upload an image with `POST /api/predict`, and follow the prediction live
-at its `events`. The history has every accepted image and its outcome, until they are removed. Start a
-training with `POST /api/trainings`, and follow each epoch at its `events`. Activate the model that it
-publishes, or another one of `GET /api/models`."""
+at the address in `urls.events`. The history has every accepted image and its outcome, until they are removed.
+Start a training with `POST /api/trainings`, and follow its epochs at the address in `urls.events`. Activate
+the model that it publishes, or another one of `GET /api/models`."""
 SECRETS = Path("/run/secrets")  # Docker puts each secret into a file here
 
 

@@ -11,13 +11,13 @@ from uuid import UUID
 
 # The queues. The routing key of a message is the name of its queue.
 INFERENCE, BULK, TRAINING = "inference", "inference.bulk", "training"
-EXCHANGES = {INFERENCE: "inference", BULK: "inference", TRAINING: "training"}
+EXCHANGE_OF = {INFERENCE: "inference", BULK: "inference", TRAINING: "training"}
 MAX_IDS = 64  # predictions in one message
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
-PublishedRow = tuple[UUID, str | None]
+RowToPublish = tuple[UUID, str | None]
 """The id of a row, and the id of its request (None if the row is published again)."""
 
 
@@ -62,7 +62,7 @@ class TaskMessage:
         return json.dumps([[self.argument], {}, EMBED]).encode()
 
 
-def build_messages(queue: str, rows: Iterable[PublishedRow]) -> list[TaskMessage]:
+def build_messages(queue: str, rows: Iterable[RowToPublish]) -> list[TaskMessage]:
     """The messages for the rows of one queue: one for each training, or one for up to 64 predictions."""
     ordered = sorted(rows, key=lambda row: row[0].int)
     if queue == TRAINING:

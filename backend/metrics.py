@@ -32,7 +32,7 @@ class Metrics:
         self.accepted = Counter("backend_images_accepted", "Images stored.", registry=registry)
         self.refused = Counter(
             "backend_refusals",
-            "Refused files, and uploads refused for another reason, by the title of the refusal.",
+            "Refused files, and uploads that were refused as a whole, by the title of the error.",
             ["reason"],
             registry=registry,
         )
@@ -40,7 +40,7 @@ class Metrics:
         def show(name: str, text: str, read: Callable[[], float]) -> None:
             Gauge(f"backend_{name}", text, registry=registry).set_function(read)
 
-        unfinished = "Unfinished predictions of all backends; estimated from 5,000 on."
+        unfinished = "Unfinished predictions of all backends; an estimate if 5,000 or more."
         republished = "Rows whose message was published again in the last ten seconds."
         show("predictions_unfinished", unfinished, lambda: relay.unfinished)
         show("relay_waiting", "Rows that wait for their first publication.", lambda: relay.waiting)

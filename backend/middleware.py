@@ -1,4 +1,4 @@
-"""Middleware for every request: gives it an id, counts it, answers `HEAD` and unexpected exceptions."""
+"""Middleware for every request: gives an id, counts answers, handles `HEAD` and unexpected exceptions."""
 
 import logging
 import re

@@ -40,9 +40,8 @@ LIST = f"SELECT {COLUMNS} FROM models ORDER BY found_at DESC, version DESC"
 # One version with its whole card.
 READ = f"SELECT {COLUMNS}, card::text AS card FROM models WHERE version = :version"
 
-# Activate a version. If it is active already, its row does not change, so it still counts as served
-# (`served_at` is not before `activated_at`). The new `activated_at` is later than all others, even if the
-# clock was set back.
+# Activate a version, unless it is the active one: a later `activated_at` than `served_at` would mean that no
+# worker serves it yet. The new `activated_at` is later than all others, even if the clock was set back.
 ACTIVATE = f"""
 UPDATE models SET activated_at = GREATEST(
     clock_timestamp(), (SELECT max(activated_at) FROM models) + interval '1 microsecond')

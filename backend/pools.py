@@ -23,7 +23,7 @@ QUERY_CANCELED = "57014"  # SQLSTATE of a statement that timed out
 class ExpensivePool(Pool):
     """Runs statements that may take long. They wait for a free connection and have a timeout.
 
-    Also raises TOO_MANY_SEARCHES if no connection is free in time, and SEARCH_TOO_LONG after the timeout.
+    `fetch` raises TOO_MANY_SEARCHES if no connection is free in time, and SEARCH_TOO_LONG after the timeout.
     """
 
     async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
@@ -46,7 +46,7 @@ class Pools:
     """The pools to one database. They connect when they are first used."""
 
     def __init__(self, url: str, connections: int) -> None:
-        """`connections`: the size of the main pool, which runs most quick statements."""
+        """`connections`: the size of the main pool."""
         self.main = Pool(_build_engine(url, connections, WAIT_SECONDS))
         # The health report must also work while all connections of the main pool are in use.
         self.health = Pool(_build_engine(url, 1, WAIT_SECONDS))
@@ -61,7 +61,7 @@ class Pools:
 
 
 def _build_engine(url: str, connections: int, wait_seconds: float, timeout_seconds: int = 0) -> AsyncEngine:
-    """`timeout_seconds`: PostgreSQL's timeout of a statement; 0: only the client's limit."""
+    """`timeout_seconds`: PostgreSQL's timeout of a statement; 0: only `command_timeout`."""
     expensive = {
         "statement_timeout": str(timeout_seconds * 1000),
         "max_parallel_workers_per_gather": "0",  # a search uses one core only

@@ -47,16 +47,16 @@ async def stream_all(first: bytes, latest: int, subscription: Subscription) -> A
 async def read_start(log: EventLog, seen: EventId | None) -> tuple[bytes, int]:
     """The first events of the stream of all predictions, and the number of the latest event that they show.
 
-    With `seen`, they are the events after `seen`. Without, they show the unfinished predictions, at most the
-    newest 1,000. If the client missed too much, or events after `seen` may be missing, they are `reload` and
-    the unfinished predictions. A client that reconnects after one of these events misses nothing.
+    They are the events after `seen`; without `seen`, the unfinished predictions, at most the newest 1,000. If
+    the client missed too much, or events after `seen` may be missing: `reload`, then the unfinished
+    predictions. A client may reconnect after each of these events, and misses nothing.
     """
     if seen is not None:
         missed = await log.read_after(seen.number, MAX_MISSED + 1)
         if missed.kept and len(missed.rows) <= MAX_MISSED and all(row.prediction_id for row in missed.rows):
             return b"".join(Change.from_row(row).event for row in missed.rows), missed.latest
     found = await log.read_unfinished()
-    # 0 is not the number of an event: a client that reconnects with the id 0 receives `reload`.
+    # Without a stored event the number is 0: a client that reconnects with it receives `reload`.
     changes = [Change(row.number or 0, row.id, to_prediction(row)) for row in found.rows]
     numbers = [change.number for change in changes[:-1]] + [found.latest]
     events = [change.encode(EventId(number)) for change, number in zip(changes, numbers, strict=False)]

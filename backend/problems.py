@@ -53,7 +53,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 204:  # from `check_unread`: the reader has the whole stream
+        if error.status_code == 204:  # from `check_unread`: the reader has read the stream to its end
             return Response(status_code=204)
         headers = dict(error.headers or {})
         if error.status_code == 405:

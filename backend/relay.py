@@ -17,7 +17,7 @@ from uuid import UUID
 
 from backend.broker import Broker
 from backend.errors import DatabaseAway, Unavailable
-from backend.messages import BULK, EXCHANGES, TRAINING, PublishedRow, TaskMessage, build_messages
+from backend.messages import BULK, EXCHANGE_OF, TRAINING, RowToPublish, TaskMessage, build_messages
 from backend.predictions import Predictions
 from backend.trainings import Trainings
 
@@ -34,7 +34,7 @@ class Relay:
         self._predictions = predictions
         self._trainings = trainings
         self._broker = broker
-        self._waiting: dict[str, list[PublishedRow]] = {queue: [] for queue in EXCHANGES}
+        self._waiting: dict[str, list[RowToPublish]] = {queue: [] for queue in EXCHANGE_OF}
         self._wake = asyncio.Event()
         self._republished: dict[UUID, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -63,7 +63,7 @@ class Relay:
         now = time.monotonic()
         return sum(now - at < REPEAT_SECONDS for at in self._republished.values())
 
-    def publish_soon(self, queue: str, rows: Iterable[PublishedRow]) -> None:
+    def publish_soon(self, queue: str, rows: Iterable[RowToPublish]) -> None:
         """Publish messages for committed rows, without delaying their request."""
         self._waiting[queue].extend(rows)
         self._wake.set()
@@ -71,7 +71,7 @@ class Relay:
     async def relay_lost(self) -> list[UUID]:
         """Publish lost messages again; returns the ids of their rows."""
         relayed: list[UUID] = []
-        for queue in EXCHANGES:
+        for queue in EXCHANGE_OF:
             is_empty = (await self._broker.inspect(queue)).depth == 0
             if queue == TRAINING:
                 lost = await self._trainings.find_lost(queue_is_empty=is_empty)

@@ -86,7 +86,7 @@ class Submissions:
             return predictions
         with self.events.awaited.add([prediction.id for prediction in predictions]) as subscription:
             # Read again: a prediction may have ended before the subscription began. A row that was deleted
-            # meanwhile is stored again. The relay finds it later.
+            # meanwhile is stored again, and the relay publishes it later.
             latest = [prediction for prediction, _ in await insert_once(self.pool, rows, key)]
             return await wait_for(latest, subscription, deadline)
 

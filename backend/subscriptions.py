@@ -57,7 +57,7 @@ class Subscription:
         self._closed = False
 
     def put(self, change: Change) -> None:
-        """Add a change. A waiting reader gets it after `wake`, any other reader with its next read."""
+        """Add a change. If the reader waits, it gets the change after `wake`, else with its next read."""
         if self._closed:
             return
         if len(self._changes) >= MAX_BACKLOG:
@@ -68,7 +68,7 @@ class Subscription:
     def wake(self) -> None:
         """Let the reader read its changes.
 
-        Without changes, a stream of predictions sends a keep-alive. A training's stream reads the training.
+        If there are none, a stream of predictions sends a keep-alive. A training's stream reads the training.
         """
         self._wake.set()
 

@@ -52,7 +52,7 @@ class Consumer(celery_consumer.Consumer):
     messages and so lose them. Others would end the worker, which would receive them again after its restart.
 
     Events of tasks are collected for 0.1 s and sent together. Celery would send them at each turn of its
-    loop. That took a fifth of the worker's CPU time outside the model, and more in the broker and in Flower.
+    loop. That took a fifth of the worker's CPU time outside the model, and time of the broker and Flower.
     """
 
     class Blueprint(celery_consumer.Consumer.Blueprint):

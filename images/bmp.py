@@ -113,7 +113,7 @@ def _read_masked(header: Header, pixels: bytes) -> Image.Image:
 
 
 def _gather(parts: tuple[Image.Image, ...], mask: int) -> Image.Image:
-    """The channel whose bits the mask names, scaled to 0..255."""
+    """The channel that the mask selects, scaled to 0..255."""
     shift = max(0, (mask & -mask).bit_length() - 1)
     scale = 255 / max(1, mask >> shift)
     channel = Image.new("L", parts[0].size)

@@ -6,7 +6,7 @@ class ImageError(Exception):
 
 
 class UnknownFormat(ImageError):
-    """The content is not a supported image format."""
+    """The file was not recognised as an image of a supported format."""
 
 
 class UnsupportedVariant(ImageError):

@@ -16,12 +16,12 @@ def fit(picture: Picture) -> Image.Image:
 
     Most images are converted and turned after scaling, so that the large image is rarely copied.
     """
-    scaled = _to_rgb(picture)
+    scaled = _scale_to_rgb(picture)
     turn = TURNS.get(picture.orientation)
     return scaled if turn is None else scaled.transpose(turn)
 
 
-def _to_rgb(picture: Picture) -> Image.Image:
+def _scale_to_rgb(picture: Picture) -> Image.Image:
     image = picture.image
     if image.mode in ("La", "RGBa"):  # premultiplied with alpha
         image = image.convert("LA" if image.mode == "La" else "RGBA")

@@ -16,7 +16,7 @@ BEGINNINGS = {
     "BMP": rb"BM",
     "TIFF": rb"II[*+]\0|MM\0[*+]",  # with `+` a BigTIFF
     "PPM": rb"P[1-6f]\s",
-    # HEIF and AVIF share some major brands. Then the compatible brands, which follow, tell them apart.
+    # After a major brand that HEIF and AVIF share, the compatible brands tell them apart.
     "AVIF": rb"....ftyp(avi[fs]|(mif[12]|msf1|miaf)....(....)*?avi[fs])",
     "HEIF": rb"....ftyp(he[iv][cxms]|mif[12]|msf1|miaf)",
     "a Canon raw photo (CR3)": rb"....ftypcrx ",

@@ -48,7 +48,7 @@ class Jpeg:
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The JPEG's first image. Pillow decodes it at a fraction of its size if that is enough."""
+    """The JPEG's first image. A large one is decoded at a fraction of its size."""
     jpeg = _walk(data, max_pixels)
     image = _open(jpeg) if jpeg.ended else _read_cut(jpeg)
     return Picture(image, jpeg.orientation or UPRIGHT)
@@ -56,7 +56,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 def _open(jpeg: Jpeg, end: bytes = b"\xff\xd9") -> ImageFile.ImageFile:
     image = Image.open(BytesIO(b"".join((*jpeg.parts, end))), formats=("JPEG",))
-    image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # decodes a large image at 1/2, 1/4 or 1/8
+    image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # at 1/2, 1/4 or 1/8
     return image
 
 
@@ -163,7 +163,7 @@ def _share_of_rows(jpeg: Jpeg) -> float:
     image.im = Image.new(image.mode, image.size, unused).im
     with suppress(OSError):  # the end marker is missing
         image.load()
-    image.tile = []  # keeps the pixels decoded so far
+    image.tile = []  # otherwise Pillow would decode again
     decoded = _find_other(image, unused)
     return decoded[3] / image.height if decoded else 0
 
@@ -176,8 +176,8 @@ def _find_other(image: Image.Image, colour: tuple[int, ...]) -> tuple[int, int, 
 def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:
     """For each component that has a scan, which of its 64 coefficients the file holds.
 
-    A progressive image is complete enough if the file holds all 64: later scans only refine them. A scan that
-    is cut short adds no coefficients.
+    A later scan of a progressive image may refine a coefficient. The image can be shown without that. A scan
+    that is cut short adds no coefficients.
     """
     there: dict[int, set[int]] = {}
     for number, scan in enumerate(jpeg.scans):

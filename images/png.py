@@ -30,18 +30,18 @@ def read(data: bytes, max_pixels: int) -> Picture:
         )
     chunks, pixels = _read_chunks(data)
     header, palette, transparency = (chunks.get(name, b"") for name in (b"IHDR", b"PLTE", b"tRNS"))
-    width, height, depth, colours = struct.unpack(">IIBB3x", header)
+    width, height, depth, colour_type = struct.unpack(">IIBB3x", header)
     check_pixels(width, height, max_pixels)
     parts = [MAGIC, _pack(b"IHDR", header)]
-    if colours == PALETTE:
+    if colour_type == PALETTE:
         if not 3 <= len(palette) <= 768:
-            raise DamagedImage("The PNG's palette is missing; open and save the image again.")
+            raise DamagedImage("The PNG's palette is missing or too long; open and save the image again.")
         parts.append(_pack(b"PLTE", palette))
         if 0 < len(transparency) <= 256:
             parts.append(_pack(b"tRNS", transparency[: len(palette) // 3]))
     file = b"".join([*parts, _pack(b"IDAT", pixels), _pack(b"IEND", b"")])
     image = Image.open(BytesIO(file), formats=("PNG",))
-    if colours in (GREY, RGB) and len(transparency) >= (2 if colours == GREY else 6):
+    if colour_type in (GREY, RGB) and len(transparency) >= (2 if colour_type == GREY else 6):
         image = _hide_colour(image, file, depth, transparency)
     return Picture(image, read_orientation(chunks.get(b"eXIf", b"")), white=65_535)
 

@@ -102,7 +102,7 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
 
 
 def _check_work(places: tuple[int, ...], sizes: tuple[int, ...], data: bytes, compression: int) -> None:
-    """Refuse compressed blocks that share too many bytes: together they have over twice the file's bytes.
+    """Refuse compressed blocks that overlap too much: their sizes add up to more than twice the file's size.
 
     Also refuses compressed blocks of unknown size, and blocks whose JPEG has too many scans.
     """
@@ -154,5 +154,5 @@ def _describe(directory: Directory) -> str:
     samples = directory.number(Tag.SamplesPerPixel)
     extra = len(directory.tags.get(Tag.ExtraSamples, ()))
     extras = f", {extra} of them extra" if extra else ""
-    number = "a sample" if samples == 1 else f"{samples} samples"
+    number = "1 sample" if samples == 1 else f"{samples} samples"
     return f"{number} of {'/'.join(map(str, sorted(set(bits))))} bits ({kind}) a pixel{extras}"

@@ -29,7 +29,7 @@ MAX_BLOCKS = 65_536  # strips or tiles; enough for 67 megapixels in tiles of 32 
 
 @dataclass(frozen=True)
 class Directory:
-    """The tags that decoding pixels needs. `order` is the byte order, `<` or `>` as in struct."""
+    """The tags that are needed to decode the pixels. `order` is the byte order, `<` or `>` as in struct."""
 
     order: str
     tags: dict[int, tuple[int, ...]]
@@ -84,7 +84,7 @@ def read_tags(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, int, 
 
 
 def _unpack(data: bytes, order: str, at: int, offset: str, kind: int, count: int) -> tuple[int, ...]:
-    """The values at `at`. If they need more bytes than an offset has, `at` holds their offset instead."""
+    """The values at `at`. If they need more bytes than an offset has, only their offset is stored there."""
     if kind not in CODES:
         raise DamagedImage(WRONG_TYPE)
     if count > MAX_BLOCKS:

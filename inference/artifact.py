@@ -67,7 +67,7 @@ def list_versions(models: Path) -> list[str]:
 
 
 def last_change(folder: Path) -> float:
-    """The Unix time at which the folder or a file that the worker reads changed last."""
+    """The Unix time of the latest change to the folder or to a file that the worker reads."""
     times = [0.0]
     for path in (folder, *(folder / name for name in (CARD_FILE, FLOAT_FILE, INT8_FILE, CHECK_FILE))):
         with suppress(OSError):
@@ -161,8 +161,8 @@ def _open(path: Path | str, flags: int, what: str, directory: int | None = None)
     except OSError as error:
         if error.errno in TRANSIENT:
             raise
-        is_link = error.errno in (errno.ELOOP, errno.ENOTDIR)
-        reason = "is a link, which is not followed" if is_link else f"cannot be read: {error.strerror}"
+        links = {errno.ELOOP: "is a link, which is not followed", errno.ENOTDIR: "is a link or no folder"}
+        reason = links.get(error.errno or 0, f"cannot be read: {error.strerror}")
         raise ArtifactError(f"{what} {reason}") from error
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from uuid import UUID
 
 SKIPPED = "skipped: already terminal, deleted, or claimed again"
-"""The log shows this for a prediction whose outcome was not written. So does Flower if it was alone."""
+"""Shown in the log if an outcome was not written; in Flower only for a message of one prediction."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ Outcome = Succeeded | Failed
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """The run of the model on a batch. If it raised, this includes the runs of the single images."""
+    """The run of the model on a batch. If it raised, `predict_ms` includes the runs of the single images."""
 
     model: str
     batch_size: int

@@ -80,7 +80,7 @@ class Predictions:
     def __init__(self, url: str, stopping: threading.Event) -> None:
         # A claim that is lost in a power cut is made again, so it need not wait for the disk.
         options = f"{PLAN_ONCE} -c synchronous_commit=off"
-        self._reader = Connection(url, "inference", stopping, options)
+        self._taker = Connection(url, "inference", stopping, options)
         self._writer = Connection(url, "inference", stopping, PLAN_ONCE)
 
     def take(
@@ -93,10 +93,10 @@ class Predictions:
         """
         rows: list[Row | Failed] = []
         if not (is_redelivered or is_slow):
-            rows += [_build_row(*columns) for columns in self._reader.execute(READ, (list(ids),))]
+            rows += [_build_row(*columns) for columns in self._taker.execute(READ, (list(ids),))]
         missing = set(ids).difference(row.id for row in rows if isinstance(row, Row))
         if missing:  # READ was not run, or these rows were claimed before, are terminal or were deleted
-            claimed = self._reader.execute(CLAIM, (list(missing), MAX_ATTEMPTS, is_redelivered))
+            claimed = self._taker.execute(CLAIM, (list(missing), MAX_ATTEMPTS, is_redelivered))
             for *columns, title, detail in claimed:
                 row = _build_row(*columns)
                 rows.append(row if title is None else Failed(row, title, detail))
@@ -115,7 +115,7 @@ class Predictions:
         return {id for (id,) in self._writer.execute(WRITE, parameters)}
 
     def close(self) -> None:
-        for connection in (self._reader, self._writer):
+        for connection in (self._taker, self._writer):
             connection.close()
 
 

@@ -49,7 +49,7 @@ class BatchRunner:
         self.metrics.model.info({"version": classifier.version, "device": classifier.device_name})
 
     def describe(self) -> dict[str, Any]:
-        """The model, its device and the count of predictions, for heartbeats."""
+        """The fields of a heartbeat that describe the model and its work."""
         classifier = self.classifier
         return {
             "model": classifier.version,

@@ -1,8 +1,8 @@
 """The task `inference.classify`: its messages become batches, and each batch passes three stages.
 
 While the device runs one batch, the next is read and the previous one is written. A batch passes its stages
-in one thread, because a change of thread would delay a lone prediction. It enters a stage before it leaves
-the previous one. So batches keep their order, and each stage holds at most one batch.
+in one thread, because a change of thread would delay a lone prediction. Each stage has a lock and holds at
+most one batch. A batch enters a stage before it leaves the previous one, so batches keep their order.
 """
 
 import logging
@@ -31,7 +31,7 @@ predictions run one by one."""
 
 
 def count_prefetches(max_batch_size: int) -> dict[str, int]:
-    """The messages that a worker holds, by queue. Interactive ones fill each stage and the next batch."""
+    """The messages that a worker holds, by queue. Interactive: enough for `STAGES + 1` full batches."""
     return {messages.INTERACTIVE: (STAGES + 1) * max_batch_size, messages.BULK: BULK_PREFETCH}
 
 
@@ -51,8 +51,8 @@ class Classify(WorkerTask):
         self.batches = 0
         """Batches run since the worker started."""
         self._stages = [Lock() for _ in range(STAGES)]
-        self._is_alone = False
-        """The latest batch is a redelivered prediction: no other batch may start until it has ended."""
+        self._latest_is_redelivered = False
+        """Then no other batch may start until the latest one has ended."""
 
     def connect(self, consumer: Any) -> None:
         super().connect(consumer)
@@ -87,14 +87,14 @@ class Classify(WorkerTask):
         self._next_is_due = False
         if state.should_stop is not None or state.should_terminate is not None:
             return
-        # Read in this order, so that a batch that moves on meanwhile is seen in one of its stages.
+        # Looks at the stages in their order: a batch that moves on meanwhile is still seen in one of them.
         reading, device, writing = [stage.locked() for stage in self._stages]
         is_idle = not (reading or device or writing)
-        if reading or (self._is_alone and not is_idle):
+        if reading or (self._latest_is_redelivered and not is_idle):
             return
         batch = self._collector.choose(is_idle=is_idle, device_is_free=not device)
         if batch is not None:
-            self._is_alone = batch.is_redelivered
+            self._latest_is_redelivered = batch.is_redelivered
             self._stages[0].acquire()  # never waits: no other thread acquires it
             self.consumer.pool.apply_async(self.run_batch, (batch,))
 

@@ -71,7 +71,7 @@ class Watcher:
         self.registry.disconnect()
 
     def turn(self) -> None:
-        """Look once, and log every error instead of raising it."""
+        """Look once. Errors are logged and not raised."""
         try:
             self.look()
         except psycopg.Error as error:
@@ -88,7 +88,7 @@ class Watcher:
     def look(self) -> None:
         """Register the new versions in the folder, then serve the active one."""
         versions = artifact.list_versions(self.models)
-        if not versions:  # if the folder is not mounted, loads would fail and refuse versions for all workers
+        if not versions:  # perhaps the folder is not mounted; a refusal would hold for all workers
             return
         for version in self.registry.look(versions).unknown:
             if self.stopping.is_set():
@@ -164,7 +164,7 @@ class Watcher:
         return True
 
     def _mark(self, version: str, *, is_served: bool) -> None:
-        """Record that the version is served, if this worker just loaded it or this is not recorded yet."""
+        """Record that the version is served: once after its load, and whenever the table does not say so."""
         if self._serve and (version != self._marked or not is_served):
             self.registry.mark_served(version)
             self._marked = version

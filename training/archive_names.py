@@ -21,8 +21,8 @@ CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# A match lies between two slashes. It reaches from the first byte outside ASCII to one byte after the last
-# (in cp932 a letter can end with an ASCII byte), and includes the ASCII letters before and after.
+# A match contains no slash. It reaches from the first byte outside ASCII to one byte after the last (in cp932
+# a letter can end with an ASCII byte), and includes the ASCII letters before and after.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision
 EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "KATAKANA-HIRAGANA"}  # a word may mix these scripts

@@ -20,7 +20,7 @@ from training.recipe import BATCH_SIZE, LABEL_SMOOTHING, MEAN, OUTLIERS, SMALL_B
 class Batches:
     """The batches of each epoch. The device holds all images as uint8, padded by reflection.
 
-    An epoch depends only on the seed and on the epoch's number, so a resumed run sees the same crops.
+    The crops depend only on the seed and on the epoch's number, so a resumed run sees the same ones.
     """
 
     def __init__(self, plan: TrainingPlan, device: torch.device) -> None:
@@ -82,7 +82,7 @@ class Batches:
             return forward(self.teacher, images).softmax(1)
 
     def _seed(self, number: int) -> int:
-        """The seed of the mirrored half (number 0) or of an epoch (from 1)."""
+        """The seed for `number`: 0 is the mirrored half, 1 is the first epoch."""
         return self.seed * 100_003 + number
 
 

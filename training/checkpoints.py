@@ -25,7 +25,7 @@ def save(checkpoint: Path, identity: str, state: dict[str, Any]) -> None:
 
 
 def load(checkpoint: Path, identity: str) -> dict[str, Any] | None:
-    """The state to resume from, on the CPU; None if there is no readable checkpoint. Raises OtherRun."""
+    """The saved state, in the CPU's memory; None if there is no readable checkpoint. Raises OtherRun."""
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         of = state["of"]

@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 BATCH_SIZE = 500  # images
 BINS = 15  # of confidence
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
-COST_ROUNDS, COST_IMAGES = 3, 32  # rounds, of which the lowest counts; images of a round
+COST_ROUNDS, COST_IMAGES = 3, 32  # the fastest round counts; a round has this many images, or one batch
 FAMILIAR_SHARE = 0.98  # the share of the held-out images whose energy is at most the threshold
 
 
@@ -129,8 +129,8 @@ def six_views(to_logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
         side = images.shape[1]
         reflected = [1, *range(side), side - 2]
         padded = images[:, reflected][:, :, reflected]  # one pixel more on each side
-        up_left, down_right = padded[:, :side, :side], padded[:, 2:, 2:]
-        return mirrored(images) / 2 + (mirrored(up_left) + mirrored(down_right)) / 4
+        moved_down_right, moved_up_left = padded[:, :side, :side], padded[:, 2:, 2:]
+        return mirrored(images) / 2 + (mirrored(moved_down_right) + mirrored(moved_up_left)) / 4
 
     return averaged
 

@@ -40,12 +40,12 @@ class LeftOut:
     """How many files or folders were left out for one reason, and examples of them."""
 
     reason: str
-    files: int
+    count: int
     examples: list[str]
 
     def __str__(self) -> str:
-        more = ", …" if self.files > len(self.examples) else ""
-        return f"{self.reason}: {self.files:,} ({', '.join(self.examples)}{more})"
+        more = ", …" if self.count > len(self.examples) else ""
+        return f"{self.reason}: {self.count:,} ({', '.join(self.examples)}{more})"
 
 
 class Sieve:
@@ -167,7 +167,7 @@ def _show(path: Path) -> str:
 def _is_meant_as_image(file: Path, error: ImageError) -> bool:
     """Whether a file that cannot be decoded counts as an unreadable image.
 
-    A file with one of ENDINGS counts. A file with an unknown ending counts if its content begins like one
+    A file with one of ENDINGS counts. A file with an unknown ending counts if it was recognised as one
     of FORMATS. A file with another type's ending does not count, because a text may begin with "BM" or "P1".
     """
     if file.suffix.lower() in ENDINGS:

@@ -109,7 +109,7 @@ def train_epoch(
     net.train()
     for images, targets, indices in batches.epoch(number):
         losses, logits = step(net, optimizers, images, targets)
-        count = len(indices)  # the outliers after them do not count
+        count = len(indices)  # the outliers at the end do not count
         totals[0] += losses[:count].sum()
         totals[1] += (logits[:count].argmax(1) == batches.labels[indices]).sum()
         totals[2] += count

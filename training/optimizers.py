@@ -77,8 +77,7 @@ class Optimizers:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose update is replaced by a nearly semi-orthogonal matrix.
 
-    The filters of a convolution keep a fixed norm, so the learning rate alone decides by which angle a step
-    turns them.
+    The filters of a convolution keep a fixed norm, so the learning rate alone sets the angle of a step.
     Source: Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024).
     """
 

@@ -13,12 +13,12 @@ training/LOG.md lists every run, failed ones included.
 Sources of the techniques:
 - frozen patch whitening and Dirac initialisation: model.py
 - label smoothing: Szegedy et al., CVPR 2016
-- random crops of images padded by reflection, alternating flip, weight decay independent of the highest
+- random crops of images padded by reflection, alternating flip, weight decay independent of the initial
   learning rate, a separate learning rate for the biases: Keller Jordan, airbench, arXiv:2404.00498
 - cutout: DeVries & Taylor, arXiv:1708.04552
 - Nesterov SGD: Sutskever et al., ICML 2013; Muon for the filters, and look-ahead: optimizers.py
-- distillation: Hinton et al., arXiv:1503.02531; on each crop: Beyer et al., CVPR 2022; from a network of the
-  same size: born-again networks, Furlanello et al., ICML 2018
+- distillation: Hinton et al., arXiv:1503.02531; the teacher sees the same crops: Beyer et al., CVPR 2022; a
+  teacher of the same size: born-again networks, Furlanello et al., ICML 2018
 - outlier exposure: Hendrycks et al., ICLR 2019
 Not used, because it lost accuracy: training on hard examples only (docs/decisions/0015).
 """

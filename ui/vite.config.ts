@@ -7,7 +7,7 @@ const service = { target: `http://localhost:${HTTP_PORT}` };
 
 export default defineConfig({
   plugins: [react()],
-  // Not plain addresses: for these Vite changes the Host header, and then the service refuses uploads.
+  // If these values were strings, Vite would change the Host header, and the service would refuse uploads.
   server: { proxy: { "/api": service, "/openapi.json": service } },
   build: {
     chunkSizeWarningLimit: 2000, // Swagger UI is one bundle of 1.5 MB; only /docs loads it

@@ -65,8 +65,8 @@ async def read_training(id: UUID, request: Request) -> TrainingDetail:
 
 @router.post("/{id}/cancel", summary="Cancel one training", responses=describe_problems(404, 409, 422, 503))
 async def cancel_training(id: UUID, request: Request) -> Training:
-    """Cancels the training immediately; its worker ends it within three seconds. Repeating the request has no
-    further effect.
+    """Cancels the training immediately; its worker stops the work within three seconds.
+    Repeating the request has no further effect.
     """
     training = await get_services(request).trainings.cancel(id)
     logger.info("training canceled", extra={"training_id": str(id)})

@@ -118,7 +118,7 @@ class Components(BaseModel):
 
 class Health(BaseModel):
     """`ok`: predictions are served, and no part fails. `degraded`: they are served, but a part fails. `down`:
-    none are served. Docker, GPUs and a training worker need not exist, but a silent training worker counts.
+    none are served. Docker, GPUs and a training worker need not exist. A silent training worker is a failure.
     """
 
     status: Literal["ok", "degraded", "down"]

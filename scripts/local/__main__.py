@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def up() -> int:
-    """Start the system unless it runs, wait until it is healthy, classify a sample."""
+    """Start the system unless it runs, wait until it can serve predictions, classify a sample."""
     with stack.claimed(STATE):
         if stack.find_supervisor(STATE):
             config = configuration.read(STATE)

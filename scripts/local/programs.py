@@ -55,7 +55,7 @@ def postgres_server(data: Path) -> str:
 def as_postgres(state: Path) -> list[str]:
     """For root: what to put before a command to run it as `postgres`. PostgreSQL refuses to run as root.
 
-    If that user cannot reach the state folder (a clone in /root), it also gets the capability to do so.
+    If that user cannot reach the state folder (in /root, say), the command gets the capability to do so.
     """
     if os.geteuid() != 0:
         return []

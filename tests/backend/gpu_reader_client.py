@@ -29,7 +29,7 @@ class Reader:
         self._place = folder / LIBRARY
         self._behaviour = folder / "behaviour"
         self._calls = folder / "behaviour.calls"
-        # The process finds this empty file before a real driver's library, and cannot load it.
+        # This empty file cannot be loaded, and the process finds it before the library of a real driver.
         self._place.touch()
         self._calls.touch()
         self.behave()
@@ -69,7 +69,7 @@ class Reader:
         await eventually(called, ANSWER_SECONDS)
 
     async def read(self, count: int = 1, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
-        """Ask `count` times at once; returns each answer: the GPUs, a reason, or None after the deadline."""
+        """Ask `count` times at once; returns the GPUs, why there are none, or None at the deadline."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(f"{count} {deadline_seconds}\n".encode())
         async with asyncio.timeout(ANSWER_SECONDS + deadline_seconds):

@@ -6,7 +6,7 @@
        mig <GPU> on
        latin-1 <GPU or *> on             (names have a letter that is not UTF-8)
 
-   A call hangs as long as its rule is in the file. The first rule that matches counts. If a function
+   A call hangs as long as its rule is in the file. The first matching rule applies. If a function
    concerns no GPU, such as nvmlShutdown, the rule's second word must be *. The name of each called function
    is added to a second file, $NVML_STAND_IN.calls. */
 

@@ -133,8 +133,8 @@ async def test_no_status_goes_backwards_when_a_stream_opens(
     if url == "/api/events":
         hold = Hold(api, monkeypatch, "read_unfinished", moment)
     else:
-        # `Hold` can only replace a method of the event log. So the event log first gets `predictions.read`;
-        # then `_held` also replaces `predictions.read`.
+        # `Hold` wraps a method of the event log. So `predictions.read` is first copied there, and the wrapped
+        # method is then copied back.
         monkeypatch.setattr(api.services.event_log, "read", api.services.predictions.read, raising=False)
         hold = Hold(api, monkeypatch, "read", moment)
         monkeypatch.setattr(api.services.predictions, "read", hold._held)

@@ -67,7 +67,7 @@ async def test_the_stream_of_all_predictions_sends_each_removal_once(api: Api, c
     await reader.until(3)
     removal = reader.events[2]
     assert (removal.event, json.loads(removal.data)) == ("deleted", {"id": gone["id"]})
-    # After the first event come the other prediction and the removal, after the second only the removal.
+    # A reader that resumes after the first event gets two events, after the second only the removal.
     for place, event in enumerate(reader.events[:2]):
         (missed, *_) = await api.follow("/api/events", 2 - place, **{"Last-Event-ID": event.id})
         assert place == 0 or missed.event == "deleted"
@@ -76,7 +76,7 @@ async def test_the_stream_of_all_predictions_sends_each_removal_once(api: Api, c
     reader.done.cancel()
 
 
-async def test_waiting_for_several_continues_when_one_is_deleted(
+async def test_a_wait_for_two_predictions_goes_on_when_one_is_deleted(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     upload = asyncio.create_task(api.upload(cat, cat, Prefer="wait=60"))

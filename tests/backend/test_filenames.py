@@ -1,4 +1,4 @@
-"""File names of clients become safe to store and show, and keep their visible text."""
+"""File names of clients become safe to store and show."""
 
 import unicodedata
 

@@ -158,7 +158,7 @@ async def test_up_to_1000_other_fields_before_and_after_a_file_are_ignored(befor
             part('name="meta"', b"x") * 1001 + CAT + END,
             FORM,
             Refusal.REQUEST_TOO_LARGE,
-            ["more than 1,000 parts that are not files named"],
+            ["more than 1,000 parts that are not files or not named"],
         ),
         (CAT * 4 + END, FORM, Refusal.TOO_MANY_FILES, ["3 files"]),
         (CAT + b"x" * 500_000, FORM, Refusal.REQUEST_TOO_LARGE, ["500,000 bytes"]),

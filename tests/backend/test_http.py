@@ -82,7 +82,7 @@ async def test_a_client_that_disconnects_during_an_upload_is_no_error(
 
 
 async def test_an_exception_after_a_complete_answer_keeps_the_connection() -> None:
-    """A dependency of FastAPI can raise such an exception after its `yield`."""
+    """A FastAPI dependency can raise such an exception after its `yield`."""
     sent: list[Message] = []
 
     async def answer_and_break(scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +120,7 @@ async def test_an_incomplete_answer_ends_its_connection(api: Api, monkeypatch: p
 # HEAD, OPTIONS and Allow.
 
 
-async def find_pages(api: Api, cat: bytes) -> list[str]:
+async def make_addresses(api: Api, cat: bytes) -> list[str]:
     """An address for every route that answers GET, and one that does not exist."""
     place = (await api.upload(cat)).json()["urls"]["self"]
     training = (await api.client.post("/api/trainings", content="{}")).json()["urls"]["self"]
@@ -137,7 +137,7 @@ async def find_pages(api: Api, cat: bytes) -> list[str]:
 
 
 async def test_head_has_the_headers_of_get_and_no_body_at_every_address(api: Api, cat: bytes) -> None:
-    pages = await find_pages(api, cat)
+    pages = await make_addresses(api, cat)
     assert len(pages) > 15
     for page in pages:
         async with asyncio.timeout(5), api.client.stream("GET", page) as got:

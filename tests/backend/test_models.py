@@ -264,7 +264,7 @@ async def test_a_folder_without_a_row_has_no_pictures(api: Api, folder: Path) ->
     assert_problem(await api.client.get("/api/models/m-1/pictures/confusion"), 404, "Unknown model")
 
 
-async def test_models_are_listed_without_the_folder(
+async def test_models_are_listed_even_if_the_folder_does_not_exist(
     serve: Serve, settings: Settings, add: Add, folder: Path
 ) -> None:
     api = await serve(settings.model_copy(update={"models_path": folder / "nowhere"}))

@@ -71,7 +71,7 @@ async def test_uploads_beyond_the_byte_budget_get_429_before_they_are_read(
 ) -> None:
     api = await serve(settings.model_copy(update={"max_pending_bytes": 150_000}))
     async with asyncio.timeout(10):
-        _, first = await begin_upload(api, 300_000)  # counts with 100,000 bytes, the limit for one file
+        _, first = await begin_upload(api, 300_000)  # counted as 100,000 bytes, the limit for one file
         await eventually(lambda: holds(api, 100_000))
         reader, second = await begin_upload(api, 60_000)
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()

@@ -134,7 +134,7 @@ async def test_thousands_of_lost_rows_are_published_again_in_groups_to_their_que
 async def test_the_number_of_unfinished_predictions_is_exact_when_small_and_estimated_when_large(
     api: Api, database: asyncpg.Connection
 ) -> None:
-    """The ids are consecutive, so exactly an eighth of them is counted, and the estimate is exact."""
+    """The estimate counts ids whose last byte is below 32: exactly an eighth of these ids."""
     insert = """INSERT INTO predictions (id, filename, "timestamp", pixels)
         SELECT lpad(to_hex(n), 32, '0')::uuid, 'x', now(), decode(repeat('00', 3072), 'hex')
         FROM generate_series($1::integer, $2 - 1) AS n"""
@@ -171,13 +171,13 @@ async def test_a_training_with_a_silent_worker_has_lost_its_message(
         await database.execute("UPDATE trainings SET seen_at = now() - $1::interval", silence)
         found = [await api.services.trainings.find_lost(queue_is_empty=empty) for empty in (True, False)]
         lost.append((found[0] == [id], found[1] == [id]))
-    # If the queue is not empty, the message is published again for one minute only.
+    # If the queue is not empty, the training counts as lost for one minute only.
     assert lost == [(False, False), (True, True), (True, False)]
     await database.execute(SUCCEED, id)
     assert await api.services.trainings.find_lost(queue_is_empty=True) == []
 
 
-async def test_a_training_set_back_by_its_worker_counts_as_lost_for_a_minute_even_if_the_queue_is_not_empty(
+async def test_a_training_that_its_worker_handed_back_is_lost_for_a_minute_even_if_others_wait(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])

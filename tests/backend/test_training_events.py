@@ -149,7 +149,7 @@ async def test_two_readers_receive_the_same_events_and_none_of_another_training(
         assert shorten(reader.events) == ["running", 2, "succeeded"]
 
 
-async def test_closing_ends_open_streams_and_a_reader_that_left_is_forgotten(
+async def test_shutdown_ends_open_streams_and_a_reader_that_left_is_forgotten(
     api: Api, training: dict[str, Any]
 ) -> None:
     await api.follow(training["urls"]["events"], 1)

@@ -224,7 +224,7 @@ async def test_a_training_that_publishes_cannot_be_canceled_unless_its_worker_is
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
 
 
-async def test_a_publishing_training_that_is_queued_again_during_a_cancel_is_canceled(
+async def test_a_cancel_succeeds_if_a_publishing_training_is_queued_again_meanwhile(
     api: Api, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = await start(api)

@@ -156,7 +156,7 @@ def test_events_that_come_together_are_sent_together() -> None:
     assert len(timers) == 2
 
 
-def test_worker_events_describe_the_task_and_task_events_do_not(
+def test_worker_events_hold_the_fields_of_describe_and_task_events_do_not(
     task: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Any] = []

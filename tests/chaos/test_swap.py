@@ -27,7 +27,7 @@ from tests.chaos import worker_process
 from tests.conftest import SHIPPED_MODEL, activate, eventually, worker_locked_out
 
 FIRST, SECOND = "2026-01-01-first", "2026-01-02-second"
-UPLOADS_A_SECOND = 60  # about a tenth of what the system classifies on two cores
+IMAGES_A_SECOND = 60  # about a tenth of what the system classifies on two cores
 PIXELS = [os.urandom(3072) for _ in range(16)]
 
 
@@ -98,11 +98,11 @@ async def publish(
     await rows.close()
 
 
-async def upload(publish: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Upload UPLOADS_A_SECOND images each second, without waiting for their outcomes."""
+async def publish_steadily(publish: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Publish IMAGES_A_SECOND images each second, without waiting for their outcomes."""
     started = time.monotonic()
-    for number in range(int(seconds * UPLOADS_A_SECOND)):
-        await asyncio.sleep(max(0.0, started + number / UPLOADS_A_SECOND - time.monotonic()))
+    for number in range(int(seconds * IMAGES_A_SECOND)):
+        await asyncio.sleep(max(0.0, started + number / IMAGES_A_SECOND - time.monotonic()))
         await publish()
 
 
@@ -140,18 +140,18 @@ async def test_predictions_finish_while_versions_are_swapped(
         copy_shipped(worker.models, FIRST)
         await wait_until_served(database, FIRST, 60)
         copy_shipped(worker.models, SECOND, activation="never")
-        await upload(publish, 2)  # not measured: the first forward passes are slow
+        await publish_steadily(publish, 2)  # not measured: the first forward passes are slow
         await eventually(partial(all_have_ended, database), 60)
         await database.execute("TRUNCATE predictions")
 
-        await upload(publish, 3)
+        await publish_steadily(publish, 3)
         await eventually(partial(all_have_ended, database), 60)
-        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 3 * UPLOADS_A_SECOND
+        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 3 * IMAGES_A_SECOND
         quiet = await read_latencies_ms(database)
         await database.execute("TRUNCATE predictions")
 
         swaps = 0
-        flow = asyncio.create_task(upload(publish, 10))
+        flow = asyncio.create_task(publish_steadily(publish, 10))
         for version in itertools.cycle([SECOND, FIRST]):
             await activate(database, version)
             await wait_until_served(database, version)
@@ -163,7 +163,7 @@ async def test_predictions_finish_while_versions_are_swapped(
         await eventually(partial(all_have_ended, database), 60)
         swapping = await read_latencies_ms(database)
 
-        assert await count(database, "status = 'succeeded'") == 10 * UPLOADS_A_SECOND
+        assert await count(database, "status = 'succeeded'") == 10 * IMAGES_A_SECOND
         assert await count(database, "attempt > 1") == 0
         models = await database.fetch("SELECT model, count(*) FROM predictions GROUP BY model")
         assert {row["model"] for row in models} == {FIRST, SECOND}
@@ -190,18 +190,18 @@ async def test_predictions_finish_while_versions_are_swapped(
 async def test_a_worker_waits_for_a_model_and_predictions_stay_queued(
     servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:
-    async def has_logged_no_model() -> bool:
+    async def has_logged_that_it_has_no_model() -> bool:
         return bool(worker.lines("holds no model that can be served"))
 
     with run_worker(servers, tmp_path) as worker:
         await publish()
-        await eventually(has_logged_no_model, 60)
+        await eventually(has_logged_that_it_has_no_model, 60)
         worker.process.terminate()
         assert worker.process.wait(5) == -signal.SIGTERM  # a worker can stop without a model
 
     with run_worker(servers, tmp_path) as worker:
         (worker.models / FIRST).mkdir()
-        await eventually(has_logged_no_model, 60)
+        await eventually(has_logged_that_it_has_no_model, 60)
         assert await count(database, "status = 'queued'") == 1
         copy_shipped(worker.models, SECOND)
         await eventually(partial(all_have_ended, database), 60)
@@ -227,7 +227,7 @@ async def test_a_damaged_version_is_refused_and_the_old_one_still_serves(
         with (folder / "model.onnx").open("r+b") as file:
             file.seek(-1, os.SEEK_END)
             file.write(b"\1")
-        flow = asyncio.create_task(upload(publish, 2))
+        flow = asyncio.create_task(publish_steadily(publish, 2))
         await activate(database, SECOND)
         refused = await eventually(
             lambda: database.fetchval("SELECT error FROM models WHERE version = $1", SECOND)
@@ -235,10 +235,10 @@ async def test_a_damaged_version_is_refused_and_the_old_one_still_serves(
         await flow
         await eventually(partial(all_have_ended, database), 60)
         assert "SHA-256 differs" in refused
-        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 2 * UPLOADS_A_SECOND
+        assert await count(database, f"status = 'succeeded' AND model = '{FIRST}'") == 2 * IMAGES_A_SECOND
 
 
-async def test_a_swap_that_fails_without_the_database_happens_when_the_database_is_back(
+async def test_a_worker_that_lost_the_database_swaps_when_the_database_is_back(
     servers: Config, database: asyncpg.Connection, publish: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:
     with run_worker(servers, tmp_path) as worker:
@@ -249,7 +249,7 @@ async def test_a_swap_that_fails_without_the_database_happens_when_the_database_
         async def has_logged_the_error() -> bool:
             return bool(worker.lines("the table of models cannot be read"))
 
-        flow = asyncio.create_task(upload(publish, 6))
+        flow = asyncio.create_task(publish_steadily(publish, 6))
         await eventually(lambda: count(database, "status = 'succeeded'"))
         async with worker_locked_out(database):
             await activate(database, SECOND)
@@ -259,7 +259,7 @@ async def test_a_swap_that_fails_without_the_database_happens_when_the_database_
         await flow
         await publish()  # on a slow machine the uploads of `flow` may have ended before the swap
         await eventually(partial(all_have_ended, database), 60)
-        assert await count(database, "status = 'succeeded'") == 6 * UPLOADS_A_SECOND + 1
+        assert await count(database, "status = 'succeeded'") == 6 * IMAGES_A_SECOND + 1
         models = await database.fetch("SELECT DISTINCT model FROM predictions")
         assert {row["model"] for row in models} == {FIRST, SECOND}
         assert worker.process.poll() is None

@@ -28,10 +28,10 @@ def run(servers: Config, app: str, log: Path, **settings: str) -> Generator[subp
             process.wait()
 
 
-def run_worker(
+def run_fake_worker(
     servers: Config, log: Path, seconds: float = 0.02
 ) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    """A worker whose device takes `seconds` for a batch."""
+    """A worker whose fake classifier sleeps `seconds` for each batch."""
     return run(servers, "tests.chaos.worker_with_fake_classifier", log, BATCH_SECONDS=str(seconds))
 
 

@@ -42,7 +42,7 @@ async def classify(client: httpx.AsyncClient, **headers: str) -> dict[str, Any]:
     return answer.json()
 
 
-async def follow(client: httpx.AsyncClient) -> list[str]:
+async def upload_and_follow(client: httpx.AsyncClient) -> list[str]:
     """Upload, and follow the prediction to its end; returns the status of each event."""
     accepted = (await client.post("/api/predict", files={"file": CAT})).json()
     async with asyncio.timeout(30), aconnect_sse(client, "GET", accepted["urls"]["events"]) as stream:
@@ -63,7 +63,7 @@ async def test_an_image_is_classified_through_the_proxy(client: httpx.AsyncClien
 
 
 async def test_events_arrive_through_the_proxy_and_end(client: httpx.AsyncClient) -> None:
-    assert (await follow(client))[-1] == "succeeded"
+    assert (await upload_and_follow(client))[-1] == "succeeded"
 
 
 async def test_health_reports_only_the_containers_of_this_project_and_no_secret(
@@ -148,7 +148,7 @@ async def test_rabbitmq_s_queue_page_works_under_its_path_prefix(running: Compos
         await page.goto("/rabbitmq/#/queues/cifar/inference")
         await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
         await page.goto("about:blank")  # this ends RabbitMQ's scripts
-        # RabbitMQ's scripts may fail on an empty graph. Only what the page's CSP forbids fails this test.
+        # RabbitMQ's scripts may fail on an empty graph. So only violations of the page's CSP count.
         complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 
@@ -219,7 +219,7 @@ async def test_more_backends_and_workers_share_the_work_as_they_come_and_go(
 
     await eventually(both_backends_are_asked, 60)
     for _ in range(8):  # the upload and the stream may be at different backends
-        assert (await follow(client))[-1] == "succeeded"
+        assert (await upload_and_follow(client))[-1] == "succeeded"
     running("up", "--wait", "--no-recreate", "--scale", "backend=1", "--scale", "inference=1")
     for _ in range(20):
         await classify(client)

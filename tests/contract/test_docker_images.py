@@ -9,8 +9,8 @@ from scripts.local.config import REPOSITORY
 LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())
 
 
-def closure(member: str) -> set[str]:
-    """All packages of a member, but not ONNX Runtime: it is in dependency groups of the root."""
+def closure(service: str) -> set[str]:
+    """All packages that a service needs, but not ONNX Runtime: pyproject.toml has it in groups."""
     needs: dict[str, set[str]] = {}
     for package in LOCK["package"]:
         dependencies = package.get("dependencies", []) + [
@@ -18,7 +18,7 @@ def closure(member: str) -> set[str]:
         ]
         needs.setdefault(package["name"], set()).update(d["name"] for d in dependencies)
     found: set[str] = set()
-    waiting = [member]
+    waiting = [service]
     while waiting:
         name = waiting.pop()
         if name not in found:

@@ -13,7 +13,7 @@ from celery.worker.request import Request
 from kombu.message import Message
 
 from backend.broker import Broker
-from backend.messages import BULK, INFERENCE, MAX_IDS, TRAINING, PublishedRow, TaskMessage, build_messages
+from backend.messages import BULK, INFERENCE, MAX_IDS, TRAINING, RowToPublish, TaskMessage, build_messages
 from scripts.local.config import Config
 from tests.conftest import eventually
 
@@ -31,7 +31,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def rows(kind: str, golden: dict[str, Any]) -> list[PublishedRow]:
+def rows(kind: str, golden: dict[str, Any]) -> list[RowToPublish]:
     """The rows that the golden message names."""
     (argument,), *_ = json.loads(golden["body"])
     if kind == "train":
@@ -39,13 +39,13 @@ def rows(kind: str, golden: dict[str, Any]) -> list[PublishedRow]:
     return list(zip(map(UUID, argument), golden["headers"]["request_ids"], strict=True))
 
 
-def build(kind: str, rows: list[PublishedRow]) -> TaskMessage:
+def build(kind: str, rows: list[RowToPublish]) -> TaskMessage:
     (message,) = build_messages(INFERENCE if kind == "classify" else TRAINING, rows)
     return message
 
 
 @pytest.fixture
-def message(kind: str, rows: list[PublishedRow]) -> TaskMessage:
+def message(kind: str, rows: list[RowToPublish]) -> TaskMessage:
     """The message as the backend builds it."""
     return build(kind, rows)
 
@@ -56,7 +56,7 @@ def test_the_backend_builds_the_golden_message(message: TaskMessage, golden: dic
 
 
 def test_a_message_published_again_has_no_request_id(
-    kind: str, golden: dict[str, Any], rows: list[PublishedRow]
+    kind: str, golden: dict[str, Any], rows: list[RowToPublish]
 ) -> None:
     again = build(kind, [(id, None) for id, _ in rows])
     no_request_id = {"request_ids": [None, None]} if kind == "classify" else {"request_id": None}
@@ -65,7 +65,7 @@ def test_a_message_published_again_has_no_request_id(
 
 @pytest.mark.parametrize(("queue", "count"), [(INFERENCE, 1), (INFERENCE, MAX_IDS), (BULK, 3 * MAX_IDS + 1)])
 def test_the_predictions_of_a_queue_share_messages_in_the_order_of_their_ids(queue: str, count: int) -> None:
-    rows: list[PublishedRow] = [(uuid4(), f"request-{number}") for number in range(count)]
+    rows: list[RowToPublish] = [(uuid4(), f"request-{number}") for number in range(count)]
     messages = build_messages(queue, rows)
     assert {message.queue for message in messages} == {queue}
     assert [len(message.argument) for message in messages][:-1] == [MAX_IDS] * (len(messages) - 1)
@@ -79,7 +79,7 @@ def test_the_predictions_of_a_queue_share_messages_in_the_order_of_their_ids(que
 
 
 def test_each_training_has_a_message_of_its_own() -> None:
-    rows: list[PublishedRow] = [(uuid4(), None) for _ in range(3)]
+    rows: list[RowToPublish] = [(uuid4(), None) for _ in range(3)]
     messages = build_messages(TRAINING, rows)
     assert [message.argument for message in messages] == sorted(str(id) for id, _ in rows)
 
@@ -141,7 +141,7 @@ def as_request(golden: dict[str, Any], app: Celery, task: Any) -> Request:
 
 
 def test_celery_itself_decodes_the_golden_message_and_runs_the_task(
-    golden: dict[str, Any], rows: list[PublishedRow]
+    golden: dict[str, Any], rows: list[RowToPublish]
 ) -> None:
     app = Celery("contract", broker="memory://", set_as_current=False)
     argument = json.loads(golden["body"])[0][0]

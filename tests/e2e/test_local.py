@@ -87,7 +87,7 @@ def test_the_sample_is_classified(system: Config, capsys: pytest.CaptureFixture[
     assert "cat.jpg is a cat" in capsys.readouterr().out
 
 
-def test_processes_that_a_killed_supervisor_left_are_ended_by_a_start_and_by_a_stop(tmp_path: Path) -> None:
+def test_start_or_stop_ends_processes_that_a_killed_supervisor_has_left(tmp_path: Path) -> None:
     (port,) = find_free_ports(1)
     names = ("epmd", "postgres", "nginx")
     config = stack.start(tmp_path, port, names)

@@ -16,7 +16,7 @@ class Finding:
     what: str
     outcome: Outcome
     text: str
-    """The figures in words, or one sentence on why it failed or was skipped."""
+    """The figures in words, with the goal if they miss it; for a skipped check, the reason."""
     values: dict[str, Any] = field(default_factory=dict[str, Any])
     """The figures as numbers, for the JSON file."""
 

@@ -45,18 +45,22 @@ def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
         "--images",
         type=Path,
         help="test images: the .npz file of `python -m tests.gpu.image_file` "
-        "[those of --data; in some cases the reference images of --model]",
+        "[serving: those of --data; worker_loop: the reference images of --model]",
     )
     add("--data", type=Path, help="a folder, .tar or .zip with train/ and test/ [CIFAR-10]")
     add("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked [.local/data]")
-    add("--airbench", type=Path, help="folder with airbench's scripts, to compare with fast and accurate")
+    add(
+        "--airbench",
+        type=Path,
+        help="folder of airbench's scripts, to compare with the recipes fast and accurate",
+    )
     add("--fast", type=int, default=10, help="trainings with the recipe fast [10]")
     add("--accurate", type=int, default=1, help="trainings with the recipe accurate [1]")
     add(
         "--balanced",
         type=int,
         default=1,
-        help="trainings with balanced, after one with accurate as teacher [1]",
+        help="trainings with the recipe balanced; the first model of --accurate is the teacher [1]",
     )
     add("--seconds", type=float, default=600, help="time limit for all parts [600]")
     add("--tiny", action="store_true", help="few images and short trainings; always so without a GPU")

@@ -32,8 +32,9 @@ TINY_EPOCHS = 1
 class Trained:
     """One training. Times are in seconds, accuracies are shares of the test images.
 
-    `evaluation` is the time of calibration and of measuring both accuracies. `six_views` is an accuracy, and
-    `six_views_seconds` the time of its measurement. `peak_mib` is of the GPU's memory; 0 on a CPU.
+    `six_views` is the accuracy by the averaged answers for six views of each image, and `six_views_seconds`
+    the time of this measurement. `evaluation` is the time of calibration and of both accuracies. `peak_mib`
+    is of the GPU's memory; 0 on a CPU.
     """
 
     warm_up: float

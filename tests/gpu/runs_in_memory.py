@@ -30,7 +30,7 @@ class RunsInMemory:
         if self.is_canceled:
             raise Lost(f"{run.id} is canceled")
 
-    def describe(
+    def store_report(
         self, run: Run, epochs: int | None = None, device: str | None = None, phase: str | None = None
     ) -> None:
         self.check(run)

@@ -1,7 +1,8 @@
 """The part `serving` of `make gpu-check`: the answers and the speed of a version on the GPU.
 
-The variant "as served" is what an inference worker does on a GPU. The other variants show the effects of
-changes. Times include the copies to the device and back.
+The variant "as served" is what an inference worker does on a GPU. The others turn TF32 off, compute in
+float16, search cuDNN's algorithms in another way or use CUDA graphs. Times include the copies to the device
+and back.
 """
 
 import statistics
@@ -153,7 +154,8 @@ def count_operations(found: Artifact, options: Options) -> float:
 
 
 def measure_peaks(*, tiny: bool) -> Peaks:
-    here, side = device.choose(), 256 if tiny else 8192
+    here = device.choose() if has_cuda() else torch.device("cpu")
+    side = 8192 if here.type == "cuda" and not tiny else 256
     torch.set_float32_matmul_precision("high")
     half = torch.float16 if here.type == "cuda" else torch.float32  # CPUs compute float16 slowly
     peaks = Peaks(*(device.matrix_teraflops(kind, side, here) for kind in (torch.float32, half)))

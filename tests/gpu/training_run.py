@@ -1,5 +1,6 @@
-"""The part `training_run`: the training worker's Runner and its child process, with the table in memory.
+"""The part `training_run` of `make gpu-check`: the training worker's Runner and its child process.
 
+The table of trainings is in memory.
 The first attempt of a run is handed back after an epoch, as if the worker stopped. The second attempt
 resumes from the checkpoint and publishes. Another run is canceled. With a GPU, torchrun trains a model, and
 the last run starts while the GPU's memory is full.
@@ -36,10 +37,10 @@ IMAGES, TINY_IMAGES = 2500, 60  # of each of two classes
 CANCEL_SECONDS, TINY_CANCEL_SECONDS = 5.0, 60.0
 FREED_MIB, FREED_SECONDS = 64, 5.0
 LEFT_MIB = 700  # free memory for the run that must fail: CUDA starts, but `set_whitening` needs more
-# The modules that run as the child: RESUMED in the check that resumes a run, COMMAND in all others. In the
-# tiny version RESUMED is a fake, because the real child takes 15 s of CPU time.
-COMMAND, TINY_COMMAND = "training.train", "tests.training.small"
-RESUMED, TINY_RESUMED = "training.train", "tests.training.worker.fake_train"
+# The modules that run as the child: RESUMED_MODULE in the check that resumes a run, MODULE in all others.
+# TINY_RESUMED_MODULE is a fake, because the real child takes 15 s of CPU time.
+MODULE, TINY_MODULE = "training.train", "tests.training.small"
+RESUMED_MODULE, TINY_RESUMED_MODULE = "training.train", "tests.training.worker.fake_train"
 
 
 class Setup:
@@ -52,7 +53,8 @@ class Setup:
         write_two_colours(self.data, train, test)
         self.epochs = TINY_EPOCHS if tiny else EPOCHS
         self.cancel_seconds = TINY_CANCEL_SECONDS if tiny else CANCEL_SECONDS
-        self.command, self.resumed = (TINY_COMMAND, TINY_RESUMED) if tiny else (COMMAND, RESUMED)
+        small, real = (TINY_MODULE, TINY_RESUMED_MODULE), (MODULE, RESUMED_MODULE)
+        self.module, self.resumed_module = small if tiny else real
         self.settings: Any = SimpleNamespace(models_path=self.models, data_sets=sets, cache_path=self.cache)
 
     def make_run(self, recipe: str = "fast") -> Run:
@@ -75,7 +77,7 @@ def run(options: Options) -> None:
         check_freed("after a canceled run", before)
         if before is None:
             report_figure("device that the child names", runs.device)
-            report_skipped("GPU memory, NCCL", device.NO_GPU)
+            report_skipped("GPU memory, NCCL", "NVML reports no memory of a GPU")
         else:
             name = torch.cuda.get_device_name()
             report_check("device that the child names", runs.device, name, passed=runs.device == name)
@@ -87,14 +89,14 @@ def resume(setup: Setup) -> None:
     """Hand a run back after its first epoch, and finish it in a second attempt."""
     stopping = threading.Event()
     runs = RunsInMemory(setup.make_run(), on_epoch=lambda _: stopping.set())
-    outcome = setup.run(runs, setup.resumed, stopping)
+    outcome = setup.run(runs, setup.resumed_module, stopping)
     stored = list(runs.epochs)
     text = f"{outcome}, after epoch {stored[-1] if stored else 0}"
     report_check("hand back when the worker stops", text, HANDED_BACK, passed=outcome == HANDED_BACK)
     runs.run, runs.on_epoch = replace(runs.run, attempt=2), lambda _: None
     first, runs.reported, runs.phases = runs.reported, [], []
     started = time.monotonic()
-    outcome = setup.run(runs, setup.resumed)
+    outcome = setup.run(runs, setup.resumed_module)
     seconds = time.monotonic() - started
     # The second child first reports the epochs of the first child again.
     numbers, repeated = sorted(runs.epochs), runs.reported[: len(first)]
@@ -125,7 +127,7 @@ def cancel(setup: Setup) -> RunsInMemory:
         runs.is_canceled = True
 
     runs = RunsInMemory(setup.make_run(), on_epoch)
-    outcome = setup.run(runs, setup.command)
+    outcome = setup.run(runs, setup.module)
     seconds = time.monotonic() - canceled_at if canceled_at else float("inf")
     left = [path.name for path in (setup.models / ".runs").glob(f"{runs.run.id}*")]
     text = f"{outcome}; the child ended {seconds:.1f} s later and left {left or 'nothing'}"
@@ -153,7 +155,7 @@ def check_freed(when: str, before: float | None) -> None:
 
 
 def read_used_mib() -> float | None:
-    """The used memory of the first GPU, from NVML. None: there is no GPU, or it reports no memory."""
+    """The used memory of the first GPU, from NVML. None: NVML finds no GPU, or reports no memory."""
     try:
         used = asyncio.run(Gpus().read())[0].memory_used_bytes
     except Unavailable:
@@ -166,7 +168,7 @@ def train_under_torchrun(setup: Setup) -> None:
     count = torch.cuda.device_count()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     places = ["--data", str(setup.data), "--models", str(setup.models), "--cache", str(setup.cache)]
-    command = [*torchrun, "-m", COMMAND, *places, "--epochs", "2"]
+    command = [*torchrun, "-m", MODULE, *places, "--epochs", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     last = (done.stdout if done.returncode == 0 else done.stderr).strip().rpartition("\n")[2]
     goal = "a published version"
@@ -181,7 +183,7 @@ def fill_memory(setup: Setup) -> None:
     held = torch.empty(max(0, free - LEFT_MIB * 2**20), dtype=torch.uint8, device=here)
     runs = RunsInMemory(setup.make_run("accurate"))
     try:
-        text = setup.run(runs, setup.command)
+        text = setup.run(runs, setup.module)
         passed = False
     except TrainingFailed as failure:
         text = f"{failure.title}: {failure}"

@@ -30,7 +30,7 @@ def few_values(most: int, samples: int = 1, side: int = SIDE) -> Samples:
 
 
 def pack_rows(samples: Samples, bits: int, order: str = ">", row_multiple: int = 1) -> list[bytes]:
-    """The bytes of each row. Samples of 12 or of 1 to 7 bits have no gaps between them, high bit first."""
+    """The bytes of each row. Samples of 1 to 7 or 12 bits are packed without gaps, high bit first."""
     rows = samples.reshape(samples.shape[0], -1)
     if bits >= 8 and bits != 12:
         kind = "f" if rows.dtype.kind == "f" else "u"
@@ -109,10 +109,7 @@ def tiff(samples: Samples, bits: int, photometric: int, order: str = "<", **tags
 
 
 def directory(entries: dict[int, tuple[int, ...]], order: str, start: int) -> bytes:
-    """A TIFF directory at offset `start`: values are SHORT, offsets and sizes LONG.
-
-    The values of tags 529 and 532 are pairs: RATIONAL.
-    """
+    """A TIFF directory at offset `start`. The values of tags 529 and 532 are pairs: RATIONAL."""
     head, tail = struct.pack(order + "H", len(entries)), b""
     after = start + 2 + 12 * len(entries) + 4
     for tag, values in sorted(entries.items()):

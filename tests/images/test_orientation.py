@@ -109,9 +109,7 @@ def put_in_tiff(order: str, entries: list[Entry], pointer: int | None) -> bytes:
 
 @pytest.mark.parametrize("pointer", [None, EXIF_IFD, GPS_IFD], ids=["first", "EXIF", "GPS"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIC"])
-def test_the_orientation_is_applied_beside_a_tag_of_any_type_and_count(
-    kind: str, pointer: int | None
-) -> None:
+def test_the_orientation_is_applied_whatever_other_tag_is_present(kind: str, pointer: int | None) -> None:
     plain = put_in_tiff("<", [], None) if kind == "TIFF" else put(kind, exif("<", []))
     expected = decode(plain, SIDE * SIDE * 4)
     if kind in ("PNG", "WEBP", "TIFF"):

@@ -1,4 +1,4 @@
-"""TIFF: each variant is decoded correctly or refused by name, and the limits on strips hold."""
+"""TIFF: each variant is decoded correctly or refused with its name, and the limits on strips hold."""
 
 import struct
 import warnings
@@ -75,8 +75,8 @@ def test_the_coefficients_of_a_ycbcr_tiff_are_used(order: str) -> None:
 
 
 NAMED = {
-    "64-bit float": (tiff(FLOATS.astype(np.float64), 64, 1), "a sample of 64 bits .floating-point"),
-    "half float": (tiff(FLOATS.astype(np.float16), 16, 1), "a sample of 16 bits .floating-point"),
+    "64-bit float": (tiff(FLOATS.astype(np.float64), 64, 1), "1 sample of 64 bits .floating-point"),
+    "half float": (tiff(FLOATS.astype(np.float16), 16, 1), "1 sample of 16 bits .floating-point"),
     "float RGB": (tiff(few_values(9, 3).astype(np.float32), 32, 2), "3 samples of 32 bits .floating-point"),
     "32-bit RGB": (tiff(few_values(9, 3), 32, 2), "3 samples of 32 bits .unsigned"),
     "grey and alpha 16": (tiff(few_values(9, 2), 16, 1, t338=(2,)), "2 samples of 16 bits"),
@@ -92,7 +92,7 @@ NAMED = {
     "JPEG 2000": (tiff(few_values(255, 3), 8, 2, t259=(34712,)), "34712"),
     "WebP in TIFF": (tiff(few_values(255, 3), 8, 2, t259=(50001,)), "50001"),
     "565": (tiff(few_values(9, 3), 8, 2, t258=(5, 6, 5)), "5/6"),
-    "24 bits": (tiff(few_values(255), 8, 1, t258=(24,)), "a sample of 24 bits"),
+    "24 bits": (tiff(few_values(255), 8, 1, t258=(24,)), "1 sample of 24 bits"),
     "complex": (tiff(few_values(9), 32, 1, t339=(6,)), "complex"),
 }
 

@@ -22,7 +22,7 @@ def make_pngs() -> dict[str, bytes]:
         files[f"grey {depth}"] = png(grey, depth, GREY)
         for name, key in {
             "used": int(grey[3, 3]),
-            "not used": most // 2 + (most > 1),  # at depths 1 and 2 every value is used
+            "not used": most // 2 + (most > 1),  # but at depths 1 and 2 all values are used
             "high bits": 0xFF00,
         }.items():
             files[f"grey {depth}, tRNS {name}"] = png(

@@ -38,7 +38,7 @@ def make_watcher(servers: Config, tmp_path: Path) -> Generator[MakeWatcher]:
 
 
 def settle(folder: Path) -> None:
-    """Date the last change of a folder and its files to a minute ago.
+    """Set the time of the last change of a folder and its files to a minute ago.
 
     A watcher then refuses a broken version at once.
     """

@@ -103,15 +103,15 @@ class HoldingRunner:
         """How many more batches may leave each stage."""
         self.changed = threading.Condition()
         self.error: BaseException | None = None
-        self.open()
+        self.release_all()
 
-    def open(self) -> None:
+    def release_all(self) -> None:
         """Let every batch leave every stage at once."""
         self.allowed = dict.fromkeys(STAGES, 1000)
         with self.changed:
             self.changed.notify_all()
 
-    def close(self) -> None:
+    def hold_all(self) -> None:
         """Let no batch leave a stage until `let_one_leave`."""
         self.allowed = dict.fromkeys(STAGES, 0)
 

@@ -15,7 +15,7 @@ from inference.engine import CPU, Answers, Engine
 from inference.errors import ArtifactError
 from tests.inference.artifacts import CLASSES, make_model, make_tensors, make_weights, publish
 
-# Models whose answers are near to, and far from, the answers in the check file.
+# A model whose answers are near those of `check.npz`, and one whose answers are far from them.
 NEAR = make_model(tensors=make_tensors(make_weights() * np.float32(1.02)))
 FAR = make_model(tensors=make_tensors(-make_weights()))
 
@@ -75,7 +75,7 @@ def test_a_damaged_int8_file_falls_back_to_float32_with_a_reason(loader: Loader,
     assert "SHA-256 differs" in served.fallback
 
 
-def test_the_error_of_a_damaged_int8_file_keeps_no_reference_images_in_memory(
+def test_a_damaged_int8_file_leaves_no_reference_images_in_memory(
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = publish(tmp_path, int8=NEAR)

@@ -99,7 +99,7 @@ def test_the_same_id_twice_in_a_message_is_one_prediction(worker: Worker) -> Non
 
 
 @pytest.mark.parametrize("request_ids", [None, "ab", ["a"], {"a": 1}, 7], ids=str)
-def test_request_ids_of_another_shape_are_none(request_ids: Any, worker: Worker) -> None:
+def test_unusable_request_ids_are_read_as_none(request_ids: Any, worker: Worker) -> None:
     worker.deliver([[ID, str(uuid4())]], request_ids=request_ids)
     (group,) = worker.groups
     assert list(group.request_ids.values()) == [None, None]

@@ -11,7 +11,7 @@ from scripts.local.config import find_free_ports
 from tests.inference.test_runner import POISON, ClaimedElsewhere, Rows, build_runner, run
 
 
-def test_a_batch_is_counted_with_its_size_waits_and_outcomes() -> None:
+def test_a_batch_is_counted_with_its_outcomes_its_size_and_the_time_in_the_queue() -> None:
     rows = Rows({uuid4(): bytes(3072), uuid4(): bytes(3072), uuid4(): POISON}, queue_ms=1500)
     runner = build_runner(rows)
     run(runner, list(rows.rows))
@@ -44,7 +44,7 @@ def test_a_prediction_without_an_attempt_left_counts_as_failed() -> None:
     assert read("inference_batch_size_count") == 0
 
 
-def test_metrics_are_served_at_a_given_address_and_name_only_the_latest_model() -> None:
+def test_metrics_are_served_at_the_address_and_have_only_the_latest_model() -> None:
     (port,) = find_free_ports(1)
     metrics = Metrics()
     metrics.model.info({"version": "m0", "device": "cpu"})

@@ -24,7 +24,7 @@ def consumer() -> Generator[Consumer]:
 def runner(consumer: Consumer) -> Generator[HoldingRunner]:
     runner = HoldingRunner()
     yield runner
-    runner.open()
+    runner.release_all()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def ids(*groups: Group) -> list[UUID]:
 
 def fill(runner: HoldingRunner, task: Classify, consumer: Consumer) -> list[Group]:
     """Add four full batches: one is written, one runs, one is read, and the last one waits."""
-    runner.close()
+    runner.hold_all()
     first, second, third, fourth = [add(task, SIZE) for _ in range(4)]
     consumer.tick()
     runner.let_one_leave("read")
@@ -75,12 +75,12 @@ def test_messages_that_arrive_together_share_a_batch(
 def test_messages_that_arrive_while_a_batch_runs_share_the_next_one(
     runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
-    runner.close()
+    runner.hold_all()
     first = add(task)
     consumer.tick()
     second, third = add(task), add(task)
     consumer.tick()
-    runner.open()
+    runner.release_all()
     consumer.finish()
     assert runner.batches == [ids(first), ids(second, third)]
 
@@ -90,7 +90,7 @@ def test_a_batch_is_read_and_another_is_written_while_one_runs(
 ) -> None:
     first, second, third, fourth = fill(runner, task, consumer)
     assert fourth.request.calls == []
-    runner.open()
+    runner.release_all()
     consumer.finish()
     for stage in STAGES:
         assert [id for entered, id in runner.order if entered == stage] == [
@@ -101,14 +101,14 @@ def test_a_batch_is_read_and_another_is_written_while_one_runs(
 def test_a_message_is_acknowledged_only_after_all_its_predictions_are_done(
     runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
-    runner.close()
+    runner.hold_all()
     group = add(task, 2 * SIZE + 1)
     consumer.tick()
     runner.let_one_leave("read")
     runner.let_one_leave("run")
     runner.wait(write=ids(group)[:SIZE])
     assert group.request.calls == ["started"]
-    runner.open()
+    runner.release_all()
     consumer.finish()
     assert [len(batch) for batch in runner.batches] == [SIZE, SIZE, 1]
     assert group.request.calls == ["started", success(2 * SIZE + 1)]
@@ -117,7 +117,7 @@ def test_a_message_is_acknowledged_only_after_all_its_predictions_are_done(
 def test_each_prediction_of_a_redelivered_message_runs_while_no_other_batch_is_in_progress(
     runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
-    runner.close()
+    runner.hold_all()
     first = add(task, SIZE)
     consumer.tick()
     redelivered = add(task, 2, is_redelivered=True)
@@ -129,7 +129,7 @@ def test_each_prediction_of_a_redelivered_message_runs_while_no_other_batch_is_i
     runner.wait(write=ids(first))
     consumer.tick()
     assert consumer.started[1:] == []
-    runner.open()
+    runner.release_all()
     consumer.finish()
     one, two = ids(redelivered)
     assert runner.batches == [ids(first), [one], ids(last), [two]]
@@ -151,7 +151,7 @@ def test_the_messages_of_a_batch_that_raises_are_returned_and_the_next_batch_run
     assert third.request.calls == ["started", success(1)]
 
 
-def test_a_message_is_returned_when_one_of_its_batches_raises_and_the_others_do_not_run(
+def test_a_message_whose_batch_raises_is_returned_and_its_other_predictions_do_not_run(
     runner: HoldingRunner, task: Classify, consumer: Consumer
 ) -> None:
     runner.error = ValueError("unexpected")
@@ -209,7 +209,7 @@ def test_a_worker_that_stops_finishes_the_batch_of_each_stage_and_sends_celery_e
 ) -> None:
     first, second, third, fourth = fill(runner, task, consumer)
     monkeypatch.setattr(state, "should_stop", 0)
-    runner.open()
+    runner.release_all()
     consumer.finish()
     for group in (first, second, third):
         assert group.request.calls == ["started", success(SIZE)]

@@ -100,7 +100,7 @@ async def test_a_worker_without_a_model_waits_and_logs_it_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "active").write_text("v1\n")  # ignored: a version is a folder
-    settle(publish(tmp_path, "v1", format="layers/2"))  # refused at once: its files are old enough
+    settle(publish(tmp_path, "v1", format="layers/2"))  # `settle` makes it look old: refused at once
     watcher = make_watcher()
     for _ in range(3):
         watcher.turn()

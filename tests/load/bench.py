@@ -58,10 +58,12 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--files", type=read_numbers, default=[1, 32], help="in a request; default: 1,32")
     parser.add_argument("--rounds", type=int, default=1, help="how often each load is measured; default: 1")
     parser.add_argument(
-        "--streams", type=int, default=0, metavar="N", help="also with N followers of /api/events"
+        "--streams", type=int, default=0, metavar="N", help="measure N followers of /api/events, too"
     )
-    parser.add_argument("--backlog", type=int, default=0, metavar="N", help="also with a backlog of N images")
-    parser.add_argument("--rows", type=int, default=0, metavar="N", help="also with a history of N rows")
+    parser.add_argument(
+        "--backlog", type=int, default=0, metavar="N", help="measure a backlog of N images, too"
+    )
+    parser.add_argument("--rows", type=int, default=0, metavar="N", help="measure a history of N rows, too")
     parser.add_argument("--quick", action="store_true", help="about one minute, and less certain")
     parser.add_argument(
         "--json", type=Path, default=RESULT, metavar="PATH", help="default: .local/bench/result.json"

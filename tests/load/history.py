@@ -1,4 +1,4 @@
-"""`make bench` with `--rows N`: how long reads of a history of N rows take, and predictions meanwhile."""
+"""`make bench --rows N`: adds N rows to the history, then times reads of it and, meanwhile, predictions."""
 
 import asyncio
 import time
@@ -39,7 +39,8 @@ READS = {
     "search without a hit": {"limit": "50", "q": "not-there"},
     "label": {"limit": "50", "label": "cat"},
 }
-# An INSERT of over 1,000 rows ends all waits for outcomes when the backend reads its event, within 5 s.
+# An INSERT of over 1,000 rows makes one event. Within 5 s the backend reads it and ends all waits for
+# outcomes.
 SETTLE_SECONDS = 6
 READ_SECONDS = 3
 EXPORT_SECONDS = 10
@@ -59,7 +60,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class History:
+class HistoryFigures:
     """The reads, and predictions meanwhile, after `rows` rows were added."""
 
     rows: int
@@ -71,7 +72,7 @@ class History:
     export_prediction_p95_ms: float
 
 
-async def measure_history(system: System, config: Config, rows: int) -> History:
+async def measure_history(system: System, config: Config, rows: int) -> HistoryFigures:
     """Fill the history, then read it in each way while predictions go on."""
     await fill(config, rows)
     async with httpx.AsyncClient(base_url=config.address, timeout=120) as http:
@@ -80,7 +81,7 @@ async def measure_history(system: System, config: Config, rows: int) -> History:
         reads = {name: await measure_read(system, http, query) for name, query in READS.items()}
         async with predicting(system) as meanwhile:
             export = await measure_export(http)
-    return History(
+    return HistoryFigures(
         rows, percentile(alone, 50), reads, export, percentile(meanwhile, 50), percentile(meanwhile, 95)
     )
 
@@ -137,7 +138,7 @@ async def measure_export(http: httpx.AsyncClient) -> float:
 async def predicting(system: System) -> AsyncGenerator[list[float]]:
     """Predictions at a steady rate. After the block the list holds their latencies in ms, sorted."""
     latencies: list[float] = []
-    # An answer is complete here even if its prediction is unfinished.
+    # Clients accept an answer even if its prediction is unfinished.
     uploads = replace(build_uploads(system, "32x32", 1), marker=b'"status":')
     async with clients.running(system.port, uploads, CLIENTS, PREDICTIONS_PER_SECOND) as load:
         yield latencies

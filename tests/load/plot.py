@@ -37,7 +37,7 @@ def draw(result: Result) -> str:
         for line in draw_case(result, case, TOP + place * step, scale)
     ]
     machine = result.machine
-    title = "CPU-milliseconds an image, all parts that serve together: less is better"
+    title = "CPU-milliseconds an image, sum of all parts: less is better"
     size = f'viewBox="0 0 {WIDTH} {height}"'
     return "\n".join(
         [

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from tests.load.backlog import Backlog
-from tests.load.history import History
+from tests.load.history import HistoryFigures
 from tests.load.measure import Case, Measurement
 from tests.load.result import FULL_LOAD, Result, median
 from tests.load.streams import Streams
@@ -76,7 +76,7 @@ def render_streams(found: Streams) -> str:
     return (
         f"\n{found.followers} followers of /api/events, {found.predictions_per_second:.0f} predictions/s: "
         f"commit to arrival p50 {found.delay_p50_ms:.0f} ms, p95 {found.delay_p95_ms:.0f} ms.\n"
-        f"Of {found.outcomes} outcomes a follower missed at most {found.missed}. The backend used "
+        f"A follower missed at most {found.missed} of {found.outcomes} outcomes. The backend used "
         f"{found.backend_us:.0f} µs for each follower and outcome.\n"
         f"A prediction's p50: {found.p50_ms:.1f} ms; without followers {found.alone_p50_ms:.1f} ms."
     )
@@ -90,7 +90,7 @@ def render_backlog(found: Backlog) -> str:
     )
 
 
-def render_history(found: History) -> str:
+def render_history(found: HistoryFigures) -> str:
     rows = [
         [
             name,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tests.load.backlog import Backlog
-from tests.load.history import History
+from tests.load.history import HistoryFigures
 from tests.load.measure import Case, Measurement
 from tests.load.streams import Streams
 
@@ -33,7 +33,7 @@ class Result:
     litserve: dict[Case, list[Measurement]] = field(default_factory=dict[Case, list[Measurement]])
     streams: Streams | None = None
     backlog: Backlog | None = None
-    history: History | None = None
+    history: HistoryFigures | None = None
 
     def ratios(self, case: Case) -> dict[str, float]:
         """This service's medians divided by LitServe's. Latencies only if both have the same load."""

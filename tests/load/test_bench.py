@@ -19,7 +19,7 @@ from scripts.local.config import REPOSITORY, Config, SetupError
 from tests.conftest import ended
 from tests.load import clients, cpu, plot, report
 from tests.load.backlog import Backlog, measure_backlog
-from tests.load.history import History, Read, measure_history
+from tests.load.history import HistoryFigures, Read, measure_history
 from tests.load.measure import Case, Measurement, measure, percentile
 from tests.load.result import Result
 from tests.load.streams import Follower, Streams, measure_streams
@@ -28,7 +28,7 @@ from tests.load.systems import PROGRAMS_OF, find_service, run_litserve
 SINGLE, SEVERAL = Case("32x32", 1, 64), Case("32x32", 32, 4)
 
 
-def test_cpu_time_of_a_group_includes_children_that_have_ended() -> None:
+def test_cpu_time_includes_children_that_have_ended() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     parent = (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); "
@@ -103,7 +103,7 @@ def build_result() -> Result:
         single_p95_ms=80,
     )
     page = Read({"200": 7}, p50_ms=4, slowest_ms=9, prediction_p50_ms=11, prediction_p95_ms=12)
-    result.history = History(
+    result.history = HistoryFigures(
         rows=1300,
         alone_p50_ms=10,
         reads={"page": page},
@@ -120,7 +120,7 @@ def test_ratios_compare_medians_but_only_single_files_have_a_latency_ratio() -> 
     assert result.ratios(SEVERAL) == pytest.approx({"cpu": 1.2 / 3})
 
 
-def test_the_tables_have_a_row_for_each_system_under_each_load_and_for_each_read() -> None:
+def test_each_load_of_a_system_and_each_read_of_the_history_has_a_row() -> None:
     lines = report.render(build_result()).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert ["32x32", "1", "64", "service", "50", "30.0", "60.0", "8.0", "1.50", "0.50", "1.50"] in rows
@@ -141,7 +141,7 @@ def test_the_json_has_every_measurement_and_the_ratios() -> None:
     assert written["history"]["reads"]["page"]["statuses"] == {"200": 7}
 
 
-def test_the_plot_is_well_formed_and_has_a_bar_for_each_group() -> None:
+def test_the_plot_is_well_formed_and_has_a_bar_for_each_part_of_the_service() -> None:
     picture = ElementTree.fromstring(plot.draw(build_result()))
     bars = [bar for bar in picture.iter("{http://www.w3.org/2000/svg}rect") if len(bar)]
     assert [bar.get("class") for bar in bars] == [*PROGRAMS_OF, "litserve"] * 2

@@ -186,13 +186,13 @@ def test_an_archive_of_macos_is_read_without_its_metadata_files(tmp_path: Path) 
     assert assert_read(archive, tmp_path / "cache", "pâquerette", "tulipe").left_out == []
 
 
-def test_the_refusal_of_an_archive_with_two_data_sets_names_both(tmp_path: Path) -> None:
+def test_two_data_sets_in_an_archive_are_refused_and_both_named(tmp_path: Path) -> None:
     names = list_names("a", "b", prefix="one/") + list_names("a", "b", prefix="two/")
     with pytest.raises(DataError, match=r"more than one data set \(one, two\)"):
         data.load(write_tar(tmp_path / "images.tar", names), tmp_path / "cache")
 
 
-def test_all_bytes_outside_ascii_together_are_decoded() -> None:
+def test_a_name_of_all_bytes_outside_ascii_is_decoded() -> None:
     everything = bytes(range(0x80, 0x100))
     assert everything.decode(find_encoding([everything]))
 

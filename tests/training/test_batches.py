@@ -54,7 +54,7 @@ def test_crops_reach_every_place_within_the_shift() -> None:
     assert len(places) == 18
 
 
-def test_labels_are_smoothed_and_the_outliers_after_the_images_have_uniform_targets() -> None:
+def test_labels_are_smoothed_and_outliers_have_uniform_targets() -> None:
     images = np.zeros((100, 32, 32, 3), dtype=np.uint8)
     batches = Batches(make_plan(FAST, images, np.arange(100)), CPU)
     ((views, targets, indices),) = list(batches.epoch(0))

@@ -39,7 +39,7 @@ def load(tree: Path, tmp_path: Path) -> Callable[[], Dataset]:
 
 
 def count_left_out(dataset: Dataset) -> dict[str, int]:
-    return {left_out.reason: left_out.files for left_out in dataset.left_out}
+    return {left_out.reason: left_out.count for left_out in dataset.left_out}
 
 
 @pytest.mark.parametrize(

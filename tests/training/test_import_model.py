@@ -37,7 +37,7 @@ def build_unexportable():
 def build_infinite():
     return nn.Sequential(nn.Upsample(64), squeezenet1_1(num_classes=2), nn.Threshold(INFINITE, INFINITE))
 
-def build_nothing():
+def build_text():
     return "a model"
 """
 
@@ -76,7 +76,7 @@ def test_a_torchvision_network_is_published_and_served_with_nearly_the_same_prob
     ("place", "words"),
     [
         ("mine.py:build_three", r"\(2, 3\).*2 classes"),
-        ("mine.py:build_nothing", "returns a str"),
+        ("mine.py:build_text", "returns a str"),
         ("mine.py:build_infinite", "not finite"),
         ("mine.py:build_unexportable", "cannot be exported to ONNX"),
         ("mine.py:build_nobody", "no function 'build_nobody'"),

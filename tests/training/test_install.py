@@ -50,7 +50,7 @@ def test_packages_are_missing_if_one_of_them_is_not_installed(monkeypatch: pytes
     assert install.is_missing()
 
 
-def test_a_package_that_a_cancel_left_incomplete_is_missing_and_gets_removed(
+def test_an_incomplete_package_counts_as_missing_and_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages = tmp_path / "venv/lib/python3/site-packages"

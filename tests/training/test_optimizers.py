@@ -29,7 +29,7 @@ def test_learning_rates_fall_to_zero_and_the_rate_of_the_whitening_bias_falls_fa
     assert step(50) == [0, 0, 0, 0]
 
 
-def test_a_decay_of_0_copies_the_network_and_a_decay_of_1_moves_the_network_back() -> None:
+def test_lookahead_with_decay_0_keeps_the_network_and_with_decay_1_restores_the_slow_weights() -> None:
     net = torch.nn.Linear(1, 1)
     lookahead = Lookahead(net)
     start = net.weight.item()

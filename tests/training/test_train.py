@@ -60,7 +60,7 @@ def test_the_command_reports_to_a_program_in_json_lines(two_colours: Path, tmp_p
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_command_and_the_card_list_the_files_that_are_left_out(
+def test_files_that_are_left_out_are_listed_by_the_command_and_in_the_card(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = tmp_path / "images"
@@ -76,7 +76,7 @@ def test_the_command_and_the_card_list_the_files_that_are_left_out(
     (artifact,) = [entry for entry in (tmp_path / "models").iterdir() if not entry.name.startswith(".")]
     card_data = read_card(artifact)["data"]
     assert card_data["train_images"] == 199
-    assert [(note["files"], note["examples"][0]) for note in card_data["left_out"]] == [
+    assert [(note["count"], note["examples"][0]) for note in card_data["left_out"]] == [
         (1, "train/reddish/labels.csv"),
         (1, "train/reddish/.ipynb_checkpoints/"),
         (1, "train/greenish/7.png (The file is empty.)"),
@@ -101,7 +101,7 @@ def test_the_same_command_resumes_an_interrupted_run(
     two_colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = command(two_colours, tmp_path, "--epochs", "15")
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores SIGINT
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore SIGINT
     child = subprocess.Popen(
         run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=ONE_THREAD
     )

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 0.5  # the longest time between two checks whether the run was canceled
 NO_WORKER_SECONDS = 10.0  # the longest wait until an inference worker registers the model: perhaps none runs
 SERVE_SECONDS = 30.0  # the longest wait until an inference worker serves it; then the run succeeds anyway
-PARTIAL_SECONDS = 3600.0  # an unpublished folder as old as this was left by a process that was killed
+PARTIAL_SECONDS = 3600.0  # unpublished folders older than this were left by killed processes
 END_SECONDS = 3.0  # for the child to end after it has published
 
 STOPPED_TOO_OFTEN = (
@@ -57,8 +57,9 @@ class Runner:
             try:
                 return self._run_attempt(run)
             finally:
-                self._sweep()
-        except Stopped:  # the database is unreachable; if the run is unfinished, the relay will find its row
+                with suppress(Stopped):
+                    self._sweep()
+        except Stopped:  # the database is unreachable; the relay will find the row
             return HANDED_BACK
 
     def _run_attempt(self, run: Run) -> str:
@@ -153,13 +154,13 @@ class Runner:
                 case {"epoch": dict(epoch)}:
                     self.runs.add_epoch(run, epoch)
                 case {"phase": str(phase)}:
-                    self.runs.describe(run, phase=phase)
+                    self.runs.store_report(run, phase=phase)
                     if phase == "publishing":  # from now on the backend refuses to cancel the run
                         child.allow()
                 case {"note": str(note)}:
                     logger.info("note: %s", note, extra={"training_id": str(run.id)})
                 case {"epochs": int(epochs), "device": str(device)}:
-                    self.runs.describe(run, epochs, device)
+                    self.runs.store_report(run, epochs, device)
                 case _:
                     logger.warning("unknown report: %.200r", message, extra={"training_id": str(run.id)})
 
@@ -197,7 +198,7 @@ class Runner:
                     shutil.rmtree(folder)
         # `make train` keeps checkpoints here, too. Only those of a worker have names that begin with a UUID.
         checkpoints = list(self.checkpoints.glob("*-*-*-*-*.checkpoint*"))
-        # Read last: a run that begins in between has no listed checkpoint.
+        # The rows are read last, so that a new run keeps its checkpoint.
         unfinished = {str(id) for id in self.runs.unfinished()}
         for path in checkpoints:
             if path.name.split(".")[0] not in unfinished:

@@ -34,7 +34,7 @@ SELECT id FROM trainings WHERE id = $1 AND attempt = $2 AND status = 'running'
 """
 
 # Store the number of epochs, the device and the phase that a run reports.
-DESCRIBE = """
+REPORTED = """
 UPDATE trainings SET
     epochs = coalesce($3::integer, epochs), device = coalesce($4, device), phase = coalesce($5, phase)
 WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id
@@ -102,10 +102,10 @@ class Runs:
     def check(self, run: Run) -> None:
         self._execute_for(run, CHECK)
 
-    def describe(
+    def store_report(
         self, run: Run, epochs: int | None = None, device: str | None = None, phase: str | None = None
     ) -> None:
-        self._execute_for(run, DESCRIBE, epochs, device, phase)
+        self._execute_for(run, REPORTED, epochs, device, phase)
 
     def add_epoch(self, run: Run, epoch: Mapping[str, Any]) -> None:
         self._execute_for(run, EPOCH, int(epoch["number"]), *(float(epoch[name]) for name in FIGURES))

@@ -226,8 +226,8 @@ export interface paths {
         put?: never;
         /**
          * Cancel one training
-         * @description Cancels the training immediately; its worker ends it within three seconds. Repeating the request has no
-         *     further effect.
+         * @description Cancels the training immediately; its worker stops the work within three seconds.
+         *     Repeating the request has no further effect.
          */
         post: operations["cancel_training"];
         delete?: never;
@@ -590,7 +590,7 @@ export interface components {
         /**
          * Health
          * @description `ok`: predictions are served, and no part fails. `degraded`: they are served, but a part fails. `down`:
-         *     none are served. Docker, GPUs and a training worker need not exist, but a silent training worker counts.
+         *     none are served. Docker, GPUs and a training worker need not exist. A silent training worker is a failure.
          */
         Health: {
             /**

@@ -15,7 +15,7 @@ export async function catchUp(store: PredictionStore): Promise<void> {
   await readPart(store, "newest", async () => {
     store.receiveNewest(await readPage({ limit: PAGE }));
     for (const id of store.unfinishedIds()) {
-      await removeIfUnknown(store, id, async () => store.receive(await readPrediction(id)));
+      await requestOrRemove(store, id, async () => store.receive(await readPrediction(id)));
     }
   });
 }
@@ -27,7 +27,7 @@ export async function readOlder(store: PredictionStore): Promise<void> {
 
 /** Cancels a prediction that has not ended, or deletes one that has ended. Throws an `ApiProblem`. */
 export async function cancelOrDelete(store: PredictionStore, prediction: Prediction): Promise<void> {
-  await removeIfUnknown(store, prediction.id, async () => {
+  await requestOrRemove(store, prediction.id, async () => {
     if (isTerminal(prediction)) {
       await deletePrediction(prediction);
       store.remove(prediction.id);
@@ -44,7 +44,7 @@ export async function saveFeedback(
   prediction: Prediction,
   label: string | null,
 ): Promise<void> {
-  await removeIfUnknown(store, prediction.id, async () => {
+  await requestOrRemove(store, prediction.id, async () => {
     store.receive(await sendFeedback(prediction, label));
   });
   store.publish();
@@ -61,7 +61,7 @@ async function cancel(prediction: Prediction): Promise<Prediction> {
 }
 
 /** Runs a request. If the service no longer stores the prediction, removes it from `store`. */
-async function removeIfUnknown(
+async function requestOrRemove(
   store: PredictionStore,
   id: string,
   request: () => Promise<void>,

@@ -150,8 +150,8 @@ describe("history", () => {
 });
 
 describe("the history after a break in the stream", () => {
-  /** Shows one more page. Returns true if the history has restarted: the page after the newest is then read. */
-  const showsOlderAfterRestart = (store: PredictionStore) => store.showOlder()?.cursor === "new";
+  /** Whether the history has restarted. Asks for an older page: after a restart, with the newest page's cursor. */
+  const hasRestarted = (store: PredictionStore) => store.showOlder()?.cursor === "new";
 
   /** A store that has read predictions 50 to 27, and whose stream is live. */
   function makeLiveStore() {
@@ -170,7 +170,7 @@ describe("the history after a break in the stream", () => {
     const store = makeLiveStore();
     reconnect(store);
     store.receiveNewest(makePage(73, 50, "new"));
-    expect(showsOlderAfterRestart(store)).toBe(false);
+    expect(hasRestarted(store)).toBe(false);
   });
 
   test("continues if the known page was read before the stream first opened", () => {
@@ -185,7 +185,7 @@ describe("the history after a break in the stream", () => {
     const store = makeLiveStore();
     reconnect(store);
     store.receiveNewest(makePage(75, 52, "new"));
-    expect(showsOlderAfterRestart(store)).toBe(true);
+    expect(hasRestarted(store)).toBe(true);
     expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(52));
   });
 
@@ -194,16 +194,16 @@ describe("the history after a break in the stream", () => {
     store.receive(...makeHistory(60, 51));
     reconnect(store);
     store.receiveNewest(makePage(83, 60, "new"));
-    expect(showsOlderAfterRestart(store)).toBe(false);
+    expect(hasRestarted(store)).toBe(false);
   });
 
-  test("restarts if an upload of this tab is newer than the newest page", () => {
+  test("restarts although a newer upload of this tab is known", () => {
     const store = makeLiveStore();
     store.setConnection("reconnecting");
     store.receive({ ...running, id: makeId(200) });
     store.setConnection("live");
     store.receiveNewest(makePage(199, 176, "new"));
-    expect(showsOlderAfterRestart(store)).toBe(true);
+    expect(hasRestarted(store)).toBe(true);
   });
 
   test("restarts if the stream broke again before the newest page was read", () => {
@@ -212,7 +212,7 @@ describe("the history after a break in the stream", () => {
     store.receive(...makeHistory(210, 200));
     reconnect(store);
     store.receiveNewest(makePage(223, 200, "new"));
-    expect(showsOlderAfterRestart(store)).toBe(true);
+    expect(hasRestarted(store)).toBe(true);
     expect(store.getSnapshot().history.map(({ id }) => id)).not.toContain(makeId(50));
   });
 
@@ -242,7 +242,7 @@ describe("the history after a break in the stream", () => {
     store.receiveNewest({ ...page, results });
     const known = store.getSnapshot().history.map(({ id }) => id);
     expect(known).toEqual([makeId(60), ...results.map(({ id }) => id)].slice(0, PAGE));
-    expect(showsOlderAfterRestart(store)).toBe(true);
+    expect(hasRestarted(store)).toBe(true);
   });
 
   test("after a reload, the newest page replaces even an outcome", () => {

@@ -101,7 +101,7 @@ describe("a hidden page", () => {
     expect(onConnection).toHaveBeenLastCalledWith("live");
   });
 
-  test("keeps its stream open for a short time", () => {
+  test("keeps its stream if it is shown again soon", () => {
     setHiddenAndWait(true, 20_000);
     setHiddenAndWait(false, LONG_MS);
     expect(FakeEventSource.opened.map(({ readyState }) => readyState)).toEqual([1]); // one stream, still open

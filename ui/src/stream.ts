@@ -6,7 +6,7 @@ const REOPEN_MS = 3000;
 export type Connection = "connecting" | "live" | "reconnecting";
 
 type OnConnection = (connection: Connection) => void;
-type OnEvent = Record<string, (data: never) => void>; // each handler declares the type of its event's data
+type EventHandlers = Record<string, (data: never) => void>; // each handler declares the type of its event's data
 
 type Handlers = {
   onPrediction: (prediction: Prediction) => void;
@@ -49,13 +49,13 @@ export function followTraining(
  * The stream is closed when the page has been hidden for 30 seconds: over HTTP/1.1 browsers allow six
  * connections to a host, and all tabs share them.
  */
-function follow(address: string, onEvent: OnEvent, onConnection: OnConnection): () => void {
+function follow(address: string, handlers: EventHandlers, onConnection: OnConnection): () => void {
   let source: EventSource;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const open = () => {
     source = new EventSource(address);
     source.onopen = () => onConnection("live");
-    for (const [name, handle] of Object.entries(onEvent)) {
+    for (const [name, handle] of Object.entries(handlers)) {
       source.addEventListener(name, ({ data }: MessageEvent) => handle(JSON.parse(data) as never));
     }
     source.onerror = () => {

@@ -85,7 +85,7 @@ describe("the store", () => {
       expect(store.getSnapshot().shown).toBe(canceled);
     });
 
-    test("shows a new queued run instead of a run that was received after its end", () => {
+    test("shows a new queued run instead of a run that was already ended when received", () => {
       const store = new TrainingStore();
       store.receive(canceled);
       store.receivePage(store.getRevision(), { results: [canceled], next: null });

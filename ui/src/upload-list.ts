@@ -21,7 +21,7 @@ export class UploadList {
     return this.#uploads;
   }
 
-  /** Adds uploads before the earlier ones, in the order of `files`. */
+  /** Adds uploads at the start of the list, in the order of `files`. */
   add(files: readonly File[]): Upload[] {
     const added = files.map(
       (file): Upload => ({

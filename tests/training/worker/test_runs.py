@@ -15,7 +15,7 @@ from training.worker.runs import FIGURES, Runs
 Update = Callable[[Runs, Run], None]
 UPDATES: dict[str, Update] = {
     "check": lambda runs, run: runs.check(run),
-    "describe": lambda runs, run: runs.describe(run, epochs=7, device="another", phase="reading"),
+    "store_report": lambda runs, run: runs.store_report(run, epochs=7, device="another", phase="reading"),
     "epoch": lambda runs, run: runs.add_epoch(run, {"number": 1} | dict.fromkeys(FIGURES, 1.0)),
     "succeed": lambda runs, run: runs.succeed(run, "2026-01-01-00000000"),
     "fail": lambda runs, run: runs.fail(run, "Training crashed", "It did."),
@@ -81,9 +81,7 @@ async def test_a_check_records_every_five_seconds_that_the_worker_is_alive(
     assert (await services.row(id))["seen_at"] >= claimed_at
 
 
-async def test_a_run_of_another_worker_and_a_canceled_run_are_not_claimed(
-    runs: Runs, services: OtherServices
-) -> None:
+async def test_a_running_run_and_a_canceled_run_are_not_claimed(runs: Runs, services: OtherServices) -> None:
     id, _ = await claim(runs, services)
     assert runs.claim(id) is None
     await services.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")

@@ -113,7 +113,7 @@ test("a busy button keeps the focus and sends one request", async () => {
   expect(document.activeElement).toBe(screen.getByRole("button", { name: "Remove cat.png" }));
 });
 
-test("a prediction that ended just before it was canceled shows its outcome, without a notice", async () => {
+test("a prediction that ended just before the cancel shows its outcome, without a notice", async () => {
   answer = (_, init) =>
     init?.method === "POST"
       ? Response.json({ title: "The prediction has ended", detail: "It succeeded." }, { status: 409 })

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import type { Model } from "../api";
 
-const captions: Record<string, string> = {
+const descriptions: Record<string, string> = {
   "learning-curve": "Learning curve: accuracy after each epoch",
   confusion: "Confusion matrix: true and predicted classes",
   reliability: "Reliability diagram: accuracy at each confidence",
@@ -18,7 +18,7 @@ export function Pictures({ model: { version, pictures } }: { model: Model }) {
       {open && (
         <ul>
           {pictures.map(({ name, url }) => (
-            <Picture key={name} url={url} caption={captions[name] ?? name} version={version} />
+            <Picture key={name} url={url} description={descriptions[name] ?? name} version={version} />
           ))}
         </ul>
       )}
@@ -26,13 +26,13 @@ export function Pictures({ model: { version, pictures } }: { model: Model }) {
   );
 }
 
-function Picture({ url, caption, version }: { url: string; caption: string; version: string }) {
+function Picture({ url, description, version }: { url: string; description: string; version: string }) {
   const [missing, setMissing] = useState(false);
   if (missing) return null;
   return (
     <li>
       <a href={url} title="Open at full size">
-        <img src={url} alt={`${caption} (${version})`} loading="lazy" onError={() => setMissing(true)} />
+        <img src={url} alt={`${description} (${version})`} loading="lazy" onError={() => setMissing(true)} />
       </a>
     </li>
   );

@@ -113,7 +113,7 @@ test("a run whose worker has stopped responding says so", () => {
   screen.getByText(/^The worker stopped responding/);
 });
 
-test("a curve's problem stays when the list is read again, and ends when the curve is read", async () => {
+test("the error of reading a curve stays when the list is read again, and goes when the curve is read", async () => {
   answer = () => Response.json({ title: "Database unavailable", detail: "Try again." }, { status: 503 });
   const { store } = show(failed);
   await screen.findByRole("alert");

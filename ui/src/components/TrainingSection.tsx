@@ -14,7 +14,7 @@ type Props = { store: TrainingStore; onEnd: () => void };
 export function TrainingSection({ store, onEnd }: Props) {
   const { trainings, read, problem, shown, curve, curveProblem, connection } = useStore(store);
   const heading = useRef<HTMLHeadingElement>(null);
-  useShown(store, onEnd);
+  useFollowShown(store, onEnd);
   return (
     <section className="training" aria-labelledby="train-title">
       <SectionTitle id="train-title" title="Train" heading={heading} />
@@ -37,7 +37,7 @@ export function TrainingSection({ store, onEnd }: Props) {
 }
 
 /** Follows the stream of the shown run until it ends; then reads its learning curve once. */
-function useShown(store: TrainingStore, onEnd: () => void): void {
+function useFollowShown(store: TrainingStore, onEnd: () => void): void {
   const { shown } = store.getSnapshot();
   const ended = shown !== null && isTerminal(shown);
   // biome-ignore lint/correctness/useExhaustiveDependencies: only the run's id and its end matter
