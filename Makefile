@@ -8,7 +8,7 @@ BENCH_FLAGS ?=
 # LitServe needs a package that shadows a package of the backend, so the benchmark has its own environment.
 BENCH_VENV := .local/bench/venv
 # make passes DATA through the environment, because a path may contain spaces.
-TRAINING_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
+ALL_TRAIN_FLAGS = --recipe $(RECIPE) $${DATA:+--data "$$DATA"} $(TRAIN_FLAGS)
 # Without these settings glibc returns large blocks of memory to the kernel and allocates them again at every step.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=10000000000 MALLOC_TRIM_THRESHOLD_=10000000000
 
@@ -58,7 +58,7 @@ compose-test: ## Build, start, test, scale and stop a separate system with Docke
 
 train: ## Train and publish a model (DATA=folder or archive; RECIPE=fast, balanced or accurate; TRAIN_FLAGS=--help)
 	@scripts/bootstrap torch
-	@$(KEEP_MEMORY) $(RUN) python -m training.train $(TRAINING_FLAGS)
+	@$(KEEP_MEMORY) $(RUN) python -m training.train $(ALL_TRAIN_FLAGS)
 
 import-model: ## Publish your own torch module (MODULE=file.py:function; DATA as for train)
 	@scripts/bootstrap torch
@@ -66,7 +66,7 @@ import-model: ## Publish your own torch module (MODULE=file.py:function; DATA as
 
 bench-train: ## Train RUNS times, print a table of time and accuracy (RUNS=5; RECIPE, DATA as for train)
 	@scripts/bootstrap torch
-	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(TRAINING_FLAGS)
+	@$(KEEP_MEMORY) $(RUN) python -m training.bench --runs $(RUNS) $(ALL_TRAIN_FLAGS)
 
 gpu-check: ## Check and measure the health report, serving and training on a GPU (DATA as for train; GPU_FLAGS=--help)
 	@scripts/bootstrap torch

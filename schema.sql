@@ -62,7 +62,7 @@ ALTER TABLE predictions SET (
 );
 
 -- The history (newest first) reads the primary key backwards. A time range is a range of ids. The next two indexes
--- are for its filters by label and by status.
+-- are for the filters of the history by label, and by `failed` or `canceled`.
 CREATE INDEX predictions_by_label ON predictions (prediction, id) WHERE prediction IS NOT NULL;
 CREATE INDEX predictions_by_failure ON predictions (status, id) WHERE status IN ('failed', 'canceled');
 -- A repeated upload with the same key makes no second row.
@@ -149,7 +149,7 @@ CREATE TABLE trainings (
     started_at    timestamptz,                          -- when it was first claimed
     seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
-    attempt       smallint NOT NULL DEFAULT 0,          -- number of claims, less those that a stopping worker returned
+    attempt       smallint NOT NULL DEFAULT 0,          -- number of claims, at most 3, less those that a stopping worker returned
 
     CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
     CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),

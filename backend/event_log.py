@@ -11,11 +11,11 @@ MAX_MISSED = 1000  # a stream starts with at most this many missed or unfinished
 
 # At most `most` predictions with events later than `after`, ordered by the latest event of each. `kept` is
 # true if the event `after`, or an event up to five seconds older, is still stored: then no later event is
-# missing. (Numbers are times in microseconds. A crash of PostgreSQL can undo the event `after`, because
-# commits of claims do not wait for the disk.) If `kept` is false, no prediction is returned. There is always
-# a row; its `number` is null if no prediction is returned. `id` is null for a removed prediction. A row with
-# a number but without `prediction_id` tells readers to reload. The upper bound of `number`, the largest
-# bigint, excludes nothing. With it PostgreSQL expects few events and uses the index.
+# missing. (Numbers are times in microseconds. An older event is enough: a crash of PostgreSQL can undo the
+# event `after`, because commits of claims do not wait for the disk.) If `kept` is false, no prediction is
+# returned. There is always a row; its `number` is null if no prediction is returned. `id` is null for a
+# removed prediction. A row with a number but without `prediction_id` tells readers to reload. The upper bound
+# of `number`, the largest bigint, excludes nothing. With it PostgreSQL expects few events and uses the index.
 READ_AFTER = f"""
 SELECT state.latest, state.kept, event.number, event.prediction_id, {COLUMNS}
 FROM (SELECT (SELECT max(number) FROM events) AS latest,
@@ -45,7 +45,7 @@ LEFT JOIN (
 ORDER BY event.number NULLS FIRST, unfinished.id
 """
 
-# Remove all events except the newest `most`.
+# Keep the newest `most` events, remove the others.
 TRIM = """
 DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC OFFSET :most LIMIT 1)
 """
@@ -79,5 +79,5 @@ class EventLog:
         return Reading(rows[0].latest or 0, kept=True, rows=[row for row in rows if row.id is not None])
 
     async def trim(self, most: int) -> None:
-        """Remove all events except the newest `most`."""
+        """Keep the newest `most` events, remove the others."""
         await self._pool.fetch(TRIM, {"most": most})

@@ -2,8 +2,8 @@
 
 schema.sql records every change as an event, except the removals of retention. Events are numbered in commit
 order: a transaction that sees a number sees all lower numbers. One connection LISTENs. A notification only
-says "read again". Each query then reads a page of the events after the last one that was read, with the rows
-of their predictions. A missed notification delays events by a few seconds, but loses none.
+says "read again". The loop `_read` then queries the events after the last one that was read, page by page,
+with the rows of their predictions. A missed notification delays events by a few seconds, but loses none.
 
 Each stream receives every event of its predictions exactly once, with one exception: if one query finds
 several events of a prediction, only the latest is sent. A request that waits receives only outcomes and
@@ -49,7 +49,7 @@ SENT_TOGETHER = 4
 COLLECT_SECONDS = 10e-6
 
 
-class EventDispatcher:
+class EventFeed:
     """Reads events and passes them to their readers. It also wakes the streams of trainings."""
 
     def __init__(self, log: EventLog, database_url: str) -> None:
@@ -68,8 +68,7 @@ class EventDispatcher:
         self._send, self._sent = asyncio.Event(), asyncio.Event()
         self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        # Ends the loops that read events even if a library turns their cancellation into an error or a
-        # result.
+        # Ends `_read` and `_keep_alive_and_trim` even if a library turns their cancellation into an error.
         self._closed = False
 
     def start(self) -> None:
@@ -145,7 +144,7 @@ class EventDispatcher:
             if len(found.rows) == PAGE:  # there may be more events
                 self._read_up_to = found.rows[-1].number
                 self._wake.set()
-                if self._unsent:  # or more pages could fill a stream's queue before it is woken
+                if self._unsent:  # more pages could fill the queue of a stream, which would then end
                     await self._sent.wait()
                 return
         elif self.streams or self.awaited:  # a reader registered during the read

@@ -10,7 +10,7 @@ from backend.broker import Broker
 from backend.containers import Containers
 from backend.database import PING, Pool
 from backend.errors import DatabaseAway, Unavailable
-from backend.events import EventDispatcher
+from backend.events import EventFeed
 from backend.gpus import Gpus
 from backend.messages import BULK, INFERENCE
 from backend.relay import Relay
@@ -96,7 +96,7 @@ class Checks:
         workers: Workers,
         containers: Containers,
         gpus: Gpus,
-        events: EventDispatcher,
+        events: EventFeed,
         relay: Relay,
     ) -> None:
         self._workers = workers

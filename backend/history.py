@@ -124,5 +124,5 @@ def decode_cursor(cursor: str) -> tuple[str, UUID]:
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """An id below those of all rows of this millisecond, and above those of earlier ones."""
+    """An id below all ids of this millisecond, and above all ids of earlier milliseconds."""
     return UUID(int=max(0, round(moment.timestamp() * 1000)) << 80)

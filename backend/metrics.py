@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from backend.database import Pool
-from backend.events import EventDispatcher
+from backend.events import EventFeed
 from backend.relay import Relay
 from backend.schemas.health import Gpu
 from backend.uploads import UploadReader
@@ -16,7 +16,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # `
 class Metrics:
     """Counters that the backend increments, figures of GPUs, and gauges that read other objects."""
 
-    def __init__(self, pool: Pool, relay: Relay, events: EventDispatcher, uploads: UploadReader) -> None:
+    def __init__(self, pool: Pool, relay: Relay, events: EventFeed, uploads: UploadReader) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._requests = Counter(
@@ -32,7 +32,7 @@ class Metrics:
         self.accepted = Counter("backend_images_accepted", "Images stored.", registry=registry)
         self.refused = Counter(
             "backend_refusals",
-            "Refused files, and uploads that were refused as a whole, by the title of the error.",
+            "Refused files, and uploads refused for a reason other than their files, by the error's title.",
             ["reason"],
             registry=registry,
         )

@@ -41,7 +41,7 @@ def describe_stream(description: str) -> dict[str, Any]:
 
 
 def add_problem(app: FastAPI) -> None:
-    """Add the schema `Problem`. FastAPI itself would declare it as application/json."""
+    """Add the schema `Problem`. FastAPI itself would declare it as application/json, not problem+json."""
     describe = app.openapi
 
     def describe_with_problem() -> dict[str, Any]:

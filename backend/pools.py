@@ -23,7 +23,7 @@ QUERY_CANCELED = "57014"  # SQLSTATE of a statement that timed out
 class ExpensivePool(Pool):
     """Runs statements that may take long. They wait for a free connection and have a timeout.
 
-    `fetch` raises TOO_MANY_SEARCHES if no connection is free in time, and SEARCH_TOO_LONG after the timeout.
+    `fetch` also raises TOO_MANY_SEARCHES if no connection is free in time, SEARCH_TOO_LONG at the timeout.
     """
 
     async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:

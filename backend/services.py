@@ -11,7 +11,7 @@ from backend.containers import Containers
 from backend.database import DirectConnection
 from backend.decoders import Decoders
 from backend.event_log import EventLog
-from backend.events import EventDispatcher
+from backend.events import EventFeed
 from backend.gpus import Gpus
 from backend.health import Checks
 from backend.history import History
@@ -49,7 +49,7 @@ class Services:
         self.event_log = EventLog(pools.main)
         self.broker = Broker(settings.broker_url.get_secret_value(), workers.receive)
         self.relay = Relay(self.predictions, self.trainings, self.broker)
-        self.events = EventDispatcher(EventLog(self._event_connection), database_url)
+        self.events = EventFeed(EventLog(self._event_connection), database_url)
         self.metrics = Metrics(pools.main, self.relay, self.events, self.uploads)
         self.submissions = Submissions(
             pools.main, self.predictions, self.relay, self.events, self.metrics, settings.max_unfinished

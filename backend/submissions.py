@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backend import logs
 from backend.database import Pool
 from backend.errors import FileRefused, Refusal, ServiceError
-from backend.events import EventDispatcher, wait_for
+from backend.events import EventFeed, wait_for
 from backend.idempotency import insert_once
 from backend.messages import BULK, INFERENCE
 from backend.metrics import Metrics
@@ -28,7 +28,7 @@ class Submissions:
     pool: Pool
     predictions: Predictions
     relay: Relay
-    events: EventDispatcher
+    events: EventFeed
     metrics: Metrics
     max_unfinished: int
 

@@ -48,7 +48,7 @@ class Jpeg:
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The JPEG's first image. A large one is decoded at a fraction of its size."""
+    """The JPEG's first image, decoded at a fraction of its size if both sides have 128 pixels."""
     jpeg = _walk(data, max_pixels)
     image = _open(jpeg) if jpeg.ended else _read_cut(jpeg)
     return Picture(image, jpeg.orientation or UPRIGHT)
@@ -56,7 +56,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 def _open(jpeg: Jpeg, end: bytes = b"\xff\xd9") -> ImageFile.ImageFile:
     image = Image.open(BytesIO(b"".join((*jpeg.parts, end))), formats=("JPEG",))
-    image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # at 1/2, 1/4 or 1/8
+    image.draft("RGB", (2 * INPUT_SIZE, 2 * INPUT_SIZE))  # decodes at 1/2, 1/4 or 1/8 if possible
     return image
 
 
@@ -176,8 +176,8 @@ def _find_other(image: Image.Image, colour: tuple[int, ...]) -> tuple[int, int, 
 def _coefficients(jpeg: Jpeg) -> dict[int, set[int]]:
     """For each component that has a scan, which of its 64 coefficients the file holds.
 
-    A later scan of a progressive image may refine a coefficient. The image can be shown without that. A scan
-    that is cut short adds no coefficients.
+    A coefficient counts after its first complete scan; later scans only refine it. A scan that is cut short
+    adds no coefficients.
     """
     there: dict[int, set[int]] = {}
     for number, scan in enumerate(jpeg.scans):

@@ -11,8 +11,8 @@ from images.errors import TooManyPixels
 class Picture:
     """An opened image. Its pixels are not always decoded yet.
 
-    `orientation` is EXIF's, 1 to 8. For grey images of more than 8 bits, `white` is the value of white; if
-    None, the lowest value is black, the highest white. If `inverted`, black and white are swapped.
+    `orientation` is EXIF's, 1 to 8. The other fields are for grey images of more than 8 bits: `white` is the
+    value of white; if None, the lowest value is black, the highest white. `inverted` swaps black and white.
     """
 
     image: Image.Image

@@ -102,7 +102,7 @@ def _check_blocks(directory: Directory, data: bytes, max_pixels: int) -> Directo
 
 
 def _check_work(places: tuple[int, ...], sizes: tuple[int, ...], data: bytes, compression: int) -> None:
-    """Refuse compressed blocks that overlap too much: their sizes add up to more than twice the file's size.
+    """Refuse compressed blocks that overlap too much: their sizes add up to over twice the file's size.
 
     Also refuses compressed blocks of unknown size, and blocks whose JPEG has too many scans.
     """

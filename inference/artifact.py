@@ -161,7 +161,7 @@ def _open(path: Path | str, flags: int, what: str, directory: int | None = None)
     except OSError as error:
         if error.errno in TRANSIENT:
             raise
-        links = {errno.ELOOP: "is a link, which is not followed", errno.ENOTDIR: "is a link or no folder"}
+        links = {errno.ELOOP: "is a link", errno.ENOTDIR: "is a link or no folder"}  # links are not followed
         reason = links.get(error.errno or 0, f"cannot be read: {error.strerror}")
         raise ArtifactError(f"{what} {reason}") from error
 

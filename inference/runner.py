@@ -49,7 +49,7 @@ class BatchRunner:
         self.metrics.model.info({"version": classifier.version, "device": classifier.device_name})
 
     def describe(self) -> dict[str, Any]:
-        """The fields of a heartbeat that describe the model and its work."""
+        """For heartbeats: the model, its device, and how many predictions the worker has finished."""
         classifier = self.classifier
         return {
             "model": classifier.version,

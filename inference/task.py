@@ -31,7 +31,7 @@ predictions run one by one."""
 
 
 def count_prefetches(max_batch_size: int) -> dict[str, int]:
-    """The messages that a worker holds, by queue. Interactive: enough for `STAGES + 1` full batches."""
+    """The messages that a worker holds, by queue. Interactive: a full batch in each stage, and the next."""
     return {messages.INTERACTIVE: (STAGES + 1) * max_batch_size, messages.BULK: BULK_PREFETCH}
 
 
@@ -52,7 +52,7 @@ class Classify(WorkerTask):
         """Batches run since the worker started."""
         self._stages = [Lock() for _ in range(STAGES)]
         self._latest_is_redelivered = False
-        """Then no other batch may start until the latest one has ended."""
+        """If true, no other batch may start until the latest one has ended."""
 
     def connect(self, consumer: Any) -> None:
         super().connect(consumer)

@@ -21,7 +21,7 @@ CODE_PAGES = (
     "cp437", "cp850", "cp852", "cp866", "cp857", "cp737", "cp720", "cp874", "gb18030", "cp932", "cp949",
     "big5hkscs", "cp1251", "cp1252",
 )  # fmt: skip
-# A match contains no slash. It reaches from the first byte outside ASCII to one byte after the last (in cp932
+# A match lies in one part of a path, from its first byte outside ASCII to one byte after the last (in cp932
 # a letter can end with an ASCII byte), and includes the ASCII letters before and after.
 FOREIGN = re.compile(rb"[A-Za-z]*[\x80-\xff](?:[^/]*[\x80-\xff])?[^/]?[A-Za-z]*")
 SAMPLE = 20_000  # characters that are examined; more did not change any decision

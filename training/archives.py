@@ -86,7 +86,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             stored = [archive_names.read_name(entry) for entry in entries]
             for entry, name in zip(entries, _decode_names(archive, stored), strict=True):
                 entry.filename = name
-            zipped.extractall(folder, entries)  # noqa: S202 - zipfile keeps names inside, writes no links
+            zipped.extractall(folder, entries)  # noqa: S202 - zipfile writes only in `folder`, and no links
     else:
         raise DataError(f"{archive} is neither a folder nor a whole .tar or .zip archive. Create it again.")
 

@@ -20,7 +20,7 @@ from training.recipe import BATCH_SIZE, LABEL_SMOOTHING, MEAN, OUTLIERS, SMALL_B
 class Batches:
     """The batches of each epoch. The device holds all images as uint8, padded by reflection.
 
-    The crops depend only on the seed and on the epoch's number, so a resumed run sees the same ones.
+    Order, crops and mirroring depend only on the seed and the epoch's number: a resumed run sees the same.
     """
 
     def __init__(self, plan: TrainingPlan, device: torch.device) -> None:

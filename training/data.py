@@ -84,7 +84,7 @@ def load(source: Path | None, cache: Path, name: str | None = None) -> Dataset:
 
 
 def _find_root(folder: Path) -> Path:
-    """The nearest folder that holds train/, else `folder`. Raises DataError if two are equally near."""
+    """The nearest folder in `folder` with train/, else `folder`. Raises DataError if two are equally near."""
     for depth in range(DEPTH + 1):
         places = [path.parent for path in folder.glob("*/" * depth + "train") if path.is_dir()]
         found = [place for place in places if not any(map(is_system, place.relative_to(folder).parts))]

@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 BATCH_SIZE = 500  # images
 BINS = 15  # of confidence
 UPLOAD_SIDE, UPLOAD_QUALITY = 480, 60  # pixels; quality of the JPEG
-COST_ROUNDS, COST_IMAGES = 3, 32  # the fastest round counts; a round has this many images, or one batch
+COST_ROUNDS, COST_IMAGES = 3, 32  # the fastest round is used; 32 images a round, or one batch of 64
 FAMILIAR_SHARE = 0.98  # the share of the held-out images whose energy is at most the threshold
 
 

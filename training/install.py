@@ -38,7 +38,7 @@ def main() -> int:
 def is_missing() -> bool:
     """Whether a needed package is missing, or the installer was killed while it wrote a package.
 
-    uv writes a package's file `INSTALLER` last. `scripts/bootstrap` repairs packages without it.
+    uv writes a package's file `INSTALLER` near the end. `scripts/bootstrap` repairs packages without it.
     """
     is_incomplete = any(found.read_text("INSTALLER") is None for found in distributions())
     return is_incomplete or not all(any(distributions(name=name)) for name in NEEDED)

@@ -77,7 +77,7 @@ class Optimizers:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose update is replaced by a nearly semi-orthogonal matrix.
 
-    The filters of a convolution keep a fixed norm, so the learning rate alone sets the angle of a step.
+    The filters of a convolution keep a fixed norm, so only the learning rate sets how far a step turns them.
     Source: Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024).
     """
 

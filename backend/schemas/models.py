@@ -32,7 +32,7 @@ class Model(BaseModel):
     training: dict[str, Any] | None = Field(
         description="How the model was trained, from its card, without the curve."
     )
-    data: dict[str, Any] | None = Field(description="Name and counts of the images, from its card.")
+    data: dict[str, Any] | None = Field(description="The data set: name, counts, what was left out, hashes.")
     pictures: list[Picture]
     urls: ModelUrls
 

@@ -61,7 +61,7 @@ class Config:
 
 
 def prepare(state: Path, http_port: int) -> Config:
-    """Create the state folder and missing secrets; choose new PORTS if one is taken. Raises SetupError."""
+    """Create the state folder and missing secrets; choose PORTS anew if one is taken. Raises SetupError."""
     for path in (state, REPOSITORY):
         if not re.fullmatch(r"[\w./+@,=:~-]+", str(path)):
             raise SetupError(

@@ -69,7 +69,7 @@ class Reader:
         await eventually(called, ANSWER_SECONDS)
 
     async def read(self, count: int = 1, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
-        """Ask `count` times at once; returns the GPUs, why there are none, or None at the deadline."""
+        """Ask `count` times at once; lists the answers: GPUs, why there are none, or None at the deadline."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(f"{count} {deadline_seconds}\n".encode())
         async with asyncio.timeout(ANSWER_SECONDS + deadline_seconds):

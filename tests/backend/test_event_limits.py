@@ -47,7 +47,8 @@ async def test_a_reader_that_missed_more_receives_reload_and_the_unfinished_pred
     assert {event.event for event in events} == {"prediction"}
     highest = await database.fetch("SELECT id FROM predictions ORDER BY id DESC LIMIT $1", MAX_MISSED)
     assert set(ids(events)) == {str(row["id"]) for row in highest}
-    # If unfinished predictions follow `reload`, a reader that reconnects with its id receives `reload` again.
+    # If unfinished predictions follow `reload`, a reader that reconnects with the id of `reload` gets it
+    # again.
     (again,) = await api.follow("/api/events", 1, **{"Last-Event-ID": reload.id})
     assert again.event == "reload"
     last = (await api.upload(cat)).json()["id"]

@@ -67,7 +67,7 @@ async def test_the_stream_of_all_predictions_sends_each_removal_once(api: Api, c
     await reader.until(3)
     removal = reader.events[2]
     assert (removal.event, json.loads(removal.data)) == ("deleted", {"id": gone["id"]})
-    # A reader that resumes after the first event gets two events, after the second only the removal.
+    # After the first event come the other prediction and the removal; after the second, only the removal.
     for place, event in enumerate(reader.events[:2]):
         (missed, *_) = await api.follow("/api/events", 2 - place, **{"Last-Event-ID": event.id})
         assert place == 0 or missed.event == "deleted"

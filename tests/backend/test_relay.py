@@ -134,7 +134,7 @@ async def test_thousands_of_lost_rows_are_published_again_in_groups_to_their_que
 async def test_the_number_of_unfinished_predictions_is_exact_when_small_and_estimated_when_large(
     api: Api, database: asyncpg.Connection
 ) -> None:
-    """The estimate counts ids whose last byte is below 32: exactly an eighth of these ids."""
+    """The ids are consecutive, so exactly an eighth ends in a byte below 32: the estimate is exact."""
     insert = """INSERT INTO predictions (id, filename, "timestamp", pixels)
         SELECT lpad(to_hex(n), 32, '0')::uuid, 'x', now(), decode(repeat('00', 3072), 'hex')
         FROM generate_series($1::integer, $2 - 1) AS n"""
@@ -177,7 +177,7 @@ async def test_a_training_with_a_silent_worker_has_lost_its_message(
     assert await api.services.trainings.find_lost(queue_is_empty=True) == []
 
 
-async def test_a_training_that_its_worker_handed_back_is_lost_for_a_minute_even_if_others_wait(
+async def test_a_training_that_its_worker_handed_back_counts_as_lost_for_a_minute_even_if_others_wait(
     api: Api, database: asyncpg.Connection
 ) -> None:
     id = UUID((await start(api))["id"])

@@ -7,7 +7,7 @@ from typing import Any
 from scripts.local.config import Config
 from tests.chaos.fake_backend import BATCH, BLACK_IMAGE, BULK, Backend
 from tests.chaos.fake_classifier import KILLS, RAISES
-from tests.chaos.worker_process import run_fake_worker, stop
+from tests.chaos.worker_process import run_worker_with_fake_classifier, stop
 from tests.conftest import eventually
 
 
@@ -17,7 +17,7 @@ async def test_each_prediction_of_a_group_has_its_own_outcome(
     images = [BLACK_IMAGE] * BATCH
     images[10] = RAISES
     ids = await backend.upload(*images, queue=BULK)
-    with run_fake_worker(servers, log) as worker:
+    with run_worker_with_fake_classifier(servers, log) as worker:
         await eventually(backend.all_have_ended, 60)
         rows = await backend.rows()
         assert rows[ids[10]]["error_title"] == "Classification failed"
@@ -36,7 +36,7 @@ async def test_an_image_that_kills_the_worker_fails_alone_after_three_attempts(
     (bystander,) = await backend.upload(BLACK_IMAGE)
     ends = 0
     while not await backend.all_have_ended():
-        with run_fake_worker(servers, log) as worker:
+        with run_worker_with_fake_classifier(servers, log) as worker:
 
             async def is_over(worker: subprocess.Popen[bytes] = worker) -> bool:
                 return worker.poll() is not None or await backend.all_have_ended()
@@ -62,7 +62,7 @@ async def test_a_cancel_of_one_prediction_of_a_running_group_changes_no_other_pr
     servers: Config, backend: Backend, log: Path
 ) -> None:
     ids = await backend.upload(*[BLACK_IMAGE] * 3)
-    with run_fake_worker(servers, log, seconds=1):
+    with run_worker_with_fake_classifier(servers, log, seconds=1):
 
         async def is_read() -> Any:  # the worker's latest statement is READ of inference/predictions.py
             return await backend.database.fetchval(
@@ -83,7 +83,10 @@ async def test_outcomes_are_written_once_although_their_message_was_published_th
     servers: Config, backend: Backend, log: Path
 ) -> None:
     ids = await backend.store(*[BLACK_IMAGE] * BATCH)
-    with run_fake_worker(servers, log) as first, run_fake_worker(servers, log) as second:
+    with (
+        run_worker_with_fake_classifier(servers, log) as first,
+        run_worker_with_fake_classifier(servers, log) as second,
+    ):
 
         async def are_ready() -> bool:
             return log.read_text().count("worker ready") == 2  # noqa: ASYNC240
@@ -106,7 +109,7 @@ async def test_a_message_larger_than_a_batch_runs_in_several_batches(
     servers: Config, backend: Backend, log: Path
 ) -> None:
     await backend.upload(*[BLACK_IMAGE] * 1000, queue=BULK)
-    with run_fake_worker(servers, log) as worker:
+    with run_worker_with_fake_classifier(servers, log) as worker:
         await eventually(backend.all_have_ended, 60)
         await stop(worker)
     rows = await backend.rows()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.local.config import Config
 from tests.chaos.fake_backend import BATCH, BLACK_IMAGE, BULK, Backend
-from tests.chaos.worker_process import run_fake_worker, stop
+from tests.chaos.worker_process import run_worker_with_fake_classifier, stop
 from tests.conftest import eventually, worker_locked_out
 
 
@@ -18,7 +18,7 @@ async def test_a_stopped_worker_finishes_the_batch_of_each_stage_and_returns_the
     count = 30
     for _ in range(count):
         await backend.upload(*[BLACK_IMAGE] * BATCH, queue=BULK)
-    with run_fake_worker(servers, log, seconds=0.1) as worker:
+    with run_worker_with_fake_classifier(servers, log, seconds=0.1) as worker:
 
         async def is_at_work() -> bool:
             return await backend.count("completed_at IS NOT NULL") > 3 * BATCH
@@ -37,7 +37,7 @@ async def test_a_stopped_worker_finishes_the_batch_of_each_stage_and_returns_the
         return await backend.waiting_messages() == left
 
     await eventually(are_back)
-    with run_fake_worker(servers, log, seconds=0) as worker:
+    with run_worker_with_fake_classifier(servers, log, seconds=0) as worker:
         await eventually(backend.all_have_ended, 60)
         await stop(worker)
     assert await backend.waiting_messages() == 0
@@ -49,7 +49,7 @@ async def test_a_worker_with_a_batch_in_each_stage_waits_for_the_database(
 ) -> None:
     for _ in range(20):
         await backend.upload(*[BLACK_IMAGE] * BATCH, queue=BULK)
-    with run_fake_worker(servers, log, seconds=0.1) as worker:  # 2 s for all 20 batches
+    with run_worker_with_fake_classifier(servers, log, seconds=0.1) as worker:  # 2 s for all 20 batches
 
         async def has_logged_it() -> bool:
             return "the database is unreachable" in log.read_text()  # noqa: ASYNC240
@@ -70,7 +70,7 @@ async def test_a_worker_that_stops_without_the_database_returns_its_messages(
     count = 20
     for _ in range(count):
         await backend.upload(*[BLACK_IMAGE] * BATCH, queue=BULK)
-    with run_fake_worker(servers, log, seconds=0.1) as worker:  # 2 s for all 20 batches
+    with run_worker_with_fake_classifier(servers, log, seconds=0.1) as worker:  # 2 s for all 20 batches
         await eventually(backend.has_an_outcome, 60)
         async with worker_locked_out(backend.database):
             await stop(worker)
@@ -81,7 +81,7 @@ async def test_a_worker_that_stops_without_the_database_returns_its_messages(
         return await backend.waiting_messages() >= left // BATCH
 
     await eventually(are_back)
-    with run_fake_worker(servers, log, seconds=0):
+    with run_worker_with_fake_classifier(servers, log, seconds=0):
         await eventually(backend.all_have_ended, 60)
     rows = (await backend.rows()).values()
     assert {row["status"] for row in rows} == {"succeeded"}

@@ -257,7 +257,7 @@ async def test_a_worker_that_lost_the_database_swaps_when_the_database_is_back(
             assert not await is_served(database, SECOND)
         await wait_until_served(database, SECOND)
         await flow
-        await publish()  # on a slow machine the uploads of `flow` may have ended before the swap
+        await publish()  # on a slow machine the predictions of `flow` may have ended before the swap
         await eventually(partial(all_have_ended, database), 60)
         assert await count(database, "status = 'succeeded'") == 6 * IMAGES_A_SECOND + 1
         models = await database.fetch("SELECT DISTINCT model FROM predictions")

@@ -28,7 +28,7 @@ def run(servers: Config, app: str, log: Path, **settings: str) -> Generator[subp
             process.wait()
 
 
-def run_fake_worker(
+def run_worker_with_fake_classifier(
     servers: Config, log: Path, seconds: float = 0.02
 ) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """A worker whose fake classifier sleeps `seconds` for each batch."""

@@ -148,7 +148,7 @@ async def test_rabbitmq_s_queue_page_works_under_its_path_prefix(running: Compos
         await page.goto("/rabbitmq/#/queues/cifar/inference")
         await expect(page.locator("#main h1")).to_contain_text("inference", timeout=20_000)
         await page.goto("about:blank")  # this ends RabbitMQ's scripts
-        # RabbitMQ's scripts may fail on an empty graph. So only violations of the page's CSP count.
+        # RabbitMQ's scripts may fail on an empty graph. So only violations of the page's CSP are failures.
         complaints[:] = [complaint for complaint in complaints if " forbids " in complaint]
 
 

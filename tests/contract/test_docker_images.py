@@ -10,7 +10,7 @@ LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())
 
 
 def closure(service: str) -> set[str]:
-    """All packages that a service needs, but not ONNX Runtime: pyproject.toml has it in groups."""
+    """All packages that a service needs, except ONNX Runtime: the root's dependency groups have it."""
     needs: dict[str, set[str]] = {}
     for package in LOCK["package"]:
         dependencies = package.get("dependencies", []) + [
@@ -28,7 +28,7 @@ def closure(service: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("member", "needed", "forbidden"),
+    ("service", "needed", "forbidden"),
     [
         ("backend", {"fastapi", "aio-pika", "asyncpg", "pillow"}, {"torch", "celery", "kombu", "numpy"}),
         (
@@ -44,9 +44,9 @@ def closure(service: str) -> set[str]:
     ],
 )
 def test_a_docker_image_holds_what_its_service_needs_and_nothing_forbidden(
-    member: str, needed: set[str], forbidden: set[str]
+    service: str, needed: set[str], forbidden: set[str]
 ) -> None:
-    packages = closure(member)
+    packages = closure(service)
     assert needed <= packages
     assert not forbidden & packages
 

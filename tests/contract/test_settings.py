@@ -47,7 +47,7 @@ def service_block(service: str) -> str:
 
 
 @pytest.mark.parametrize(("service", "name"), sorted(FIELDS))
-def test_a_setting_is_documented_and_its_default_is_the_same_everywhere(service: str, name: str) -> None:
+def test_a_setting_is_passed_by_compose_and_documented_with_the_same_default(service: str, name: str) -> None:
     variable = name.upper()
     assert (name if name in SECRETS else f"{variable}:") in service_block(service)
     assert f"`{variable}`" in (REPOSITORY / "docs/settings.md").read_text()

@@ -148,7 +148,7 @@ async def test_a_documented_proxy_passes_events_on_without_delay(
                     break
 
 
-async def test_behind_a_documented_proxy_other_sites_and_other_host_names_are_refused(
+async def test_behind_a_documented_proxy_other_sites_change_nothing_and_other_host_names_are_refused(
     public: tuple[str, Config], certificate: tuple[Path, Path]
 ) -> None:
     address, _ = public

@@ -1,4 +1,4 @@
-"""Compares the recipes with Keller Jordan's airbench (not in this repository), on the same GPU.
+"""Compares the recipes with the scripts of airbench (not in this repository), on the same GPU.
 
 airbench also trains on the images that the recipes hold out. `run` executes a copy of a script with fewer
 trainings. Only the last `runs` trainings count: the first ones compile. The seconds are those of training and

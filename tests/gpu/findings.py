@@ -16,7 +16,7 @@ class Finding:
     what: str
     outcome: Outcome
     text: str
-    """The figures in words, with the goal if they miss it; for a skipped check, the reason."""
+    """The figures in words, with the goal if they miss it; or why a check was skipped or a part failed."""
     values: dict[str, Any] = field(default_factory=dict[str, Any])
     """The figures as numbers, for the JSON file."""
 

@@ -45,7 +45,7 @@ def parse(parts: list[str], arguments: list[str] | None = None) -> Options:
         "--images",
         type=Path,
         help="test images: the .npz file of `python -m tests.gpu.image_file` "
-        "[serving: those of --data; worker_loop: the reference images of --model]",
+        "[those of --data; in worker_loop, or with --tiny: the reference images of --model]",
     )
     add("--data", type=Path, help="a folder, .tar or .zip with train/ and test/ [CIFAR-10]")
     add("--cache", type=Path, default=Path(".local/data"), help="where data is unpacked [.local/data]")

@@ -1,8 +1,8 @@
 """The part `serving` of `make gpu-check`: the answers and the speed of a version on the GPU.
 
 The variant "as served" is what an inference worker does on a GPU. The others turn TF32 off, compute in
-float16, search cuDNN's algorithms in another way or use CUDA graphs. Times include the copies to the device
-and back.
+float16, let cuDNN choose its algorithms by heuristics or use CUDA graphs. Times include the copies to the
+device and back.
 """
 
 import statistics

@@ -53,8 +53,8 @@ class Setup:
         write_two_colours(self.data, train, test)
         self.epochs = TINY_EPOCHS if tiny else EPOCHS
         self.cancel_seconds = TINY_CANCEL_SECONDS if tiny else CANCEL_SECONDS
-        small, real = (TINY_MODULE, TINY_RESUMED_MODULE), (MODULE, RESUMED_MODULE)
-        self.module, self.resumed_module = small if tiny else real
+        self.module = TINY_MODULE if tiny else MODULE
+        self.resumed_module = TINY_RESUMED_MODULE if tiny else RESUMED_MODULE
         self.settings: Any = SimpleNamespace(models_path=self.models, data_sets=sets, cache_path=self.cache)
 
     def make_run(self, recipe: str = "fast") -> Run:
@@ -155,7 +155,7 @@ def check_freed(when: str, before: float | None) -> None:
 
 
 def read_used_mib() -> float | None:
-    """The used memory of the first GPU, from NVML. None: NVML finds no GPU, or reports no memory."""
+    """The used memory of the first GPU, from NVML. None: NVML is unavailable, or reports no memory."""
     try:
         used = asyncio.run(Gpus().read())[0].memory_used_bytes
     except Unavailable:

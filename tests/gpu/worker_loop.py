@@ -141,9 +141,9 @@ def check_loop(succeeded: int, count: int, seconds: float, cpu: float, busy: flo
     text = f"the device works for {busy:.0%} of the time"
     if has_cuda():
         goal = f"at least {BUSY_SHARE:.0%}"
-        report_check("busy share of the device", text, goal, passed=busy >= BUSY_SHARE, busy=busy)
+        report_check("busy share in the batch loop", text, goal, passed=busy >= BUSY_SHARE, busy=busy)
     else:
-        report_figure("busy share of the device", text, busy=busy)
+        report_figure("busy share in the batch loop", text, busy=busy)
 
 
 def run(options: Options) -> None:

@@ -109,7 +109,7 @@ def tiff(samples: Samples, bits: int, photometric: int, order: str = "<", **tags
 
 
 def directory(entries: dict[int, tuple[int, ...]], order: str, start: int) -> bytes:
-    """A TIFF directory at offset `start`. The values of tags 529 and 532 are pairs: RATIONAL."""
+    """A TIFF directory at offset `start`. Values are SHORT (3), LONG (4) or pairs: RATIONAL (5)."""
     head, tail = struct.pack(order + "H", len(entries)), b""
     after = start + 2 + 12 * len(entries) + 4
     for tag, values in sorted(entries.items()):

@@ -1,4 +1,4 @@
-"""TIFF: each variant is decoded correctly or refused with its name, and the limits on strips hold."""
+"""TIFF: each variant is decoded correctly or named in the refusal, and the limits on strips hold."""
 
 import struct
 import warnings

@@ -36,7 +36,7 @@ def test_a_folder_tree_is_read_with_its_own_classes(tree: Path, tmp_path: Path) 
     assert {int(image[0, 0, 0]) for image in dataset.test.images[dataset.test.labels == 1]} == {220}
 
 
-def test_a_class_may_have_a_name_with_zero_width_characters(tree: Path, tmp_path: Path) -> None:
+def test_the_name_of_a_class_may_contain_joiners(tree: Path, tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tree / part / "dark").rename(tree / part / "\u0645\u06cc\u200c\u0634\u0628")  # Persian
         (tree / part / "light").rename(tree / part / "\U0001f468\u200d\U0001f469")  # emoji

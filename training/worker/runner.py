@@ -59,7 +59,7 @@ class Runner:
             finally:
                 with suppress(Stopped):
                     self._sweep()
-        except Stopped:  # the database is unreachable; the relay will find the row
+        except Stopped:  # the database is unreachable; the relay will find the row if it is unfinished
             return HANDED_BACK
 
     def _run_attempt(self, run: Run) -> str:

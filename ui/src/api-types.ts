@@ -701,7 +701,7 @@ export interface components {
             } | null;
             /**
              * Data
-             * @description Name and counts of the images, from its card.
+             * @description The data set: name, counts, what was left out, hashes.
              */
             data: {
                 [key: string]: unknown;
@@ -763,7 +763,7 @@ export interface components {
             } | null;
             /**
              * Data
-             * @description Name and counts of the images, from its card.
+             * @description The data set: name, counts, what was left out, hashes.
              */
             data: {
                 [key: string]: unknown;

@@ -150,7 +150,7 @@ describe("history", () => {
 });
 
 describe("the history after a break in the stream", () => {
-  /** Whether the history has restarted. Asks for an older page: after a restart, with the newest page's cursor. */
+  /** Whether the history has restarted: then the request for the next page has the cursor of the newest page. */
   const hasRestarted = (store: PredictionStore) => store.showOlder()?.cursor === "new";
 
   /** A store that has read predictions 50 to 27, and whose stream is live. */
@@ -197,7 +197,7 @@ describe("the history after a break in the stream", () => {
     expect(hasRestarted(store)).toBe(false);
   });
 
-  test("restarts although a newer upload of this tab is known", () => {
+  test("restarts although an upload during the break is newer than the newest page", () => {
     const store = makeLiveStore();
     store.setConnection("reconnecting");
     store.receive({ ...running, id: makeId(200) });

@@ -12,7 +12,7 @@ import { type Stage, type Upload, UploadList } from "./upload-list";
 
 export const PAGE = 24; // predictions in one page of the history
 export const MAX_CARDS = 50; // the newest uploads have a card
-const SPARE = 500; // a tab holds at most this many predictions besides those shown and those of its uploads
+const SPARE = 500; // with more predictions that are not shown, a tab forgets all but one page of them
 const PUBLISH_MS = 33; // events that arrive within this time are rendered together
 
 export type Card = { upload: Upload; prediction: Prediction | undefined };

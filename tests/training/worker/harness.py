@@ -133,7 +133,7 @@ class OtherServices:
         query = 'SELECT number FROM epochs WHERE training = $1 ORDER BY "timestamp"'
         return [row["number"] for row in await self.database.fetch(query, id)]
 
-    async def register(self, version: str = VERSION, error: str | None = None) -> None:
+    async def add_model(self, version: str = VERSION, error: str | None = None) -> None:
         """Write the row of a model that an inference worker serves or, with an error, has refused."""
         await self.database.execute(
             """INSERT INTO models (version, card, error, activated_at, served_at)

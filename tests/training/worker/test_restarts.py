@@ -28,7 +28,7 @@ def own(servers: Config, tmp_path: Path) -> Worker:
 async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_resumes_it(
     own: Worker, services: OtherServices
 ) -> None:
-    await services.register()
+    await services.add_model()
     with own.running() as process:
         id = await services.start("hang-once")
         await services.until_epoch(id, 1)
@@ -49,7 +49,7 @@ async def test_a_worker_that_shuts_down_hands_its_run_back_and_the_next_worker_r
 async def test_the_next_attempt_reports_an_epoch_that_the_first_one_did_not_report(
     own: Worker, services: OtherServices
 ) -> None:
-    await services.register()
+    await services.add_model()
     with own.running() as process:
         id = await services.start("hangs-before-report")
         checkpoint = own.models / f".runs/{id}.checkpoint"
@@ -70,7 +70,7 @@ async def test_the_next_attempt_reports_an_epoch_that_the_first_one_did_not_repo
 async def test_the_child_of_a_killed_worker_ends_and_the_run_is_claimed_again(
     own: Worker, services: OtherServices
 ) -> None:
-    await services.register()
+    await services.add_model()
     with own.running() as process:
         id = await services.start("hang-once")
         await services.until_epoch(id, 1)

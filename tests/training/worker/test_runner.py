@@ -11,7 +11,7 @@ from tests.training.worker.harness import OtherServices, Worker, wait_until_gone
 
 
 async def test_a_run_stores_its_epochs_in_order_and_succeeds(worker: Worker, services: OtherServices) -> None:
-    await services.register()
+    await services.add_model()
     notified: list[str] = []
     await services.database.add_listener("trainings", lambda *args: notified.append(args[3]))
     id = await services.start("epochs", activation="never", epochs=5)
@@ -40,7 +40,7 @@ async def test_a_run_stores_its_epochs_in_order_and_succeeds(worker: Worker, ser
 async def test_the_child_gets_the_run_s_options_and_no_secret(
     worker: Worker, services: OtherServices
 ) -> None:
-    await services.register()
+    await services.add_model()
     (worker.data_sets / "pets" / "train").mkdir(parents=True)
     id = await services.start("epochs", data="pets", epochs=1, activation="always", seed=2**31 - 1)
     await services.until(id, "succeeded")
@@ -168,7 +168,7 @@ async def test_a_run_succeeds_without_an_inference_worker(worker: Worker, servic
 async def test_a_run_fails_if_the_inference_workers_refuse_its_model(
     worker: Worker, services: OtherServices
 ) -> None:
-    await services.register(error="model.onnx is damaged; train it again")
+    await services.add_model(error="model.onnx is damaged; train it again")
     row = await services.until(await services.start("epochs"), "failed")
     assert (row["error_title"], row["model"]) == ("Model refused", None)
     assert "damaged" in row["error_detail"]
@@ -177,7 +177,7 @@ async def test_a_run_fails_if_the_inference_workers_refuse_its_model(
 async def test_a_run_continues_after_a_lost_database_connection(
     worker: Worker, services: OtherServices
 ) -> None:
-    await services.register()
+    await services.add_model()
     id = await services.start("hang")
     await services.until_epoch(id, 1)
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'training'"

@@ -81,7 +81,9 @@ async def test_a_check_records_every_five_seconds_that_the_worker_is_alive(
     assert (await services.row(id))["seen_at"] >= claimed_at
 
 
-async def test_a_running_run_and_a_canceled_run_are_not_claimed(runs: Runs, services: OtherServices) -> None:
+async def test_a_run_of_a_live_worker_and_a_canceled_run_are_not_claimed(
+    runs: Runs, services: OtherServices
+) -> None:
     id, _ = await claim(runs, services)
     assert runs.claim(id) is None
     await services.database.execute("UPDATE trainings SET status = 'canceled', completed_at = now()")

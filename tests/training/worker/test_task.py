@@ -23,7 +23,7 @@ from training.worker.task import QUEUE, Train
 async def test_runs_go_one_at_a_time_and_waiting_messages_stay_in_the_queue(
     worker: Worker, services: OtherServices
 ) -> None:
-    await services.register()
+    await services.add_model()
     first = await services.start("hang")
     await services.until_epoch(first, 1)
     others = [await services.start("epochs", epochs=1) for _ in range(3)]
@@ -66,7 +66,7 @@ def test_the_queue_stays_selected_if_the_connection_breaks_while_a_message_is_ta
 async def test_a_run_survives_a_broker_crash_and_the_next_message_is_taken_after_the_run(
     run_ends: str, worker: Worker, services: OtherServices, servers: Config
 ) -> None:
-    await services.register()
+    await services.add_model()
     first = await services.start("hang")
     await services.until_epoch(first, 1)
     (rabbitmq,) = [process for process in stack.processes(servers) if process["name"] == "rabbitmq"]
@@ -120,7 +120,7 @@ async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
     worker: Worker,
     services: OtherServices,
 ) -> None:
-    await services.register()
+    await services.add_model()
     count = await services.count("training.dead")
     await services.publish_raw(body, headers, content_type)
 
@@ -134,7 +134,7 @@ async def test_a_malformed_message_is_dead_lettered_and_the_worker_goes_on(
 async def test_the_worker_goes_on_after_a_message_for_no_training(
     worker: Worker, services: OtherServices
 ) -> None:
-    await services.register()
+    await services.add_model()
     await services.publish("not-an-id")
     await services.publish(uuid4())
     await services.until(await services.start("epochs", epochs=1), "succeeded")
