@@ -149,7 +149,7 @@ CREATE TABLE trainings (
     started_at    timestamptz,                          -- when it was first claimed
     seen_at       timestamptz,                          -- when its worker last reported
     completed_at  timestamptz,
-    attempt       smallint NOT NULL DEFAULT 0,          -- number of claims, at most 3, less those that a stopping worker returned
+    attempt       smallint NOT NULL DEFAULT 0,          -- claims, less those that a stopping worker returned; at most 3
 
     CONSTRAINT epochs_are_countable CHECK (epochs BETWEEN 1 AND 1000),
     CONSTRAINT activation_is_known CHECK (activation IN ('better', 'always', 'never')),

@@ -63,7 +63,7 @@ class Broker:
     async def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish messages, up to 100 together, and wait for the broker's confirms.
 
-        Raises Unavailable if a message is not confirmed in time. Later groups of 100 are then not sent. A
+        Raises Unavailable if a message is not confirmed in time. Messages after these 100 are not sent. A
         message without a confirm may have arrived or not.
         """
         for start in range(0, len(messages), PUBLISHED_TOGETHER):

@@ -68,7 +68,7 @@ class EventFeed:
         self._send, self._sent = asyncio.Event(), asyncio.Event()
         self._read_up_to: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        # Ends `_read` and `_keep_alive_and_trim` even if a library turns their cancellation into an error.
+        # Ends `_read` and `_keep_alive_and_trim` even if a library swallows their cancellation.
         self._closed = False
 
     def start(self) -> None:

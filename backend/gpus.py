@@ -169,5 +169,5 @@ class Device:
 
 
 def code(error: NVMLError) -> int:
-    """An error's NVML_ERROR_ constant. pyright does not know `value`: pynvml creates classes at run time."""
+    """An error's NVML_ERROR_ constant. pyright does not know `value`: pynvml sets it in `__new__`."""
     return error.value  # pyright: ignore

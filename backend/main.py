@@ -67,8 +67,8 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def _end_at_shutdown(*closers: Callable[[], None]) -> None:
-    """Call the closers on SIGTERM and SIGINT. They end event streams and decoding, because the server
-    stops only after its last answer."""
+    """Call the closers on SIGTERM and SIGINT. They end event streams and decoding, because the server waits
+    for its last answer, for at most ten seconds."""
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()

@@ -32,7 +32,7 @@ class Metrics:
         self.accepted = Counter("backend_images_accepted", "Images stored.", registry=registry)
         self.refused = Counter(
             "backend_refusals",
-            "Refused files, and uploads refused for a reason other than their files, by the error's title.",
+            "Refused files, and uploads refused for another reason; the label is the title of the error.",
             ["reason"],
             registry=registry,
         )

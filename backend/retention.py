@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS = 600.0
 ROWS = 500  # in one step
 # The pause after a step is this many times as long as the step. So removing uses at most a fifth of the time
-# of one core and of the disk.
+# of one core.
 PAUSE_FACTOR = 4
 TIMEOUT_SECONDS = 30
 # `cifar.events`: the trigger `predictions_deleted` writes no events. No client follows such old predictions.

@@ -17,7 +17,7 @@ from images.errors import ImageError
 
 SMALL_BYTES, SMALL_PIXELS = 4096, 64 * 64
 SMALL_FORMATS = ("JPEG", "PNG", "BMP")
-# After this time since the upload began, no file is decoded any more. The proxy waits 75 s.
+# When an upload has taken this long, decoder processes refuse its other files. The proxy waits 75 s.
 REQUEST_SECONDS = 45
 
 REFUSALS: dict[type[ImageError], Refusal] = {

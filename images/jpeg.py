@@ -48,7 +48,7 @@ class Jpeg:
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
-    """The JPEG's first image, decoded at a fraction of its size if both sides have 128 pixels."""
+    """The JPEG's first image, decoded at a fraction of its size if no side is under 128 pixels."""
     jpeg = _walk(data, max_pixels)
     image = _open(jpeg) if jpeg.ended else _read_cut(jpeg)
     return Picture(image, jpeg.orientation or UPRIGHT)

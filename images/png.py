@@ -35,7 +35,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
     parts = [MAGIC, _pack(b"IHDR", header)]
     if colour_type == PALETTE:
         if not 3 <= len(palette) <= 768:
-            raise DamagedImage("The PNG's palette has a wrong length; open and save the image again.")
+            raise DamagedImage("The PNG has no palette, or a wrong one; open and save the image again.")
         parts.append(_pack(b"PLTE", palette))
         if 0 < len(transparency) <= 256:
             parts.append(_pack(b"tRNS", transparency[: len(palette) // 3]))

@@ -22,7 +22,7 @@ YCBCR = 6
 YCBCR_TAGS = {Tag.YCbCrCoefficients, Tag.YCbCrPositioning, Tag.ReferenceBlackWhite}
 # The code of each type, as in struct. A rational is two numbers of 4 bytes, copied as one number.
 CODES = {BYTE: "B", UNDEFINED: "B", SHORT: "H", LONG: "I", LONG8: "Q", RATIONAL: "Q"}
-WRONG_TYPE = "The TIFF's directory holds a number of a wrong type; open and save it again."
+WRONG_TYPE = "The TIFF holds a number of a wrong type; open and save the image again."
 MAX_ENTRIES = 4096
 MAX_BLOCKS = 65_536  # strips or tiles; enough for 67 megapixels in tiles of 32 x 32
 
@@ -35,7 +35,7 @@ class Directory:
     tags: dict[int, tuple[int, ...]]
 
     def number(self, tag: int, default: int = 1) -> int:
-        """The first value of a tag, or the default. In the standard most tags have the default 1."""
+        """The first value of a tag, or the default. Many tags have the default 1."""
         return self.tags.get(tag, (default,))[0]
 
 

@@ -161,8 +161,8 @@ def _open(path: Path | str, flags: int, what: str, directory: int | None = None)
     except OSError as error:
         if error.errno in TRANSIENT:
             raise
-        links = {errno.ELOOP: "is a link", errno.ENOTDIR: "is a link or no folder"}  # links are not followed
-        reason = links.get(error.errno or 0, f"cannot be read: {error.strerror}")
+        is_link = error.errno in (errno.ELOOP, errno.ENOTDIR)  # ENOTDIR: a link to a folder
+        reason = "is a link, which is not followed" if is_link else f"cannot be read: {error.strerror}"
         raise ArtifactError(f"{what} {reason}") from error
 
 

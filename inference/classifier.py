@@ -79,7 +79,7 @@ class Loader:
         try:
             engine = Engine(found.float32, self.cpu_threads, CUDA)
             if engine.provider != CUDA:
-                raise ArtifactError("ONNX Runtime cannot use CUDA on this machine; its log says why")
+                raise ArtifactError("ONNX Runtime cannot use CUDA here; the worker's log says why")
             engine.check(found.check, "float32")
             classifier = Classifier(found, engine, f"{name_gpu()} (CUDA, float32)")
             classifier.warm_up(self.max_batch_size)  # raises here if a full batch exceeds the GPU's memory

@@ -88,8 +88,8 @@ class Predictions:
     ) -> list[Row | Failed]:
         """The unfinished rows among `ids`; rows without an attempt left come as Failed. Raises Stopped.
 
-        First deliveries are read. Rows are claimed if they were redelivered, if they were claimed before, or
-        if the batch will take long (`is_slow`).
+        The rows of a first delivery are read. Rows are claimed if they were redelivered, if they were claimed
+        before, or if the batch will take long (`is_slow`).
         """
         rows: list[Row | Failed] = []
         if not (is_redelivered or is_slow):

@@ -49,7 +49,7 @@ class BatchRunner:
         self.metrics.model.info({"version": classifier.version, "device": classifier.device_name})
 
     def describe(self) -> dict[str, Any]:
-        """For heartbeats: the model, its device, and how many predictions the worker has finished."""
+        """For heartbeats: the model, its device, any fallback, and how many predictions have finished."""
         classifier = self.classifier
         return {
             "model": classifier.version,

@@ -88,7 +88,7 @@ class Watcher:
     def look(self) -> None:
         """Register the new versions in the folder, then serve the active one."""
         versions = artifact.list_versions(self.models)
-        if not versions:  # the folder may be unmounted: failing loads would refuse versions for all workers
+        if not versions:  # perhaps it is not mounted: a load would fail and be a refusal for all workers
             return
         for version in self.registry.look(versions).unknown:
             if self.stopping.is_set():

@@ -82,7 +82,7 @@ class Batches:
             return forward(self.teacher, images).softmax(1)
 
     def _seed(self, number: int) -> int:
-        """The seed for `number`: 0 is the mirrored half, 1 is the first epoch."""
+        """The seed of `number`: 0 is for the mirrored half, 1 for the first epoch."""
         return self.seed * 100_003 + number
 
 

@@ -67,7 +67,7 @@ def load_module(place: str) -> nn.Module:
     """Run `file.py` and call its function. The file may import modules beside it. Raises ModuleError."""
     file, _, function = place.rpartition(":")
     if not Path(file).is_file():
-        raise ModuleError(f"{place!r} names no file. Give path/to/file.py:function.")
+        raise ModuleError(f"{place!r} names no file and function. Give path/to/file.py:function.")
     sys.path.insert(0, str(Path(file).resolve().parent))
     found = runpy.run_path(file)
     if not callable(found.get(function)):

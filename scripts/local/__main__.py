@@ -46,12 +46,12 @@ def up() -> int:
             wait_for_health(config)
         else:
             port = read_port()
-            print("starting the servers; Ctrl-C stops them", flush=True)
+            print("starting the servers; Ctrl-C cancels", flush=True)
             try:
                 config = stack.start(STATE, port)
                 wait_for_health(config)
             except stack.SchemaChanged:
-                raise  # the database keeps running: the user must change its schema
+                raise  # the servers keep running: the user may change the schema
             except BaseException:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave servers running
                 stack.stop(STATE)

@@ -125,7 +125,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
         if value := condition():
             return value
         time.sleep(0.1)
-    raise SetupError(f"timed out after {seconds:.0f} s waiting for {what}; see its log (.local/log)")
+    raise SetupError(f"timed out after {seconds:.0f} s waiting for {what}; see `log` in the state folder")
 
 
 @contextmanager

@@ -81,11 +81,12 @@ async def publish(
 
     await eventually(connected)
     pixels = itertools.cycle(PIXELS)
-    rows = await asyncpg.connect(servers.database_url("backend"))  # the connection `database` may be in use
+    # The connection `database` may be in use.
+    connection = await asyncpg.connect(servers.database_url("backend"))
 
     async def publish() -> None:
         id = uuid.uuid4()
-        await rows.execute(
+        await connection.execute(
             """INSERT INTO predictions (id, filename, "timestamp", pixels)
                VALUES ($1, 'x.png', clock_timestamp(), $2)""",
             id,
@@ -95,7 +96,7 @@ async def publish(
 
     yield publish
     await broker.close()
-    await rows.close()
+    await connection.close()
 
 
 async def publish_steadily(publish: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -257,7 +258,7 @@ async def test_a_worker_that_lost_the_database_swaps_when_the_database_is_back(
             assert not await is_served(database, SECOND)
         await wait_until_served(database, SECOND)
         await flow
-        await publish()  # on a slow machine the predictions of `flow` may have ended before the swap
+        await publish()  # if the swap was slow, all others ran on FIRST; this one runs on SECOND
         await eventually(partial(all_have_ended, database), 60)
         assert await count(database, "status = 'succeeded'") == 6 * IMAGES_A_SECOND + 1
         models = await database.fetch("SELECT DISTINCT model FROM predictions")

@@ -10,7 +10,7 @@ LOCK = tomllib.loads((REPOSITORY / "uv.lock").read_text())
 
 
 def closure(service: str) -> set[str]:
-    """All packages that a service needs, except ONNX Runtime: the root's dependency groups have it."""
+    """All packages that a service needs, except ONNX Runtime, which the root pyproject.toml has in groups."""
     needs: dict[str, set[str]] = {}
     for package in LOCK["package"]:
         dependencies = package.get("dependencies", []) + [

@@ -103,15 +103,15 @@ async def test_the_head_and_body_of_an_upload_are_sent_together(tmp_path: Path, 
     assert [b"\r\n\r\nxxx" in part for part in first] == [True] * 20
 
 
-async def test_the_path_is_passed_on_unchanged_and_forged_headers_are_replaced(tmp_path: Path) -> None:
+async def test_the_path_is_passed_on_unchanged_and_unsafe_headers_are_replaced(tmp_path: Path) -> None:
     async with run_backend(answers=True) as backend:
         address = f"127.0.0.1:{backend.port}"
         with run_proxy(tmp_path, RABBITMQ_ADDRESS=address, BACKEND_SERVERS=f"server {address};") as config:
             queue = await send(config, build_get("/rabbitmq/api/queues/%2F/a%2Fb?x=%20"))
-            forged = b"X-Forwarded-For: 8.8.8.8\r\nX-Request-ID: a b\r\n\r\n"
-            forwarded = await send(config, build_get("/api/predict").replace(b"\r\n\r\n", b"\r\n" + forged))
+            unsafe = b"X-Forwarded-For: 8.8.8.8\r\nX-Request-ID: a b\r\n\r\n"
+            forwarded = await send(config, build_get("/api/predict").replace(b"\r\n\r\n", b"\r\n" + unsafe))
     assert backend.heads[0].startswith("GET /rabbitmq/api/queues/%2F/a%2Fb?x=%20 HTTP/1.1\r\n")
-    assert queue.headers["server"] == "nginx"  # the stand-in's own value, `secret/1.2.3`, is hidden
+    assert queue.headers["server"] == "nginx"  # `backend` sent `secret/1.2.3`, which is hidden
     assert f"X-Request-ID: {forwarded.headers['x-request-id']}\r\n" in backend.heads[1]
     assert "a b" not in backend.heads[1]
     assert "X-Forwarded-For: 127.0.0.1\r\n" in backend.heads[1]

@@ -69,7 +69,7 @@ def test_only_the_batch_loop_needs_the_packages_of_the_services(
     done, found = check(tmp_path, "--parts", *parts, *more, PYTHONPATH=without_services)
     assert done.returncode == 1, done.stdout + done.stderr
     failed = [row["what"] for rows in found.values() for row in rows.values() if row["outcome"] == "failed"]
-    assert failed == ["fast compared with airbench", "accurate compared with airbench"]  # AIRBENCH: 0 s
+    assert failed == ["fast compared with airbench", "accurate compared with airbench"]  # AIRBENCH takes 0 s
     reference = found["training"]["fast compared with airbench"]["values"]["airbench"]
     assert reference == {
         "seconds": 0.0,

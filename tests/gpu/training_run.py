@@ -155,7 +155,7 @@ def check_freed(when: str, before: float | None) -> None:
 
 
 def read_used_mib() -> float | None:
-    """The used memory of the first GPU, from NVML. None: NVML is unavailable, or reports no memory."""
+    """The used memory of the first GPU, from NVML. None: NVML fails, finds no GPU or reports no memory."""
     try:
         used = asyncio.run(Gpus().read())[0].memory_used_bytes
     except Unavailable:

@@ -58,8 +58,7 @@ def test_six_views_average_shifts_and_mirrors_with_their_weights() -> None:
     unshifted = (8 + 0) / 2
     assert evaluate.six_views(read_pixel)(images).item() == pytest.approx(unshifted / 2)
 
-    # Of the six views, only `moved_down_right` shows the pixel at row 0, column 1 there, in its mirrored
-    # border.
+    # Only the reflected border of `moved_down_right` brings the pixel at row 0, column 1 to row 1, column 0.
     images[0, 1, 0, 0], images[0, 0, 1, 0] = 0, 8
     assert evaluate.six_views(read_pixel)(images).item() == pytest.approx((8 + 0) / 2 / 4)
 

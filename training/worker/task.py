@@ -40,7 +40,7 @@ class Train(WorkerTask):
         return {}
 
     def take(self, request: Request) -> None:
-        """Begin a run, in the loop's thread. The prefetch is 1: no other message comes before the ack."""
+        """Begin a run, in Celery's loop. The prefetch is 1: no other message comes before the ack."""
         try:
             self.consumer.cancel_task_queue(QUEUE)
         except Exception:
@@ -68,7 +68,7 @@ class Train(WorkerTask):
                 self.consumer.flush_events()
 
     def consume_again(self) -> None:
-        """Consume from the queue again. Called in the loop's thread."""
+        """Consume from the queue again. Called in Celery's loop."""
         if state.should_stop is None and state.should_terminate is None:
             self.consumer.add_task_queue(QUEUE)
 

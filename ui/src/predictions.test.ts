@@ -58,7 +58,7 @@ describe("merging two copies of one prediction", () => {
 });
 
 describe("uploads", () => {
-  test("a response that arrives after the event with the outcome does not change the card", () => {
+  test("a response that arrives after the event with the outcome does not replace the outcome", () => {
     const store = makeStore();
     const [upload] = store.addUploads(makeFiles(1));
     store.receive(succeeded);
@@ -197,7 +197,7 @@ describe("the history after a break in the stream", () => {
     expect(hasRestarted(store)).toBe(false);
   });
 
-  test("restarts although an upload during the break is newer than the newest page", () => {
+  test("restarts after a gap, even if an upload during the break is newer", () => {
     const store = makeLiveStore();
     store.setConnection("reconnecting");
     store.receive({ ...running, id: makeId(200) });
@@ -262,7 +262,7 @@ describe("the history after a break in the stream", () => {
     expect(store.getSnapshot().hasOlder).toBe(false);
   });
 
-  test("does not decide which predictions the cards show", () => {
+  test("keeps the predictions that the cards show, even if it restarts", () => {
     const store = makeLiveStore();
     const [upload] = store.addUploads(makeFiles(1));
     store.accept(upload?.key ?? "", { ...running, id: makeId(20) });

@@ -12,7 +12,7 @@ import { type Stage, type Upload, UploadList } from "./upload-list";
 
 export const PAGE = 24; // predictions in one page of the history
 export const MAX_CARDS = 50; // the newest uploads have a card
-const SPARE = 500; // with more predictions that are not shown, a tab forgets all but one page of them
+const SPARE = 500; // if more predictions than this are not shown, a tab keeps one page of them, and its uploads
 const PUBLISH_MS = 33; // events that arrive within this time are rendered together
 
 export type Card = { upload: Upload; prediction: Prediction | undefined };
