@@ -54,7 +54,7 @@ def create_app(
 
 
 def add_task(app: Celery, task: WorkerTask) -> None:
-    """Register the worker's task. The log line "worker ready" describes it."""
+    """Register the worker's task. The log line "worker ready" has the fields of `task.describe`."""
     app.register_task(task)
     signals.worker_ready.connect(lambda **_: logger.info("worker ready", extra=task.describe()), weak=False)
 

@@ -17,7 +17,7 @@ MAX_BLOCKS = 100_000  # comments and other blocks before the first frame; skippi
 def read(data: bytes, max_pixels: int) -> Picture:
     """The first frame on its canvas. The rest of the canvas is white.
 
-    Pillow reads a copy whose canvas has the frame's size. Earlier blocks are left out, except transparency.
+    Pillow reads a copy whose canvas has the frame's size. Earlier blocks are left out, but not transparency.
     """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     start = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & HAS_PALETTE else 0)
@@ -32,7 +32,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 
 def _find_frame(data: bytes, offset: int) -> tuple[bytes, int]:
-    """The graphic control extension with the transparent colour (may be empty), and the frame's offset."""
+    """The graphic control extension for transparency (empty if there is none), and the frame's offset."""
     control = b""
     blocks = 0
     while data[offset] != IMAGE:

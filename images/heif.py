@@ -24,7 +24,7 @@ pi_heif.options.DECODE_THREADS = 1
 pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
-# The limit for all tiles together, as a multiple of `max_pixels`: parts of tiles may lie outside the image.
+# All tiles together may have this many times `max_pixels`, because tiles may reach beyond the image.
 TILE_PIXELS_FACTOR = 2
 MAX_BOXES = 10_000
 # An `infe` entry: version and flags, id (two bytes, four in version 3), protection, type.

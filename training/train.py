@@ -58,7 +58,7 @@ def parse_options() -> Namespace:
     parser.add_argument("--epochs", type=int, help="[the recipe's epochs]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teacher", type=Path, help="folder of the version whose answers are learned")
-    parser.add_argument("--checkpoint", type=Path, help="file to resume from [in .runs of --models]")
+    parser.add_argument("--checkpoint", type=Path, help="the run's checkpoint [in .runs of --models]")
     parser.add_argument("--report", choices=("terminal", "json"), default="terminal", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.epochs is not None and not 1 <= options.epochs <= MAX_EPOCHS:

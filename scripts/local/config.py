@@ -1,4 +1,4 @@
-"""Where the local servers keep their state: folders, ports, secrets and addresses."""
+"""The configuration of the local system: state folder, ports, secrets and addresses."""
 
 import json
 import re

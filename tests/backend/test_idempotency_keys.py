@@ -11,7 +11,7 @@ from tests.conftest import SAMPLES, eventually
 KEY = {"Idempotency-Key": "c0ffee-1"}
 
 
-async def test_an_upload_that_is_repeated_with_its_key_stores_no_second_row(
+async def test_an_upload_that_is_repeated_with_its_key_stores_nothing_again(
     api: Api, cat: bytes, finish: Finish, database: asyncpg.Connection
 ) -> None:
     first, *again = await asyncio.gather(*(api.upload(cat, b"no image", cat, **KEY) for _ in range(6)))

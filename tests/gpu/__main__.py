@@ -3,7 +3,7 @@
 docs/gpu.md says what each part checks. Each part runs in a process of its own with a time limit. If a part
 hangs or crashes on a GPU, its memory is freed, and the other parts still run. Prints a row for each figure
 and writes all of them to a JSON file. Exit status: 0 if nothing failed, 1 if something failed, 2 if there is
-no GPU and the tiny version (`--tiny`) passed instead.
+no GPU, so the tiny version ran in place of the full one, and passed.
 """
 
 import ctypes

@@ -97,8 +97,8 @@ def compare_with_airbench(
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         report_check(
             f"{recipe} compared with airbench",
-            f"it does not run here: {error}",
-            "to run it",
+            f"airbench fails here: {error}",
+            "a run without an error",
             passed=False,
         )
         return

@@ -45,7 +45,7 @@ def test_the_name_of_a_class_may_contain_joiners(tree: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["a\u202eb", "a\nb", "\u200d", " "])
-def test_an_unprintable_class_name_is_refused(name: str, tree: Path, tmp_path: Path) -> None:
+def test_a_blank_or_unprintable_class_name_is_refused(name: str, tree: Path, tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tree / part / "dark").rename(tree / part / name)
     with pytest.raises(DataError, match=r"cannot be the name of a class\. Rename the folder"):
