@@ -82,8 +82,8 @@ async def predict(request: Request) -> Response:
     # RFC 7240: the wait counts from the receipt of the request.
     received = asyncio.get_running_loop().time()
     wait_seconds = parse_wait(*request.headers.getlist("prefer"))
-    key = read_key(request)
     try:
+        key = read_key(request)
         services.submissions.check_room()
         files = await services.uploads.read(request)
         deadline = received + wait_seconds if wait_seconds else None

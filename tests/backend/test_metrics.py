@@ -60,11 +60,13 @@ async def test_accepted_images_are_counted_and_refusals_by_title(api: Api, cat: 
     await api.upload(b"no image")
     await api.upload(b"", b"no image")  # the refused files are counted, not the request
     await api.upload(*[cat] * 6)  # max_files is 5
+    await api.upload(cat, **{"Idempotency-Key": "x" * 256})
     assert await read(api, "backend_images_accepted_total") == 2
     refused = "backend_refusals_total"
     assert await read(api, refused, reason="Not a supported image") == 3
     assert await read(api, refused, reason="Empty file") == 1
     assert await read(api, refused, reason="Too many files") == 1
+    assert await read(api, refused, reason="Bad parameter") == 1
     assert await read(api, refused, reason="No file could be accepted") is None
 
 
