@@ -4,7 +4,6 @@ import asyncio
 import re
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
@@ -111,9 +110,9 @@ def parse_wait(*prefer: str) -> int:
 
 
 def read_key(request: Request) -> str | None:
-    """The `Idempotency-Key`, if there is one. Raises RequestValidationError."""
+    """The `Idempotency-Key`, if there is one. Raises BAD_PARAMETER."""
     key = request.headers.get("idempotency-key")
     if key is not None and not 1 <= len(key) <= MAX_KEY_CHARACTERS:
-        limit = f"It must have 1 to {MAX_KEY_CHARACTERS} characters"
-        raise RequestValidationError([{"loc": ("header", "idempotency-key"), "msg": limit}])
+        detail = f"The Idempotency-Key must have 1 to {MAX_KEY_CHARACTERS} characters. Send another key."
+        raise ServiceError(Refusal.BAD_PARAMETER, detail)
     return key

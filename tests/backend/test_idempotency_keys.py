@@ -50,4 +50,4 @@ async def test_a_key_belongs_to_its_images_and_is_free_after_their_removal(api: 
     assert (await api.client.delete(prediction["urls"]["self"])).status_code == 204
     assert (await api.upload(dog, **KEY)).status_code == 202
     # A key has at most 255 characters.
-    assert_problem(await api.upload(dog, **{"Idempotency-Key": "x" * 256}), 422, "idempotency-key")
+    assert_problem(await api.upload(dog, **{"Idempotency-Key": "x" * 256}), 422, "Idempotency-Key")
