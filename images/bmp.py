@@ -13,7 +13,7 @@ from images.errors import DamagedImage, TooComplex, UnknownFormat, UnsupportedVa
 from images.picture import Picture, check_pixels
 
 # Header lengths in bytes. Programs of OS/2 may write only the first fields of a header of 64 bytes.
-CORE, SHORTEST, INFO, OS2, LONGEST = 12, 16, 40, 64, 124
+CORE, OS2_SHORTEST, INFO, OS2, LONGEST = 12, 16, 40, 64, 124
 MIN_LENGTH_WITH_ALPHA_MASK = 56  # headers of this length or longer contain an alpha mask
 RAW, RLE8, RLE4, BITFIELDS, ALPHA_BITFIELDS = 0, 1, 2, 3, 6
 DEPTHS = {
@@ -54,7 +54,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
 def _read_header(data: bytes) -> Header:
     start, size = struct.unpack_from("<II", data, 10)
-    if size != CORE and not SHORTEST <= size <= LONGEST:
+    if size != CORE and not OS2_SHORTEST <= size <= LONGEST:
         raise UnknownFormat("The file begins like a BMP but is not one; save the image as PNG or JPEG.")
     if size == CORE:
         width, height, _, bits = struct.unpack_from("<4H", data, 18)

@@ -16,8 +16,9 @@ Precision = Literal["float32", "int8"]
 Answers = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Probabilities (batch, classes) and energies (batch,)."""
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# The largest allowed differences from CHECK_FILE. float32: of a probability (for energies see `are_close`).
-# int8: half the sum of an image's differences, as a mean; a CPU with wrong int8 exceeds it.
+# The largest allowed differences from CHECK_FILE. float32: of any probability (for energies see `are_close`).
+# int8: an image's differences are added and halved, and the mean over the images counts. CPUs that compute
+# int8 wrongly exceed it.
 MAX_DIFFERENCE, MAX_INT8_DIFFERENCE = 0.02, 0.1
 MAX_SUM_ERROR = 1e-3  # how far the sum of an image's probabilities may be from 1
 # ONNX Runtime's error texts contain source files, line numbers and C++ signatures. `_quote` removes them.

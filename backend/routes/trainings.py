@@ -95,8 +95,8 @@ async def open_training(
     },
 )
 async def follow_training(stream: Annotated[AsyncIterator[bytes], Depends(open_training)]) -> Response:
-    """Sends an event `training` at the start and after changes, and an event `epoch` for each epoch. The
-    stream ends after the event `training` with a terminal status.
+    """Sends an event `training` with the current state, another after changes, and an event `epoch` for each
+    epoch. The stream ends after the event `training` with a terminal status.
 
     A reader that sends `Last-Event-ID` receives the epochs after it.
     """

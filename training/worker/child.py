@@ -137,10 +137,10 @@ def explain(status: int, last_line: str) -> TrainingFailed:
         ended = "ended without publishing a model" if status == 0 else f"ended with exit status {status}"
         return TrainingFailed("Training crashed", f"The training process {ended}.{said}")
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-    detail = f"The training process was ended by {name}.{said}"
+    detail = f"The training process was ended by {name}."
     if -status == signal.SIGKILL:
         detail += " The system does that when memory runs out: give the worker more memory, or use less data."
-    return TrainingFailed("Training crashed", detail)
+    return TrainingFailed("Training crashed", detail + said)
 
 
 def _make_storable(message: dict[str, Any]) -> dict[str, Any]:

@@ -245,8 +245,8 @@ export interface paths {
         };
         /**
          * Follow one training
-         * @description Sends an event `training` at the start and after changes, and an event `epoch` for each epoch. The
-         *     stream ends after the event `training` with a terminal status.
+         * @description Sends an event `training` with the current state, another after changes, and an event `epoch` for each
+         *     epoch. The stream ends after the event `training` with a terminal status.
          *
          *     A reader that sends `Last-Event-ID` receives the epochs after it.
          */
