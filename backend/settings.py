@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     """The largest file. Lower: ordinary photos are refused. Higher: more memory for each request."""
 
     max_request_bytes: int = Field(64 * 2**20, ge=1024)
-    """The largest request, with all files, also in the proxy. Lower: fewer files fit. Higher: longer uploads."""
+    """The largest request, also in the proxy. Lower: fewer files fit. Higher: requests may take longer."""
 
     max_files: int = Field(256, ge=1)
     """Files in one request. Lower: more requests for a folder of images. Higher: more work is lost if a
