@@ -17,7 +17,7 @@ from images.errors import ImageError
 
 SMALL_BYTES, SMALL_PIXELS = 4096, 64 * 64
 SMALL_FORMATS = ("JPEG", "PNG", "BMP")
-# When an upload has taken this long, decoder processes refuse its other files. The proxy waits 75 s.
+# When an upload has taken this long, its other files are refused, except small ones. The proxy waits 75 s.
 REQUEST_SECONDS = 45
 
 REFUSALS: dict[type[ImageError], Refusal] = {
@@ -69,7 +69,7 @@ class UploadReader:
         announced = int(request.headers.get("content-length", self._settings.max_request_bytes))
         size = min(announced, self._settings.max_upload_bytes)
         if self.held_bytes and self.held_bytes + size > limit:
-            detail = f"Uploads of {self.held_bytes:,} bytes are being read. Try again in a few seconds."
+            detail = "Too many bytes of other uploads are being read. Try again in a few seconds."
             raise ServiceError(Refusal.TOO_MANY_UPLOADS, detail)
         self.held_bytes += size
         try:

@@ -50,5 +50,5 @@ def decode(data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> 
             logger.exception("image decoder failed", extra={"format": kind, "bytes": len(data)})
         name = NAMES.get(kind, kind)
         raise DamagedImage(
-            f"The {name} is cut short or damaged. Upload the whole file, or open and save it again."
+            f"The {name} is cut short or damaged. Use the whole file, or open and save it again."
         ) from error

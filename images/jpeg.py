@@ -133,9 +133,7 @@ def _read_cut(jpeg: Jpeg) -> Image.Image:
         share *= len(_coefficients(jpeg)) / jpeg.components  # each component may have its own scan
     if share < MIN_SHARE:
         what = "its details are" if jpeg.frame in PROGRESSIVE else "the image is"
-        raise DamagedImage(
-            f"The JPEG is cut short: {share:.0%} of {what} there. Upload the whole file again."
-        )
+        raise DamagedImage(f"The JPEG is cut short: {share:.0%} of {what} there. Use the whole file.")
     return image
 
 

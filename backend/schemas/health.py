@@ -37,7 +37,7 @@ class Worker(BaseModel):
 class InferenceHealth(BaseModel):
     status: Literal["ok", "degraded", "down"]
     unfinished: int = Field(description="Unfinished predictions; an estimate from 5,000 on.")
-    model: str | None = Field(description="The version that workers serve; the last by name if they differ.")
+    model: str | None = Field(description="The version that workers serve; of several, the last by name.")
     device: str | None
     last_seen: datetime | None
     workers: list[Worker]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.local.config import MAX_REQUEST_BYTES, REPOSITORY, Config, SetupError
 
-# Where packages install servers. The rabbitmq-server in /usr/sbin changes the user, so it comes later.
+# Where packages install servers. /usr/sbin comes later: its rabbitmq-server runs as another user.
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/lib/erlang/bin")
 
 
@@ -101,7 +101,7 @@ def _rabbitmq(config: Config) -> Program:
 
 
 def _backend(config: Config) -> Program:
-    uvicorn = [installed("uvicorn"), "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
+    uvicorn = [find_in_venv("uvicorn"), "--factory", "backend.main:create_app", "--host", "127.0.0.1"]
     flags = ["--port", str(config.ports["backend"]), "--no-access-log", "--timeout-graceful-shutdown", "10"]
     environment = _service_environment(config, "backend") | {"MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)}
     return Program([*uvicorn, *flags], environment, {"stopwaitsecs": "15"})
@@ -122,7 +122,7 @@ def _training(config: Config) -> Program:
 
 
 def _celery_worker(name: str, app: str, environment: Mapping[str, str]) -> Program:
-    worker = [installed("celery"), "-A", app, "worker", "--loglevel", "WARNING"]
+    worker = [find_in_venv("celery"), "-A", app, "worker", "--loglevel", "WARNING"]
     flags = ["-n", f"{name}@localhost", "--without-gossip", "--without-mingle"]
     return Program([*worker, *flags], environment, {"stopwaitsecs": "30"})
 
@@ -150,14 +150,14 @@ def _flower(config: Config) -> Program:
         "FLOWER_MAX_TASKS": "10000",
     }
     flags = ["--address=127.0.0.1", f"--port={config.ports['flower']}"]
-    return Program([installed("celery"), "flower", *flags], environment)
+    return Program([find_in_venv("celery"), "flower", *flags], environment)
 
 
 def _nginx(config: Config) -> Program:
     return Program([find_program("nginx"), "-c", f"{config.state}/nginx/nginx.conf", "-p", str(config.state)])
 
 
-def installed(name: str) -> str:
+def find_in_venv(name: str) -> str:
     """A command of this virtual environment."""
     return str(Path(sys.executable).parent / name)
 

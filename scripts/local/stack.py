@@ -40,7 +40,7 @@ def start(state: Path, http_port: int, names: Collection[str] = PROGRAMS) -> Con
     files.write_files(config, names)
     if "postgres" in names:
         create_cluster(config)
-    run([programs.installed("supervisord"), "-c", f"{state}/supervisord.conf"], "supervisord")
+    run([programs.find_in_venv("supervisord"), "-c", f"{state}/supervisord.conf"], "supervisord")
     if "postgres" in names:
         apply_schema(config)
     return config

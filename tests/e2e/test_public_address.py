@@ -52,7 +52,7 @@ async def test_the_public_address_may_upload_and_similar_ones_may_not(
         ("cifar.example", "ftp://cifar.example", 403),
     ],
 )
-async def test_the_default_port_of_the_scheme_may_be_left_out(
+async def test_host_and_origin_may_differ_by_the_default_port_of_the_scheme(
     tmp_path: Path, host: str, origin: str, status: int
 ) -> None:
     assert (await try_upload(tmp_path, host, {"Origin": origin}, HOST_NAMES=".*"))[0] == status

@@ -53,7 +53,7 @@ NOT_FOLLOWED = {
         "ImageMagick",
         "skipped pixels have no defined colour; Chromium shows black",
     ),
-    r"GIF larger": ("ImageMagick", "it crops to the screen; Chromium shows the whole frame"),
+    r"GIF larger": ("ImageMagick", "it crops to the canvas; Chromium shows the whole frame"),
     r"WebP animation": ("ImageMagick", "version 6 returns the frame without its canvas"),
     r"AVIF": ("ImageMagick", "libheif scales colours differently and drops alpha"),
     r"AVIF alpha": ("Chromium", "it reads alpha from 0 to 255 as if it were from 16 to 235"),

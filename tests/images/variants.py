@@ -126,7 +126,7 @@ def make_others() -> dict[str, bytes]:
         "GIF part": gif((SIDE, SIDE), (5, 3, 20, 16), part),
         "GIF part, transparent": gif((SIDE, SIDE), (5, 3, 20, 16), part, transparent=1),
         "GIF grey part": gif((SIDE, SIDE), (5, 3, 20, 16), part, palette=bytes(n // 3 for n in range(12))),
-        "GIF larger than its screen": gif((20, 20), (0, 0, SIDE, SIDE), values),
+        "GIF larger than its canvas": gif((20, 20), (0, 0, SIDE, SIDE), values),
     }
     with Image.open(SAMPLES / "cat.jpg") as sample:
         photo = sample.convert("RGB").resize((SIDE, SIDE))

@@ -62,7 +62,7 @@ SELECT error, activated_at IS NOT NULL AND (served_at IS NULL OR served_at < act
 FROM models WHERE version = $1
 """
 
-# Store a run's outcome: a version, or an error. A claim beyond MAX_ATTEMPTS ($6) is not counted.
+# Store a run's outcome: a version, or an error. `attempt` becomes at most MAX_ATTEMPTS ($6).
 FINISH = """
 UPDATE trainings SET
     status = (CASE WHEN $3::text IS NULL THEN 'failed' ELSE 'succeeded' END)::training_status,

@@ -614,7 +614,7 @@ export interface components {
             unfinished: number;
             /**
              * Model
-             * @description The version that workers serve; the last by name if they differ.
+             * @description The version that workers serve; of several, the last by name.
              */
             model: string | null;
             /** Device */

@@ -116,7 +116,7 @@ describe("history", () => {
     expect(store.getSnapshot().history[0]?.status).toBe("succeeded");
   });
 
-  test("an old unfinished prediction is shown only with its page, so that the history has no gap", () => {
+  test("an old unfinished prediction is hidden until its page is read, so that the history has no gap", () => {
     const store = makeStore();
     store.receive({ ...running, id: makeId(1) });
     store.receiveNewest(makePage(50, 27, "cursor"));
@@ -128,7 +128,7 @@ describe("history", () => {
     expect(store.getSnapshot().hasOlder).toBe(true);
   });
 
-  test("an older page that arrives after the history has restarted is ignored", () => {
+  test("an older page is ignored if a newest page without overlap has replaced the history", () => {
     const store = makeStore();
     store.receiveNewest(makePage(50, 27, "old"));
     const asked = store.showOlder() ?? { limit: 0 };
@@ -150,8 +150,7 @@ describe("history", () => {
 });
 
 describe("the history after a break in the stream", () => {
-  /** Whether the history has restarted: then the request for the next page has the cursor of the newest page. */
-  const hasRestarted = (store: PredictionStore) => store.showOlder()?.cursor === "new";
+  // If the history has restarted, the request for older entries has the cursor of the newest page, "new".
 
   /** A store that has read predictions 50 to 27, and whose stream is live. */
   function makeLiveStore() {
@@ -170,7 +169,7 @@ describe("the history after a break in the stream", () => {
     const store = makeLiveStore();
     reconnect(store);
     store.receiveNewest(makePage(73, 50, "new"));
-    expect(hasRestarted(store)).toBe(false);
+    expect(store.showOlder()?.cursor).not.toBe("new");
   });
 
   test("continues if the known page was read before the stream first opened", () => {
@@ -185,7 +184,7 @@ describe("the history after a break in the stream", () => {
     const store = makeLiveStore();
     reconnect(store);
     store.receiveNewest(makePage(75, 52, "new"));
-    expect(hasRestarted(store)).toBe(true);
+    expect(store.showOlder()?.cursor).toBe("new");
     expect(store.getSnapshot().history.at(-1)?.id).toBe(makeId(52));
   });
 
@@ -194,16 +193,16 @@ describe("the history after a break in the stream", () => {
     store.receive(...makeHistory(60, 51));
     reconnect(store);
     store.receiveNewest(makePage(83, 60, "new"));
-    expect(hasRestarted(store)).toBe(false);
+    expect(store.showOlder()?.cursor).not.toBe("new");
   });
 
-  test("restarts after a gap, even if an upload during the break is newer", () => {
+  test("restarts after a gap, even if this tab uploaded an image during the break", () => {
     const store = makeLiveStore();
     store.setConnection("reconnecting");
     store.receive({ ...running, id: makeId(200) });
     store.setConnection("live");
     store.receiveNewest(makePage(199, 176, "new"));
-    expect(hasRestarted(store)).toBe(true);
+    expect(store.showOlder()?.cursor).toBe("new");
   });
 
   test("restarts if the stream broke again before the newest page was read", () => {
@@ -212,7 +211,7 @@ describe("the history after a break in the stream", () => {
     store.receive(...makeHistory(210, 200));
     reconnect(store);
     store.receiveNewest(makePage(223, 200, "new"));
-    expect(hasRestarted(store)).toBe(true);
+    expect(store.showOlder()?.cursor).toBe("new");
     expect(store.getSnapshot().history.map(({ id }) => id)).not.toContain(makeId(50));
   });
 
@@ -242,7 +241,7 @@ describe("the history after a break in the stream", () => {
     store.receiveNewest({ ...page, results });
     const known = store.getSnapshot().history.map(({ id }) => id);
     expect(known).toEqual([makeId(60), ...results.map(({ id }) => id)].slice(0, PAGE));
-    expect(hasRestarted(store)).toBe(true);
+    expect(store.showOlder()?.cursor).toBe("new");
   });
 
   test("after a reload, the newest page replaces even an outcome", () => {
@@ -262,7 +261,7 @@ describe("the history after a break in the stream", () => {
     expect(store.getSnapshot().hasOlder).toBe(false);
   });
 
-  test("keeps the predictions that the cards show, even if it restarts", () => {
+  test("restarts without losing the predictions that cards show", () => {
     const store = makeLiveStore();
     const [upload] = store.addUploads(makeFiles(1));
     store.accept(upload?.key ?? "", { ...running, id: makeId(20) });

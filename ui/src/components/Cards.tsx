@@ -56,7 +56,7 @@ function UploadsWithoutCard({ withoutCard, heading, onRetry }: WithoutCardProps)
       {unfinished > 0 && (
         <p>
           {unfinished} more in progress. Only the newest {MAX_CARDS} uploads have a card. The others appear in
-          the history.
+          the history when they are accepted.
         </p>
       )}
       {refused.length > 0 && (
