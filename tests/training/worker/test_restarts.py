@@ -5,15 +5,17 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
 
+from celery_worker.errors import Stopped
 from scripts.local.config import REPOSITORY, Config
 from tests.conftest import eventually
 from tests.training.worker.fake_train import VERSION
 from tests.training.worker.harness import OtherServices, Worker, wait_until_gone
+from training.worker.run import Run
 from training.worker.runner import HANDED_BACK, Runner
 from training.worker.runs import Runs
 from training.worker.settings import Settings
@@ -120,6 +122,23 @@ def test_a_worker_that_shuts_down_does_not_wait_for_an_unreachable_database(tmp_
     settings = Settings(database_url=SecretStr(url), broker_url=SecretStr(nowhere), models_path=tmp_path)
     runner = Runner(settings, Runs(url, stopping), ["false"], stopping)
     assert runner.run(uuid4()) == HANDED_BACK
+
+
+def test_a_published_run_keeps_its_outcome_if_the_database_is_lost_before_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LostDatabase(Runs):
+        def claim(self, id: UUID) -> Run | None:
+            return Run(id, "fast", 0, None, None, "never", attempt=1)
+
+        def unfinished(self) -> set[UUID]:
+            raise Stopped
+
+    url = SecretStr("postgresql://x:x@127.0.0.1:1/x")
+    settings = Settings(database_url=url, broker_url=SecretStr("amqp://127.0.0.1:1"), models_path=tmp_path)
+    runs = LostDatabase(url.get_secret_value(), threading.Event())
+    monkeypatch.setattr(Runner, "_run_attempt", lambda _self, _run: "published v1")
+    assert Runner(settings, runs, ["false"], threading.Event()).run(uuid4()) == "published v1"
 
 
 def test_the_worker_does_not_load_torch() -> None:
