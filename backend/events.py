@@ -73,8 +73,9 @@ class EventFeed:
 
     def start(self) -> None:
         self._wake.set()
-        loops = (self._read(), self._send_to_streams(), self._keep_alive_and_trim())
-        self._tasks = [asyncio.create_task(loop) for loop in (self._listener.run(self._on_connect), *loops)]
+        listen = self._listener.run(self._on_connect)
+        loops = (listen, self._read(), self._send_to_streams(), self._keep_alive_and_trim())
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def close(self) -> None:
         """End all streams and all waits of requests, so that the server can stop."""

@@ -68,7 +68,7 @@ class Subscription:
     def wake(self) -> None:
         """Let the reader read its changes.
 
-        If there are none, a stream of predictions sends a keep-alive. A training's stream reads the training.
+        If none waits, a stream of predictions sends a keep-alive. A training's stream reads the training.
         """
         self._wake.set()
 
